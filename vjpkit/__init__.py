@@ -1,0 +1,1 @@
+"""vjpkit turns NumPy programs into their derivatives."""

@@ -1,0 +1,120 @@
+"""The user's line, and errors that name it.
+
+A row and an equation keep the position of the user's call as ``(code, offset of the last
+instruction)``: two references, no frame is kept alive, and the line is decoded only when asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from os.path import dirname, sep
+from types import CodeType, FrameType
+
+import numpy
+
+__all__ = [
+    "INTERNAL",
+    "ClosedTraceError",
+    "NotDifferentiableError",
+    "NotLinearError",
+    "Position",
+    "Source",
+    "TracerConversionError",
+    "UnsupportedError",
+    "at",
+    "calling_position",
+    "user_position",
+]
+
+Position = tuple[CodeType | None, int]
+
+_PACKAGE = dirname(dirname(__file__)) + sep
+_INTERNAL_FOLDERS = (_PACKAGE, dirname(numpy.__file__) + sep, "<vjpkit", "<__array_function__")
+_USER_FOLDERS = (_PACKAGE + "examples" + sep,)
+
+
+class _Internal(dict[str, bool]):
+    """Whether a file name is ours (or NumPy's): asked once per file, a dict look-up afterwards."""
+
+    def __missing__(self, filename: str) -> bool:
+        internal = filename.startswith(_INTERNAL_FOLDERS)
+        self[filename] = result = internal and not filename.startswith(_USER_FOLDERS)
+        return result
+
+
+INTERNAL = _Internal()
+
+
+def user_position(frame: FrameType | None) -> Position:
+    """Position of the innermost frame at or above ``frame`` that is neither ours nor NumPy's."""
+    while frame is not None:
+        code = frame.f_code
+        if not INTERNAL[code.co_filename]:
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return None, -1
+
+
+def calling_position() -> Position:
+    """Position of the user's call that led here."""
+    return user_position(sys._getframe(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A line of the user's program.
+
+    >>> Source("model.py", 41, "loss")
+    Source(file='model.py', line=41, function='loss')
+    >>> str(Source("/home/me/model.py", 41, "loss"))
+    'model.py:41'
+    """
+
+    file: str
+    line: int
+    function: str
+
+    @classmethod
+    def of(cls, position: Position) -> Source | None:
+        """Decode a position, or None where no user frame was found."""
+        code, offset = position
+        if code is None:
+            return None
+        line = code.co_firstlineno
+        if offset >= 0:
+            for start, end, number in code.co_lines():
+                if start <= offset < end:
+                    line = number or line
+                    break
+        return cls(code.co_filename, line, code.co_name)
+
+    def __str__(self) -> str:
+        name = self.file.replace("\\", "/").rsplit("/", 1)[-1]
+        return f"{name}:{self.line}"
+
+
+def at(position: Position) -> str:
+    """``   (model.py:41)``, to end an error's first line, or nothing where the line is unknown."""
+    source = Source.of(position)
+    return "" if source is None else f"   ({source})"
+
+
+class ClosedTraceError(RuntimeError):
+    """A traced value was used outside the transformation that made it."""
+
+
+class NotDifferentiableError(TypeError):
+    """A derivative was asked of something that has none."""
+
+
+class NotLinearError(TypeError):
+    """A function that was to be linear is not."""
+
+
+class UnsupportedError(TypeError):
+    """A NumPy function, or one of its arguments, that vjpkit does not take on traced values."""
+
+
+class TracerConversionError(TypeError):
+    """A traced value was to become a Python number or a plain array; its derivative would be lost."""

@@ -1,0 +1,376 @@
+"""Eager recording: one row per primitive, and the two walks over the rows.
+
+A row is a tuple::
+
+    (pull, k, code, offset, *slots of the traced operands, *what the rule needs, ...)
+
+``pull(row, ct, cts)`` adds to ``cts`` what the cotangent of slot ``k`` contributes to the operands'
+slots; ``pull.push(row, ts)`` computes the tangent of slot ``k`` from the operands'. The rows of a
+trace *are* the linearization at its point: walking them backwards pulls a cotangent back, walking
+them forwards pushes a tangent. The values in a row may be arrays or tracers of outer traces; the
+walks do not know the difference, which is what makes nesting, batching and staging fall out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from operator import mul
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.errors import ClosedTraceError, Position, Source, at, calling_position
+from vjpkit.core.tracer import LEVELS, Tracer
+
+__all__ = [
+    "Cotangents",
+    "Eager",
+    "EagerScalar",
+    "Row",
+    "Rows",
+    "add_cotangent",
+    "annihilate",
+    "filled_like",
+    "pull_rows",
+    "push_rows",
+    "unbroadcast",
+]
+
+Row = tuple[Any, ...]
+Cotangents = list[Any]
+
+
+class Eager(Tracer):
+    """A value of an eager trace, and the slot that stands for it in the trace's rows.
+
+    ``base`` says how the handle came to be (a view, an owned root) once writes are in play; it is
+    left unset, and read only in a trace that is ``dirty``.
+    """
+
+    __slots__ = ("base", "slot", "trace", "value")
+
+    def __init__(self, value: Value, trace: Rows, slot: int) -> None:
+        self.value = value
+        self.trace = trace
+        self.slot = slot
+
+    @property
+    def aval(self) -> Aval:  # type: ignore[override]
+        return aval_of(self.value)
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.value.dtype  # type: ignore[no-any-return]
+
+    def concrete(self) -> Value:
+        value = self.value
+        return value.concrete() if isinstance(value, Tracer) else value
+
+    def __repr__(self) -> str:
+        return f"Traced({self.value!r})"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+
+class EagerScalar(Eager):
+    """An eager tracer of a Python number: promotes weakly, takes the general door."""
+
+    __slots__ = ()
+
+    @property
+    def shape(self) -> Shape:
+        return ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return aval_of(self.value).dtype
+
+
+def eager(value: Value, trace: Rows, slot: int) -> Eager:
+    """A tracer of the right kind for ``value``."""
+    return (EagerScalar if type(value) in (float, complex) else Eager)(value, trace, slot)
+
+
+# ---------------------------------------------------------------------------------------- the trace
+
+
+class Rows:
+    """An eager trace. Tracers point to it; it points to none of its own.
+
+    ``append`` is the rows' own method until the trace is closed; then it raises, so that recording
+    into a finished trace is caught without a test on the hot path.
+    """
+
+    __slots__ = ("append", "dirty", "guards", "level", "lifted", "name", "new", "rows")
+
+    def __init__(self, name: str = "a transformation") -> None:
+        self.level = next(LEVELS)
+        self.name = name
+        self.rows: list[Row] = []
+        self.append: Callable[[Row], None] = self.rows.append
+        self.new: Callable[[], int] = itertools.count().__next__
+        self.guards: dict[int, Guard] = {}
+        self.dirty = False
+        self.lifted: list[Any] = []
+
+    def argument(self, value: Value) -> Eager:
+        """A tracer for a primal input."""
+        return eager(value, self, self.new())
+
+    def close(self) -> list[Row]:
+        """End the trace: its tracers raise from now on. Returns the rows."""
+        rows = self.rows
+        self.rows = []
+        name = self.name
+
+        def append(row: Row) -> None:
+            where = Source.of((row[2], row[3]))
+            raise ClosedTraceError(
+                f"a traced value of {name} was used after {name} had finished"
+                f"{'' if where is None else f'   ({where})'}.\n"
+                "Return values from the function (has_aux=True for extra ones) instead of storing them "
+                "in variables outside it; what comes back is plain arrays."
+            )
+
+        self.append = append
+        return rows
+
+    def keep(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A plain array that a row is to hold: a copy if small, itself under guard if large.
+
+        Nothing done to the user's array before the pullback runs can then change the result
+        silently.
+        """
+        if x.nbytes <= COPY_LIMIT:
+            return x.copy()
+        if id(x) not in self.guards:
+            self.guards[id(x)] = Guard(x, calling_position())
+        return x
+
+    def operands(self, xs: list[Value]) -> tuple[list[Value], list[int | None]]:
+        """Values, and slots of those that are this trace's."""
+        values: list[Value] = []
+        slots: list[int | None] = []
+        for x in xs:
+            if isinstance(x, Eager) and x.trace is self:
+                if self.dirty:
+                    x = refresh(x)
+                values.append(x.value)
+                slots.append(x.slot)
+            else:
+                values.append(x)
+                slots.append(None)
+        return values, slots
+
+    def process(self, primitive: Any, xs: list[Value], params: dict[str, Any]) -> Value:
+        values, slots = self.operands(xs)
+        return primitive.record(self, values, slots, params)
+
+    def lower(self, y: Value) -> Value:
+        """The value of an output of this (closed) trace's function."""
+        if isinstance(y, Tracer):
+            if isinstance(y, Eager) and y.trace is self:
+                return (refresh(y) if self.dirty else y).value
+            if y.trace.level > self.level:
+                raise ClosedTraceError(
+                    f"{self.name}: the function returned a traced value of an inner transformation "
+                    f"that has finished; its derivative would be lost{at(calling_position())}"
+                )
+        return y
+
+    def slot_of(self, y: Value) -> int | None:
+        """The slot of an output, or None where it does not depend on the inputs."""
+        return y.slot if isinstance(y, Eager) and y.trace is self else None
+
+
+def refresh(x: Eager) -> Eager:
+    """A handle whose value is current, in a trace in which arrays were written to."""
+    return roles["refresh"](x)  # type: ignore[no-any-return]  # the roles are untyped
+
+
+# ------------------------------------------------------------------------------------------- guards
+
+COPY_LIMIT = 65536
+
+
+class Guard:
+    """Notices a change of a large array between its capture and the pullback.
+
+    64 sums over blocks of the array's bytes: position-dependent between blocks, exact for any
+    change that is not a permutation inside one block; about a third of one elementwise operation.
+    """
+
+    __slots__ = ("array", "position", "print")
+
+    def __init__(self, array: np.ndarray[Any, Any], position: Position) -> None:
+        self.array = array
+        self.position = position
+        self.print = fingerprint(array)
+
+    def check(self) -> None:
+        if not np.array_equal(fingerprint(self.array), self.print):
+            raise ClosedTraceError(
+                f"an array of shape {self.array.shape} that a derivative depends on was changed in "
+                f"place before the pullback ran; it was used here:{at(self.position)}.\n"
+                "Run the pullback before changing the array, or differentiate with a copy of it."
+            )
+
+
+def fingerprint(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """64 block sums over the bytes of ``x`` in memory order."""
+    if not x.flags.forc:
+        x = np.ascontiguousarray(x)
+    words = x.reshape(-1, order="A").view(np.uint8)
+    n = words.size // 512 * 512
+    head = words[:n].view(np.uint64).reshape(64, -1)
+    sums = np.add.reduce(head, axis=1)
+    tail = int.from_bytes(words[n:].tobytes()[:511], "little") % (1 << 61)
+    sums[0] ^= np.uint64(tail)
+    return sums
+
+
+# ------------------------------------------------------------------------- cotangents, and their sum
+
+
+def add_cotangent(cts: Cotangents, i: int, ct: Value) -> None:
+    """A second or later contribution to slot ``i`` (a pull stores the first one itself).
+
+    The sum is fresh, so it is ours: from the third contribution on it is added to in place.
+    """
+    old = cts[i]
+    if type(old) is Parts:
+        old.append((None, ct))
+        return
+    owned = cts[-1]
+    if i in owned and type(ct) is np.ndarray:
+        np.add(old, ct, out=old)
+        return
+    new = cts[i] = old + ct
+    if type(new) is np.ndarray:
+        owned.add(i)
+    else:
+        owned.discard(i)
+
+
+class Parts(list[Any]):
+    """A traced cotangent collected part by part: ``[aval, (index, ct), ...]``, index None for whole.
+
+    Summed by one equation when the slot is read, so that n element reads cost O(n), staged too.
+    """
+
+    __slots__ = ()
+
+
+def settled(ct: Value) -> Value:
+    """The value of a cotangent slot."""
+    return roles["sum_parts"](ct) if type(ct) is Parts else ct
+
+
+def unbroadcast(ct: Value, shape: Shape, dtype: np.dtype[Any]) -> Value:
+    """Add up whatever broadcasting repeated, and undo promotion."""
+    if ct.shape != shape:
+        lead = ct.ndim - len(shape)
+        stretched = [i + lead for i, n in enumerate(shape) if n == 1 and ct.shape[i + lead] != 1]
+        axes = (*range(lead), *stretched)
+        if axes:
+            ct = np.add.reduce(ct, axes) if type(ct) is np.ndarray else np.sum(ct, axis=axes)
+        if ct.shape != shape:
+            ct = np.reshape(ct, shape)
+    return cast(ct, dtype)
+
+
+def cast(ct: Value, dtype: np.dtype[Any]) -> Value:
+    """A tangent or cotangent in another dtype; complex to real takes the real part."""
+    if ct.dtype == dtype:
+        return ct
+    if ct.dtype.kind == "c" and dtype.kind != "c":
+        ct = ct.real
+    return ct.astype(dtype)
+
+
+def stretch(t: Value, shape: Shape, dtype: np.dtype[Any]) -> Value:
+    """A tangent in the shape and dtype of an output that broadcast its operand."""
+    if t.shape != shape:
+        t = np.broadcast_to(t, shape)
+    return cast(t, dtype)
+
+
+def annihilate(ct: Value, partial: Value) -> Value:
+    """``ct * partial`` in which an exact zero wins over inf and nan.
+
+    An operation whose partial derivative is not finite contributes nothing where its cotangent is
+    exactly zero: a branch that ``where`` did not select never makes a nan.
+    """
+    if isinstance(ct, Tracer) or isinstance(partial, Tracer):
+        return roles["annihilate"](ct, partial)
+    out = ct * partial
+    total = np.add.reduce(out, None) if type(out) is np.ndarray else out
+    if total - total == 0:  # every product is finite
+        return out
+    fixed = np.where((ct == 0) | (partial == 0), 0, out).astype(out.dtype)
+    return fixed if type(out) is np.ndarray else fixed[()]
+
+
+def plain_product(ct: Value, partial: Value) -> Value:
+    """``ct * partial`` in plain IEEE arithmetic (``strict=True``)."""
+    return mul(ct, partial)
+
+
+roles: dict[str, Callable[..., Any]] = {}
+"""The few operations the mechanism itself needs on traced values; `vjpkit.ops` supplies them."""
+
+
+def filled_like(x: Value, value: float) -> Value:
+    """``value`` in the shape and dtype of ``x``; staged where the innermost value of ``x`` is."""
+    aval = aval_of(x)
+    dtype = aval.dtype if aval.inexact else np.dtype(np.float64)
+    inner = x
+    while isinstance(inner, Tracer) and hasattr(inner, "value"):
+        inner = inner.value
+    if isinstance(inner, Tracer):
+        return roles["fill"](inner.trace, aval.shape, value, dtype)
+    if aval.shape == () and type(inner) is not np.ndarray:
+        return dtype.type(value)
+    return np.full(aval.shape, value, dtype)
+
+
+# -------------------------------------------------------------------------------------- the two walks
+
+
+def new_slots(count: int, strict: bool = False) -> Cotangents:
+    """Empty slots; the last two entries are the product to use and the slots whose buffer is ours."""
+    return [*[None] * count, plain_product if strict else annihilate, set()]
+
+
+def pull_rows(rows: list[Row], cts: Cotangents, free: bool) -> None:
+    """Walk backwards: pull the cotangents in ``cts`` back to the inputs' slots.
+
+    ``free`` consumes the rows, so that residuals die as soon as they have been used; a slot's
+    cotangent always dies as soon as it has been used.
+    """
+    if not free:
+        rows = rows[:]
+    pop = rows.pop
+    while rows:
+        row = pop()
+        k = row[1]
+        ct = cts[k]
+        if ct is not None:
+            cts[k] = None
+            row[0](row, ct if type(ct) is not Parts else settled(ct), cts)
+
+
+def push_rows(rows: list[Row], ts: Cotangents) -> None:
+    """Walk forwards: push the tangents in ``ts`` on to every slot that depends on them."""
+    for row in rows:
+        row[0].push(row, ts)

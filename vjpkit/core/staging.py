@@ -1,0 +1,251 @@
+"""Staging: running a function on abstract values writes it down as a `Program`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import (
+    ClosedTraceError,
+    Position,
+    Source,
+    TracerConversionError,
+    at,
+    calling_position,
+)
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, is_scalar_constant, live_equations
+from vjpkit.core.rows import (
+    Cotangents,
+    Eager,
+    Row,
+    Rows,
+    add_cotangent,
+    new_slots,
+    refresh,
+    settled,
+)
+from vjpkit.core.tracer import LEVELS, Tracer
+
+__all__ = ["Builder", "Captured", "ClosedProgram", "Staged", "stage", "transpose_into"]
+
+
+class Staged(Tracer):
+    """An abstract value: a variable of the program being built."""
+
+    __slots__ = ("trace", "var")
+
+    def __init__(self, trace: Builder, var: Var) -> None:
+        self.trace = trace
+        self.var = var
+
+    @property
+    def aval(self) -> Aval:  # type: ignore[override]
+        return self.var.aval
+
+    def concrete(self) -> NoReturn:
+        origin = self.trace.origin(self.var)
+        raise TracerConversionError(
+            f"the value of {self.aval} is not known while the function is being staged, so it cannot "
+            f"decide Python control flow or become a Python number.{at(calling_position())}\n"
+            f"The value comes from {origin}. Use np.where or vk.lax.cond / while_loop for a choice that "
+            "depends on it, or pass the argument as a static one."
+        )
+
+    def __repr__(self) -> str:
+        return f"Traced<{self.aval}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A value that a program takes as a leading input, and where it was captured."""
+
+    value: Value
+    position: Position | Source | None
+    name: str = ""
+
+
+class Builder:
+    """The trace of staging: writes equations, captures values from outside by identity."""
+
+    __slots__ = ("append", "captured", "equations", "here", "inputs", "level")
+
+    def __init__(self) -> None:
+        self.level = next(LEVELS)
+        self.equations: list[Equation] = []
+        self.append: Callable[[Equation], None] = self.equations.append
+        self.captured: dict[int, tuple[Var, Captured]] = {}
+        self.inputs: list[Var] = []
+        self.here: Position | None = None  # the row being staged, whose line its equations carry
+
+    def argument(self, aval: Aval) -> Staged:
+        """A new input of the program."""
+        var = Var(aval)
+        self.inputs.append(var)
+        return Staged(self, var)
+
+    def atom(self, x: Value, name: str = "") -> Atom:
+        """The variable or literal that stands for ``x``."""
+        if type(x) is Staged and x.trace is self:
+            return x.var
+        if is_scalar_constant(x):
+            return Literal(x)
+        found = self.captured.get(id(x))
+        if found is None:
+            var = Var(aval_of(x).strong() if isinstance(x, np.ndarray) else aval_of(x))
+            position = self.here or calling_position()
+            found = self.captured[id(x)] = var, Captured(x, position, name)
+        return found[0]
+
+    def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
+        xs, params = primitive.canonical(xs, params)
+        inputs = tuple([self.atom(x, f"{primitive.name}.{i}") for i, x in enumerate(xs)])
+        position = self.here or calling_position()
+        avals = primitive.unpack(primitive.abstract(*[a.aval for a in inputs], **params))
+        outputs = tuple([Var(aval) for aval in avals])
+        self.append(Equation(primitive, inputs, params, outputs, position))
+        return primitive.pack(tuple([Staged(self, v) for v in outputs]))
+
+    def origin(self, var: Var) -> str:
+        """Where a variable comes from, in words."""
+        for i, v in enumerate(self.inputs):
+            if v is var:
+                return f"argument {i} of the staged function"
+        for eqn in self.equations:
+            if var in eqn.outputs:
+                return f"{eqn.primitive.name}{'' if eqn.source is None else f' ({eqn.source})'}"
+        return "outside"
+
+    def finish(self, outputs: Iterable[Value], linear: int = 0) -> ClosedProgram:
+        """End the trace: the program of what ``outputs`` depend on, and the values it captured."""
+
+        def closed(_: Equation) -> None:
+            raise ClosedTraceError(
+                "an abstract value was used after its function had been staged"
+                f"{at(calling_position())}\nReturn values from the function instead of storing them."
+            )
+
+        outs = [self.atom(y) for y in outputs]
+        equations, live = live_equations(self.equations, outs)
+        self.append = closed
+        kept = [(v, c) for v, c in self.captured.values() if v in live]
+        inputs = [v for v, _ in kept] + self.inputs
+        return ClosedProgram(Program(inputs, equations, outs, linear), tuple(c for _, c in kept))
+
+
+@dataclass(frozen=True)
+class ClosedProgram:
+    """A program and the values of its leading inputs.
+
+    Prints as the program; called with the remaining inputs it evaluates.
+    """
+
+    program: Program
+    captured: tuple[Captured, ...] = ()
+
+    @property
+    def consts(self) -> tuple[Value, ...]:
+        """Values of the leading inputs."""
+        return tuple([c.value for c in self.captured])
+
+    def __call__(self, *values: Value) -> tuple[Value, ...]:
+        return self.program.eval(*self.consts, *values)
+
+    def __str__(self) -> str:
+        return str(self.program)
+
+    def __repr__(self) -> str:
+        return str(self.program)
+
+    def _repr_html_(self) -> str:
+        return self.program._repr_html_()
+
+
+def stage(
+    f: Callable[..., Iterable[Value]], avals: Iterable[Aval], linear: int = 0
+) -> ClosedProgram:
+    """The program of ``f`` (arrays to a sequence of arrays) at inputs of the given avals."""
+    builder = Builder()
+    arguments = [builder.argument(aval) for aval in avals]
+    return builder.finish(f(*arguments), linear)
+
+
+# ---------------------------------------------------------------------------------------- transposing
+
+
+def transpose_into(
+    builder: Builder,
+    push: Callable[..., Sequence[Value]],
+    avals: Sequence[Aval],
+    cts: Sequence[Value | None],
+) -> list[Value | None]:
+    """Pull ``cts`` back through ``push``, recorded over dummy tangents of ``builder``.
+
+    This is all there is to transposition: the rows of a linear function, walked backwards, do not
+    depend on the tangents. A dummy that is left in the result would be an unbound variable; `unbound`
+    finds it.
+    """
+    trace = Rows("transposition")
+    count = len(builder.inputs)
+    dummies = [builder.argument(aval) for aval in avals]
+    del builder.inputs[count:]
+    outs = push(*[trace.argument(d) for d in dummies])
+    if trace.dirty:
+        outs = [refresh(o) if is_mine(o, trace) else o for o in outs]
+    rows = trace.close()
+    slots = new_slots(trace.new())
+    seed_cotangents(slots, [trace.slot_of(o) for o in outs], cts)
+    pull_staged(builder, rows, slots)
+    return [settled(slots[i]) for i in range(len(avals))]
+
+
+def seed_cotangents(
+    slots: Cotangents, out_slots: Sequence[int | None], cts: Sequence[Value | None]
+) -> None:
+    """Put the cotangents of outputs into their slots."""
+    for k, ct in zip(out_slots, cts, strict=True):
+        if k is not None and ct is not None:
+            if slots[k] is None:
+                slots[k] = ct
+            else:
+                add_cotangent(slots, k, ct)
+
+
+def pull_staged(builder: Builder, rows: list[Row], slots: Cotangents) -> None:
+    """`pull_rows`, giving each row's equations the row's line."""
+    outer = builder.here
+    for row in reversed(rows):
+        ct = slots[row[1]]
+        if ct is not None:
+            slots[row[1]] = None
+            builder.here = (row[2], row[3]) if row[2] is not None else outer
+            row[0](row, settled(ct), slots)
+    builder.here = outer
+
+
+def push_staged(builder: Builder, rows: list[Row], slots: Cotangents) -> None:
+    """`push_rows`, giving each row's equations the row's line."""
+    outer = builder.here
+    for row in rows:
+        builder.here = (row[2], row[3]) if row[2] is not None else outer
+        row[0].push(row, slots)
+    builder.here = outer
+
+
+def unbound(program: Program) -> Equation | None:
+    """The first equation that reads a variable nobody defines: what is left of a dummy tangent."""
+    bound = set(program.inputs)
+    for eqn in program.equations:
+        for a in eqn.inputs:
+            if isinstance(a, Var) and a not in bound:
+                return eqn
+        bound.update(eqn.outputs)
+    return None
+
+
+def is_mine(x: Value, trace: Rows) -> bool:
+    """Whether ``x`` carries a derivative of ``trace``."""
+    return isinstance(x, Eager) and x.trace is trace

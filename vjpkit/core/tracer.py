@@ -1,0 +1,263 @@
+"""Tracers: values on their way through the user's function.
+
+There is no stack of traces. Every trace draws its level from one process-wide counter; among the
+operands of a primitive the highest level decides. A trace made later is an inner one, so nesting
+is right without bookkeeping, an exception leaves nothing behind, and threads need no locals.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Shape, Value
+from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+
+if TYPE_CHECKING:
+    from vjpkit.core.primitive import Primitive
+
+__all__ = ["FUNCTIONS", "LEVELS", "UFUNCS", "Trace", "Tracer", "bind", "is_tracer"]
+
+LEVELS = itertools.count(1)
+"""Levels of traces, and births of writable handles: later is inner."""
+
+UFUNCS: dict[np.ufunc, Callable[..., Value]] = {}
+"""What ``np.f(tracer)`` calls for each ufunc."""
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
+"""What ``np.f(tracer)`` calls for each function that NumPy dispatches."""
+
+_PLAIN = frozenset(
+    {
+        np.ndarray,
+        bool,
+        int,
+        float,
+        complex,
+        *(t for t in np.sctypeDict.values() if t is not np.object_),
+    }
+)
+_OBJECT = np.dtype(object)
+
+
+class Trace(Protocol):
+    """What a tracer's trace does with a primitive that one of its tracers meets."""
+
+    level: int
+
+    def process(
+        self, primitive: Primitive, operands: list[Value], params: dict[str, Any]
+    ) -> Value: ...
+
+
+class Tracer:
+    """Base of every tracer: NumPy's protocols, and what all kinds share.
+
+    ``np.f(tracer)`` arrives through ``__array_ufunc__`` and ``__array_function__``; operators,
+    methods and indexing are attached by `vjpkit.numpy`.
+    """
+
+    __slots__ = ()
+    __array_priority__ = 1000.0
+    __hash__ = None  # type: ignore[assignment]  # as for ndarray: == is elementwise
+
+    trace: Any
+    aval: Aval
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Value:
+        if method == "__call__" and not kwargs:
+            found = UFUNCS.get(ufunc)
+            if found is not None:
+                return found(*args)
+        return _hooks["ufunc"](ufunc, method, args, kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Value:
+        found = FUNCTIONS.get(func)
+        if found is None:
+            return _hooks["function"](func, types, args, kwargs)
+        return found(*args, **kwargs)
+
+    @property
+    def shape(self) -> Shape:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return self.aval.size
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        shape = self.shape
+        if not shape:
+            raise TypeError("len() of unsized object")
+        return shape[0]
+
+    def __iter__(self) -> Iterator[Value]:
+        shape = self.shape
+        if not shape:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(shape[0]))  # type: ignore[index]  # attached by vjpkit.numpy
+
+    def concrete(self) -> Value:
+        """The value as NumPy would have it, without derivative; abstract tracers raise."""
+        raise NotImplementedError
+
+    def __bool__(self) -> bool:
+        return bool(self.concrete())
+
+    def __int__(self) -> int:
+        return int(self.concrete())
+
+    def __index__(self) -> int:
+        raise TypeError("only integer scalar arrays can be converted to a scalar index")
+
+    def __float__(self) -> float:
+        raise self._conversion("float")
+
+    def __complex__(self) -> complex:
+        raise self._conversion("complex")
+
+    def _conversion(self, kind: str) -> TracerConversionError:
+        return TracerConversionError(
+            f"{kind}() of a traced value of shape {self.shape} would lose its derivative."
+            f"{at(calling_position())}\n"
+            "Inside a differentiated function use NumPy's functions instead of Python's or math's; "
+            "to write traced values into an array, start it with np.zeros_like(x), vnp.zeros(...), or "
+            f"build it with np.stack or vnp.array; where the plain number is really meant, "
+            f"use {kind}(vk.lax.stop_gradient(x))."
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """An object array of this shape: NumPy's own ``np.array([t1, t2])`` keeps the tracers."""
+        if dtype is not None and np.dtype(dtype) != _OBJECT:
+            raise TracerConversionError(
+                f"a traced value of shape {self.shape} cannot become a plain array of "
+                f"{np.dtype(dtype)}: its derivative would be lost.{at(calling_position())}\n"
+                "Use vnp.array or np.stack to build arrays from traced values, np.zeros_like(x) or "
+                "vnp.zeros to start one that accepts them, stop_gradient for the plain value."
+            )
+        if self.size > 10_000:
+            raise TracerConversionError(
+                f"np.array of a traced value of {self.size} elements would make that many "
+                f"single-element tracers.{at(calling_position())}\nUse vnp.array or np.stack instead."
+            )
+        out = np.empty(self.shape, object)
+        for i in np.ndindex(*self.shape):
+            out[i] = self[i]  # type: ignore[index]  # attached by vjpkit.numpy
+        return out
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a traced value cannot be pickled{at(calling_position())}")
+
+
+def is_tracer(x: Value) -> bool:
+    return isinstance(x, Tracer)
+
+
+def _unsupported_ufunc(ufunc: np.ufunc, method: str, args: Any, kwargs: Any) -> Value:
+    name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    raise UnsupportedError(f"{name} is not supported on traced values{at(calling_position())}")
+
+
+def _unsupported_function(func: Any, types: Any, args: Any, kwargs: Any) -> Value:
+    module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
+    raise UnsupportedError(
+        f"{module}.{func.__name__} is not supported on traced values.{at(calling_position())}\n"
+        "Write it with supported functions, or give it a rule of its own with vk.custom_vjp; where no "
+        "derivative is wanted, pass vk.lax.stop_gradient(x)."
+    )
+
+
+_hooks: dict[str, Callable[..., Value]] = {
+    "ufunc": _unsupported_ufunc,
+    "function": _unsupported_function,
+}
+
+
+def dispatch_rest(kind: str, handler: Callable[..., Value]) -> None:
+    """Let ``handler`` answer NumPy calls that `UFUNCS` and `FUNCTIONS` do not (ufunc keywords, ...)."""
+    _hooks[kind] = handler
+
+
+def is_foreign(x: Value) -> bool:
+    """Whether ``x`` is a container of somebody else's that knows how to compute with us."""
+    kind = type(x)
+    return (
+        hasattr(kind, "__array_ufunc__")
+        and not isinstance(x, np.ndarray | Tracer | np.generic)
+        and getattr(kind, "__array_priority__", 0) != 0
+    )
+
+
+def operand(x: Value) -> Value:
+    """``x`` as something a primitive can compute with, or an error that says why not."""
+    if isinstance(x, np.ma.MaskedArray | np.matrix):
+        raise UnsupportedError(
+            f"{type(x).__name__} operands are not supported together with traced values."
+            f"{at(calling_position())}\nPass its .data (and the mask as an array), or np.asarray(x)."
+        )
+    if isinstance(x, np.ndarray):
+        if x.dtype == _OBJECT:
+            return _stacked(x)
+        if x.dtype.kind not in "biufc":
+            raise UnsupportedError(
+                f"arrays of dtype {x.dtype} are not supported together with traced values"
+                f"{at(calling_position())}"
+            )
+        return x.view(np.ndarray)
+    if isinstance(x, bool | int | float | complex | np.generic):
+        return x
+    if x is None or isinstance(x, str | bytes | dict | set):
+        raise TypeError(f"{type(x).__name__} is not an array or a number{at(calling_position())}")
+    if hasattr(type(x), "__array_namespace__") or hasattr(type(x), "__array_ufunc__"):
+        return x  # a duck array: values stay what they are
+    return operand(np.asarray(x))
+
+
+def _stacked(x: np.ndarray[Any, Any]) -> Value:
+    """An object array of tracers and numbers as one traced array."""
+    items = [operand(item) if not isinstance(item, Tracer) else item for item in x.ravel().tolist()]
+    if not any(map(is_tracer, items)):
+        raise UnsupportedError(
+            f"arrays of dtype object are not supported together with traced values{at(calling_position())}"
+        )
+    return np.reshape(np.stack(items), x.shape)
+
+
+def bind(
+    primitive: Primitive, operands: tuple[Value, ...] | list[Value], params: dict[str, Any]
+) -> Value:
+    """The general door: the operand of the highest level decides what happens."""
+    top: Any = None
+    level = 0
+    checked = list(operands)
+    for i, x in enumerate(checked):
+        kind = type(x)
+        if kind in _PLAIN and not (kind is np.ndarray and x.dtype == _OBJECT):
+            continue
+        if not isinstance(x, Tracer):
+            x = checked[i] = operand(x)
+        if isinstance(x, Tracer) and x.trace.level > level:
+            top = x.trace
+            level = top.level
+    if top is None:
+        return primitive.impl(*checked, **params)
+    return top.process(primitive, checked, params)

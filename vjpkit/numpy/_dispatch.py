@@ -1,0 +1,60 @@
+"""How NumPy's functions and ndarray's methods are attached to traced values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from vjpkit.core.errors import UnsupportedError, at, calling_position
+from vjpkit.core.tracer import FUNCTIONS, Tracer
+
+__all__ = ["implements", "method", "normalize_axes", "refuse"]
+
+F = TypeVar("F")
+
+
+def implements(*numpy_functions: Any) -> Callable[[F], F]:
+    """Register the function that NumPy calls for these functions when an argument is traced."""
+
+    def register(function: F) -> F:
+        for f in numpy_functions:
+            FUNCTIONS[f] = function  # type: ignore[assignment]  # any callable, of any signature
+        return function
+
+    return register
+
+
+def method(name: str) -> Callable[[F], F]:
+    """Attach a function to every tracer as the method, property or operator ``name``."""
+
+    def attach(function: F) -> F:
+        setattr(Tracer, name, function)
+        return function
+
+    return attach
+
+
+def refuse(function: str, **keywords: Any) -> None:
+    """Raise for keywords that have a value other than their default (None or False)."""
+    for name, value in keywords.items():
+        if value is not None and value is not False and value is not np._NoValue:
+            raise UnsupportedError(
+                f"np.{function}: the keyword {name}={value!r} is not supported on traced values"
+                f"{at(calling_position())}"
+            )
+
+
+def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...] | None:
+    """NumPy's ``axis`` as non-negative integers, None for all."""
+    if axis is None:
+        return None
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    out = tuple(int(a) + ndim if a < 0 else int(a) for a in axes)
+    for a, given in zip(out, axes, strict=True):
+        if not 0 <= a < ndim:
+            raise np.exceptions.AxisError(int(given), ndim)
+    if len(set(out)) != len(out):
+        raise ValueError("duplicate value in 'axis'")
+    return out

@@ -1,0 +1,87 @@
+"""Choice between values: ``where`` and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Value
+from vjpkit.core.primitive import ConstantUfunc, LinearMany, Sample, primitive
+from vjpkit.core.rows import unbroadcast
+
+_M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
+
+
+@primitive
+class where(LinearMany):
+    """``x`` where ``mask``, else ``y``: linear in both, an exact zero to the one not selected."""
+
+    impl = np.where
+
+    def fixed(self, params: Any) -> int:
+        return 1
+
+    def transpose(
+        self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
+    ) -> Sequence[Value | None]:
+        (mask,) = fixed
+        (x, y), (x_live, y_live) = avals, live
+        return (
+            unbroadcast(where(mask, ct, 0), x.shape, x.dtype) if x_live else None,
+            unbroadcast(where(mask, 0, ct), y.shape, y.dtype) if y_live else None,
+        )
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        shape = np.broadcast_shapes(*[a.shape for a in avals])
+        return Aval(shape, np.result_type(*[_example(a) for a in avals[1:]]))
+
+    def samples(self) -> Iterable[Sample]:
+        mask = np.array([True, False, True])
+        return Sample(mask, _M, -_M), Sample(mask, _M[0], 1.0), Sample(mask[:, None], _M[0], _M[1])
+
+
+def _example(aval: Aval) -> Any:
+    """Something of which NumPy's promotion sees what it would see of the value."""
+    return aval.dtype.type(0).item() if aval.weak else aval.dtype
+
+
+@primitive
+class greater(ConstantUfunc):
+    ufunc = np.greater
+
+
+@primitive
+class less(ConstantUfunc):
+    ufunc = np.less
+
+
+@primitive
+class equal(ConstantUfunc):
+    ufunc = np.equal
+
+
+@primitive
+class not_equal(ConstantUfunc):
+    ufunc = np.not_equal
+
+
+@primitive
+class greater_equal(ConstantUfunc):
+    ufunc = np.greater_equal
+
+
+@primitive
+class less_equal(ConstantUfunc):
+    ufunc = np.less_equal
+
+
+@primitive
+class logical_or(ConstantUfunc):
+    ufunc = np.logical_or
+
+
+@primitive
+class bitwise_or(ConstantUfunc):
+    ufunc = np.bitwise_or

@@ -1,0 +1,114 @@
+"""Batching: a tracer whose value has the batch as leading axis, and a rule per kind.
+
+`batch_rule` finds how a primitive maps over a leading axis: its own ``batch`` method, or its kind's
+default here. ``batch(n, values, batched, **params)`` gets the operands, those that ``batched`` marks
+with a leading axis of length n, and returns outputs that all have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.core.primitive import Primitive, Ufunc
+from vjpkit.core.tracer import LEVELS, Tracer
+from vjpkit.ops import structural
+
+__all__ = ["Batched", "Batches", "batched_along_front"]
+
+
+class Batched(Tracer):
+    """One example, standing for all: ``value`` has the batch as its leading axis."""
+
+    __slots__ = ("trace", "value")
+
+    def __init__(self, value: Value, trace: Batches) -> None:
+        self.value = value
+        self.trace = trace
+
+    @property
+    def aval(self) -> Aval:  # type: ignore[override]
+        aval = aval_of(self.value)
+        return Aval(aval.shape[1:], aval.dtype)
+
+    def concrete(self) -> Value:
+        raise TracerConversionError(
+            f"a batched value of {self.aval} stands for {self.trace.n} examples, so it cannot decide "
+            f"Python control flow or become one Python number.{at(calling_position())}\n"
+            "Use np.where or vk.lax.cond for a choice that depends on it."
+        )
+
+    def __repr__(self) -> str:
+        return f"Traced<{self.aval}, batch of {self.trace.n}>"
+
+
+class Batches:
+    """The trace of one ``vmap`` over ``n`` examples."""
+
+    __slots__ = ("level", "n")
+
+    def __init__(self, n: int) -> None:
+        self.level = next(LEVELS)
+        self.n = n
+
+    def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
+        xs, params = primitive.canonical(xs, params)
+        mine = [isinstance(x, Batched) and x.trace is self for x in xs]
+        values = [x.value if m else x for x, m in zip(xs, mine, strict=True)]
+        out = batch_rule(primitive)(primitive, self.n, values, mine, **params)
+        return primitive.pack(tuple([Batched(o, self) for o in primitive.unpack(out)]))
+
+    def dense(self, y: Value) -> Value:
+        """An output with its leading batch axis, repeated where it is the same for all."""
+        if isinstance(y, Batched) and y.trace is self:
+            return y.value
+        return batched_along_front(y, False, self.n)
+
+
+def batched_along_front(x: Value, is_batched: bool, n: int) -> Value:
+    """``x`` with a leading axis of length n, repeated if it is not batched."""
+    return x if is_batched else np.broadcast_to(x, (n, *aval_of(x).shape))
+
+
+Rule = Callable[..., Any]
+_DEFAULTS: dict[type[Primitive], Rule] = {}
+
+
+def batch_rule(primitive: Primitive) -> Rule:
+    """How ``primitive`` maps over a leading axis."""
+    own = getattr(type(primitive), "batch", None)
+    if own is not None:
+        return own  # type: ignore[no-any-return]  # found by name
+    for kind in type(primitive).__mro__:
+        if kind in _DEFAULTS:
+            return _DEFAULTS[kind]
+    raise UnsupportedError(f"{primitive.name} has no batching rule{at(calling_position())}")
+
+
+def default(*kinds: type[Primitive]) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        for kind in kinds:
+            _DEFAULTS[kind] = rule
+        return rule
+
+    return register
+
+
+@default(Ufunc)
+def _ufunc(
+    self: Any, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+) -> Value:
+    """Align the examples' axes to the right, the batch stays in front."""
+    ndim = max(len(aval_of(v).shape) - b for v, b in zip(values, batched, strict=True))
+
+    def align(v: Value, b: bool) -> Value:
+        shape = aval_of(v).shape
+        if not b or len(shape) - 1 == ndim:
+            return v
+        return structural.reshape(v, shape=(n, *[1] * (ndim - len(shape) + 1), *shape[1:]))
+
+    return self(*[align(v, b) for v, b in zip(values, batched, strict=True)], **params)

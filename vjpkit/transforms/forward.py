@@ -1,0 +1,78 @@
+"""Forward mode: a tracer that carries its tangent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import ClosedTraceError, at, calling_position
+from vjpkit.core.tracer import LEVELS, Tracer
+
+__all__ = ["Dual", "Duals"]
+
+
+class Dual(Tracer):
+    """A primal value and its tangent (of the same shape and dtype)."""
+
+    __slots__ = ("tangent", "trace", "value")
+
+    def __init__(self, value: Value, trace: Duals, tangent: Value) -> None:
+        self.value = value
+        self.trace = trace
+        self.tangent = tangent
+
+    @property
+    def aval(self) -> Aval:  # type: ignore[override]
+        return aval_of(self.value)
+
+    def concrete(self) -> Value:
+        value = self.value
+        return value.concrete() if isinstance(value, Tracer) else value
+
+    def __repr__(self) -> str:
+        return f"Traced({self.value!r})"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+
+class Duals:
+    """The trace of one ``jvp``: every primitive pushes its operands' tangents at once."""
+
+    __slots__ = ("closed", "level", "name", "strict")
+
+    def __init__(self, name: str = "jvp", strict: bool = False) -> None:
+        self.level = next(LEVELS)
+        self.name = name
+        self.strict = strict
+        self.closed = False
+
+    def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
+        if self.closed:
+            raise ClosedTraceError(
+                f"a traced value of {self.name} was used after {self.name} had finished"
+                f"{at(calling_position())}\nReturn values from the function instead of storing them."
+            )
+        mine = [isinstance(x, Dual) and x.trace is self for x in xs]
+        values = tuple([x.value if m else x for x, m in zip(xs, mine, strict=True)])
+        ts = tuple([x.tangent if m else None for x, m in zip(xs, mine, strict=True)])
+        out = primitive(*values, **params)
+        outs = primitive.unpack(out)
+        tangents = primitive.unpack(primitive.forward(values, ts, out, params, self.strict))
+        pairs = zip(outs, tangents, strict=True)
+        return primitive.pack(tuple([o if t is None else Dual(o, self, t) for o, t in pairs]))
+
+    def split(self, y: Value) -> tuple[Value, Value | None]:
+        """Primal and tangent (None for zero) of an output."""
+        if isinstance(y, Dual) and y.trace is self:
+            return y.value, y.tangent
+        if isinstance(y, Tracer) and y.trace.level > self.level:
+            raise ClosedTraceError(
+                f"{self.name}: the function returned a traced value of an inner transformation that "
+                f"has finished; its derivative would be lost{at(calling_position())}"
+            )
+        return y, None
