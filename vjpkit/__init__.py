@@ -1,1 +1,42 @@
-"""vjpkit turns NumPy programs into their derivatives."""
+"""vjpkit turns NumPy programs into their derivatives.
+
+>>> import numpy as np, vjpkit as vk
+>>> vk.grad(lambda x: np.sum(np.sin(x) ** 2))(np.array([0.0, 1.0]))
+array([0.        , 0.90929743])
+"""
+
+from vjpkit import lax, numpy
+from vjpkit.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
+from vjpkit.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
+from vjpkit.transforms.linear import LinearMap, float0
+from vjpkit.transforms.staged import (
+    ShapeDtypeStruct,
+    closure_convert,
+    eval_shape,
+    linear_transpose,
+    make_ir,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LinearMap",
+    "ShapeDtypeStruct",
+    "closure_convert",
+    "eval_shape",
+    "float0",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "lax",
+    "linear_transpose",
+    "linearize",
+    "make_ir",
+    "numpy",
+    "value_and_grad",
+    "vjp",
+]

@@ -537,7 +537,7 @@ def contribute(cts: Cotangents, i: int | None, ct: Value | None) -> None:
 class Linear(Primitive):
     """Linear in operand 0; the operands after it are fixed (index arrays, ...).
 
-    The rule is ``transpose(ct, shape, dtype, *fixed, **params)``: the cotangent of an operand of that
+    The rule is ``transpose(ct, shape, dtype, /, *fixed, **params)``: the cotangent of an operand of that
     shape and dtype. The push is the primitive itself.
     """
 
@@ -560,7 +560,7 @@ class Linear(Primitive):
 
         self.pull = rule(self, pull, push)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, *fixed: Value, **params: Any) -> Value:
+    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
         raise NotImplementedError(f"{self.name} declares no transpose")
 
     def __call__(self, x: Value, *fixed: Value, **params: Any) -> Value:

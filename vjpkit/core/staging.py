@@ -67,6 +67,14 @@ class Captured:
     position: Position | Source | None
     name: str = ""
 
+    @property
+    def source(self) -> Source | None:
+        """The user's line, decoded when asked."""
+        return Source.of(self.position) if isinstance(self.position, tuple) else self.position
+
+    def __reduce__(self) -> Any:
+        return Captured, (self.value, self.source, self.name)
+
 
 class Builder:
     """The trace of staging: writes equations, captures values from outside by identity."""
@@ -150,6 +158,10 @@ class ClosedProgram:
     def consts(self) -> tuple[Value, ...]:
         """Values of the leading inputs."""
         return tuple([c.value for c in self.captured])
+
+    def captured_names(self) -> tuple[tuple[str, Source | None], ...]:
+        """Name and source line of each captured value: hashable, without the values."""
+        return tuple([(c.name, c.source) for c in self.captured])
 
     def __call__(self, *values: Value) -> tuple[Value, ...]:
         return self.program.eval(*self.consts, *values)

@@ -171,7 +171,7 @@ class getitem(Linear):
         static, arrays = split_index(index)
         return self(x, *arrays, index=static)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, *fixed: Value, **params: Any) -> Value:
+    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
         return scatter_sum(*fixed, ct, shape=shape, dtype=dtype, indices=(params["index"],))
 
     def abstract(self, *avals: Aval, index: Index, **params: Any) -> Aval:

@@ -20,7 +20,7 @@ class reshape(Linear):
 
     impl = staticmethod(np.reshape)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, *fixed: Value, **params: Any) -> Value:
+    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
         return reshape(ct, shape=shape)
 
     def abstract(self, *avals: Aval, shape: Shape, **params: Any) -> Aval:
@@ -40,7 +40,7 @@ class transpose(Linear):
 
     impl = staticmethod(lambda x, axes: x.transpose(axes))
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, *fixed: Value, **params: Any) -> Value:
+    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
         return transpose(ct, axes=inverse(params["axes"]))
 
     def abstract(self, *avals: Aval, axes: tuple[int, ...], **params: Any) -> Aval:
@@ -61,7 +61,7 @@ class broadcast_to(Linear):
 
     impl = staticmethod(np.broadcast_to)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, *fixed: Value, **params: Any) -> Value:
+    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
         return unbroadcast(ct, shape, dtype)
 
     def abstract(self, *avals: Aval, shape: Shape, **params: Any) -> Aval:
@@ -85,7 +85,7 @@ class convert(Linear):
             x = np.asarray(x)[()]
         return (x.real if x.dtype.kind == "c" and dtype.kind != "c" else x).astype(dtype)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, *fixed: Value, **params: Any) -> Value:
+    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
         return cast(ct, dtype)
 
     def abstract(self, *avals: Aval, dtype: Any, **params: Any) -> Aval:
@@ -103,7 +103,7 @@ class sum_(Linear):
 
     impl = staticmethod(lambda x, axes, keepdims: np.add.reduce(x, axes, None, None, keepdims))
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, *fixed: Value, **params: Any) -> Value:
+    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
         if type(ct) is np.ndarray or isinstance(ct, np.generic):
             full = np.empty(shape, dtype)
             full[...] = np.reshape(ct, reduced_shape(shape, params["axes"], keepdims=True))

@@ -1,49 +1,412 @@
-"""grad, vjp, jvp, linearize and what is built on them."""
+"""Gradients, pullbacks and pushforwards: `grad`, `value_and_grad`, `vjp`, `jvp`, `linearize`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.rows import Rows, filled_like, new_slots, pull_rows, settled
+from vjpkit.core.errors import at, calling_position
+from vjpkit.core.rows import COPY_LIMIT, Guard, Row, Rows, filled_like, new_slots, pull_rows, settled
+from vjpkit.core.tracer import Tracer, operand
+from vjpkit.core.tree import PyTree, flatten, flatten_with_path, keystr, tree_map
+from vjpkit.transforms.arguments import (
+    LEAF,
+    Transformed,
+    float_leaf,
+    name_of,
+    read_arguments,
+    resolve_argnums,
+    scalar_output,
+)
 from vjpkit.transforms.forward import Dual, Duals
+from vjpkit.transforms.linear import FLOAT0, LinearMap, Recorded, Side, fresh, tangent_aval
+
+__all__ = ["Function", "grad", "hvp", "jvp", "linearize", "value_and_grad", "vjp"]
+
+Function = Callable[..., PyTree]
 
 
-def value_and_grad(f: Callable[..., Value]) -> Callable[..., Any]:
-    def run(x: Value, *rest: Value) -> Any:
-        trace = Rows("grad")
+class ValueAndGrad(Transformed):
+    """What `value_and_grad` and `grad` return: calls the function once, pulls 1 back."""
+
+    transform = "value_and_grad"
+
+    def __init__(self, fun: Function, argnums: Any, has_aux: bool, holomorphic: bool, allow_int: bool, strict: bool) -> None:  # fmt: skip
+        super().__init__(
+            fun, argnums=argnums, has_aux=has_aux, holomorphic=holomorphic, allow_int=allow_int, strict=strict
+        )
+        self.argnums = argnums
+        self.has_aux = has_aux
+        self.holomorphic = holomorphic
+        self.allow_int = allow_int
+        self.strict = strict
+
+    def __call__(self, *args: PyTree, **kwargs: Any) -> Any:
+        value, aux, gradient = self.run(args, kwargs)
+        return ((value, aux) if self.has_aux else value), gradient
+
+    def run(self, args: tuple[PyTree, ...], kwargs: dict[str, Any]) -> tuple[Value, PyTree, PyTree]:
+        """Value, aux and gradient."""
+        label = self.label
+        numbers = resolve_argnums(label, self.argnums, len(args))
+        read = read_arguments(label, args, numbers, self.allow_int)
+        if self.holomorphic:
+            _require_complex(label, read)
+        trace = Rows(label)
+        traced = list(args)
+        for n, (leaves, tree) in zip(numbers, read, strict=True):
+            inputs = [trace.argument(x) if is_differentiable(x) else x for x in leaves]
+            traced[n] = inputs[0] if tree is LEAF else tree.unflatten(inputs)
         try:
-            y = f(trace.argument(x), *rest)
+            y = self.fun(*traced, **kwargs)
         finally:
             rows = trace.close()
-        k = trace.slot_of(y)
-        value = trace.lower(y)
-        if k is None:
-            return value, filled_like(x, 0)
-        cts = new_slots(trace.new())
-        cts[k] = filled_like(value, 1)
-        y = None
+            inputs = traced = []  # so that nothing but the rows holds values
+        aux = None
+        if self.has_aux:
+            y, aux = _split_aux(label, y)
+            aux = tree_map(trace.lower, aux)
+        y, k, value = _lowered(trace, y)
+        scalar_output(label, y, None if value is None else aval_of(value), self.holomorphic)
+        cts = new_slots(trace.new(), self.strict)
+        if k is not None:
+            cts[k] = filled_like(value, 1)
         for guard in trace.guards.values():
             guard.check()
-        pull_rows(rows, cts, free=True)
-        return value, filled_like(x, 0) if cts[0] is None else settled(cts[0])
+        y = trace = None  # type: ignore[assignment]  # the walk frees what it has used
+        with np.errstate(all="ignore"):
+            pull_rows(rows, cts, free=True)
+        return value, aux, self._gradient(read, cts)
 
-    return run
+    def _gradient(self, read: Sequence[tuple[list[Value], Any]], cts: list[Any]) -> PyTree:
+        """The cotangents of the inputs in the trees of the arguments."""
+        taken: set[int] = set()
+        slot = 0
+        gradients = []
+        for leaves, tree in read:
+            out = []
+            for x in leaves:
+                if is_differentiable(x):
+                    ct = settled(cts[slot])
+                    slot += 1
+                    if isinstance(x, Tracer):
+                        out.append(filled_like(x, 0) if ct is None else ct)
+                    else:
+                        out.append(fresh(ct, aval_of(x), type(x) is not np.ndarray, taken))
+                else:
+                    out.append(np.zeros(np.shape(x), FLOAT0))
+            gradients.append(out[0] if tree is LEAF else tree.unflatten(out))
+        return tuple(gradients) if isinstance(self.argnums, tuple | list) else gradients[0]
 
 
-def grad(f: Callable[..., Value]) -> Callable[..., Any]:
-    vg = value_and_grad(f)
-    return lambda *args: vg(*args)[1]
+class Grad(ValueAndGrad):
+    """What `grad` returns."""
+
+    transform = "grad"
+
+    def __call__(self, *args: PyTree, **kwargs: Any) -> Any:
+        _, aux, gradient = self.run(args, kwargs)
+        return (gradient, aux) if self.has_aux else gradient
 
 
-def jvp(f: Callable[..., Value], primals: Any, tangents: Any) -> Any:
-    trace = Duals()
+def is_differentiable(x: Value) -> bool:
+    """Whether a leaf is traced (integers are passed through as they are)."""
+    return type(x) in (float, complex) or (type(x) is not int and x.dtype.kind in "fc")
+
+
+def _require_complex(label: str, read: Sequence[tuple[list[Value], Any]]) -> None:
+    for leaves, _ in read:
+        for x in leaves:
+            if aval_of(x).dtype.kind != "c":
+                raise TypeError(
+                    f"{label}: holomorphic=True needs complex arguments, got {aval_of(x)}; "
+                    "cast with x.astype(complex)"
+                )
+
+
+def _split_aux(label: str, y: Any) -> tuple[Value, PyTree]:
+    if not isinstance(y, tuple) or len(y) != 2:
+        raise TypeError(
+            f"{label}: with has_aux=True the function must return a pair (output, aux), "
+            f"got {type(y).__name__}{at(calling_position())}"
+        )
+    return y
+
+
+def _lowered(trace: Rows, y: Any) -> tuple[Any, int | None, Value | None]:
+    """An output, its slot, and its value (None for what is not an array or number)."""
+    if isinstance(y, np.ndarray) and y.dtype == object:
+        y = operand(y)
+    if isinstance(y, Tracer):
+        return y, trace.slot_of(y), trace.lower(y)
+    if isinstance(y, bool | int | float | complex | np.ndarray | np.generic) or hasattr(y, "dtype"):
+        return y, None, y
+    return y, None, None
+
+
+@overload
+def value_and_grad(
+    fun: Function, argnums: int | Sequence[int] = ..., has_aux: bool = ..., holomorphic: bool = ...,
+    allow_int: bool = ..., *, strict: bool = ...,
+) -> ValueAndGrad: ...  # fmt: skip
+@overload
+def value_and_grad(
+    fun: None = ..., argnums: int | Sequence[int] = ..., has_aux: bool = ..., holomorphic: bool = ...,
+    allow_int: bool = ..., *, strict: bool = ...,
+) -> Callable[[Function], ValueAndGrad]: ...  # fmt: skip
+def value_and_grad(
+    fun: Function | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    strict: bool = False,
+) -> ValueAndGrad | Callable[[Function], ValueAndGrad]:
+    """The function that gives a scalar function's value and its gradient.
+
+    ``(value, gradient)``, or ``((value, aux), gradient)`` with ``has_aux``. See `grad`.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.value_and_grad(lambda x: np.sum(x * x))(np.array([1.0, 2.0]))
+    (np.float64(5.0), array([2., 4.]))
+    """
+    if fun is None:
+        return lambda f: ValueAndGrad(f, argnums, has_aux, holomorphic, allow_int, strict)
+    return ValueAndGrad(fun, argnums, has_aux, holomorphic, allow_int, strict)
+
+
+@overload
+def grad(
+    fun: Function, argnums: int | Sequence[int] = ..., has_aux: bool = ..., holomorphic: bool = ...,
+    allow_int: bool = ..., *, strict: bool = ...,
+) -> Grad: ...  # fmt: skip
+@overload
+def grad(
+    fun: None = ..., argnums: int | Sequence[int] = ..., has_aux: bool = ..., holomorphic: bool = ...,
+    allow_int: bool = ..., *, strict: bool = ...,
+) -> Callable[[Function], Grad]: ...  # fmt: skip
+def grad(
+    fun: Function | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    strict: bool = False,
+) -> Grad | Callable[[Function], Grad]:
+    """The gradient of a scalar function: the pullback of 1.
+
+    ``fun`` takes arrays, numbers and trees of them and returns a real floating scalar of shape ``()``.
+    The gradient has the tree, shapes and dtypes of the chosen argument: an int ``argnums`` gives it
+    bare, a sequence gives a tuple. Gradients are fresh, writable arrays (NumPy scalars for scalars).
+
+    * ``has_aux``: ``fun`` returns ``(output, aux)``, the result is ``(gradient, aux)``.
+    * ``holomorphic``: complex in, complex out, the complex derivative. For a real output of complex
+      arguments the gradient is du/dx - i du/dy, no conjugation.
+    * ``allow_int``: integer leaves get ``float0`` zeros instead of raising.
+    * ``strict``: plain IEEE arithmetic where a partial derivative is not finite.
+
+    Costs a small constant times one evaluation, whatever the number of inputs. Raises `TypeError` for
+    outputs that are not real scalars, arguments without derivatives, and argnums out of range.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.grad(lambda x: np.sum(np.sin(x)))(np.array([0.0, 1.0]))
+    array([1.        , 0.54030231])
+    >>> vk.grad(lambda p: p["a"] * p["b"])({"a": 2.0, "b": 3.0})
+    {'a': np.float64(3.0), 'b': np.float64(2.0)}
+    """
+    if fun is None:
+        return lambda f: Grad(f, argnums, has_aux, holomorphic, allow_int, strict)
+    return Grad(fun, argnums, has_aux, holomorphic, allow_int, strict)
+
+
+# --------------------------------------------------------------------------- linearize, vjp, jvp, hvp
+
+
+def _linearized(label: str, fun: Function, primals: tuple[PyTree, ...], has_aux: bool, strict: bool) -> Any:
+    """Output tree, aux and the linear map at ``primals``."""
+    leaves, tree = flatten(primals)
+    trace = Rows(label)
+    slots: list[int] = []
+    inputs: list[Value] = []
+    for i, x in enumerate(leaves):
+        if type(x) is not np.ndarray or x.dtype.kind not in "fc":
+            x = leaves[i] = _primal_leaf(label, primals, i, x)
+        if is_differentiable(x):
+            held = trace.keep(x) if type(x) is np.ndarray else x
+            argument = trace.argument(held)
+            slots.append(argument.slot)
+            inputs.append(argument)
+        else:
+            inputs.append(x)
     try:
-        y = f(*[Dual(x, trace, t) for x, t in zip(primals, tangents, strict=True)])
+        y = fun(*tree.unflatten(inputs))
+    finally:
+        rows = trace.close()
+        inputs = []
+    aux = None
+    if has_aux:
+        y, aux = _split_aux(label, y)
+        aux = tree_map(trace.lower, aux)
+    outs, out_tree = flatten(y)
+    values: list[Value] = []
+    out_slots: list[int | None] = []
+    for i, out in enumerate(outs):
+        _, k, value = _lowered(trace, out)
+        if value is None:
+            path = keystr(flatten_with_path(y)[0][i][0])
+            raise TypeError(
+                f"{label}: the function returned a {type(out).__name__}{f' at {path}' if path else ''}; "
+                "outputs are arrays, numbers and trees of them (has_aux=True passes other things through)"
+            )
+        values.append(value)
+        if aval_of(value).inexact:
+            out_slots.append(k)
+    domain = Side.of_leaves(leaves, tree, star=True)
+    codomain = Side.of_leaves(values, out_tree, star=False)
+    given = [_given(trace, rows, v) for v in values]
+    backing = Recorded(trace, rows, slots, out_slots, strict)
+    linear = LinearMap(backing, domain, codomain, label)
+    return out_tree.unflatten(given), aux, linear
+
+
+def _primal_leaf(label: str, primals: PyTree, i: int, x: Value) -> Value:
+    """A leaf of the primals; integers and booleans are constants of the map (float0)."""
+    if isinstance(x, bool | np.bool_):
+        return np.asarray(x)
+    if isinstance(x, str | bytes) or not (isinstance(x, int | float | complex) or hasattr(x, "dtype")):
+        path = keystr(flatten_with_path(primals)[0][i][0])
+        return float_leaf(label, f"argument {path}", x)
+    return float_leaf(label, "argument", x, allow_int=not isinstance(x, int))
+
+
+def _given(trace: Rows, rows: list[Row], value: Value) -> Value:
+    """A primal output as the user gets it: changing it in place must not change the linear map."""
+    if type(value) is not np.ndarray:
+        return value
+    if value.nbytes <= COPY_LIMIT:
+        return value.copy()
+    root = _root(value)
+    if any(_root(x) is root for row in rows for x in row if type(x) is np.ndarray):
+        trace.guards.setdefault(id(value), Guard(value, calling_position()))
+    return value
+
+
+def _root(x: Any) -> Any:
+    """The array that owns the memory."""
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
+
+
+def linearize(fun: Function, *primals: PyTree, has_aux: bool = False, strict: bool = False) -> Any:
+    """Value of ``fun`` at ``primals`` and its linearization there: f(x + t) ≈ f(x) + L(t).
+
+    ``(out, L)``, or ``(out, L, aux)``; ``L(*tangents)`` has the tree of the output. `LinearMap` says
+    what else ``L`` can do.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> y, L = vk.linearize(lambda x: x * x, 3.0)
+    >>> y, L(1.0), L.T(1.0)
+    (9.0, np.float64(6.0), (np.float64(6.0),))
+    """
+    out, aux, linear = _linearized(f"linearize({name_of(fun)})", fun, primals, has_aux, strict)
+    return (out, linear, aux) if has_aux else (out, linear)
+
+
+def vjp(fun: Function, *primals: PyTree, has_aux: bool = False, strict: bool = False) -> Any:
+    """Value of ``fun`` at ``primals`` and its pullback: the vector-Jacobian product as a `LinearMap`.
+
+    ``(out, pullback)``, or ``(out, pullback, aux)``. ``pullback(ct)`` takes one cotangent of the
+    output's tree and returns a tuple, one cotangent per primal; any number of times.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> y, pullback = vk.vjp(lambda a, b: a * b, 2.0, 5.0)
+    >>> pullback(1.0)
+    (np.float64(5.0), np.float64(2.0))
+    """
+    out, aux, linear = _linearized(f"vjp({name_of(fun)})", fun, primals, has_aux, strict)
+    return (out, linear.T, aux) if has_aux else (out, linear.T)
+
+
+def jvp(
+    fun: Function,
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
+    has_aux: bool = False,
+    *,
+    strict: bool = False,
+) -> Any:
+    """Value of ``fun`` and its directional derivative: the Jacobian-vector product.
+
+    ``primals`` and ``tangents`` are tuples or lists of the same tree (`TypeError`), shapes and dtypes
+    (`ValueError`). Gives ``(out, tangent)``, or ``(out, tangent, aux)``. Memory does not grow with the
+    length of the computation.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.jvp(np.sin, (0.0,), (2.0,))
+    (np.float64(0.0), np.float64(2.0))
+    """
+    label = f"jvp({name_of(fun)})"
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise TypeError(
+            f"{label}: primals and tangents must be tuples or lists of arguments, got "
+            f"{type(primals).__name__} and {type(tangents).__name__}; write ({name_of(fun)}, (x,), (t,))"
+        )
+    leaves, tree = flatten(tuple(primals))
+    t_leaves, t_tree = flatten(tuple(tangents))
+    if tree != t_tree:
+        raise TypeError(
+            f"{label}: primals and tangents must have the same tree, got {tree} and {t_tree}"
+        )
+    trace = Duals(label, strict)
+    leaves = [
+        x if type(x) is np.ndarray and x.dtype.kind in "fc" else _primal_leaf(label, tuple(primals), i, x)
+        for i, x in enumerate(leaves)
+    ]
+    side = Side.of_leaves(leaves, tree, star=True)
+    ts = iter(side.read(label, tuple(tree.unflatten(t_leaves))))
+    inputs = [Dual(x, trace, next(ts)) if is_differentiable(x) else x for x in leaves]
+    try:
+        y = fun(*tree.unflatten(inputs))
     finally:
         trace.closed = True
-    value, t = trace.split(y)
-    return value, filled_like(value, 0) if t is None else t
+    aux = None
+    if has_aux:
+        y, aux = _split_aux(label, y)
+        aux = tree_map(lambda leaf: trace.split(leaf)[0], aux)
+    outs, out_tree = flatten(y)
+    outs = [operand(o) if isinstance(o, np.ndarray) and o.dtype == object else o for o in outs]
+    pairs = [trace.split(o) for o in outs]
+    taken = {id(t) for t in t_leaves}
+    out_ts = [
+        np.zeros(np.shape(v), FLOAT0)
+        if not aval_of(v).inexact
+        else filled_like(v, 0)
+        if t is None
+        else fresh(t, tangent_aval(v), not isinstance(v, np.ndarray), taken)
+        for v, t in pairs
+    ]
+    out = out_tree.unflatten([v for v, _ in pairs])
+    tangent = out_tree.unflatten(out_ts)
+    return (out, tangent, aux) if has_aux else (out, tangent)
+
+
+def hvp(
+    fun: Function, primals: Sequence[PyTree], tangents: Sequence[PyTree], *, strict: bool = False
+) -> Any:
+    """Hessian-vector product of a scalar function: forward over reverse, the Hessian never built.
+
+    ``primals`` and ``tangents`` as in `jvp`. One primal gives its product bare, several a tuple.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+    array([6., 0.])
+    """
+    numbers = tuple(range(len(primals)))
+    gradient = Grad(fun, numbers if len(numbers) != 1 else 0, False, False, False, strict)
+    return jvp(gradient, primals, tangents, strict=strict)[1]

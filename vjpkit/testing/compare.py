@@ -1,0 +1,87 @@
+"""What the checks compare with: bit for bit, to rounding, and by the pairing of vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.testing.numeric import Array
+
+__all__ = [
+    "assert_aval", "assert_close", "assert_identical", "magnitude", "pairing", "random_like", "rounding",
+]  # fmt: skip
+
+_ROUNDINGS = 1e4
+"""How many roundings of the result's size a correct rule may be off by (factorizations need many)."""
+
+
+def rounding(*xs: Value) -> float:
+    """The relative error that the coarsest dtype among ``xs`` allows."""
+    dtypes = [aval_of(x).dtype for x in xs if aval_of(x).inexact]
+    return max((float(np.finfo(d).eps) for d in dtypes), default=0.0) * _ROUNDINGS
+
+
+def pairing(ct: Value, t: Value) -> float:
+    """``<ct, t>``: Re(sum(ct * t)), without conjugation."""
+    return float(np.sum(np.asarray(ct) * np.asarray(t)).real)
+
+
+def magnitude(ct: Value, t: Value) -> float:
+    """The size of the terms of ``<ct, t>``, against which its rounding is measured."""
+    return float(np.sum(abs(np.asarray(ct)) * abs(np.asarray(t))))
+
+
+def random_like(x: Value | Aval, rng: np.random.Generator) -> Any:
+    """A random tangent (or cotangent) of ``x``: same shape, same dtype, numbers of size 1."""
+    aval = x if isinstance(x, Aval) else aval_of(x)
+    out = rng.standard_normal(aval.shape)
+    if aval.dtype.kind == "c":
+        out = out + 1j * rng.standard_normal(aval.shape)
+    return np.asarray(out).astype(aval.dtype)[()]
+
+
+def assert_aval(x: Value, aval: Aval, what: str) -> None:
+    """``x`` has this shape and dtype."""
+    got = aval_of(x).strong()
+    assert got == aval.strong(), f"{what}: got {got}, wanted {aval.strong()}"
+
+
+def assert_identical(got: Value, want: Value, what: str) -> None:
+    """Same type, shape, dtype and bits (the payload of a nan aside)."""
+    assert type(got) is type(want), f"{what}: got {type(got).__name__}, not {type(want).__name__}"
+    assert aval_of(got) == aval_of(want), f"{what}: got {aval_of(got)}, wanted {aval_of(want)}"
+    a, b = np.asarray(got), np.asarray(want)
+    same = (a == b) | ((a != a) & (b != b))
+    if a.dtype.kind in "fc":
+        same = same & (np.signbit(a.real) == np.signbit(b.real) | np.isnan(a.real))
+    assert same.all(), f"{what}: {_worst(a, b, np.where(same, 0.0, 1.0))}; these must be identical"
+
+
+def assert_close(
+    got: Value, want: Value, tolerance: float, what: str, allowed: Array | float = 0.0
+) -> None:
+    """``got`` is ``want`` to ``tolerance`` times the size of ``want``, plus ``allowed`` per element."""
+    a, b = np.asarray(got), np.asarray(want)
+    assert a.shape == b.shape, f"{what}: got shape {a.shape}, wanted {b.shape}"
+    if not a.size:
+        return
+    finite = np.isfinite(b)
+    scale = max(1.0, float(np.max(abs(b), initial=0.0, where=finite)))
+    with np.errstate(invalid="ignore"):
+        excess = abs(a - b) - tolerance * scale - allowed
+    same = (a == b) | ((a != a) & (b != b))
+    excess = np.where(same, -np.inf, np.where(np.isnan(excess), np.inf, excess))
+    assert (excess <= 0).all(), f"{what}: {_worst(a, b, excess)}"
+
+
+def _worst(a: Array, b: Array, badness: Array) -> str:
+    """The worst element, in words."""
+    index = tuple(int(i) for i in np.unravel_index(np.argmax(badness), a.shape))
+    place = f" at {list(index)}" if index else ""
+    count = int((badness > 0).sum())
+    others = f" (worst of {count} elements)" if count > 1 else ""
+    with np.errstate(invalid="ignore"):
+        off = np.subtract(a[index], b[index], dtype=np.result_type(a, b, np.float64))
+    return f"got {a[index]:.10g}{place}, wanted {b[index]:.10g}, off by {abs(off):.3g}{others}"

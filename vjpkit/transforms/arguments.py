@@ -1,0 +1,164 @@
+"""The edge of every transform: which arguments, which leaves, which outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import UnsupportedError, at, calling_position
+from vjpkit.core.tracer import Tracer, operand
+from vjpkit.core.tree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
+
+__all__ = ["Transformed", "float_leaf", "name_of", "resolve_argnums"]
+
+_FLOATS = frozenset("fc")
+
+
+def name_of(f: Callable[..., Any]) -> str:
+    """What errors and representations call a function."""
+    return getattr(f, "__name__", None) or type(f).__name__
+
+
+class Transformed:
+    """A transformed function: callable, printable, usable as a method, wrapping ``fun``."""
+
+    transform = ""
+
+    def __init__(self, fun: Callable[..., Any], **options: Any) -> None:
+        if not callable(fun):
+            raise TypeError(
+                f"{self.transform}: the first argument must be a function, got {type(fun).__name__}"
+                f"{at(calling_position())}"
+            )
+        self.fun = fun
+        self.options = options
+        self.__wrapped__ = fun
+        self.__name__ = name_of(fun)
+        self.__doc__ = getattr(fun, "__doc__", None)
+        self.__module__ = getattr(fun, "__module__", type(self).__module__)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        from types import MethodType
+
+        return MethodType(self, instance)
+
+    @property
+    def label(self) -> str:
+        return f"{self.transform}({name_of(self.fun)})"
+
+    def __repr__(self) -> str:
+        words = [name_of(self.fun), *(f"{k}={v!r}" for k, v in self.options.items() if v)]
+        return f"{self.transform}({', '.join(words)})"
+
+
+def resolve_argnums(label: str, argnums: Any, count: int) -> tuple[int, ...]:
+    """Argument numbers as a tuple of non-negative ints; `TypeError` names argnums."""
+    numbers = argnums if isinstance(argnums, tuple | list) else (argnums,)
+    resolved = []
+    for n in numbers:
+        if not isinstance(n, int | np.integer) or isinstance(n, bool):
+            raise TypeError(f"{label}: argnums must be an int or a tuple of ints, got {argnums!r}")
+        if not -count <= n < count:
+            raise TypeError(
+                f"{label}: argnums={argnums!r} is out of range: the call has {count} positional "
+                f"argument{'s' * (count != 1)}{at(calling_position())}.\n"
+                "Differentiated arguments are passed by position; keywords are not differentiated."
+            )
+        resolved.append(int(n) % count)
+    if len(set(resolved)) != len(resolved):
+        raise TypeError(f"{label}: argnums={argnums!r} names an argument twice")
+    return tuple(resolved)
+
+
+def float_leaf(label: str, which: str, x: Value, allow_int: bool = False) -> Value:
+    """A leaf that can be differentiated in, or a `TypeError` that says what to do.
+
+    Python ints become floats; integer arrays pass unchanged only where ``allow_int``.
+    """
+    kind = type(x)
+    if kind is np.ndarray and x.dtype.kind in _FLOATS:
+        return x
+    if kind is float or kind is complex:
+        return x
+    if kind is int:
+        return x if allow_int else float(x)
+    if isinstance(x, Tracer):
+        if x.aval.inexact or allow_int:
+            return x
+    elif isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array_ufunc__"):
+        x = operand(x) if isinstance(x, np.ndarray) else x
+        if not hasattr(x, "dtype"):
+            raise UnsupportedError(f"{label}: {which} is a {kind.__name__}, not an array{_here()}")
+        if x.dtype.kind in _FLOATS or allow_int:
+            return x
+    elif not isinstance(x, bool):
+        raise TypeError(
+            f"{label}: {which} is a {kind.__name__}, which is neither an array nor a number{_here()}.\n"
+            "Pass it as a keyword or through a closure, or choose other argnums; a class of your own "
+            "becomes a container with vk.tree_util.register_pytree_node or as a dataclass."
+        )
+    raise TypeError(
+        f"{label}: {which} is {aval_of(x) if not isinstance(x, bool) else 'a bool'}; derivatives are "
+        f"taken in floating-point arguments.{_here()}\n"
+        "Cast it, e.g. x.astype(float), choose other argnums, or pass allow_int=True for float0 zeros."
+    )
+
+
+def _here() -> str:
+    return at(calling_position())
+
+
+def read_arguments(
+    label: str, args: Sequence[PyTree], numbers: Sequence[int], allow_int: bool = False
+) -> list[tuple[list[Value], PyTreeDef]]:
+    """Leaves (all fit for differentiation) and tree of each chosen argument."""
+    out = []
+    for n in numbers:
+        arg = args[n]
+        if type(arg) is np.ndarray and arg.dtype.kind in _FLOATS:
+            out.append(([arg], LEAF))
+            continue
+        leaves, tree = flatten(arg)
+        for i, leaf in enumerate(leaves):
+            if type(leaf) is np.ndarray and leaf.dtype.kind in _FLOATS:
+                continue
+            try:
+                leaves[i] = float_leaf(label, f"argument {n}", leaf, allow_int)
+            except TypeError:
+                path = keystr(flatten_with_path(arg)[0][i][0])
+                float_leaf(label, f"argument {n}{f' at {path}' if path else ''}", leaf, allow_int)
+        out.append((leaves, tree))
+    return out
+
+
+LEAF = flatten(0.0)[1]
+"""The tree of a bare leaf."""
+
+
+def scalar_output(label: str, y: Value, aval: Aval | None, holomorphic: bool) -> None:
+    """Raise unless ``y`` is a real floating scalar (complex where ``holomorphic``)."""
+    if aval is None or aval.shape != ():
+        what = f"{type(y).__name__}" if aval is None else f"an array {aval}"
+        advice = (
+            "it has one element: return y[0] or np.sum(y)"
+            if aval is not None and aval.size == 1
+            else "return np.sum(...) or another scalar, or use jacrev / jacfwd / vjp for array outputs"
+        )
+        raise TypeError(f"{label}: the function returned {what}; a gradient needs a scalar ().\n{advice}")
+    if aval.dtype.kind == "c" and not holomorphic:
+        raise TypeError(
+            f"{label}: the function returned a complex number ({aval}); a gradient needs a real one.\n"
+            "Return its real part or absolute value, or pass holomorphic=True for a holomorphic function."
+        )
+    if not aval.inexact:
+        raise TypeError(
+            f"{label}: the function returned {aval}; a gradient needs a floating-point number.\n"
+            "Integer and boolean results do not change continuously; return a float."
+        )
+    if holomorphic and aval.dtype.kind != "c":
+        raise TypeError(f"{label}: holomorphic=True, but the function returned {aval}, which is real")

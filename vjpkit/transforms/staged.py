@@ -1,0 +1,209 @@
+"""Programs of functions: `make_ir`, `eval_shape`, `linear_transpose`, `closure_convert`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.errors import NotLinearError
+from vjpkit.core.ir import Equation, nonlinear_equation
+from vjpkit.core.staging import Builder, ClosedProgram, Staged
+from vjpkit.core.tracer import Tracer, operand
+from vjpkit.core.tree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
+from vjpkit.transforms.arguments import Transformed, name_of
+from vjpkit.transforms.derivatives import Function
+from vjpkit.transforms.linear import FLOAT0, LinearMap, Programmed, Side
+
+__all__ = ["ShapeDtypeStruct", "closure_convert", "eval_shape", "linear_transpose", "make_ir"]
+
+
+class ShapeDtypeStruct:
+    """Shape and dtype of an array, in the place of one.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.ShapeDtypeStruct((2, 3), np.float32)
+    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    __slots__ = ("aval",)
+
+    def __init__(self, shape: Shape, dtype: Any) -> None:
+        self.aval = Aval(tuple(shape), dtype)
+
+    @property
+    def shape(self) -> Shape:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.aval.ndim
+
+    @property
+    def size(self) -> int:
+        return self.aval.size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShapeDtypeStruct) and self.aval == other.aval
+
+    def __hash__(self) -> int:
+        return hash(self.aval)
+
+    def __repr__(self) -> str:
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype})"
+
+
+def staged(
+    label: str, fun: Function, args: tuple[PyTree, ...], kwargs: dict[str, Any] | None = None
+) -> tuple[ClosedProgram, PyTreeDef, list[Value]]:
+    """The program of ``fun`` at arguments like these, the tree of its output, the output leaves."""
+    leaves, tree = flatten(args)
+    builder = Builder()
+    inputs = []
+    for i, x in enumerate(leaves):
+        if not (hasattr(x, "dtype") or isinstance(x, bool | int | float | complex)):
+            path = keystr(flatten_with_path(args)[0][i][0])
+            raise TypeError(
+                f"{label}: argument {path} is a {type(x).__name__}, which is neither an array nor a number"
+            )
+        inputs.append(builder.argument(aval_of(operand(x) if isinstance(x, np.ndarray) else x)))
+    y = fun(*tree.unflatten(inputs), **(kwargs or {}))
+    outs, out_tree = flatten(y)
+    for i, out in enumerate(outs):
+        if isinstance(out, np.ndarray) and out.dtype == object:
+            outs[i] = operand(out)
+        elif not (hasattr(out, "dtype") or isinstance(out, bool | int | float | complex)):
+            path = keystr(flatten_with_path(y)[0][i][0])
+            raise TypeError(f"{label}: the function returned a {type(out).__name__}{path and f' at {path}'}")
+    return builder.finish(outs), out_tree, outs
+
+
+class MakeIR(Transformed):
+    """What `make_ir` returns."""
+
+    transform = "make_ir"
+
+    def __call__(self, *args: PyTree, **kwargs: Any) -> ClosedProgram:
+        return staged(self.label, self.fun, args, kwargs)[0]
+
+
+def make_ir(fun: Function) -> MakeIR:
+    """The function that gives the program of ``fun`` at arguments like those it is called with.
+
+    Arguments may be `ShapeDtypeStruct`s. The result prints as IR, evaluates when called with arrays,
+    and has ``.program`` and ``.consts`` (the values it captured, its leading inputs).
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.make_ir(lambda x: np.sin(x) * 2.0)(np.ones(3)).program.out_avals
+    (f64[3],)
+    """
+    return MakeIR(fun)
+
+
+def eval_shape(fun: Function, *args: PyTree, **kwargs: Any) -> PyTree:
+    """Shapes and dtypes of what ``fun`` returns, without computing it.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.eval_shape(lambda x: x @ x.T, vk.ShapeDtypeStruct((2, 3), np.float32))
+    ShapeDtypeStruct(shape=(2, 2), dtype=float32)
+    """
+    _, tree, outs = staged(f"eval_shape({name_of(fun)})", fun, args, kwargs)
+    return tree.unflatten([ShapeDtypeStruct(aval_of(o).shape, aval_of(o).dtype) for o in outs])
+
+
+def linear_transpose(fun: Function, *primals: PyTree) -> LinearMap:
+    """The transpose of a linear function, from its program alone: <ct, f(t)> == <f^T(ct), t>.
+
+    ``primals`` are arrays or `ShapeDtypeStruct`s; only their shapes and dtypes matter. A function that
+    is not linear (an affine one is not) raises `NotLinearError` naming the first offending equation.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.linear_transpose(lambda x: 3.0 * x, 2.0)(1.0)
+    (np.float64(3.0),)
+    """
+    label = f"linear_transpose({name_of(fun)})"
+    leaves, tree = flatten(primals)
+    closed, out_tree, outs = staged(label, fun, primals)
+    program = closed.program
+    from vjpkit.core.ir import Program
+
+    program = Program(program.inputs, program.equations, program.outputs, linear=len(leaves))
+    _require_linear(label, program)
+    domain = Side.of_leaves([_example(x) for x in leaves], tree, star=True)
+    codomain = Side.of_leaves([_example(o) for o in outs], out_tree, star=False)
+    if FLOAT0 in {a.dtype for a in (*domain.avals, *codomain.avals)}:
+        raise TypeError(f"{label}: integer or boolean arguments and outputs have no transpose")
+    return LinearMap(Programmed(ClosedProgram(program, closed.captured)), domain, codomain, label).T
+
+
+def _example(x: Value) -> Value:
+    """Something with the shape and dtype of ``x``, scalar where it is one."""
+    aval = aval_of(x)
+    return np.broadcast_to(np.zeros((), aval.dtype), aval.shape) if aval.shape else aval.dtype.type(0)
+
+
+def _require_linear(label: str, program: Any) -> None:
+    offender = nonlinear_equation(program)
+    if isinstance(offender, Equation):
+        where = "" if offender.source is None else f"   ({offender.source})"
+        words = ", ".join(map(repr, (a.aval for a in offender.inputs)))
+        raise NotLinearError(
+            f"{label}: the function is not linear: {offender.primitive.name} of {words} is not linear in "
+            f"the arguments{where}.\nUse vjp or linearize for the transpose of its linearization."
+        )
+
+
+def closure_convert(fun: Function, *example_args: PyTree) -> tuple[Callable[..., PyTree], list[Value]]:
+    """``fun`` with the traced values it closes over as explicit extra arguments.
+
+    Gives ``(converted, hoisted)`` with ``converted(*args, *hoisted) == fun(*args)``; derivatives flow
+    to the hoisted values.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> def f(x):
+    ...     converted, hoisted = vk.closure_convert(lambda y: x * y, 1.0)
+    ...     return converted(2.0, *hoisted)
+    >>> vk.grad(f)(3.0)
+    np.float64(2.0)
+    """
+    closed, out_tree, _ = staged(f"closure_convert({name_of(fun)})", fun, example_args)
+    hoisted = [c for c in closed.consts if isinstance(c, Tracer)]
+    count = len(hoisted)
+
+    def converted(*args: PyTree) -> PyTree:
+        explicit, values = args[: len(args) - count], iter(args[len(args) - count :])
+        consts = [next(values) if isinstance(c, Tracer) else c for c in closed.consts]
+        leaves, _ = flatten(explicit)
+        return out_tree.unflatten(closed.program.eval(*consts, *leaves))
+
+    converted.__name__ = name_of(fun)
+    return converted, hoisted
+
+
+def stop_gradient(x: PyTree) -> PyTree:
+    """``x`` as a constant: its derivative is zero.
+
+    Eagerly the plain value (a copy); staged and batched values stay traced without derivative.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.grad(lambda x: x * vk.lax.stop_gradient(x))(3.0)
+    np.float64(3.0)
+    """
+    return tree_map(_stopped, x)
+
+
+def _stopped(x: Value) -> Value:
+    from vjpkit.core.rows import Eager
+    from vjpkit.transforms.forward import Dual
+
+    while isinstance(x, Eager | Dual):
+        x = x.value
+    if isinstance(x, Staged):
+        return x
+    return x.copy() if isinstance(x, np.ndarray) else x
