@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,8 +39,15 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
-    """The dtype that `dtype_name` calls ``name``."""
-    return _NAMED.get(name) or np.dtype(name)
+    """The dtype that `dtype_name` calls ``name``; a `ValueError` for any other word."""
+    if name in _NAMED:
+        return _NAMED[name]
+    try:
+        if name[0] in "<>|":
+            return np.dtype(name)
+    except TypeError:
+        pass
+    raise ValueError(f"no dtype is called {name!r}")
 
 
 class Aval:
@@ -57,7 +63,7 @@ class Aval:
 
     def __init__(self, shape: Shape, dtype: Any, weak: bool = False) -> None:
         self.shape = tuple(shape)
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
         self.weak = weak
 
     @property
@@ -101,15 +107,16 @@ class Aval:
         return Aval, (self.shape, self.dtype, self.weak)
 
 
-@lru_cache(maxsize=None)
-def _scalar_aval(kind: type) -> Aval:
-    return Aval((), _PYTHON_SCALARS[kind], weak=True)
+_SCALAR_AVALS = {kind: Aval((), dtype, weak=True) for kind, dtype in _PYTHON_SCALARS.items()}
 
 
 def aval_of(x: Value) -> Aval:
     """The aval of an array, a tracer, a NumPy scalar or a Python scalar."""
-    if type(x) in _PYTHON_SCALARS:
-        return _scalar_aval(type(x))
+    kind = type(x)
+    if kind is np.ndarray or kind is np.float64:
+        return Aval(x.shape, x.dtype)
+    if kind in _PYTHON_SCALARS:
+        return _SCALAR_AVALS[kind]
     aval = getattr(x, "aval", None)
     if isinstance(aval, Aval):
         return aval

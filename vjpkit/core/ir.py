@@ -2,23 +2,39 @@
 
 Captured values are leading inputs, so that a program can be transposed, composed, compiled,
 printed and pickled by itself. The trailing ``linear`` inputs are those it is linear in (a tangent
-or a cotangent program); `check` verifies that from the primitives' declarations.
+or a cotangent program); `check` verifies that from the primitives' declarations. Its text is
+described in `vjpkit.core.text`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import NotLinearError, Position, Source, at
+from vjpkit.core.aval import Aval, Value, aval_of, dtype_name
+from vjpkit.core.errors import NotLinearError, Position, Source
 
 if TYPE_CHECKING:
     from vjpkit.core.primitive import Primitive
 
-__all__ = ["Atom", "Equation", "Literal", "Program", "Var", "check", "nonlinear_equation", "used"]
+__all__ = [
+    "Atom",
+    "Equation",
+    "Literal",
+    "Program",
+    "Var",
+    "check",
+    "linear_variables",
+    "live_equations",
+    "nonlinear_equation",
+    "params_key",
+    "scalar_text",
+    "subprograms",
+    "used",
+]
 
 
 class Var:
@@ -34,7 +50,13 @@ class Var:
 
 
 class Literal:
-    """A scalar constant: a Python number (weak) or a NumPy scalar."""
+    """A scalar constant: a Python number (weak) or a NumPy scalar.
+
+    Compared by its text, which tells 0.0 from -0.0 and 1 from True, and equals nan to nan.
+
+    >>> Literal(2.0), Literal(np.float32(0.1)), Literal(np.complex64(1 - 2j))
+    (2.0, f32(0.1), c64(1-2j))
+    """
 
     __slots__ = ("aval", "value")
 
@@ -43,18 +65,34 @@ class Literal:
         self.aval = aval_of(value)
 
     def __repr__(self) -> str:
-        return f"Literal({self.value!r})"
+        return scalar_text(self.value)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Literal):
-            return NotImplemented
-        return self._key() == other._key()
+        return isinstance(other, Literal) and repr(self) == repr(other)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(repr(self))
 
-    def _key(self) -> tuple[type, str]:
-        return type(self.value), repr(self.value)  # repr tells -0.0 from 0.0 and equals nan to nan
+
+def scalar_text(x: Any) -> str:
+    """The exact text of a scalar: a Python number's repr, ``dtype(value)`` of a NumPy scalar."""
+    if not isinstance(x, np.generic):
+        return repr(x)
+    if x.dtype.kind == "c":
+        real, imag = _shortest(x.real, "-"), _shortest(x.imag, "-")
+        text = f"{real}{'' if imag[0] == '-' else '+'}{imag}j"
+    else:
+        text = _shortest(x, "0") if x.dtype.kind == "f" else str(x)
+    return f"{dtype_name(x.dtype)}({text})"
+
+
+def _shortest(x: Any, trim: Any) -> str:
+    """The shortest decimal that reads back as ``x``, whatever NumPy's print options are."""
+    if x == 0 or 1e-4 <= abs(float(x)) < 1e16:
+        text = np.format_float_positional(x, trim=trim)
+    else:
+        text = np.format_float_scientific(x, trim="-")
+    return text if type(x)(text) == x else repr(float(x))  # read through float64: rounded twice
 
 
 Atom = Var | Literal
@@ -86,7 +124,9 @@ class Equation:
         return Source.of(position) if isinstance(position, tuple) else position
 
     def __repr__(self) -> str:
-        return f"<{self.primitive.name} {[v.aval for v in self.inputs]}>"
+        words = [repr(a.aval if isinstance(a, Var) else a) for a in self.inputs]
+        outputs = ", ".join(repr(v.aval) for v in self.outputs)
+        return f"<{' '.join([self.primitive.name, *words])} -> {outputs}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = self.primitive, self.inputs, dict(self.params), self.outputs, self.source
@@ -152,7 +192,7 @@ class Program:
             return number.setdefault(v, len(number)), v.aval
 
         def use(a: Atom) -> Any:
-            return number[a] if isinstance(a, Var) else a
+            return number.get(a, a) if isinstance(a, Var) else a
 
         inputs = tuple(define(v) for v in self.inputs)
         equations = tuple(
@@ -169,10 +209,13 @@ class Program:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Program):
             return NotImplemented
-        return self is other or self.key() == other.key()
+        key = self.key()
+        if key is not other.key() and key == other.key():
+            other._cache["key"] = key  # shared from now on, so that nested programs compare once
+        return key is other.key()
 
     def __hash__(self) -> int:
-        return hash(self.key())
+        return self.cached("hash", lambda: hash(self.key()))  # type: ignore[no-any-return]  # as above
 
     def __str__(self) -> str:
         from vjpkit.core.text import to_text
@@ -181,6 +224,12 @@ class Program:
 
     def __repr__(self) -> str:
         return str(self)
+
+    def pretty(self, color: bool | None = None) -> str:
+        """The text with the user's lines, in colour by default if standard output is a terminal."""
+        from vjpkit.core.text import to_text
+
+        return to_text(self, source=True, color=sys.stdout.isatty() if color is None else color)
 
     def _repr_html_(self) -> str:
         from vjpkit.core.text import to_html
@@ -192,8 +241,23 @@ class Program:
 
 
 def params_key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Parameters as a hashable value."""
-    return tuple(sorted(params.items())) if params else ()
+    """Parameters as a hashable value that tells 0.0 from -0.0 and 1 from True; nan equals nan."""
+    return tuple([(name, _exact(params[name])) for name in sorted(params)])
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_exact, value))
+    return Literal(value) if isinstance(value, bool | float | complex | np.generic) else value
+
+
+def subprograms(program: Program) -> Iterator[Program]:
+    """The programs among the parameters of the equations, as often as they occur."""
+    for eqn in program.equations:
+        for value in eqn.params.values():
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Program):
+                    yield part
 
 
 def used(inputs: Iterable[Atom]) -> Iterator[Var]:
@@ -215,51 +279,93 @@ def live_equations(
     return kept, live
 
 
-def nonlinear_equation(program: Program) -> Equation | Var | None:
-    """The first equation that is not linear in the linear inputs (or an output that ignores them)."""
-    tainted = set(program.inputs[len(program.inputs) - program.linear :])
+def nonlinear_equation(program: Program) -> Equation | Atom | None:
+    """The first equation not linear in the linear inputs, or first output neither linear nor 0."""
+    return _linearity(program)[1]
+
+
+def linear_variables(program: Program) -> set[Var]:
+    """The linear inputs and what is computed from them."""
+    return _linearity(program)[0]
+
+
+def _linearity(program: Program) -> tuple[set[Var], Equation | Atom | None]:
+    """Variables that depend on the linear inputs, and what first breaks linearity.
+
+    Zeros are linear in anything. They are literals, and whatever is linear in zeros; a primitive
+    without operands that is "linear in none of them" (`linear_in` of an empty mask) makes zeros.
+    """
+    linear = set(program.inputs[len(program.inputs) - program.linear :])
+    zeros: set[Var] = set()
+
+    def is_zero(a: Atom) -> bool:
+        if isinstance(a, Var):
+            return a in zeros
+        return a.aval.dtype.kind != "b" and bool(a.value == 0)
+
     for eqn in program.equations:
-        mask = tuple(isinstance(a, Var) and a in tainted for a in eqn.inputs)
+        mask = tuple([isinstance(a, Var) and a in linear for a in eqn.inputs])
+        wider = tuple([m or is_zero(a) for m, a in zip(mask, eqn.inputs)])
+        linear_in = eqn.primitive.linear_in
         if any(mask):
-            if not eqn.primitive.linear_in(mask, eqn.params):
-                return eqn
-            tainted.update(eqn.outputs)
-    return None
+            if not linear_in(mask, eqn.params) and not linear_in(wider, eqn.params):
+                return linear, eqn
+            linear.update(eqn.outputs)
+        elif (any(wider) or not wider) and linear_in(wider, eqn.params):
+            zeros.update(eqn.outputs)
+    free = (a for a in program.outputs if a not in linear and not is_zero(a))
+    return linear, next(free, None)
 
 
 def check(program: Program) -> None:
-    """Raise unless ``program`` is well formed: names, avals and linearity.
+    """Raise unless ``program`` and the programs in it are well formed: names, avals and linearity.
 
     Every variable is defined once and before its use; every equation's outputs have the avals
     that its primitive infers; the program is linear in its last ``linear`` inputs.
     """
+    pending, seen = [program], {program}
+    while pending:
+        one = pending.pop()
+        _check_one(one)
+        new = set(subprograms(one)) - seen
+        seen |= new
+        pending += new
+
+
+def _check_one(program: Program) -> None:
     defined: set[Var] = set()
 
     def define(v: Var) -> None:
         assert v not in defined, f"{v!r} is defined twice"
         defined.add(v)
 
-    def use(a: Atom) -> Aval:
-        assert isinstance(a, Literal) or a in defined, f"{a!r} is used before its definition"
+    def use(a: Atom, where: str) -> Aval:
+        assert isinstance(a, Literal) or a in defined, (
+            f"{a!r} is used before its definition in {where}"
+        )
         return a.aval
 
     for v in program.inputs:
         define(v)
     for eqn in program.equations:
-        avals = [use(a) for a in eqn.inputs]
+        avals = [use(a, repr(eqn)) for a in eqn.inputs]
         inferred = eqn.primitive.unpack(eqn.primitive.abstract(*avals, **eqn.params))
         stated = tuple(v.aval for v in eqn.outputs)
         assert tuple(inferred) == stated, f"{eqn!r}: inferred {inferred}, stated {stated}"
         for v in eqn.outputs:
             define(v)
     for a in program.outputs:
-        use(a)
-    assert 0 <= program.linear <= len(program.inputs)
-    if program.linear:
-        offender = nonlinear_equation(program)
-        if isinstance(offender, Equation):
-            position = offender.position if isinstance(offender.position, tuple) else (None, -1)
-            raise NotLinearError(f"{offender!r} is not linear{at(position)}")
+        use(a, "the outputs")
+    count = len(program.inputs)
+    assert 0 <= program.linear <= count, f"{program.linear} of {count} inputs cannot be linear"
+    offender = nonlinear_equation(program) if program.linear else None
+    if isinstance(offender, Equation):
+        where = "" if offender.source is None else f"   ({offender.source})"
+        raise NotLinearError(f"{offender!r} is not linear in the linear inputs{where}")
+    if offender is not None:
+        raise NotLinearError(
+            f"the output {offender!r} does not depend on the linear inputs, and is not 0"
+        )
 
 
 def is_scalar_constant(x: Value) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from operator import mul
 from typing import Any
 
@@ -131,18 +132,7 @@ class Rows:
         """End the trace: its tracers raise from now on. Returns the rows."""
         rows = self.rows
         self.rows = []
-        name = self.name
-
-        def append(row: Row) -> None:
-            where = Source.of((row[2], row[3]))
-            raise ClosedTraceError(
-                f"a traced value of {name} was used after {name} had finished"
-                f"{'' if where is None else f'   ({where})'}.\n"
-                "Return values from the function (has_aux=True for extra ones) instead of storing them "
-                "in variables outside it; what comes back is plain arrays."
-            )
-
-        self.append = append
+        self.append = partial(_append_closed, self.name)
         return rows
 
     def keep(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -191,6 +181,17 @@ class Rows:
     def slot_of(self, y: Value) -> int | None:
         """The slot of an output, or None where it does not depend on the inputs."""
         return y.slot if isinstance(y, Eager) and y.trace is self else None
+
+
+def _append_closed(name: str, row: Row) -> None:
+    """What ``append`` is once the trace has ended."""
+    source = Source.of((row[2], row[3]))
+    raise ClosedTraceError(
+        f"a traced value of {name} was used after {name} had finished"
+        f"{'' if source is None else f'   ({source})'}.\n"
+        "Return values from the function (has_aux=True for extra ones) instead of storing them in "
+        "variables outside it; what comes back is plain arrays."
+    )
 
 
 def refresh(x: Eager) -> Eager:
@@ -305,25 +306,25 @@ def stretch(t: Value, shape: Shape, dtype: np.dtype[Any]) -> Value:
     return cast(t, dtype)
 
 
-def annihilate(ct: Value, partial: Value) -> Value:
-    """``ct * partial`` in which an exact zero wins over inf and nan.
+def annihilate(ct: Value, factor: Value) -> Value:
+    """``ct * factor`` in which an exact zero wins over inf and nan.
 
     An operation whose partial derivative is not finite contributes nothing where its cotangent is
     exactly zero: a branch that ``where`` did not select never makes a nan.
     """
-    if isinstance(ct, Tracer) or isinstance(partial, Tracer):
-        return roles["annihilate"](ct, partial)
-    out = ct * partial
-    total = np.add.reduce(out, None) if type(out) is np.ndarray else out
-    if total - total == 0:  # every product is finite
+    if isinstance(ct, Tracer) or isinstance(factor, Tracer):
+        return roles["annihilate"](ct, factor)
+    out = ct * factor
+    square = np.vdot(out, out) if type(out) is np.ndarray else out
+    if square - square == 0:  # every product is finite
         return out
-    fixed = np.where((ct == 0) | (partial == 0), 0, out).astype(out.dtype)
+    fixed = np.where((ct == 0) | (factor == 0), 0, out).astype(out.dtype)
     return fixed if type(out) is np.ndarray else fixed[()]
 
 
-def plain_product(ct: Value, partial: Value) -> Value:
-    """``ct * partial`` in plain IEEE arithmetic (``strict=True``)."""
-    return mul(ct, partial)
+def plain_product(ct: Value, factor: Value) -> Value:
+    """``ct * factor`` in plain IEEE arithmetic (``strict=True``)."""
+    return mul(ct, factor)
 
 
 roles: dict[str, Callable[..., Any]] = {}
@@ -332,6 +333,8 @@ roles: dict[str, Callable[..., Any]] = {}
 
 def filled_like(x: Value, value: float) -> Value:
     """``value`` in the shape and dtype of ``x``; staged where the innermost value of ``x`` is."""
+    if type(x) is np.float64:
+        return np.float64(value)
     aval = aval_of(x)
     dtype = aval.dtype if aval.inexact else np.dtype(np.float64)
     inner = x

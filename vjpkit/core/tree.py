@@ -522,7 +522,7 @@ the structure {'a': (*, *), 'b': *}.
 
 
 def _match(due: PyTreeDef, tree: PyTree, trail: Trail, exact: bool, out: list[PyTree]) -> str:
-    """Append the subtrees to ``out``; the answer says where and how the tree differs, if it does."""
+    """Append the subtrees to ``out``; the answer says where and how the tree differs, if so."""
     if due is LEAF and not (exact and KINDS[type(tree)]):
         out.append(tree)
         return ""

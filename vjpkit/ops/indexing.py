@@ -11,6 +11,7 @@ from vjpkit.core.aval import Aval, Shape, Value
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.primitive import Linear, LinearMany, Sample, own_values, primitive, rule
 from vjpkit.core.rows import Cotangents, Eager, Parts, Row, refresh, roles
+from vjpkit.core.text import register_param
 from vjpkit.core.tracer import Tracer
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
@@ -51,21 +52,28 @@ class Index:
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def __lt__(self, other: Index) -> bool:
-        return repr(self) < repr(other)
-
     def __repr__(self) -> str:
         return f"[{', '.join(map(_entry_text, self.entries))}]"
 
     def __reduce__(self) -> Any:
-        entries = tuple(
-            ("slice", e.start, e.stop, e.step) if isinstance(e, slice) else e for e in self.entries
-        )
-        return _index_from, (entries,)
+        return _index_named, (repr(self),)
 
 
-def _index_from(entries: tuple[Any, ...]) -> Index:
-    return Index(tuple(slice(*e[1:]) if isinstance(e, tuple) else e for e in entries))
+_WORDS = {"None": None, "...": Ellipsis, Index.ARRAY: Index.ARRAY}
+
+
+def _index_named(text: str) -> Index:
+    """The index whose repr is ``text``."""
+    return Index(tuple([_entry_named(word.strip()) for word in text[1:-1].split(",") if word]))
+
+
+def _entry_named(word: str) -> Any:
+    if ":" in word:
+        return slice(*[int(part) if part else None for part in word.split(":")])
+    return _WORDS[word] if word in _WORDS else int(word)
+
+
+register_param(Index, r"\[[^\]]*\]", _index_named)
 
 
 def _entry_text(e: Any) -> str:
@@ -171,7 +179,9 @@ class getitem(Linear):
         static, arrays = split_index(index)
         return self(x, *arrays, index=static)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
         return scatter_sum(*fixed, ct, shape=shape, dtype=dtype, indices=(params["index"],))
 
     def abstract(self, *avals: Aval, index: Index, **params: Any) -> Aval:

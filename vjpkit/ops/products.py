@@ -11,6 +11,7 @@ from vjpkit.core.aval import Aval, Shape, Value
 from vjpkit.core.primitive import Bilinear, Sample, primitive
 from vjpkit.core.rows import annihilate, cast, roles, unbroadcast
 from vjpkit.core.tracer import UFUNCS
+from vjpkit.ops.elementwise import multiply
 
 _A = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 _B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
@@ -33,9 +34,7 @@ class annihilating_multiply(Bilinear):
         return unbroadcast(annihilate(ct, x), shape, dtype)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        x, y = avals
-        dtype = np.multiply.resolve_dtypes((x.dtype, y.dtype, None))[-1]
-        return Aval(np.broadcast_shapes(x.shape, y.shape), dtype)
+        return multiply.abstract(*avals)
 
     def samples(self) -> Iterable[Sample]:
         return (Sample(_A, _A[1]),)

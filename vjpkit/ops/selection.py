@@ -18,7 +18,7 @@ _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 class where(LinearMany):
     """``x`` where ``mask``, else ``y``: linear in both, an exact zero to the one not selected."""
 
-    impl = np.where
+    impl = staticmethod(np.where)
 
     def fixed(self, params: Any) -> int:
         return 1
@@ -37,9 +37,50 @@ class where(LinearMany):
         shape = np.broadcast_shapes(*[a.shape for a in avals])
         return Aval(shape, np.result_type(*[_example(a) for a in avals[1:]]))
 
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        return self(*aligned(n, values, batched))
+
     def samples(self) -> Iterable[Sample]:
         mask = np.array([True, False, True])
-        return Sample(mask, _M, -_M), Sample(mask, _M[0], 1.0), Sample(mask[:, None], _M[0], _M[1])
+        yield Sample(mask, _M, -_M)
+        yield Sample(mask, _M[0], 1.0)
+        yield Sample(mask[:, None], _M[0], _M[1])
+        yield Sample(np.True_, np.float64(0.3), _M)
+
+
+@primitive
+class same(PiecewiseConstant):
+    """``x == y``, with nan the same as nan."""
+
+    @staticmethod
+    def impl(x: Value, y: Value) -> Value:
+        mask = np.equal(x, y)
+        nan = np.not_equal(y, y)
+        return mask | (nan & np.not_equal(x, x)) if nan.any() else mask
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return Aval(np.broadcast_shapes(*[a.shape for a in avals]), bool)
+
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        return self(*aligned(n, values, batched))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, np.array([[0.3], [-0.6]]))
+        yield Sample(np.array([1.0, np.nan, np.nan]), np.array([np.nan, np.nan, 2.0]))
+        yield Sample(np.float64(2.0), 2.0)
+
+
+def aligned(n: int, values: Sequence[Value], batched: Sequence[bool]) -> list[Value]:
+    """Operands that broadcast against each other, with the batch in front of all axes."""
+    rank = max([aval_of(v).ndim - b for v, b in zip(values, batched, strict=True)])
+
+    def align(x: Value, is_batched: bool) -> Value:
+        shape = aval_of(x).shape
+        if not is_batched or len(shape) - 1 == rank:
+            return x
+        return structural.reshape(x, shape=(n, *[1] * (rank + 1 - len(shape)), *shape[1:]))
+
+    return [align(x, b) for x, b in zip(values, batched, strict=True)]
 
 
 def _example(aval: Aval) -> Any:

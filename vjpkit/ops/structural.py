@@ -1,4 +1,7 @@
-"""Shape, dtype and layout: linear primitives that move elements without computing."""
+"""Shape, dtype and layout: linear primitives that move elements without computing.
+
+Where NumPy gives a view, so does ``impl``: the value that a tracer holds has NumPy's strides.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +10,60 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Shape, Value
-from vjpkit.core.primitive import Linear, LinearMany, Primitive, Sample, primitive, reduced_shape
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.primitive import (
+    Linear,
+    LinearMany,
+    PiecewiseConstant,
+    Primitive,
+    Sample,
+    primitive,
+    reduced_shape,
+)
 from vjpkit.core.rows import cast, roles, unbroadcast
+from vjpkit.ops.batching import along_front
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
+_REVERSED = np.array([[0.3, -1.2, 2.5, 0.8], [1.7, 0.4, -0.6, -0.1]])[::-1, ::-2]
+_COMPLEX = _M * (1 + 2j)
+_NONE = np.zeros((2, 0))
+_SCALAR = np.float64(0.7)
+
+
+# ---- shape --------------------------------------------------------------------------------------
+
+
+def _reshape(x: Value, shape: Shape) -> Value:
+    return x.reshape(shape) if type(x) is np.ndarray else np.reshape(x, shape)
 
 
 @primitive
 class reshape(Linear):
     """``x`` in another shape, C order (``shape`` is complete: no -1)."""
 
-    impl = staticmethod(np.reshape)
+    impl = staticmethod(_reshape)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
         return reshape(ct, shape=shape)
 
     def abstract(self, *avals: Aval, shape: Shape, **params: Any) -> Aval:
+        size = Aval(shape, bool).size
+        if size != avals[0].size:
+            raise ValueError(f"cannot reshape array of size {avals[0].size} into shape {shape}")
         return Aval(shape, avals[0].dtype)
 
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, shape: Shape
+    ) -> Value:
+        return reshape(values[0], shape=(n, *shape))
+
     def samples(self) -> Iterable[Sample]:
-        return (
-            Sample(_M, shape=(3, 2)),
-            Sample(np.float64(2.0), shape=(1, 1)),
-            Sample(_M[:0], shape=(3, 0)),
-        )
+        yield Sample(_M, shape=(3, 2))
+        yield Sample(_REVERSED, shape=(4, 1))
+        yield Sample(_SCALAR, shape=(1, 1))
+        yield Sample(_NONE, shape=(0, 3))
 
 
 @primitive
@@ -40,19 +72,43 @@ class transpose(Linear):
 
     impl = staticmethod(lambda x, axes: x.transpose(axes))
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
         return transpose(ct, axes=inverse(params["axes"]))
 
     def abstract(self, *avals: Aval, axes: tuple[int, ...], **params: Any) -> Aval:
-        return Aval(tuple(avals[0].shape[i] for i in axes), avals[0].dtype)
+        return Aval(tuple([avals[0].shape[i] for i in axes]), avals[0].dtype)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, axes: tuple[int, ...]
+    ) -> Value:
+        return transpose(values[0], axes=(0, *[a + 1 for a in axes]))
 
     def samples(self) -> Iterable[Sample]:
-        return Sample(_M, axes=(1, 0)), Sample(_M.reshape(1, 3, 2), axes=(2, 0, 1))
+        yield Sample(_M, axes=(1, 0))
+        yield Sample(_M.reshape(1, 3, 2), axes=(2, 0, 1))
+        yield Sample(_REVERSED, axes=(1, 0))
+        yield Sample(_SCALAR, axes=())
+        yield Sample(_NONE, axes=(1, 0))
 
 
 def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes this one."""
+    """The permutation that undoes this one.
+
+    >>> inverse((2, 0, 1))
+    (1, 2, 0)
+    """
     return tuple(sorted(range(len(permutation)), key=permutation.__getitem__))
+
+
+def move_axis(x: Value, source: int, destination: int) -> Value:
+    """``x`` with one axis elsewhere, the others in their order (both numbers non-negative)."""
+    if source == destination:
+        return x
+    order = list(range(aval_of(x).ndim))
+    order.insert(destination, order.pop(source))
+    return transpose(x, axes=tuple(order))
 
 
 @primitive
@@ -61,40 +117,229 @@ class broadcast_to(Linear):
 
     impl = staticmethod(np.broadcast_to)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
         return unbroadcast(ct, shape, dtype)
 
     def abstract(self, *avals: Aval, shape: Shape, **params: Any) -> Aval:
+        given = avals[0].shape
+        lead = len(shape) - len(given)
+        if lead < 0 or any(n not in (1, m) for n, m in zip(given, shape[lead:], strict=True)):
+            raise ValueError(f"cannot broadcast an array of shape {given} to shape {shape}")
         return Aval(shape, avals[0].dtype)
 
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, shape: Shape
+    ) -> Value:
+        (x,) = values
+        ones = (1,) * (len(shape) + 1 - aval_of(x).ndim)
+        if ones:
+            x = reshape(x, shape=(n, *ones, *aval_of(x).shape[1:]))
+        return broadcast_to(x, shape=(n, *shape))
+
     def samples(self) -> Iterable[Sample]:
-        return (
-            Sample(_M, shape=(2, 2, 3)),
-            Sample(_M[:, :1], shape=(2, 4)),
-            Sample(_M[0, 0], shape=(0, 2)),
-        )
+        yield Sample(_M, shape=(2, 2, 3))
+        yield Sample(_M[:, :1], shape=(2, 4))
+        yield Sample(_REVERSED, shape=(1, 2, 2))
+        yield Sample(_SCALAR, shape=(0, 2))
+        yield Sample(_SCALAR, shape=())
+
+
+@primitive
+class roll(Linear):
+    """``x`` shifted cyclically: by ``shifts[i]`` along ``axes[i]``, one after another."""
+
+    impl = staticmethod(lambda x, shifts, axes: np.roll(x, shifts, axes))
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return roll(ct, shifts=tuple([-s for s in params["shifts"]]), axes=params["axes"])
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return avals[0].strong()
+
+    def batch(
+        self,
+        n: int,
+        values: Sequence[Value],
+        batched: Sequence[bool],
+        *,
+        shifts: tuple[int, ...],
+        axes: tuple[int, ...],
+    ) -> Value:
+        return roll(values[0], shifts=shifts, axes=tuple([a + 1 for a in axes]))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, shifts=(1,), axes=(1,))
+        yield Sample(_M, shifts=(-2, 3, 1), axes=(1, 0, 1))
+        yield Sample(_REVERSED, shifts=(1,), axes=(0,))
+        yield Sample(_NONE, shifts=(1,), axes=(0,))
+
+
+class Triangle(Linear):
+    """One triangle of each matrix (of the last two axes), zeros elsewhere: its own transpose."""
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return self(ct, **params)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return avals[0].strong()
+
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool], *, k: int) -> Value:
+        return self(values[0], k=k)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, k=0)
+        yield Sample(_M, k=-1)
+        yield Sample(np.stack([_REVERSED, 2 * _REVERSED]), k=1)
+        yield Sample(_NONE, k=0)
+
+
+@primitive
+class tril(Triangle):
+    """The elements on and below the ``k``-th diagonal, zeros above."""
+
+    impl = staticmethod(np.tril)
+
+
+@primitive
+class triu(Triangle):
+    """The elements on and above the ``k``-th diagonal, zeros below."""
+
+    impl = staticmethod(np.triu)
+
+
+# ---- dtype --------------------------------------------------------------------------------------
+
+
+def _astype(x: Value, dtype: Any) -> Value:
+    if isinstance(x, bool | int | float | complex) and not isinstance(x, np.generic):
+        x = np.asarray(x)[()]
+    return (x.real if x.dtype.kind == "c" and dtype.kind != "c" else x).astype(dtype)
 
 
 @primitive
 class convert(Linear):
-    """``x`` in another floating or complex dtype; complex to real takes the real part."""
+    """``x`` in a floating or complex dtype; complex to real takes the real part."""
 
-    @staticmethod
-    def impl(x: Value, dtype: Any) -> Value:
-        if isinstance(x, int | float | complex) and not isinstance(x, np.generic):
-            x = np.asarray(x)[()]
-        return (x.real if x.dtype.kind == "c" and dtype.kind != "c" else x).astype(dtype)
+    impl = staticmethod(_astype)
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
-        return cast(ct, dtype)
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return convert(ct, dtype=dtype)
 
     def abstract(self, *avals: Aval, dtype: Any, **params: Any) -> Aval:
         return Aval(avals[0].shape, dtype)
 
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, dtype: Any
+    ) -> Value:
+        return convert(values[0], dtype=dtype)
+
     def samples(self) -> Iterable[Sample]:
-        return Sample(_M, dtype=np.dtype("complex128")), Sample(
-            _M * (1 + 2j), dtype=np.dtype("float64")
-        )
+        yield Sample(_M, dtype=np.dtype("complex128"))
+        yield Sample(_COMPLEX, dtype=np.dtype("float64"))
+        yield Sample(_REVERSED, dtype=np.dtype("float64"))
+        yield Sample(_SCALAR, dtype=np.dtype("complex128"))
+        yield Sample(0.25, dtype=np.dtype("float32"))
+        yield Sample(_NONE, dtype=np.dtype("complex128"))
+
+
+@primitive
+class discretize(PiecewiseConstant):
+    """``x`` in an integer or boolean dtype, as NumPy casts (towards zero)."""
+
+    impl = staticmethod(_astype)
+
+    def abstract(self, *avals: Aval, dtype: Any, **params: Any) -> Aval:
+        return Aval(avals[0].shape, dtype)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, dtype: Any
+    ) -> Value:
+        return discretize(values[0], dtype=dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, dtype=np.dtype("int64"))
+        yield Sample(_REVERSED, dtype=np.dtype("bool"))
+        yield Sample(np.float64(-2.7), dtype=np.dtype("int32"))
+
+
+def to_dtype(x: Value, dtype: Any) -> Value:
+    """``x`` in another dtype, with a derivative where the dtype has one; ``x`` itself if it has it.
+
+    A Python number becomes strong.
+    """
+    aval = aval_of(x)
+    if aval.dtype == dtype and not aval.weak:
+        return x
+    return convert(x, dtype=dtype) if dtype.kind in "fc" else discretize(x, dtype=dtype)
+
+
+@primitive
+class copy(Linear):
+    """``x`` in memory of its own, laid out in ``order``."""
+
+    impl = staticmethod(lambda x, order: np.array(x, order=order))
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return ct
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return avals[0].strong()
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, order: str
+    ) -> Value:
+        return copy(values[0], order=order)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, order="K")
+        yield Sample(_REVERSED, order="F")
+        yield Sample(_SCALAR, order="C")
+        yield Sample(_NONE, order="A")
+
+
+@primitive
+class item(Linear):
+    """The one element of ``x`` as a Python number, which does not decide promotion."""
+
+    impl = staticmethod(lambda x: x if type(x) in (float, complex) else x.item())
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return reshape(to_dtype(ct, dtype), shape=shape)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (x,) = avals
+        if x.size != 1:
+            raise ValueError("can only convert an array of size 1 to a Python scalar")
+        python = {"b": bool, "i": np.int64, "u": np.int64, "f": np.float64, "c": np.complex128}
+        return Aval((), python[x.dtype.kind], weak=True)
+
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        """A batch of Python numbers is an array of the dtype that Python's numbers have."""
+        (x,) = values
+        kind = aval_of(x).dtype.kind
+        wide = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}.get(kind)
+        x = reshape(x, shape=(n,))
+        return x if wide is None else to_dtype(x, wide)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(np.array([[0.7]]))
+        yield Sample(_SCALAR)
+        yield Sample(np.float32(0.25))
+
+
+# ---- reduction --------------------------------------------------------------------------------------
 
 
 @primitive
@@ -103,7 +348,9 @@ class sum_(Linear):
 
     impl = staticmethod(lambda x, axes, keepdims: np.add.reduce(x, axes, None, None, keepdims))
 
-    def transpose(self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any) -> Value:
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
         if type(ct) is np.ndarray or isinstance(ct, np.generic):
             full = np.empty(shape, dtype)
             full[...] = np.reshape(ct, reduced_shape(shape, params["axes"], keepdims=True))
@@ -118,10 +365,28 @@ class sum_(Linear):
             reduced_shape(x.shape, axes, keepdims), np.add.reduce(np.zeros(1, x.dtype)).dtype
         )
 
+    def batch(
+        self,
+        n: int,
+        values: Sequence[Value],
+        batched: Sequence[bool],
+        *,
+        axes: tuple[int, ...] | None,
+        keepdims: bool,
+    ) -> Value:
+        (x,) = values
+        inner = range(aval_of(x).ndim - 1) if axes is None else axes
+        return sum_(x, axes=tuple([a + 1 for a in inner]), keepdims=keepdims)
+
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, axes=None, keepdims=False)
         yield Sample(_M, axes=(1,), keepdims=True)
+        yield Sample(_REVERSED, axes=(0,), keepdims=False)
         yield Sample(_M[:, :0], axes=(0,), keepdims=False)
+        yield Sample(_SCALAR, axes=(), keepdims=False)
+
+
+# ---- constant --------------------------------------------------------------------------------------
 
 
 @primitive
@@ -133,6 +398,14 @@ class fill(Primitive):
     def abstract(self, *avals: Aval, shape: Shape, value: float, dtype: Any) -> Aval:
         return Aval(shape, dtype)
 
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return bool(params["value"] == 0)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(shape=(2, 3), value=0.5, dtype=np.dtype("float64"))
+        yield Sample(shape=(), value=0, dtype=np.dtype("float32"))
+        yield Sample(shape=(0, 2), value=1, dtype=np.dtype("complex128"))
+
 
 def _fill(trace: Any, shape: Shape, value: float, dtype: Any) -> Value:
     return trace.process(fill, (), {"shape": shape, "value": value, "dtype": dtype})
@@ -141,27 +414,82 @@ def _fill(trace: Any, shape: Shape, value: float, dtype: Any) -> Value:
 roles["fill"] = _fill
 
 
+# ---- joining --------------------------------------------------------------------------------------
+
+
+def joined_dtype(avals: Sequence[Aval]) -> np.dtype[Any]:
+    """The dtype of arrays side by side; Python numbers among them count as arrays."""
+    return np.result_type(*[a.dtype for a in avals])
+
+
 @primitive
 class concatenate(LinearMany):
-    """Arrays of one dtype, joined along ``axis``."""
+    """Arrays joined along ``axis``."""
 
     impl = staticmethod(lambda *xs, axis: np.concatenate(xs, axis))
 
     def transpose(
         self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
     ) -> Sequence[Value | None]:
-        axis = params["axis"]
-        start, parts = 0, []
+        lead = (slice(None),) * params["axis"]
+        start = 0
+        parts: list[Value | None] = []
         for aval, wanted in zip(avals, live, strict=True):
-            stop = start + aval.shape[axis]
-            parts.append(ct[(slice(None),) * axis + (slice(start, stop),)] if wanted else None)
+            stop = start + aval.shape[params["axis"]]
+            parts.append(cast(ct[(*lead, slice(start, stop))], aval.dtype) if wanted else None)
             start = stop
         return parts
 
     def abstract(self, *avals: Aval, axis: int, **params: Any) -> Aval:
-        shape = list(avals[0].shape)
-        shape[axis] = sum(a.shape[axis] for a in avals)
-        return Aval(tuple(shape), avals[0].dtype)
+        first = avals[0].shape
+        for a in avals:
+            if a.shape[:axis] + a.shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
+                raise ValueError(
+                    f"all the input array dimensions except for the concatenation axis {axis} must "
+                    f"match exactly, but the shapes are {', '.join(str(a.shape) for a in avals)}"
+                )
+        length = sum([a.shape[axis] for a in avals])
+        return Aval((*first[:axis], length, *first[axis + 1 :]), joined_dtype(avals))
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, axis: int
+    ) -> Value:
+        return concatenate(*along_front(values, batched, n), axis=axis + 1)
 
     def samples(self) -> Iterable[Sample]:
-        return Sample(_M, _M[:1], axis=0), Sample(_M, _M[:, :0], axis=1)
+        yield Sample(_M, _M[:1], axis=0)
+        yield Sample(_M, _M[:, :0], axis=1)
+        yield Sample(_REVERSED, _M, _REVERSED, axis=1)
+
+
+@primitive
+class stack(LinearMany):
+    """Arrays of one shape, side by side along a new ``axis``."""
+
+    impl = staticmethod(lambda *xs, axis: np.stack(xs, axis))
+
+    def transpose(
+        self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
+    ) -> Sequence[Value | None]:
+        lead = (slice(None),) * params["axis"]
+        return [
+            cast(ct[(*lead, i)], aval.dtype) if wanted else None
+            for i, (aval, wanted) in enumerate(zip(avals, live, strict=True))
+        ]
+
+    def abstract(self, *avals: Aval, axis: int, **params: Any) -> Aval:
+        shape = avals[0].shape
+        if any(a.shape != shape for a in avals):
+            raise ValueError("all input arrays must have the same shape")
+        return Aval((*shape[:axis], len(avals), *shape[axis:]), joined_dtype(avals))
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, axis: int
+    ) -> Value:
+        return stack(*along_front(values, batched, n), axis=axis + 1)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, _REVERSED[:, :1] + _M, axis=0)
+        yield Sample(_M, 2 * _M, axis=2)
+        yield Sample(_SCALAR, np.array(0.1), 0.5, axis=0)
+        yield Sample(_NONE, _NONE, axis=1)

@@ -55,7 +55,7 @@ def assert_identical(got: Value, want: Value, what: str) -> None:
     a, b = np.asarray(got), np.asarray(want)
     same = (a == b) | ((a != a) & (b != b))
     if a.dtype.kind in "fc":
-        same = same & (np.signbit(a.real) == np.signbit(b.real) | np.isnan(a.real))
+        same = same & ((np.signbit(a.real) == np.signbit(b.real)) | (a != a))
     assert same.all(), f"{what}: {_worst(a, b, np.where(same, 0.0, 1.0))}; these must be identical"
 
 
@@ -63,7 +63,7 @@ def assert_close(
     got: Value, want: Value, tolerance: float, what: str, allowed: Array | float = 0.0
 ) -> None:
     """``got`` is ``want`` to ``tolerance`` times the size of ``want``, plus ``allowed`` per element."""
-    a, b = np.asarray(got), np.asarray(want)
+    a, b = _numbers(got), _numbers(want)
     assert a.shape == b.shape, f"{what}: got shape {a.shape}, wanted {b.shape}"
     if not a.size:
         return
@@ -83,5 +83,16 @@ def _worst(a: Array, b: Array, badness: Array) -> str:
     count = int((badness > 0).sum())
     others = f" (worst of {count} elements)" if count > 1 else ""
     with np.errstate(invalid="ignore"):
-        off = np.subtract(a[index], b[index], dtype=np.result_type(a, b, np.float64))
-    return f"got {a[index]:.10g}{place}, wanted {b[index]:.10g}, off by {abs(off):.3g}{others}"
+        off = abs(np.subtract(a[index], b[index], dtype=np.result_type(a, b, np.float64)))
+    got, wanted = _number(a[index]), _number(b[index])
+    return f"got {got}{place}, wanted {wanted}, off by {off:.3g}{others}"
+
+
+def _numbers(x: Value) -> Array:
+    """``x`` as an array that can be subtracted."""
+    a = np.asarray(x)
+    return a.astype(np.int8) if a.dtype == bool else a
+
+
+def _number(x: Any) -> str:
+    return f"{x:.10g}" if x.dtype.kind in "fc" else str(x)

@@ -35,6 +35,7 @@ class Transformed:
             )
         self.fun = fun
         self.options = options
+        self.label = f"{self.transform}({name_of(fun)})"
         self.__wrapped__ = fun
         self.__name__ = name_of(fun)
         self.__doc__ = getattr(fun, "__doc__", None)
@@ -47,10 +48,6 @@ class Transformed:
 
         return MethodType(self, instance)
 
-    @property
-    def label(self) -> str:
-        return f"{self.transform}({name_of(self.fun)})"
-
     def __repr__(self) -> str:
         words = [name_of(self.fun), *(f"{k}={v!r}" for k, v in self.options.items() if v)]
         return f"{self.transform}({', '.join(words)})"
@@ -58,6 +55,8 @@ class Transformed:
 
 def resolve_argnums(label: str, argnums: Any, count: int) -> tuple[int, ...]:
     """Argument numbers as a tuple of non-negative ints; `TypeError` names argnums."""
+    if type(argnums) is int and 0 <= argnums < count:
+        return (argnums,)
     numbers = argnums if isinstance(argnums, tuple | list) else (argnums,)
     resolved = []
     for n in numbers:
@@ -142,6 +141,8 @@ LEAF = flatten(0.0)[1]
 
 def scalar_output(label: str, y: Value, aval: Aval | None, holomorphic: bool) -> None:
     """Raise unless ``y`` is a real floating scalar (complex where ``holomorphic``)."""
+    if aval is not None and aval.shape == () and aval.dtype.kind == "cf"[not holomorphic]:
+        return
     if aval is None or aval.shape != ():
         what = f"{type(y).__name__}" if aval is None else f"an array {aval}"
         advice = (

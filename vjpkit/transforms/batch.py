@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.core.errors import ClosedTraceError, TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.primitive import Primitive, Ufunc
 from vjpkit.core.tracer import LEVELS, Tracer
 from vjpkit.ops import structural
@@ -49,13 +49,23 @@ class Batched(Tracer):
 class Batches:
     """The trace of one ``vmap`` over ``n`` examples."""
 
-    __slots__ = ("level", "n")
+    __slots__ = ("closed", "level", "n")
 
     def __init__(self, n: int) -> None:
         self.level = next(LEVELS)
         self.n = n
+        self.closed = ""
+
+    def close(self, name: str) -> None:
+        """End the trace: its tracers raise from now on."""
+        self.closed = name
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
+        if self.closed:
+            raise ClosedTraceError(
+                f"a traced value of {self.closed} was used after {self.closed} had finished"
+                f"{at(calling_position())}\nReturn values from the function instead of storing them."
+            )
         xs, params = primitive.canonical(xs, params)
         mine = [isinstance(x, Batched) and x.trace is self for x in xs]
         values = [x.value if m else x for x, m in zip(xs, mine, strict=True)]

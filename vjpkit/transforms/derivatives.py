@@ -84,20 +84,15 @@ class ValueAndGrad(Transformed):
     def _gradient(self, read: Sequence[tuple[list[Value], Any]], cts: list[Any]) -> PyTree:
         """The cotangents of the inputs in the trees of the arguments."""
         taken: set[int] = set()
-        slot = 0
+        slots = iter(cts)
         gradients = []
         for leaves, tree in read:
-            out = []
-            for x in leaves:
-                if is_differentiable(x):
-                    ct = settled(cts[slot])
-                    slot += 1
-                    if isinstance(x, Tracer):
-                        out.append(filled_like(x, 0) if ct is None else ct)
-                    else:
-                        out.append(fresh(ct, aval_of(x), type(x) is not np.ndarray, taken))
-                else:
-                    out.append(np.zeros(np.shape(x), FLOAT0))
+            out = [
+                result_cotangent(x, settled(next(slots)), taken)
+                if is_differentiable(x)
+                else np.zeros(np.shape(x), FLOAT0)
+                for x in leaves
+            ]
             gradients.append(out[0] if tree is LEAF else tree.unflatten(out))
         return tuple(gradients) if isinstance(self.argnums, tuple | list) else gradients[0]
 
@@ -110,6 +105,16 @@ class Grad(ValueAndGrad):
     def __call__(self, *args: PyTree, **kwargs: Any) -> Any:
         _, aux, gradient = self.run(args, kwargs)
         return (gradient, aux) if self.has_aux else gradient
+
+
+def result_cotangent(x: Value, ct: Value | None, taken: set[int]) -> Value:
+    """The cotangent of the primal ``x`` as the user gets it; zero where none arrived."""
+    if isinstance(x, Tracer):
+        return filled_like(x, 0) if ct is None else ct
+    if type(ct) is np.ndarray and ct.base is None and type(x) is np.ndarray and id(ct) not in taken:
+        taken.add(id(ct))
+        return ct
+    return fresh(ct, aval_of(x), type(x) is not np.ndarray, taken)
 
 
 def is_differentiable(x: Value) -> bool:

@@ -1,0 +1,368 @@
+"""Ufuncs: differentiable ones from their partial derivatives, and locally constant ones.
+
+From one declaration the record, pull and push functions are generated, once per pattern of traced
+operands: eager recording costs one NumPy call, one tuple and one tracer.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import operator
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vjpkit.core import rows as _rows
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.errors import INTERNAL, Position, at, calling_position, user_position
+from vjpkit.core.primitive import Primitive
+from vjpkit.core.rows import Eager, Row, Rows, add_cotangent, eager, new_slots, stretch, unbroadcast
+from vjpkit.core.tracer import UFUNCS, Tracer, bind, is_foreign
+
+__all__ = ["ConstantUfunc", "Elementwise", "PiecewiseConstant", "Ufunc"]
+
+
+class Ufunc(Primitive):
+    """Broadcasts, and takes its shape and dtype inference from a NumPy ufunc."""
+
+    ufunc: ClassVar[np.ufunc]
+    operator: ClassVar[str] = ""
+    """Python's spelling, where it has one; then Python scalars give Python scalars."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.impl = _operator_function(self.ufunc, self.operator)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        shape = np.broadcast_shapes(*[a.shape for a in avals])
+        kinds = [_weak_type(a) if a.weak else a.dtype for a in avals]
+        if all(a.weak for a in avals):
+            dtype = self.ufunc.resolve_dtypes((*[a.dtype for a in avals], None))[-1]
+            return Aval(shape, dtype, weak=bool(self.operator) and dtype.kind != "b")
+        return Aval(shape, self.ufunc.resolve_dtypes((*kinds, None))[-1])
+
+
+def _weak_type(aval: Aval) -> Any:
+    return {"b": aval.dtype, "i": int, "f": float, "c": complex}[aval.dtype.kind]
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
+    "**": operator.pow, "%": operator.mod, "//": operator.floordiv,
+    "u-": operator.neg, "u+": operator.pos,
+}  # fmt: skip
+
+
+def _operator_function(ufunc: np.ufunc, spelling: str) -> Callable[..., Value]:
+    return _OPERATORS[spelling] if spelling else ufunc
+
+
+class Elementwise(Ufunc):
+    """A ufunc and its partial derivatives.
+
+    ``partials[i]`` is a number, or a function whose *parameter names* (``x``, ``y``, ``out``) say what
+    a row keeps. From this declaration the record, pull and push functions are generated once per
+    pattern of traced operands. ``singular`` marks partials that can be inf or nan at a point where the
+    cotangent may be zero: they are multiplied by the transform's product.
+    """
+
+    partials: ClassVar[tuple[Any, ...]]
+    singular: ClassVar[bool] = False
+    real_valued: ClassVar[bool] = False
+    """Real output for complex operands: tangents take the real part."""
+    linear: ClassVar[tuple[tuple[int, ...], ...]] = ()
+    """Patterns of operands in which it is linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arity = self.ufunc.nin
+        UFUNCS[self.ufunc] = self
+        masks = [m for m in itertools.product((0, 1), repeat=self.arity) if any(m)]
+        self.rules = {mask: _RuleSource(self, mask).compile() for mask in masks}
+        self.apply = compile_record(self, swapped=False)
+        """The record function: what operators and ``np.f(tracer)`` call."""
+        self.reflected = compile_record(self, swapped=True) if self.arity == 2 else self.apply
+        UFUNCS[self.ufunc] = self.apply
+
+    def __call__(self, *xs: Value, **params: Any) -> Value:
+        return self.apply(*xs)
+
+    def general(self, *xs: Value) -> Value:
+        """Any mixture of operands: foreign containers decline, tracers go through `bind`."""
+        for x in xs:
+            if isinstance(x, Tracer):
+                break
+        else:
+            return self.impl(*xs)
+        for x in xs:
+            if is_foreign(x):
+                return NotImplemented
+        return bind(self, xs, {})
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        out = self.impl(*values)
+        mask = tuple(int(s is not None) for s in slots)
+        position = calling_position()
+        k = trace.new()
+        trace.append(self.row(mask, k, position, values, slots, out, trace))
+        return eager(out, trace, k)
+
+    def row(
+        self,
+        mask: tuple[int, ...],
+        k: int,
+        position: Position,
+        values: Sequence[Value],
+        slots: Sequence[Any],
+        out: Value,
+        trace: Rows | None = None,
+    ) -> Row:
+        """The row that the generated record function would append."""
+        pull = self.rules[mask]
+        env = dict(zip("xy", values, strict=False), out=out)
+        for name, slot in zip("xy", slots, strict=False):
+            if trace is not None and slot is None and type(env[name]) is np.ndarray:
+                env[name] = trace.keep(env[name]) if name in pull.needs else env[name]
+        live = [i for i, m in enumerate(mask) if m]
+        fits = [fit_of(values[i], out) for i in live] if pull.fitted else []
+        return (pull, k, *position, *[slots[i] for i in live], *[env[n] for n in pull.needs], *fits)
+
+    def forward(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        params: Any,
+        strict: bool,
+    ) -> Any:
+        mask = tuple(int(t is not None) for t in ts)
+        slots = [None, *ts, *new_slots(0, strict)]
+        numbers = [i + 1 if m else None for i, m in enumerate(mask)]
+        row = self.row(mask, 0, (None, -1), values, numbers, out)
+        row[0].push(row, slots)
+        return slots[0]
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return tuple(map(int, mask)) in self.linear
+
+
+def fit_of(x: Value, out: Value) -> tuple[Shape, Any, Shape, Any] | None:
+    """None where a cotangent of ``out`` fits ``x`` as it is; else both shapes and dtypes."""
+    a, b = aval_of(x), aval_of(out)
+    if b.dtype.kind not in "fc":
+        raise TypeError(
+            f"the result has dtype {b.dtype}, which has no derivative{at(calling_position())}"
+        )
+    if a.shape == b.shape and a.dtype == b.dtype:
+        return None
+    return a.shape, a.dtype, b.shape, b.dtype
+
+
+class _RuleSource:
+    """Writes the pull and push functions of one elementwise primitive and one operand pattern."""
+
+    def __init__(self, owner: Elementwise, mask: tuple[int, ...]) -> None:
+        self.owner = owner
+        self.live = [i for i, m in enumerate(mask) if m]
+        self.needs: list[str] = []
+        self.terms: dict[int, str | None] = {}
+        self.fitted = owner.arity > 1 or owner.real_valued
+        for i in self.live:
+            partial = owner.partials[i]
+            if callable(partial):
+                names = list(inspect.signature(partial).parameters)
+                self.needs += [n for n in names if n not in self.needs]
+                self.terms[i] = f"partial{i}({', '.join(names)})"
+            else:
+                self.terms[i] = None if partial in (1, -1) else repr(partial)
+
+    def product(self, i: int, factor: str, slots: str) -> str:
+        term = self.terms[i]
+        if term is None:
+            return factor if self.owner.partials[i] == 1 else f"-{factor}"
+        return f"{slots}[-2]({factor}, {term})" if self.owner.singular else f"{factor} * {term}"
+
+    def compile(self) -> Any:
+        slots = [f"slot{i}" for i in self.live]
+        fits = [f"fit{i}" for i in self.live] if self.fitted else []
+        unpack = f"    _, k, _, _, {', '.join([*slots, *self.needs, *fits])} = row"
+        pull = ["def pull(row, ct, cts):", unpack]
+        push = ["def push(row, ts):", unpack, "    out_t = None"]
+        for i in self.live:
+            pull.append(f"    c = {self.product(i, 'ct', 'cts')}")
+            push += [f"    t = ts[slot{i}]", "    if t is not None:"]
+            push.append(f"        t = {self.product(i, 't', 'ts')}")
+            if self.fitted:
+                pull.append(f"    if fit{i} is not None: c = unbroadcast(c, fit{i}[0], fit{i}[1])")
+                push.append(f"        if fit{i} is not None: t = stretch(t, fit{i}[2], fit{i}[3])")
+            pull += [f"    if cts[slot{i}] is None: cts[slot{i}] = c"]
+            pull += [f"    else: add_cotangent(cts, slot{i}, c)"]
+            push.append("        out_t = t if out_t is None else out_t + t")
+        push.append("    ts[k] = out_t")
+        scope = {f"partial{i}": p for i, p in enumerate(self.owner.partials)}
+        scope.update(unbroadcast=unbroadcast, stretch=stretch, add_cotangent=add_cotangent)
+        function = generate("\n".join(pull + push), scope, self.owner.name, "pull")
+        function.push = scope["push"]
+        function.primitive = self.owner
+        function.needs = tuple(self.needs)
+        function.fitted = self.fitted
+        return function
+
+
+def generate(source: str, scope: dict[str, Any], label: str, name: str) -> Any:
+    """Compile generated source; its frames count as ours."""
+    exec(compile(source, f"<vjpkit {label}>", "exec"), scope)
+    return scope[name]
+
+
+class _ObjectResult(Exception):
+    """An operand turned out to be an object array; take the general door."""
+
+
+def fit(x: Value, out: Value) -> Any:
+    if out.dtype.hasobject:
+        raise _ObjectResult
+    return fit_of(x, out)
+
+
+_POSITION = """
+    f = getframe(1); code = f.f_code
+    if INTERNAL[code.co_filename]: code, offset = user_position(f)
+    else: offset = f.f_lasti
+    k = trace.new()"""
+
+_FRESH = """
+    if trace.dirty: {0}_ = refresh({0}_); trace = {0}_.trace"""
+
+
+def compile_record(owner: Elementwise, swapped: bool) -> Any:
+    """The fast door: one NumPy call, one row, one tracer.
+
+    Straight-line code for an eager tracer with itself, with a Python number and with a plain array;
+    everything else goes to `Elementwise.general`. ``swapped`` makes the reflected operator.
+    """
+    scope = {
+        "Eager": Eager, "ufunc": owner.ufunc, "general": owner.general, "fit": fit, "ndarray": np.ndarray,
+        "float64": np.float64, "INTERNAL": INTERNAL, "user_position": user_position,
+        "getframe": sys._getframe, "refresh": _rows.refresh, "ObjectResult": _ObjectResult,
+        "NUMBERS": frozenset({float, int}),
+    }  # fmt: skip
+    scope.update({f"pull{''.join(map(str, m))}": p for m, p in owner.rules.items()})
+    lines = _record_unary(owner) if owner.arity == 1 else _record_binary(owner, swapped)
+    source = "\n".join(lines)
+    return generate(source, scope, owner.name, "record")
+
+
+def _fields(owner: Elementwise, mask: tuple[int, ...]) -> str:
+    """The tuple display of a row, from names in scope."""
+    pull = owner.rules[mask]
+    live = [i for i, m in enumerate(mask) if m]
+    slots = [f"{'xy'[i]}_.slot" for i in live]
+    fits = [f"fit{i}" for i in live] if pull.fitted else []
+    name = f"pull{''.join(map(str, mask))}"
+    return f"({', '.join([name, 'k', 'code', 'offset', *slots, *pull.needs, *fits])},)"
+
+
+def _record_unary(owner: Elementwise) -> list[str]:
+    call = f"{owner.operator[1]}x" if owner.operator else "ufunc(x)"
+    pull = owner.rules[(1,)]
+    return [
+        "def record(x_):",
+        "    if type(x_) is not Eager: return general(x_)",
+        "    trace = x_.trace" + _FRESH.format("x"),
+        f"    x = x_.value; out = {call}",
+        "    fit0 = None if x.dtype is out.dtype else fit(x, out)" if pull.fitted else "",
+        *_POSITION.splitlines(),
+        f"    trace.append({_fields(owner, (1,))})",
+        "    return Eager(out, trace, k)",
+    ]
+
+
+def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
+    call = f"x {owner.operator} y" if owner.operator else "ufunc(x, y)"
+    fit_line = "fit{0} = None if {1}.shape == shape and {1}.dtype is out.dtype else fit({1}, out)"
+
+    def one(mine: str, other: str, mask: tuple[int, int]) -> list[str]:
+        """The branch with one traced operand."""
+        i = mask.index(1)
+        keeps = other in owner.rules[mask].needs
+        return [
+            f"        trace = {mine}_.trace" + _FRESH.format(mine).replace("    if", "        if"),
+            f"        {mine} = {mine}_.value; {other} = {other}_; kind = type({other})",
+            "        if kind in NUMBERS:",
+            f"            out = {call}; fit{i} = None",
+            "        elif kind is ndarray or kind is float64:",
+            f"            out = {call}; shape = out.shape",
+            f"            {fit_line.format(i, mine)}",
+            f"            if kind is ndarray: {other} = trace.keep({other})" if keeps else "",
+            "        else: return general(x_, y_)",
+            *("    " + line for line in _POSITION.splitlines()),
+            f"        trace.append({_fields(owner, mask)})",
+            "        return Eager(out, trace, k)",
+        ]
+
+    body = [
+        "    if type(x_) is Eager:",
+        "      if type(y_) is Eager:",
+        "        trace = x_.trace",
+        "        if trace is not y_.trace: return general(x_, y_)",
+        "        if trace.dirty: x_ = refresh(x_); y_ = refresh(y_)",
+        f"        x = x_.value; y = y_.value; out = {call}; shape = out.shape",
+        f"        {fit_line.format(0, 'x')}",
+        f"        {fit_line.format(1, 'y')}",
+        *("    " + line for line in _POSITION.splitlines()),
+        f"        trace.append({_fields(owner, (1, 1))})",
+        "        return Eager(out, trace, k)",
+        "      else:",
+        *one("x", "y", (1, 0)),
+        "    elif type(y_) is Eager:",
+        *one("y", "x", (0, 1)),
+        "    return general(x_, y_)",
+    ]
+    return [
+        f"def record({'y_, x_' if swapped else 'x_, y_'}):",
+        "  try:",
+        *("  " + line for line in "\n".join(body).splitlines()),
+        "  except ObjectResult: return general(x_, y_)",
+    ]
+
+
+class PiecewiseConstant(Primitive):
+    """Locally constant, so its derivative is exactly zero: comparisons, ``floor``, ``argmax``, ...
+
+    Traces that only carry derivatives are unwrapped; batched and staged values are computed with.
+    """
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        return self(*values, **params)
+
+    def forward(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        params: Any,
+        strict: bool,
+    ) -> Any:
+        return tuple(None for _ in out) if self.multi else None
+
+
+class ConstantUfunc(PiecewiseConstant, Ufunc):
+    """A locally constant ufunc."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        UFUNCS[self.ufunc] = self
+
+    def __call__(self, *xs: Value, **params: Any) -> Value:
+        for x in xs:
+            if is_foreign(x):
+                return NotImplemented
+        return bind(self, xs, params)

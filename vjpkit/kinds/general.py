@@ -1,0 +1,255 @@
+"""Reductions, and any primitive whose derivative is given as a ``jvp``."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vjpkit.core import rows as _rows
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.errors import NotDifferentiableError, at, calling_position
+from vjpkit.core.evaluate import evaluate
+from vjpkit.core.ir import params_key
+from vjpkit.core.primitive import Primitive
+from vjpkit.core.rows import Cotangents, Eager, Row, Rows, new_slots
+from vjpkit.core.staging import Builder, ClosedProgram, transpose_into
+from vjpkit.core.tracer import Tracer
+from vjpkit.kinds.linear import contribute, own_values, rule
+
+__all__ = ["General", "Reduction", "kept", "reduced_shape"]
+
+
+class Reduction(Primitive):
+    """Reduces over ``axes`` (None for all), with a weight per element as derivative.
+
+    The rule is ``weights(x, out, axes)``, ``out`` with the reduced axes kept as length 1:
+    d out = sum of weights * dx. Both modes follow from it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, i, x, out, params = row
+            axes = params["axes"]
+            weights = self.weights(x, kept(out, x.shape, axes), axes)
+            contribute(cts, i, cts[-2](kept(ct, x.shape, axes), weights))
+
+        def push(row: Row, ts: Cotangents) -> None:
+            _, k, _, _, i, x, out, params = row
+            ts[k] = None if ts[i] is None else self.weighted(x, ts[i], out, params, ts[-2])
+
+        self.pull = rule(self, pull, push)
+
+    def weights(self, x: Value, out: Value, axes: Any) -> Value:
+        raise NotImplementedError(f"{self.name} declares no weights")
+
+    def weighted(self, x: Value, t: Value, out: Value, params: Any, product: Any) -> Value:
+        axes = params["axes"]
+        weights = self.weights(x, kept(out, x.shape, axes), axes)
+        return np.sum(product(t, weights), axis=axes, keepdims=params["keepdims"])
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (x,) = avals
+        return Aval(
+            reduced_shape(x.shape, params["axes"], params["keepdims"]), self.out_dtype(x.dtype)
+        )
+
+    def out_dtype(self, dtype: Any) -> Any:
+        return dtype
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        (x,) = values
+        out = self(x, **params)
+        k = trace.new()
+        trace.append((self.pull, k, *calling_position(), slots[0], x, out, params))
+        return Eager(out, trace, k)
+
+    def forward(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        params: Any,
+        strict: bool,
+    ) -> Any:
+        product = new_slots(0, strict)[-2]
+        return None if ts[0] is None else self.weighted(values[0], ts[0], out, params, product)
+
+
+def reduced_shape(shape: Shape, axes: tuple[int, ...] | None, keepdims: bool) -> Shape:
+    """Shape after a reduction over non-negative ``axes`` (None for all)."""
+    gone = range(len(shape)) if axes is None else axes
+    if keepdims:
+        return tuple(1 if i in gone else n for i, n in enumerate(shape))
+    return tuple(n for i, n in enumerate(shape) if i not in gone)
+
+
+def kept(out: Value, shape: Shape, axes: tuple[int, ...] | None) -> Value:
+    """``out`` of a reduction with the reduced axes as length 1, to broadcast against the operand."""
+    return np.reshape(out, reduced_shape(shape, axes, keepdims=True))
+
+
+_CACHE_SIZE = 512
+
+
+class Many(list[Any]):
+    """Cotangents of the outputs of a primitive that has several."""
+
+    __slots__ = ()
+
+
+def _pull_part(row: Row, ct: Value, cts: Cotangents) -> None:
+    """Collect the cotangent of one output in the slot of the whole."""
+    _, _, _, _, whole, j, count = row
+    if cts[whole] is None:
+        cts[whole] = Many([None] * count)
+    cts[whole][j] = ct
+
+
+def _push_part(row: Row, ts: Cotangents) -> None:
+    _, k, _, _, whole, j, _ = row
+    ts[k] = None if ts[whole] is None else ts[whole][j]
+
+
+_pull_part.push = _push_part  # type: ignore[attr-defined]  # every pull function carries its push
+
+
+class General(Primitive):
+    """Any primitive with a ``jvp`` written in terms of others.
+
+    ``jvp(values, ts, out, **params)`` gives the tangent (several for ``multi``), None for zero. The
+    pullback is that rule staged, transposed, lowered and kept per (parameters, operands, avals).
+    ``transposes[i](ct, values, **params)`` serves where only operand ``i`` is traced and the primitive
+    is linear in it; that also ends the recursion of a rule that uses the primitive itself.
+    """
+
+    transposes: ClassVar[dict[int, Callable[..., Value]]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transposed: OrderedDict[Any, ClosedProgram] = OrderedDict()
+
+        def push(row: Row, ts: Cotangents) -> None:
+            _, k, _, _, _, slots, values, outs, params = row
+            inner = [None if s is None else ts[s] for s in slots]
+            some = any(t is not None for t in inner)
+            ts[k] = self.jvp(values, inner, self.pack(outs), **params) if some else None
+
+        self.pull = rule(self, self._pull, push)
+        self.pull_linear = rule(self, self._pull_linear, push)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        raise NotDifferentiableError(f"{self.name} has no derivative{at(calling_position())}")
+
+    @property
+    def _pull_linear(self) -> Any:
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, live, slots, values, _, params = row
+            i = live[0]
+            contribute(cts, slots[i], self.transposes[i](ct, values, **params))
+
+        return pull
+
+    @property
+    def _pull(self) -> Any:
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, live, slots, values, outs, params = row
+            given = ct if type(ct) is Many else (ct,)
+            closed = self.transposed_rule(values, outs, live, given, params)
+            some = [c for c in given if c is not None]
+            for i, c in zip(
+                live, evaluate(closed.program, [*closed.consts, *values, *outs, *some]), strict=True
+            ):
+                contribute(cts, slots[i], c)
+
+        return pull
+
+    def transposed_rule(
+        self,
+        values: Sequence[Value],
+        outs: Sequence[Value],
+        live: tuple[int, ...],
+        given: Sequence[Value | None],
+        params: Any,
+    ) -> ClosedProgram:
+        """The program (values, outs, cotangents) -> cotangents of the live operands; kept."""
+        pattern = tuple(c is not None for c in given)
+        key = (params_key(params), live, pattern, tuple(map(aval_of, values)))
+        found = self.transposed.get(key)
+        if found is None:
+            found = self._transpose_rule(values, outs, live, given, params)
+            assert not any(isinstance(c, Tracer) for c in found.consts), (
+                f"{self.name} captured a tracer"
+            )
+            self.transposed[key] = found
+            while len(self.transposed) > _CACHE_SIZE:
+                self.transposed.popitem(last=False)
+        return found
+
+    def _transpose_rule(
+        self, values: Any, outs: Any, live: Any, given: Any, params: Any
+    ) -> ClosedProgram:
+        builder = Builder()
+        staged = [builder.argument(aval_of(v)) for v in values]
+        staged_outs = tuple([builder.argument(aval_of(o)) for o in outs])
+        cts = [None if c is None else builder.argument(aval_of(c)) for c in given]
+
+        def push(*ts: Value) -> Sequence[Value]:
+            inner: list[Value | None] = [None] * len(values)
+            for i, t in zip(live, ts, strict=True):
+                inner[i] = t
+            return self.unpack(self.jvp(staged, inner, self.pack(staged_outs), **params))
+
+        avals = [aval_of(values[i]).strong() for i in live]
+        pulled = transpose_into(builder, push, avals, cts)
+        dense = [
+            _rows.roles["fill"](builder, a.shape, 0, a.dtype) if c is None else c
+            for c, a in zip(pulled, avals, strict=True)
+        ]
+        return builder.finish(dense, linear=sum(c is not None for c in given))
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        outs = self.unpack(self(*values, **params))
+        code, offset = calling_position()
+        live = tuple([i for i, s in enumerate(slots) if s is not None])
+        pull = self.pull_linear if len(live) == 1 and live[0] in self.transposes else self.pull
+        held = [
+            v if s is not None else own_values([v], trace)[0]
+            for v, s in zip(values, slots, strict=True)
+        ]
+        whole = trace.new()
+        trace.append((pull, whole, code, offset, live, tuple(slots), tuple(held), outs, params))
+        if not self.multi:
+            return Eager(outs[0], trace, whole)
+        results: list[Value] = []
+        for j, o in enumerate(outs):
+            if not aval_of(o).inexact:
+                results.append(o)
+                continue
+            k = trace.new()
+            trace.append((_pull_part, k, code, offset, whole, j, len(outs)))
+            results.append(Eager(o, trace, k))
+        return tuple(results)
+
+    def forward(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        params: Any,
+        strict: bool,
+    ) -> Any:
+        return self.jvp(values, ts, out, **params)
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return sum(mask) == 1 and mask.index(True) in self.transposes

@@ -1,0 +1,305 @@
+"""Linear primitives (in one operand, in several jointly, in each of two) and their transposes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core import rows as _rows
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.errors import calling_position, user_position
+from vjpkit.core.primitive import Primitive
+from vjpkit.core.rows import Cotangents, Eager, Row, Rows, add_cotangent, eager
+from vjpkit.core.tracer import Tracer, bind, is_foreign
+
+__all__ = ["Bilinear", "Linear", "LinearMany", "contribute", "own_values", "rule"]
+
+
+def own_values(xs: Iterable[Value], trace: Rows) -> list[Value]:
+    """Operands that a row keeps although they are not this trace's: guarded against later changes."""
+    keep = trace.keep
+    return [keep(x) if type(x) is np.ndarray else x for x in xs]
+
+
+def contribute(cts: Cotangents, i: int | None, ct: Value | None) -> None:
+    """Add ``ct`` to slot ``i``, where both exist."""
+    if i is None or ct is None:
+        return
+    if cts[i] is None:
+        cts[i] = ct
+    else:
+        add_cotangent(cts, i, ct)
+
+
+class Linear(Primitive):
+    """Linear in operand 0; the operands after it are fixed (index arrays, ...).
+
+    The rule is ``transpose(ct, shape, dtype, /, *fixed, **params)``: the cotangent of an operand of that
+    shape and dtype. The push is the primitive itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        transpose = self.transpose
+
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, i, shape, dtype, fixed, params = row
+            c = transpose(ct, shape, dtype, *fixed, **params)
+            if cts[i] is None:
+                cts[i] = c
+            else:
+                add_cotangent(cts, i, c)
+
+        def push(row: Row, ts: Cotangents) -> None:
+            _, k, _, _, i, _, _, fixed, params = row
+            t = ts[i]
+            ts[k] = None if t is None else self(t, *fixed, **params)
+
+        self.pull = rule(self, pull, push)
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        raise NotImplementedError(f"{self.name} declares no transpose")
+
+    def __call__(self, x: Value, *fixed: Value, **params: Any) -> Value:
+        if type(x) is not Eager or fixed:
+            return bind(self, (x, *fixed), params)
+        trace = x.trace
+        if trace.dirty:
+            x = _rows.refresh(x)
+        value = x.value
+        out = self(value, **params) if isinstance(value, Tracer) else self.impl(value, **params)
+        k = trace.new()
+        frame = sys._getframe(1)
+        trace.append(
+            (self.pull, k, *user_position(frame), x.slot, value.shape, value.dtype, (), params)
+        )
+        return Eager(out, trace, k)
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        x, *fixed = values
+        out = self(x, *fixed, **params)
+        if slots[0] is None:
+            return out
+        k = trace.new()
+        aval = aval_of(x)
+        fixed = own_values(fixed, trace)
+        position = calling_position()
+        trace.append((self.pull, k, *position, slots[0], aval.shape, aval.dtype, fixed, params))
+        return Eager(out, trace, k)
+
+    def forward(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        params: Any,
+        strict: bool,
+    ) -> Any:
+        return None if ts[0] is None else self(ts[0], *values[1:], **params)
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return mask[0] and not any(mask[1:])
+
+
+def rule(owner: Primitive, pull: Any, push: Any) -> Any:
+    """A pull function with its push and its primitive."""
+    pull.push = push
+    pull.primitive = owner
+    return pull
+
+
+class LinearMany(Primitive):
+    """Jointly linear in all operands after the first ``fixed(params)`` ones: ``concatenate``, ``where``.
+
+    The rule is ``transpose(ct, avals, live, *fixed, **params)``: cotangents of the linear operands, of
+    which ``live`` marks those that are wanted (others may be None).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, slots, avals, fixed, params = row
+            live = [i is not None for i in slots]
+            for i, c in zip(slots, self.transpose(ct, avals, live, *fixed, **params), strict=True):
+                contribute(cts, i, c)
+
+        def push(row: Row, ts: Cotangents) -> None:
+            _, k, _, _, slots, avals, fixed, params = row
+            inner = [None if i is None else ts[i] for i in slots]
+            ts[k] = self.total(inner, avals, fixed, params)
+
+        self.pull = rule(self, pull, push)
+
+    def fixed(self, params: Any) -> int:
+        """How many leading operands are not linear ones."""
+        return 0
+
+    def transpose(
+        self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
+    ) -> Sequence[Value | None]:
+        raise NotImplementedError(f"{self.name} declares no transpose")
+
+    def total(
+        self, ts: Sequence[Value | None], avals: Sequence[Aval], fixed: Sequence[Value], params: Any
+    ) -> Any:
+        """The map at tangents of which some are zero."""
+        if all(t is None for t in ts):
+            return None
+        some = next(t for t in ts if t is not None)
+        dense = [zeros(a, some) if t is None else t for t, a in zip(ts, avals, strict=True)]
+        return self(*fixed, *dense, **params)
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        out = self(*values, **params)
+        n = self.fixed(params)
+        if all(s is None for s in slots[n:]):
+            return out
+        k = trace.new()
+        avals = [aval_of(v) for v in values[n:]]
+        fixed = own_values(values[:n], trace)
+        trace.append((self.pull, k, *calling_position(), tuple(slots[n:]), avals, fixed, params))
+        return eager(out, trace, k)
+
+    def forward(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        params: Any,
+        strict: bool,
+    ) -> Any:
+        n = self.fixed(params)
+        return self.total(ts[n:], [aval_of(v) for v in values[n:]], values[:n], params)
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        n = self.fixed(params)
+        return all(mask[n:]) and not any(mask[:n])
+
+
+def zeros(aval: Aval, like: Value) -> Value:
+    """Zeros of an aval, staged where ``like`` is; else as light as they can be: one stored element."""
+    dtype = aval.dtype if aval.inexact else np.dtype(np.float64)
+    while isinstance(like, Tracer) and hasattr(like, "value"):
+        like = like.value
+    if isinstance(like, Tracer):
+        return _rows.roles["fill"](like.trace, aval.shape, 0, dtype)
+    return np.broadcast_to(np.zeros((), dtype), aval.shape) if aval.shape else dtype.type(0)
+
+
+def space(x: Value) -> tuple[Shape, Any]:
+    """Shape and dtype of a value that may be a Python number."""
+    aval = x if type(x) is np.ndarray else aval_of(x)
+    return aval.shape, aval.dtype
+
+
+class Bilinear(Primitive):
+    """Linear in each of two operands.
+
+    The rules are ``transpose_x(ct, y, shape, dtype, **params)`` and ``transpose_y(ct, x, shape, dtype,
+    **params)``; the push is the primitive itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        transpose_x, transpose_y = self.transpose_x, self.transpose_y
+
+        def pull_x(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, i, shape, dtype, y, params = row
+            contribute(cts, i, transpose_x(ct, y, shape, dtype, **params))
+
+        def push_x(row: Row, ts: Cotangents) -> None:
+            _, k, _, _, i, _, _, y, params = row
+            ts[k] = None if ts[i] is None else self(ts[i], y, **params)
+
+        def pull_y(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, i, shape, dtype, x, params = row
+            contribute(cts, i, transpose_y(ct, x, shape, dtype, **params))
+
+        def push_y(row: Row, ts: Cotangents) -> None:
+            _, k, _, _, i, _, _, x, params = row
+            ts[k] = None if ts[i] is None else self(x, ts[i], **params)
+
+        def pull_xy(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, i, j, x, y, params = row
+            contribute(cts, i, transpose_x(ct, y, *space(x), **params))
+            contribute(cts, j, transpose_y(ct, x, *space(y), **params))
+
+        def push_xy(row: Row, ts: Cotangents) -> None:
+            _, k, _, _, i, j, x, y, params = row
+            ts[k] = self.forward((x, y), (ts[i], ts[j]), None, params, False)
+
+        self.pull_x = rule(self, pull_x, push_x)
+        self.pull_y = rule(self, pull_y, push_y)
+        self.pull_xy = rule(self, pull_xy, push_xy)
+
+    def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
+        raise NotImplementedError(f"{self.name} declares no transpose_x")
+
+    def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
+        raise NotImplementedError(f"{self.name} declares no transpose_y")
+
+    def __call__(self, x: Value, y: Value, **params: Any) -> Value:
+        x_mine, y_mine = type(x) is Eager, type(y) is Eager
+        if x_mine and y_mine:
+            fast = x.trace is y.trace and not x.trace.dirty
+        else:
+            plain = y if x_mine else x
+            mine = x if x_mine else y
+            fast = (x_mine or y_mine) and type(plain) is np.ndarray and not mine.trace.dirty
+            fast = fast and plain.dtype.kind in "fc"
+        if not fast:
+            if is_foreign(x) or is_foreign(y):
+                return NotImplemented
+            return bind(self, (x, y), params)
+        values = [x.value if x_mine else x, y.value if y_mine else y]
+        slots = [x.slot if x_mine else None, y.slot if y_mine else None]
+        return self.record(x.trace if x_mine else y.trace, values, slots, params)
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        x, y = values
+        if isinstance(x, Tracer) or isinstance(y, Tracer):
+            out = self(x, y, **params)
+        else:
+            out = self.impl(x, y, **params)
+        k = trace.new()
+        i, j = slots
+        code, offset = user_position(sys._getframe(1))
+        row: Row
+        if j is None:
+            y = trace.keep(y) if type(y) is np.ndarray else y
+            row = (self.pull_x, k, code, offset, i, *space(x), y, params)
+        elif i is None:
+            x = trace.keep(x) if type(x) is np.ndarray else x
+            row = (self.pull_y, k, code, offset, j, *space(y), x, params)
+        else:
+            row = (self.pull_xy, k, code, offset, i, j, x, y, params)
+        trace.append(row)
+        return Eager(out, trace, k)
+
+    def forward(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        params: Any,
+        strict: bool,
+    ) -> Any:
+        (x, y), (tx, ty) = values, ts
+        a = None if tx is None else self(tx, y, **params)
+        b = None if ty is None else self(x, ty, **params)
+        return b if a is None else a if b is None else a + b
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return sum(mask) == 1
