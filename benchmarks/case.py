@@ -79,6 +79,4 @@ class Problem:
     function: Callable[..., Any]
     x: Tree
     data: tuple[Any, ...]
-    direction: Tree
-    """A tangent at ``x``, for the measures that need one."""
     hand: Callable[..., Tree] | None

@@ -105,6 +105,19 @@ def replaced(treedef: tree.PyTreeDef, start: int = 0) -> Any:
     return treedef.unflatten(range(start, start + treedef.num_leaves))
 
 
+def at(x: Any, path: tree.KeyPath) -> Any:
+    """The subtree that a key path leads to."""
+    for key in path:
+        match key:
+            case SequenceKey(step) | DictKey(step):
+                x = x[step]
+            case GetAttrKey(name):
+                x = getattr(x, name)
+            case FlattenedIndexKey(i):
+                x = (x.lo, x.hi)[i]
+    return x
+
+
 # ---- the laws ----------------------------------------------------------------------------------
 
 
@@ -120,10 +133,11 @@ def test_round_trip(x):
 
 
 @given(trees)
-def test_paths_and_leaves_come_in_the_same_order(x):
+def test_paths_lead_to_the_leaves_in_their_order(x):
     pairs, treedef = flatten_with_path(x)
     assert treedef == structure(x)
     assert all(a is b for (_, a), b in zip(pairs, leaves(x), strict=True))
+    assert all(at(x, path) is leaf for path, leaf in pairs)
     texts = [keystr(path) for path, _ in pairs]
     assert len(set(texts)) == len(texts)
 
@@ -275,6 +289,9 @@ def test_dataclasses_are_rebuilt_without_their_constructor():
         scale: dataclasses.InitVar[float]
         total: Any = field(init=False)
 
+        def __new__(cls, x, scale):
+            return object.__new__(cls)
+
         def __post_init__(self, scale):
             if not isinstance(self.x, float):
                 raise TypeError("not a float")
@@ -300,6 +317,21 @@ def test_a_type_may_be_registered_after_it_was_met():
     assert structure(Late(1)).num_leaves == 1
     register(Late, None)
     assert structure(Late(1)) is LEAF
+
+
+def test_a_registration_wins_against_a_simultaneous_first_meeting(monkeypatch):
+    def infer(cls):
+        register(Met, tree.Kind(Met, lambda x: ((7,), None), lambda aux, xs: Met(), lambda x: "k"))
+        return None
+
+    monkeypatch.setattr(tree, "_infer", infer)
+    KINDS.pop(Met, None)
+    leaves(Met())
+    assert leaves(Met()) == [7]
+
+
+class Met:
+    pass
 
 
 def test_a_class_made_in_a_function_may_die():
@@ -480,6 +512,7 @@ def test_a_mismatch_names_the_path(wanted, came, text):
 def test_only_an_exact_match_minds_deeper_trees():
     treedef = structure([0, 0])
     assert flatten_up_to(treedef, [1, (2, 3)]) == [1, (2, 3)]
+    assert flatten_up_to(LEAF, {1: 2, "a": 3}) == [{1: 2, "a": 3}]
     with pytest.raises(ValueError, match=r"at \[1\], expected a leaf, got a tuple \(\*, \*\)"):
         flatten_up_to(treedef, [1, (2, 3)], exact=True)
     with pytest.raises(ValueError, match="at the root, expected a leaf, got None"):

@@ -43,7 +43,7 @@ def dtype_named(name: str) -> np.dtype[Any]:
     if name in _NAMED:
         return _NAMED[name]
     try:
-        if name[0] in "<>|":
+        if name.startswith(("<", ">", "|")):
             return np.dtype(name)
     except TypeError:
         pass

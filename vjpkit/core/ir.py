@@ -296,6 +296,8 @@ def _linearity(program: Program) -> tuple[set[Var], Equation | Atom | None]:
     without operands that is "linear in none of them" (`linear_in` of an empty mask) makes zeros.
     """
     linear = set(program.inputs[len(program.inputs) - program.linear :])
+    if not linear:
+        return linear, None
     zeros: set[Var] = set()
 
     def is_zero(a: Atom) -> bool:

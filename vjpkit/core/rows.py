@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import partial
+from math import isfinite
 from operator import mul
 from typing import Any
 
@@ -23,15 +24,18 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, Position, Source, at, calling_position
-from vjpkit.core.tracer import LEVELS, Tracer
+from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh
 
 __all__ = [
     "Cotangents",
     "Eager",
     "EagerScalar",
+    "Parts",
+    "Product",
     "Row",
     "Rows",
     "add_cotangent",
+    "add_product",
     "annihilate",
     "filled_like",
     "pull_rows",
@@ -44,13 +48,10 @@ Cotangents = list[Any]
 
 
 class Eager(Tracer):
-    """A value of an eager trace, and the slot that stands for it in the trace's rows.
+    """A value of an eager trace, and the slot that stands for it in the trace's rows."""
 
-    ``base`` says how the handle came to be (a view, an owned root) once writes are in play; it is
-    left unset, and read only in a trace that is ``dirty``.
-    """
-
-    __slots__ = ("base", "slot", "trace", "value")
+    __slots__ = ()
+    slot = named_info()
 
     def __init__(self, value: Value, trace: Rows, slot: int) -> None:
         self.value = value
@@ -58,7 +59,7 @@ class Eager(Tracer):
         self.slot = slot
 
     @property
-    def aval(self) -> Aval:  # type: ignore[override]
+    def aval(self) -> Aval:
         return aval_of(self.value)
 
     @property
@@ -158,7 +159,7 @@ class Rows:
                 values.append(x.value)
                 slots.append(x.slot)
             else:
-                values.append(x)
+                values.append(roles["snapshot"](x) if isinstance(x, Tracer) else x)
                 slots.append(None)
         return values, slots
 
@@ -169,8 +170,10 @@ class Rows:
     def lower(self, y: Value) -> Value:
         """The value of an output of this (closed) trace's function."""
         if isinstance(y, Tracer):
-            if isinstance(y, Eager) and y.trace is self:
-                return (refresh(y) if self.dirty else y).value
+            if y.trace.dirty:
+                y = refresh(y)
+            if y.trace is self or y.trace.level == 0:
+                return y.value
             if y.trace.level > self.level:
                 raise ClosedTraceError(
                     f"{self.name}: the function returned a traced value of an inner transformation "
@@ -178,8 +181,15 @@ class Rows:
                 )
         return y
 
+    def restore(self) -> None:
+        """Let handles from outside that were written to go back to their primal values."""
+        if self.lifted:
+            roles["restore"](self)
+
     def slot_of(self, y: Value) -> int | None:
         """The slot of an output, or None where it does not depend on the inputs."""
+        if isinstance(y, Tracer) and y.trace.dirty:
+            y = refresh(y)
         return y.slot if isinstance(y, Eager) and y.trace is self else None
 
 
@@ -192,11 +202,6 @@ def _append_closed(name: str, row: Row) -> None:
         "Return values from the function (has_aux=True for extra ones) instead of storing them in "
         "variables outside it; what comes back is plain arrays."
     )
-
-
-def refresh(x: Eager) -> Eager:
-    """A handle whose value is current, in a trace in which arrays were written to."""
-    return roles["refresh"](x)  # type: ignore[no-any-return]  # the roles are untyped
 
 
 # ------------------------------------------------------------------------------------------- guards
@@ -250,7 +255,7 @@ def add_cotangent(cts: Cotangents, i: int, ct: Value) -> None:
     """
     old = cts[i]
     if type(old) is Parts:
-        old.append((None, ct))
+        old.add_whole(ct)
         return
     owned = cts[-1]
     if i in owned and type(ct) is np.ndarray:
@@ -267,14 +272,59 @@ class Parts(list[Any]):
     """A traced cotangent collected part by part: ``[aval, (index, ct), ...]``, index None for whole.
 
     Summed by one equation when the slot is read, so that n element reads cost O(n), staged too.
+    A part may be a `Product` that nobody has multiplied out yet.
     """
 
     __slots__ = ()
 
+    def add_whole(self, ct: Value) -> None:
+        """Another contribution to the whole; the second part is their sum so far."""
+        if len(self) > 1 and self[1][0] is None and type(self[1][1]) is not Product:
+            self[1] = None, self[1][1] + ct
+        else:
+            self.insert(1, (None, ct))
 
-def settled(ct: Value) -> Value:
-    """The value of a cotangent slot."""
-    return roles["sum_parts"](ct) if type(ct) is Parts else ct
+
+class Product:
+    """``u vᵀ``, a contribution to the cotangent of matrices A, not multiplied out.
+
+    ``w`` is Aᵀu and ``z`` is A v: who factorized A pulls such a product back at the cost of its rank.
+    """
+
+    __slots__ = ("u", "v", "w", "z")
+
+    def __init__(self, u: Value, v: Value, w: Value, z: Value) -> None:
+        self.u, self.v, self.w, self.z = u, v, w, z
+
+    def mirrored(self) -> Product:
+        """The same contribution to the cotangent of Aᵀ."""
+        return Product(self.v, self.u, self.z, self.w)
+
+
+_MANY_PARTS = 32
+
+
+def add_product(cts: Cotangents, i: int, product: Product, aval: Aval) -> None:
+    """Collect a product as a part of slot ``i``, whose matrices have the given aval.
+
+    Products are multiplied out, many at once, before they take more memory than their sum.
+    """
+    old = cts[i]
+    if type(old) is not Parts:
+        whole = [] if old is None else [(None, old)]
+        old = cts[i] = Parts([aval, *whole])
+        cts[-1].discard(i)
+    old.append((None, product))
+    products = [ct for _, ct in old[1:] if type(ct) is Product]
+    if len(old) > _MANY_PARTS or sum([p.v.shape[-1] for p in products]) > aval.shape[-1]:
+        cts[i] = settled(old)
+
+
+def settled(ct: Value, pull: Any = None) -> Value:
+    """The value of a cotangent slot; its parts, where ``pull`` takes them as they are."""
+    if type(ct) is not Parts or getattr(pull, "takes_parts", False):
+        return ct
+    return roles["sum_parts"](ct)
 
 
 def unbroadcast(ct: Value, shape: Shape, dtype: np.dtype[Any]) -> Value:
@@ -310,16 +360,54 @@ def annihilate(ct: Value, factor: Value) -> Value:
     """``ct * factor`` in which an exact zero wins over inf and nan.
 
     An operation whose partial derivative is not finite contributes nothing where its cotangent is
-    exactly zero: a branch that ``where`` did not select never makes a nan.
+    exactly zero: a branch that ``where`` did not select never makes a nan. Every product of a
+    derivative comes through here, so the test for nan is one pass of BLAS over the result.
     """
-    if isinstance(ct, Tracer) or isinstance(factor, Tracer):
-        return roles["annihilate"](ct, factor)
-    out = ct * factor
-    square = np.vdot(out, out) if type(out) is np.ndarray else out
-    if square - square == 0:  # every product is finite
-        return out
+    if type(ct) is _ndarray and type(factor) is _ndarray:  # the hot path
+        out = ct * factor
+        square = out.dot(out) if out.ndim == 1 else np.vdot(out, out)
+        if square == square:
+            return out
+    elif isinstance(ct, Tracer) or isinstance(factor, Tracer):
+        return _annihilate_traced(ct, factor)
+    else:
+        out = ct * factor
+        if (type(factor) is float and isfinite(factor)) or not has_nan(out):
+            return out
     fixed = np.where((ct == 0) | (factor == 0), 0, out).astype(out.dtype)
-    return fixed if type(out) is np.ndarray else fixed[()]
+    return fixed if type(out) is _ndarray else fixed[()]
+
+
+_ndarray = np.ndarray
+
+
+def has_nan(x: Value) -> bool:
+    """Whether some element is nan (or may be: inf - inf in the square of a complex number)."""
+    if type(x) is _ndarray:
+        x = x.dot(x) if x.ndim == 1 else np.vdot(x, x)
+    return x != x  # type: ignore[no-any-return]  # values are untyped
+
+
+def _annihilate_traced(ct: Value, factor: Value) -> Value:
+    """As `annihilate`; a plain product of the tracers, wherever zero has nothing to win over."""
+    below = innermost(ct), innermost(factor)
+    if any(isinstance(x, Tracer) for x in below):  # staged: not known before the program runs
+        known = any(not isinstance(x, Tracer) and _is_tame(x) for x in below)
+        return ct * factor if known else roles["annihilate"](ct, factor)
+    out = ct * factor
+    return roles["annihilate"](ct, factor) if has_nan(innermost(out)) else out
+
+
+def _is_tame(x: Value) -> bool:
+    """Whether every element is finite and none is zero."""
+    return bool(np.isfinite(x).all() and np.all(x))
+
+
+def innermost(x: Value) -> Value:
+    """The array below the tracers, or the staged value that has none."""
+    while isinstance(x, Tracer) and hasattr(x, "value"):
+        x = x.value
+    return x
 
 
 def plain_product(ct: Value, factor: Value) -> Value:
@@ -337,9 +425,7 @@ def filled_like(x: Value, value: float) -> Value:
         return np.float64(value)
     aval = aval_of(x)
     dtype = aval.dtype if aval.inexact else np.dtype(np.float64)
-    inner = x
-    while isinstance(inner, Tracer) and hasattr(inner, "value"):
-        inner = inner.value
+    inner = innermost(x)
     if isinstance(inner, Tracer):
         return roles["fill"](inner.trace, aval.shape, value, dtype)
     if aval.shape == () and type(inner) is not np.ndarray:
@@ -370,7 +456,7 @@ def pull_rows(rows: list[Row], cts: Cotangents, free: bool) -> None:
         ct = cts[k]
         if ct is not None:
             cts[k] = None
-            row[0](row, ct if type(ct) is not Parts else settled(ct), cts)
+            row[0](row, ct if type(ct) is not Parts else settled(ct, row[0]), cts)
 
 
 def push_rows(rows: list[Row], ts: Cotangents) -> None:

@@ -25,10 +25,9 @@ from vjpkit.core.rows import (
     Rows,
     add_cotangent,
     new_slots,
-    refresh,
     settled,
 )
-from vjpkit.core.tracer import LEVELS, Tracer
+from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh
 
 __all__ = ["Builder", "Captured", "ClosedProgram", "Staged", "stage", "transpose_into"]
 
@@ -36,14 +35,15 @@ __all__ = ["Builder", "Captured", "ClosedProgram", "Staged", "stage", "transpose
 class Staged(Tracer):
     """An abstract value: a variable of the program being built."""
 
-    __slots__ = ("trace", "var")
+    __slots__ = ()
+    var = named_info()
 
     def __init__(self, trace: Builder, var: Var) -> None:
         self.trace = trace
         self.var = var
 
     @property
-    def aval(self) -> Aval:  # type: ignore[override]
+    def aval(self) -> Aval:
         return self.var.aval
 
     def concrete(self) -> NoReturn:
@@ -54,6 +54,11 @@ class Staged(Tracer):
             f"The value comes from {origin}. Use np.where or vk.lax.cond / while_loop for a choice that "
             "depends on it, or pass the argument as a static one."
         )
+
+    __float__ = __complex__ = concrete
+
+    def __index__(self) -> int:
+        return self.concrete() if self.dtype.kind in "iu" else super().__index__()
 
     def __repr__(self) -> str:
         return f"Traced<{self.aval}>"
@@ -79,7 +84,7 @@ class Captured:
 class Builder:
     """The trace of staging: writes equations, captures values from outside by identity."""
 
-    __slots__ = ("append", "captured", "equations", "here", "inputs", "level")
+    __slots__ = ("append", "captured", "dirty", "equations", "here", "inputs", "level")
 
     def __init__(self) -> None:
         self.level = next(LEVELS)
@@ -87,6 +92,7 @@ class Builder:
         self.append: Callable[[Equation], None] = self.equations.append
         self.captured: dict[int, tuple[Var, Captured]] = {}
         self.inputs: list[Var] = []
+        self.dirty = False
         self.here: Position | None = None  # the row being staged, whose line its equations carry
 
     def argument(self, aval: Aval) -> Staged:
@@ -97,12 +103,19 @@ class Builder:
 
     def atom(self, x: Value, name: str = "") -> Atom:
         """The variable or literal that stands for ``x``."""
+        if isinstance(x, Tracer) and x.trace.dirty:
+            x = refresh(x)
         if type(x) is Staged and x.trace is self:
             return x.var
         if is_scalar_constant(x):
             return Literal(x)
         found = self.captured.get(id(x))
         if found is None:
+            if isinstance(x, Tracer) and x.trace.level > self.level:
+                raise ClosedTraceError(
+                    f"the staged function returned {x!r}, a value of an inner transformation that has "
+                    f"finished{at(calling_position())}\nReturn values from it instead of storing them."
+                )
             var = Var(aval_of(x).strong() if isinstance(x, np.ndarray) else aval_of(x))
             position = self.here or calling_position()
             found = self.captured[id(x)] = var, Captured(x, position, name)
@@ -234,7 +247,7 @@ def pull_staged(builder: Builder, rows: list[Row], slots: Cotangents) -> None:
         if ct is not None:
             slots[row[1]] = None
             builder.here = (row[2], row[3]) if row[2] is not None else outer
-            row[0](row, settled(ct), slots)
+            row[0](row, settled(ct, row[0]), slots)
     builder.here = outer
 
 

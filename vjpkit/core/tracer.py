@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,6 +24,9 @@ __all__ = ["FUNCTIONS", "LEVELS", "UFUNCS", "Trace", "Tracer", "bind", "is_trace
 
 LEVELS = itertools.count(1)
 """Levels of traces, and births of writable handles: later is inner."""
+
+RUNNING: ContextVar[bool] = ContextVar("vjpkit_running", default=False)
+"""Whether a transform is running the user's function here: read only by array creation."""
 
 UFUNCS: dict[np.ufunc, Callable[..., Value]] = {}
 """What ``np.f(tracer)`` calls for each ufunc."""
@@ -58,14 +62,25 @@ class Tracer:
 
     ``np.f(tracer)`` arrives through ``__array_ufunc__`` and ``__array_function__``; operators,
     methods and indexing are attached by `vjpkit.numpy`.
+
+    All kinds have one layout: ``value`` below the trace, ``trace``, ``info`` (a slot, a tangent, a
+    variable: each kind names it), and ``base``, how a writable handle came to be. A handle that is
+    written to takes over the kind and the contents of the written value.
     """
 
-    __slots__ = ()
+    __slots__ = ("base", "info", "trace", "value")
     __array_priority__ = 1000.0
     __hash__ = None  # type: ignore[assignment]  # as for ndarray: == is elementwise
 
+    value: Any
     trace: Any
-    aval: Aval
+    info: Any
+    base: Any
+
+    @property
+    def aval(self) -> Aval:
+        """Shape and dtype, as the traced function sees them."""
+        raise NotImplementedError
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Value:
         if method == "__call__" and not kwargs:
@@ -168,6 +183,11 @@ class Tracer:
         raise TypeError(f"a traced value cannot be pickled{at(calling_position())}")
 
 
+def named_info() -> Any:
+    """`Tracer.info` under the name that a kind of tracer gives it: the same place, no indirection."""
+    return Tracer.__dict__["info"]
+
+
 def is_tracer(x: Value) -> bool:
     return isinstance(x, Tracer)
 
@@ -190,6 +210,11 @@ _hooks: dict[str, Callable[..., Value]] = {
     "ufunc": _unsupported_ufunc,
     "function": _unsupported_function,
 }
+
+
+def refresh(x: Tracer) -> Tracer:
+    """A handle whose value is current, in a trace in which arrays were written to."""
+    return _hooks["refresh"](x)  # type: ignore[no-any-return]  # hooks are untyped
 
 
 def dispatch_rest(kind: str, handler: Callable[..., Value]) -> None:
@@ -247,7 +272,6 @@ def bind(
 ) -> Value:
     """The general door: the operand of the highest level decides what happens."""
     top: Any = None
-    level = 0
     checked = list(operands)
     for i, x in enumerate(checked):
         kind = type(x)
@@ -255,9 +279,12 @@ def bind(
             continue
         if not isinstance(x, Tracer):
             x = checked[i] = operand(x)
-        if isinstance(x, Tracer) and x.trace.level > level:
-            top = x.trace
-            level = top.level
+        if isinstance(x, Tracer):
+            trace = x.trace
+            if trace.dirty:
+                trace = refresh(x).trace
+            if top is None or trace.level > top.level:
+                top = trace
     if top is None:
         return primitive.impl(*checked, **params)
     return top.process(primitive, checked, params)

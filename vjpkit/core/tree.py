@@ -433,7 +433,7 @@ def _collect(tree: PyTree, kind: Kind, is_leaf: IsLeaf, leaves: list[Leaf]) -> P
     """Append the leaves of a node. Every call of a transform pays for this one."""
     children, aux = kind.flatten(tree)
     for child in children:
-        if KINDS[type(child)] is not None or is_leaf is not None:
+        if KINDS[type(child)] is not None:
             break
     else:  # leaves only, as in most nodes: no need to go through them one by one
         leaves += children
@@ -522,8 +522,8 @@ the structure {'a': (*, *), 'b': *}.
 
 
 def _match(due: PyTreeDef, tree: PyTree, trail: Trail, exact: bool, out: list[PyTree]) -> str:
-    """Append the subtrees to ``out``; the answer says where and how the tree differs, if so."""
-    if due is LEAF and not (exact and KINDS[type(tree)]):
+    """Append the subtrees to ``out`` (not if ``exact``); say where and how the tree differs."""
+    if due is LEAF and not exact:
         out.append(tree)
         return ""
     kind = _kind(tree)

@@ -15,12 +15,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import INTERNAL, Position, at, calling_position, user_position
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import Eager, Row, Rows, add_cotangent, eager, new_slots, stretch, unbroadcast
-from vjpkit.core.tracer import UFUNCS, Tracer, bind, is_foreign
+from vjpkit.core.tracer import UFUNCS, Tracer, bind, is_foreign, refresh
 
 __all__ = ["ConstantUfunc", "Elementwise", "PiecewiseConstant", "Ufunc"]
 
@@ -52,7 +51,9 @@ def _weak_type(aval: Aval) -> Any:
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
     "**": operator.pow, "%": operator.mod, "//": operator.floordiv,
-    "u-": operator.neg, "u+": operator.pos,
+    "u-": operator.neg, "u+": operator.pos, "abs": operator.abs,
+    "&": operator.and_, "|": operator.or_, "^": operator.xor, "~": operator.invert,
+    "<<": operator.lshift, ">>": operator.rshift,
 }  # fmt: skip
 
 
@@ -63,14 +64,17 @@ def _operator_function(ufunc: np.ufunc, spelling: str) -> Callable[..., Value]:
 class Elementwise(Ufunc):
     """A ufunc and its partial derivatives.
 
-    ``partials[i]`` is a number, or a function whose *parameter names* (``x``, ``y``, ``out``) say what
-    a row keeps. From this declaration the record, pull and push functions are generated once per
-    pattern of traced operands. ``singular`` marks partials that can be inf or nan at a point where the
-    cotangent may be zero: they are multiplied by the transform's product.
+    ``partials[i]`` is None where it is locally constant in that operand, a number, or a function whose
+    *parameter names* (``x``, ``y``, ``out``) say what a row keeps. From this declaration the record,
+    pull and push functions are generated once per pattern of traced operands.
+
+    A partial that is a function can be inf or nan at a point where the cotangent may be zero, so the
+    transform's product multiplies by it. With a parameter ``t`` the function is not the partial but the
+    linear map itself, of the tangent or cotangent ``t``, for one that selects instead of multiplying; it
+    may ask for ``product`` too.
     """
 
     partials: ClassVar[tuple[Any, ...]]
-    singular: ClassVar[bool] = False
     real_valued: ClassVar[bool] = False
     """Real output for complex operands: tangents take the real part."""
     linear: ClassVar[tuple[tuple[int, ...], ...]] = ()
@@ -170,22 +174,25 @@ class _RuleSource:
         self.owner = owner
         self.live = [i for i, m in enumerate(mask) if m]
         self.needs: list[str] = []
-        self.terms: dict[int, str | None] = {}
         self.fitted = owner.arity > 1 or owner.real_valued
         for i in self.live:
-            partial = owner.partials[i]
-            if callable(partial):
-                names = list(inspect.signature(partial).parameters)
-                self.needs += [n for n in names if n not in self.needs]
-                self.terms[i] = f"partial{i}({', '.join(names)})"
-            else:
-                self.terms[i] = None if partial in (1, -1) else repr(partial)
+            given = (*self.needs, "t", "product")
+            self.needs += [name for name in self.parameters(i) if name not in given]
+
+    def parameters(self, i: int) -> list[str]:
+        """Parameter names of a partial that is a function."""
+        partial = self.owner.partials[i]
+        return list(inspect.signature(partial).parameters) if callable(partial) else []
 
     def product(self, i: int, factor: str, slots: str) -> str:
-        term = self.terms[i]
-        if term is None:
-            return factor if self.owner.partials[i] == 1 else f"-{factor}"
-        return f"{slots}[-2]({factor}, {term})" if self.owner.singular else f"{factor} * {term}"
+        """The contribution of operand ``i``: ``factor``, a tangent or cotangent, times its partial."""
+        partial = self.owner.partials[i]
+        if not callable(partial):
+            return {1: factor, -1: f"-{factor}"}.get(partial, f"{factor} * {partial!r}")
+        names = self.parameters(i)
+        words = {"t": factor, "product": f"{slots}[-2]"}
+        term = f"partial{i}({', '.join([words.get(name, name) for name in names])})"
+        return term if "t" in names else f"{slots}[-2]({factor}, {term})"
 
     def compile(self) -> Any:
         slots = [f"slot{i}" for i in self.live]
@@ -194,6 +201,8 @@ class _RuleSource:
         pull = ["def pull(row, ct, cts):", unpack]
         push = ["def push(row, ts):", unpack, "    out_t = None"]
         for i in self.live:
+            if self.owner.partials[i] is None:
+                continue
             pull.append(f"    c = {self.product(i, 'ct', 'cts')}")
             push += [f"    t = ts[slot{i}]", "    if t is not None:"]
             push.append(f"        t = {self.product(i, 't', 'ts')}")
@@ -237,7 +246,9 @@ _POSITION = """
     k = trace.new()"""
 
 _FRESH = """
-    if trace.dirty: {0}_ = refresh({0}_); trace = {0}_.trace"""
+    if trace.dirty:
+        {0}_ = refresh({0}_); trace = {0}_.trace
+        if type({0}_) is not Eager: return general({1})"""
 
 
 def compile_record(owner: Elementwise, swapped: bool) -> Any:
@@ -249,7 +260,7 @@ def compile_record(owner: Elementwise, swapped: bool) -> Any:
     scope = {
         "Eager": Eager, "ufunc": owner.ufunc, "general": owner.general, "fit": fit, "ndarray": np.ndarray,
         "float64": np.float64, "INTERNAL": INTERNAL, "user_position": user_position,
-        "getframe": sys._getframe, "refresh": _rows.refresh, "ObjectResult": _ObjectResult,
+        "getframe": sys._getframe, "refresh": refresh, "ObjectResult": _ObjectResult,
         "NUMBERS": frozenset({float, int}),
     }  # fmt: skip
     scope.update({f"pull{''.join(map(str, m))}": p for m, p in owner.rules.items()})
@@ -268,13 +279,18 @@ def _fields(owner: Elementwise, mask: tuple[int, ...]) -> str:
     return f"({', '.join([name, 'k', 'code', 'offset', *slots, *pull.needs, *fits])},)"
 
 
+def indented(source: str) -> str:
+    """Source one block deeper."""
+    return source.replace("\n", "\n    ")
+
+
 def _record_unary(owner: Elementwise) -> list[str]:
-    call = f"{owner.operator[1]}x" if owner.operator else "ufunc(x)"
+    call = {"u-": "-x", "u+": "+x", "abs": "abs(x)"}.get(owner.operator, "ufunc(x)")
     pull = owner.rules[(1,)]
     return [
         "def record(x_):",
         "    if type(x_) is not Eager: return general(x_)",
-        "    trace = x_.trace" + _FRESH.format("x"),
+        "    trace = x_.trace" + _FRESH.format("x", "x_"),
         f"    x = x_.value; out = {call}",
         "    fit0 = None if x.dtype is out.dtype else fit(x, out)" if pull.fitted else "",
         *_POSITION.splitlines(),
@@ -292,7 +308,7 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
         i = mask.index(1)
         keeps = other in owner.rules[mask].needs
         return [
-            f"        trace = {mine}_.trace" + _FRESH.format(mine).replace("    if", "        if"),
+            f"        trace = {mine}_.trace" + indented(_FRESH.format(mine, "x_, y_")),
             f"        {mine} = {mine}_.value; {other} = {other}_; kind = type({other})",
             "        if kind in NUMBERS:",
             f"            out = {call}; fit{i} = None",
@@ -311,7 +327,10 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
         "      if type(y_) is Eager:",
         "        trace = x_.trace",
         "        if trace is not y_.trace: return general(x_, y_)",
-        "        if trace.dirty: x_ = refresh(x_); y_ = refresh(y_)",
+        "        if trace.dirty:",
+        "            x_ = refresh(x_); y_ = refresh(y_); trace = x_.trace",
+        "            if type(x_) is not Eager or type(y_) is not Eager or trace is not y_.trace:",
+        "                return general(x_, y_)",
         f"        x = x_.value; y = y_.value; out = {call}; shape = out.shape",
         f"        {fit_line.format(0, 'x')}",
         f"        {fit_line.format(1, 'y')}",

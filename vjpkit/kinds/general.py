@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from operator import mul
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,9 +15,9 @@ from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import params_key
 from vjpkit.core.primitive import Primitive
-from vjpkit.core.rows import Cotangents, Eager, Row, Rows, new_slots
+from vjpkit.core.rows import Cotangents, Eager, Product, Row, Rows, add_product, cast, new_slots
 from vjpkit.core.staging import Builder, ClosedProgram, transpose_into
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import Tracer, bind
 from vjpkit.kinds.linear import contribute, own_values, rule
 
 __all__ = ["General", "Reduction", "kept", "reduced_shape"]
@@ -25,9 +26,13 @@ __all__ = ["General", "Reduction", "kept", "reduced_shape"]
 class Reduction(Primitive):
     """Reduces over ``axes`` (None for all), with a weight per element as derivative.
 
-    The rule is ``weights(x, out, axes)``, ``out`` with the reduced axes kept as length 1:
-    d out = sum of weights * dx. Both modes follow from it.
+    The rule is ``weights(x, out, **params)``, ``out`` with the reduced axes kept as length 1:
+    d out = sum of weights * dx, its real part where ``out`` is real. Both modes follow from it.
+    ``singular`` marks weights that can be inf or nan where the cotangent may be zero: they are
+    multiplied by the transform's product.
     """
+
+    singular: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,22 +40,29 @@ class Reduction(Primitive):
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, x, out, params = row
             axes = params["axes"]
-            weights = self.weights(x, kept(out, x.shape, axes), axes)
-            contribute(cts, i, cts[-2](kept(ct, x.shape, axes), weights))
+            weights = self.weights(x, kept(out, x.shape, axes), **params)
+            contribute(cts, i, self.product(cts)(kept(ct, x.shape, axes), weights))
 
         def push(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, x, out, params = row
-            ts[k] = None if ts[i] is None else self.weighted(x, ts[i], out, params, ts[-2])
+            ts[k] = (
+                None if ts[i] is None else self.weighted(x, ts[i], out, params, self.product(ts))
+            )
 
         self.pull = rule(self, pull, push)
 
-    def weights(self, x: Value, out: Value, axes: Any) -> Value:
+    def product(self, slots: Cotangents) -> Callable[[Value, Value], Value]:
+        """What multiplies a tangent or cotangent by the weights."""
+        return slots[-2] if self.singular else mul  # type: ignore[no-any-return]  # slots are untyped
+
+    def weights(self, x: Value, out: Value, *, axes: Any, **params: Any) -> Value:
         raise NotImplementedError(f"{self.name} declares no weights")
 
     def weighted(self, x: Value, t: Value, out: Value, params: Any, product: Any) -> Value:
         axes = params["axes"]
-        weights = self.weights(x, kept(out, x.shape, axes), axes)
-        return np.sum(product(t, weights), axis=axes, keepdims=params["keepdims"])
+        weights = self.weights(x, kept(out, x.shape, axes), **params)
+        total = np.sum(product(t, weights), axis=axes, keepdims=params["keepdims"])
+        return cast(total, out.dtype)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         (x,) = avals
@@ -61,10 +73,20 @@ class Reduction(Primitive):
     def out_dtype(self, dtype: Any) -> Any:
         return dtype
 
+    def __call__(self, x: Value, **params: Any) -> Value:
+        if type(x) is not Eager or x.trace.dirty:
+            return bind(self, (x,), params)
+        trace = x.trace
+        value = x.value
+        out = self(value, **params) if isinstance(value, Tracer) else self.impl(value, **params)
+        k = trace.new()
+        trace.append((self.pull, k, *calling_position(), x.slot, value, out, params))
+        return Eager(out, trace, k)
+
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
-        (x,) = values
+        x = _array(values[0])
         out = self(x, **params)
         k = trace.new()
         trace.append((self.pull, k, *calling_position(), slots[0], x, out, params))
@@ -78,8 +100,14 @@ class Reduction(Primitive):
         params: Any,
         strict: bool,
     ) -> Any:
-        product = new_slots(0, strict)[-2]
-        return None if ts[0] is None else self.weighted(values[0], ts[0], out, params, product)
+        product = self.product(new_slots(0, strict))
+        x = _array(values[0])
+        return None if ts[0] is None else self.weighted(x, ts[0], out, params, product)
+
+
+def _array(x: Value) -> Value:
+    """A Python number as a NumPy scalar, so that a rule may ask for its shape."""
+    return np.asarray(x)[()] if type(x) in (float, complex) else x
 
 
 def reduced_shape(shape: Shape, axes: tuple[int, ...] | None, keepdims: bool) -> Shape:
@@ -92,7 +120,8 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...] | None, keepdims: bool) ->
 
 def kept(out: Value, shape: Shape, axes: tuple[int, ...] | None) -> Value:
     """``out`` of a reduction with the reduced axes as length 1, to broadcast against the operand."""
-    return np.reshape(out, reduced_shape(shape, axes, keepdims=True))
+    full = reduced_shape(shape, axes, keepdims=True)
+    return out if out.shape == full else np.reshape(out, full)
 
 
 _CACHE_SIZE = 512
@@ -127,9 +156,18 @@ class General(Primitive):
     pullback is that rule staged, transposed, lowered and kept per (parameters, operands, avals).
     ``transposes[i](ct, values, **params)`` serves where only operand ``i`` is traced and the primitive
     is linear in it; that also ends the recursion of a rule that uses the primitive itself.
+
+    ``pullback(values, outs, live, given, **params)``, where there is one, is used instead of the
+    derived pullback: it gets the cotangents of all outputs (None for zero) and gives those of the
+    ``live`` operands. It may give a `Product`; with ``takes_parts`` it gets the `Parts` of a
+    cotangent that was collected part by part. Operands from number ``aids`` on are results of the
+    library's own on which no derivative depends (a factorization, to be used again).
     """
 
     transposes: ClassVar[dict[int, Callable[..., Value]]] = {}
+    pullback: ClassVar[Callable[..., Sequence[Any]] | None] = None
+    takes_parts: ClassVar[bool] = False
+    aids: ClassVar[int | None] = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,13 +201,19 @@ class General(Primitive):
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, live, slots, values, outs, params = row
             given = ct if type(ct) is Many else (ct,)
-            closed = self.transposed_rule(values, outs, live, given, params)
-            some = [c for c in given if c is not None]
-            for i, c in zip(
-                live, evaluate(closed.program, [*closed.consts, *values, *outs, *some]), strict=True
-            ):
-                contribute(cts, slots[i], c)
+            if self.pullback is None:
+                closed = self.transposed_rule(values, outs, live, given, params)
+                some = [c for c in given if c is not None]
+                pulled = evaluate(closed.program, [*closed.consts, *values, *outs, *some])
+            else:
+                pulled = self.pullback(values, outs, live, given, **params)
+            for i, c in zip(live, pulled, strict=True):
+                if type(c) is Product:
+                    add_product(cts, slots[i], c, aval_of(values[i]))
+                else:
+                    contribute(cts, slots[i], c)
 
+        pull.takes_parts = self.takes_parts  # type: ignore[attr-defined]  # read by the walks
         return pull
 
     def transposed_rule(
@@ -225,9 +269,11 @@ class General(Primitive):
         pull = self.pull_linear if len(live) == 1 and live[0] in self.transposes else self.pull
         held = [
             v if s is not None else own_values([v], trace)[0]
-            for v, s in zip(values, slots, strict=True)
+            for v, s in zip(values[: self.aids], slots, strict=False)
         ]
         whole = trace.new()
+        if self.aids is not None:
+            held += values[self.aids :]
         trace.append((pull, whole, code, offset, live, tuple(slots), tuple(held), outs, params))
         if not self.multi:
             return Eager(outs[0], trace, whole)

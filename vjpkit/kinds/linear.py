@@ -12,7 +12,7 @@ from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import calling_position, user_position
 from vjpkit.core.primitive import Primitive
-from vjpkit.core.rows import Cotangents, Eager, Row, Rows, add_cotangent, eager
+from vjpkit.core.rows import Cotangents, Eager, Row, Rows, add_cotangent, cast, eager
 from vjpkit.core.tracer import Tracer, bind, is_foreign
 
 __all__ = ["Bilinear", "Linear", "LinearMany", "contribute", "own_values", "rule"]
@@ -66,11 +66,9 @@ class Linear(Primitive):
         raise NotImplementedError(f"{self.name} declares no transpose")
 
     def __call__(self, x: Value, *fixed: Value, **params: Any) -> Value:
-        if type(x) is not Eager or fixed:
+        if type(x) is not Eager or fixed or x.trace.dirty:
             return bind(self, (x, *fixed), params)
         trace = x.trace
-        if trace.dirty:
-            x = _rows.refresh(x)
         value = x.value
         out = self(value, **params) if isinstance(value, Tracer) else self.impl(value, **params)
         k = trace.new()
@@ -155,7 +153,11 @@ class LinearMany(Primitive):
             return None
         some = next(t for t in ts if t is not None)
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, avals, strict=True)]
-        return self(*fixed, *dense, **params)
+        out = self(*fixed, *dense, **params)
+        if not any(a.weak for a in avals):
+            return out
+        # A number's tangent is no number: it would decide the dtype, where the number does not.
+        return cast(out, self.abstract(*map(aval_of, fixed), *avals, **params).dtype)
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any

@@ -2,52 +2,95 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.rows import Eager
+from vjpkit.core.staging import Staged
+from vjpkit.core.tracer import Tracer, refresh
 from vjpkit.numpy._dispatch import method
-from vjpkit.ops import elementwise, products, selection
-from vjpkit.ops.indexing import getitem
+from vjpkit.ops import constant, elementwise, products
+from vjpkit.ops.indexing import read
+from vjpkit.transforms.batch import Batched
 
 __all__: list[str] = []
 
 
 def _operators() -> None:
-    binary = {
+    differentiable = {
         "add": elementwise.add, "sub": elementwise.subtract, "mul": elementwise.multiply,
-        "truediv": elementwise.divide,
+        "truediv": elementwise.divide, "mod": elementwise.remainder, "pow": elementwise.power,
     }  # fmt: skip
-    for name, op in binary.items():
+    for name, op in differentiable.items():
         # The operators of every tracer are the record functions themselves.
         method(f"__{name}__")(op.apply)
         method(f"__r{name}__")(op.reflected)
-    method("__neg__")(elementwise.negative.apply)
-    comparisons = {
-        "lt": selection.less, "le": selection.less_equal, "gt": selection.greater,
-        "ge": selection.greater_equal, "eq": selection.equal, "ne": selection.not_equal,
-        "or": selection.bitwise_or,
+    binary = {
+        "floordiv": constant.floor_divide, "divmod": np.divmod, "matmul": products.matmul,
+        "and": constant.bitwise_and, "or": constant.bitwise_or, "xor": constant.bitwise_xor,
+        "lshift": constant.left_shift, "rshift": constant.right_shift,
     }  # fmt: skip
-    for name, comparison in comparisons.items():
-        method(f"__{name}__")(_bound(comparison))
-    method("__matmul__")(_bound(products.matmul))
-    method("__rmatmul__")(_reflected(products.matmul))
+    for name, function in binary.items():
+        method(f"__{name}__")(_bound(function))
+        method(f"__r{name}__")(_reflected(function))
+    method("__neg__")(elementwise.negative.apply)
+    method("__pos__")(elementwise.positive.apply)
+    method("__abs__")(elementwise.absolute.apply)
+    method("__invert__")(_unary(constant.invert))
+    comparisons = {
+        operator.lt: constant.less, operator.le: constant.less_equal,
+        operator.gt: constant.greater, operator.ge: constant.greater_equal,
+        operator.eq: constant.equal, operator.ne: constant.not_equal,
+    }  # fmt: skip
+    for compare, comparison in comparisons.items():
+        method(f"__{compare.__name__}__")(_comparison(compare, comparison))
+    for function in (round, math.trunc, math.floor, math.ceil):
+        method(f"__{function.__name__}__")(_rounding(function))
 
 
 def _bound(function: Any) -> Any:
-    def operator(self: Value, other: Value) -> Value:
+    def operation(self: Value, other: Value) -> Value:
         return function(self, other)
 
-    return operator
+    return operation
 
 
 def _reflected(function: Any) -> Any:
-    def operator(self: Value, other: Value) -> Value:
+    def operation(self: Value, other: Value) -> Value:
         return function(other, self)
 
-    return operator
+    return operation
+
+
+def _unary(function: Any) -> Any:
+    def operation(self: Value) -> Value:
+        return function(self)
+
+    return operation
+
+
+def _comparison(compare: Any, primitive: Any) -> Any:
+    """NumPy's own comparison of the values; the primitive where they are abstract."""
+
+    def operation(self: Value, other: Value) -> Value:
+        x, y = unwrapped(self), unwrapped(other)
+        if not isinstance(x, Tracer) and not isinstance(y, Tracer):
+            return compare(x, y)
+        if y is None or isinstance(y, str):
+            return NotImplemented
+        return primitive(x, y)
+
+    return operation
+
+
+def _rounding(function: Any) -> Any:
+    def operation(self: Value, *digits: int) -> Any:
+        return function(self.concrete(), *digits)
+
+    return operation
 
 
 _operators()
@@ -55,14 +98,21 @@ _operators()
 
 @method("__getitem__")
 def _getitem(self: Value, index: Any) -> Value:
-    return getitem.read(self, index)
+    return read(self, index)
 
 
 def unwrapped(x: Value) -> Value:
-    """The value below the traces that only carry derivatives."""
-    while isinstance(x, Eager):
+    """The value below the traces that only carry derivatives: plain, batched or staged."""
+    while isinstance(x, Tracer) and not isinstance(x, Batched | Staged):
+        if x.trace.dirty:
+            x = refresh(x)
         x = x.value
     return x
+
+
+@method("__contains__")
+def _contains(self: Value, item: Value) -> bool:
+    return bool(np.any(self == item))
 
 
 def forward_methods(*names: str) -> None:

@@ -1,16 +1,91 @@
-"""Reductions, statistics, cumulative operations, choice and order: NumPy's signatures over primitives."""
+"""Reductions: sums, products, extrema, means and variances, with NumPy's signatures; also without nans."""
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
-from vjpkit.ops import selection, structural
+from vjpkit.core.tracer import Tracer
+from vjpkit.numpy._arguments import (
+    as_array,
+    flag,
+    given,
+    known,
+    normalize_axis,
+    plain,
+    reduced_axes,
+    scalar,
+)
+from vjpkit.numpy._dispatch import implements, method, refuse
+from vjpkit.ops import reductions, selection, structural
+from vjpkit.transforms.staged import stop_gradient
+
+__all__: list[str] = []
+
+_NO = np._NoValue
 
 
+# ------------------------------------------------------------------------------ what all of them share
+
+
+def _mask_for(a: Value, where: Any) -> Value | None:
+    """The mask of a reduction in the shape of its operand; None where nothing is left out."""
+    if where is True or where is _NO:
+        return None
+    mask = structural.to_dtype(as_array(where), np.dtype(bool))
+    return np.broadcast_to(mask, a.shape) if mask.shape != a.shape else mask
+
+
+def _operand(name: str, a: Value, dtype: Any, out: Any, where: Any, neutral: Any) -> Value:
+    """What is to be reduced: in the dtype asked for, neutral where it does not count."""
+    if out is not None:
+        refuse(name, out=out)
+    a = as_array(a)
+    if dtype is not None:
+        a = structural.to_dtype(a, np.dtype(dtype))
+    mask = _mask_for(a, where)
+    return a if mask is None else selection.where(mask, a, neutral)
+
+
+def _initial(initial: Any, dtype: np.dtype[Any]) -> Value:
+    """A reduction's starting value, in the dtype of its result."""
+    start = as_array(initial)
+    if start.ndim:
+        raise ValueError("setting an array element with a sequence.")
+    return structural.to_dtype(start, dtype)
+
+
+def _count(a: Value, axes: tuple[int, ...] | None, mask: Value | None, keepdims: bool) -> Value:
+    """How many elements are reduced to one: an int, or, under a mask, an array of ints."""
+    if mask is None:
+        return math.prod(a.shape if axes is None else [a.shape[i] for i in axes])
+    return structural.sum_(mask, axes=axes, keepdims=keepdims)
+
+
+def _divided(total: Value, count: Value) -> Value:
+    """``total / count`` in the dtype of ``total``; no warning where nothing was counted."""
+    if type(count) is int and not count:
+        count = np.intp(0)  # Python's own 0 may not be divided by
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return structural.to_dtype(total / count, total.dtype)
+
+
+def _warn_where(condition: Value, message: str) -> None:
+    """NumPy's warning, where the condition is known to hold somewhere."""
+    found = known(condition)
+    if found is not None and np.any(found):
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+# --------------------------------------------------------------------------------- sums and products
+
+
+@method("sum")
 @implements(np.sum)
 def sum(  # noqa: A001  # NumPy's name
     a: Value,
@@ -18,18 +93,459 @@ def sum(  # noqa: A001  # NumPy's name
     dtype: Any = None,
     out: Any = None,
     keepdims: Any = False,
-    initial: Any = np._NoValue,
+    initial: Any = _NO,
     where: Any = True,
 ) -> Value:
-    refuse("sum", out=out)
-    if where is not True:
-        a = selection.where(where, a, 0)
+    a = _operand("sum", a, dtype, out, where, 0)
+    axes = reduced_axes(axis, a.ndim)
+    total = structural.sum_(a, axes=axes, keepdims=flag(keepdims))
+    if initial is _NO:
+        return total
+    if initial is None:
+        return _nonempty(a, axes, np.add, total)
+    return total + _initial(initial, total.dtype)
+
+
+@method("prod")
+@implements(np.prod)
+def prod(
+    a: Value,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = _NO,
+    where: Any = True,
+) -> Value:
+    a = _operand("prod", a, dtype, out, where, 1)
+    axes = reduced_axes(axis, a.ndim)
+    total = reductions.prod(a, axes=axes, keepdims=flag(keepdims))
+    if initial is _NO:
+        return total
+    if initial is None:
+        return _nonempty(a, axes, np.multiply, total)
+    return total * _initial(initial, total.dtype)
+
+
+def _nonempty(a: Value, axes: Any, ufunc: np.ufunc, total: Value) -> Value:
+    """``total``, unless ``initial=None`` forbids to reduce nothing."""
+    if total.size and not _count(a, axes, None, False):
+        ufunc.reduce(np.zeros(0), initial=None)  # raises NumPy's error
+    return total
+
+
+# ------------------------------------------------------------------------------------------- extrema
+
+
+def _limit(dtype: np.dtype[Any], sign: int) -> Any:
+    """What no element lies below (for ``sign`` -1) or above."""
+    if dtype.kind == "c":
+        return complex(sign * math.inf, sign * math.inf)
+    if dtype.kind == "f":
+        return sign * math.inf
+    if dtype.kind == "b":
+        return sign > 0
+    limits = np.iinfo(dtype)
+    return int(limits.max if sign > 0 else limits.min)
+
+
+def _extremum(
+    name: str, sign: int, a: Value, axis: Any, out: Any, keepdims: Any, initial: Any, where: Any
+) -> Value:
+    """``max`` (sign -1) or ``min`` (sign 1)."""
+    primitive = reductions.max_ if sign < 0 else reductions.min_
+    if out is None and initial is _NO and (where is True or where is _NO):
+        a = as_array(a)
+        return primitive(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
+    better = primitive.larger
+    if initial is _NO or initial is None:
+        if where is not True and where is not _NO:
+            raise ValueError(
+                f"reduction operation '{better.__name__}' does not have an identity, so to use a "
+                "where mask one has to specify 'initial'"
+            )
+        return _extremum(
+            name, sign, _operand(name, a, None, out, True, 0), axis, None, keepdims, _NO, _NO
+        )
+    array = as_array(a)
+    array = _operand(name, array, None, out, where, _limit(array.dtype, sign))
+    axes = reduced_axes(axis, array.ndim)
+    start = _initial(initial, array.dtype)
+    if not _count(array, axes, None, False):
+        return np.broadcast_to(
+            start, structural.sum_.abstract(array, axes=axes, keepdims=flag(keepdims)).shape
+        )
+    return better(primitive(array, axes=axes, keepdims=flag(keepdims)), start)
+
+
+@method("max")
+@implements(np.max, np.amax)
+def max(  # noqa: A001  # NumPy's name
+    a: Value,
+    axis: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = _NO,
+    where: Any = True,
+) -> Value:
+    return _extremum("max", -1, a, axis, out, keepdims, initial, where)
+
+
+@method("min")
+@implements(np.min, np.amin)
+def min(  # noqa: A001  # NumPy's name
+    a: Value,
+    axis: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = _NO,
+    where: Any = True,
+) -> Value:
+    return _extremum("min", 1, a, axis, out, keepdims, initial, where)
+
+
+@implements(np.ptp)
+def ptp(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False) -> Value:
+    refuse("ptp", out=out)
+    return np.max(a, axis=axis, keepdims=flag(keepdims)) - np.min(
+        a, axis=axis, keepdims=flag(keepdims)
+    )
+
+
+# ------------------------------------------------------------------------------- means and variances
+
+
+@method("mean")
+@implements(np.mean)
+def mean(
+    a: Value,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    *,
+    where: Any = True,
+) -> Value:
+    """The sum over the number; halves are added in single precision, as NumPy does."""
+    if out is not None:
+        refuse("mean", out=out)
+    a = as_array(a)
+    axes = reduced_axes(axis, a.ndim)
+    mask = _mask_for(a, where)
+    count = _count(a, axes, mask, flag(keepdims))
+    if mask is not None:
+        a = selection.where(mask, a, 0)
+        _warn_where(count == 0, "Mean of empty slice")
+    elif count == 0:
+        warnings.warn("Mean of empty slice", RuntimeWarning, stacklevel=2)
+    result = None
     if dtype is not None:
-        a = np.astype(a, dtype)
-    total = structural.sum_(a, axes=normalize_axes(axis, np.ndim(a)), keepdims=bool(keepdims))
-    return total if initial is np._NoValue else total + initial
+        a = structural.to_dtype(a, np.dtype(dtype))
+    elif a.dtype.kind in "biu":
+        a = structural.to_dtype(a, np.dtype(float))
+    elif a.dtype == np.float16:
+        a, result = structural.to_dtype(a, np.dtype(np.float32)), a.dtype
+    total = _divided(structural.sum_(a, axes=axes, keepdims=flag(keepdims)), count)
+    return total if result is None else structural.to_dtype(total, result)
 
 
-@implements(np.where)
-def where(condition: Value, x: Value = np._NoValue, y: Value = np._NoValue, /) -> Value:
-    return selection.where(condition, x, y)
+def _freedom(ddof: Any, correction: Any) -> Any:
+    """``ddof``, under its old or new name."""
+    if not given(correction):
+        return ddof
+    if ddof != 0:
+        raise ValueError("ddof and correction can't be provided simultaneously.")
+    return correction
+
+
+def _dispersion(
+    name: str,
+    primitive: Any,
+    a: Value,
+    axis: Any,
+    dtype: Any,
+    out: Any,
+    ddof: Any,
+    keepdims: Any,
+    where: Any,
+    mean: Any,
+    correction: Any,
+) -> Value:
+    """``var`` or ``std``: one primitive, or, with a mean or a mask, composed."""
+    if out is not None:
+        refuse(name, out=out)
+    ddof = _freedom(ddof, correction)
+    a = as_array(a)
+    if dtype is not None:
+        a = structural.to_dtype(a, np.dtype(dtype))
+    axes = reduced_axes(axis, a.ndim)
+    mask = _mask_for(a, where)
+    if mask is None and not given(mean) and a.dtype.kind in "fc":
+        return primitive(a, axes=axes, keepdims=flag(keepdims), ddof=ddof)
+    center = np.mean(a, axis=axes, keepdims=True, where=_NO if mask is None else mask)
+    variance = _mean_square(
+        a, as_array(mean) if given(mean) else center, axes, ddof, keepdims, mask
+    )
+    if primitive is reductions.var:
+        return variance
+    return _root(variance, a, axes, flag(keepdims), mask)
+
+
+def _mean_square(
+    a: Value, center: Value, axes: Any, ddof: Any, keepdims: Any, mask: Value | None
+) -> Value:
+    """Squared distances from a center, added up and divided by their number less ``ddof``."""
+    square = _squared(a - center)
+    if mask is not None:
+        square = selection.where(mask, square, 0)
+    total = structural.sum_(square, axes=axes, keepdims=flag(keepdims))
+    freedom = _count(a, axes, mask, flag(keepdims)) - ddof
+    _warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice")
+    return _divided(total, np.maximum(freedom, 0))
+
+
+def _squared(x: Value) -> Value:
+    """``|x|**2``, smooth at 0."""
+    return np.square(np.real(x)) + np.square(np.imag(x)) if x.dtype.kind == "c" else x * x
+
+
+def _root(variance: Value, a: Value, axes: Any, keepdims: bool, mask: Value | None) -> Value:
+    """The standard deviation of a variance; where all values are equal, the derivative is 0."""
+    values = stop_gradient(a)
+    top, bottom = [
+        values if mask is None else selection.where(mask, values, _limit(values.dtype, sign))
+        for sign in (-1, 1)
+    ]
+    same = np.max(top, axis=axes, keepdims=keepdims) <= np.min(bottom, axis=axes, keepdims=keepdims)
+    nothing = np.logical_or(variance == 0, same)
+    safe = selection.where(nothing, 1, variance)
+    return scalar(selection.where(nothing, np.sqrt(stop_gradient(variance)), np.sqrt(safe)))
+
+
+@method("var")
+@implements(np.var)
+def var(
+    a: Value,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = True,
+    mean: Any = _NO,
+    correction: Any = _NO,
+) -> Value:
+    return _dispersion(
+        "var", reductions.var, a, axis, dtype, out, ddof, keepdims, where, mean, correction
+    )
+
+
+@method("std")
+@implements(np.std)
+def std(
+    a: Value,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = True,
+    mean: Any = _NO,
+    correction: Any = _NO,
+) -> Value:
+    return _dispersion(
+        "std", reductions.std, a, axis, dtype, out, ddof, keepdims, where, mean, correction
+    )
+
+
+# --------------------------------------------------------------------------------- locally constant
+
+
+@method("any")
+@implements(np.any)
+def any(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Value:  # fmt: skip  # noqa: A001
+    a = _operand("any", a, None, out, where, False)
+    return reductions.any_(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
+
+
+@method("all")
+@implements(np.all)
+def all(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Value:  # fmt: skip  # noqa: A001
+    a = _operand("all", a, None, out, where, True)
+    return reductions.all_(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
+
+
+@implements(np.count_nonzero)
+def count_nonzero(a: Value, axis: Any = None, *, keepdims: Any = False) -> Value:
+    mask = as_array(a) != 0
+    if plain(mask):
+        return np.count_nonzero(mask, axis=axis, keepdims=keepdims)
+    return np.sum(mask, axis=axis, keepdims=keepdims)
+
+
+def _place(name: str, primitive: Any, a: Value, axis: Any, out: Any, keepdims: Any) -> Value:
+    refuse(name, out=out)
+    a = as_array(a)
+    if a.ndim == 0:
+        a, keepdims = np.reshape(a, 1), False
+    axis = None if axis is None else normalize_axis(axis, a.ndim)
+    return primitive(a, axis=axis, keepdims=flag(keepdims))
+
+
+@method("argmax")
+@implements(np.argmax)
+def argmax(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
+    return _place("argmax", reductions.argmax, a, axis, out, keepdims)
+
+
+@method("argmin")
+@implements(np.argmin)
+def argmin(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
+    return _place("argmin", reductions.argmin, a, axis, out, keepdims)
+
+
+# --------------------------------------------------------------------------------------- without nans
+
+
+def without_nan(a: Value, value: Any) -> tuple[Value, Value]:
+    """``a`` with a number instead of nan, and where nan was."""
+    a = as_array(a)
+    mask = np.isnan(a) if a.dtype.kind in "fc" else np.zeros(a.shape, bool)
+    nowhere = plain(mask) and not mask.any()
+    return (a if nowhere else selection.where(mask, value, a)), mask
+
+
+@implements(np.nansum)
+def nansum(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = True) -> Value:  # fmt: skip
+    refuse("nansum", out=out)
+    return np.sum(without_nan(a, 0)[0], axis, dtype, None, flag(keepdims), initial, where)
+
+
+@implements(np.nanprod)
+def nanprod(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = True) -> Value:  # fmt: skip
+    refuse("nanprod", out=out)
+    return np.prod(without_nan(a, 1)[0], axis, dtype, None, flag(keepdims), initial, where)
+
+
+def _nan_extremum(
+    name: str, function: Callable[..., Value], sign: int, a: Value, axis: Any, out: Any, keepdims: Any,
+    initial: Any, where: Any,
+) -> Value:  # fmt: skip
+    refuse(name, out=out)
+    a = as_array(a)
+    filled, mask = without_nan(a, _limit(a.dtype, sign))
+    best = function(filled, axis, None, flag(keepdims), initial, where)
+    if given(initial) or (plain(mask) and not mask.any()):
+        return best
+    nothing = np.all(mask, axis=axis, keepdims=flag(keepdims))
+    _warn_where(nothing, "All-NaN slice encountered")
+    return scalar(selection.where(nothing, math.nan, best))
+
+
+@implements(np.nanmax)
+def nanmax(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = True) -> Value:  # fmt: skip
+    return _nan_extremum("nanmax", np.max, -1, a, axis, out, keepdims, initial, where)
+
+
+@implements(np.nanmin)
+def nanmin(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = True) -> Value:  # fmt: skip
+    return _nan_extremum("nanmin", np.min, 1, a, axis, out, keepdims, initial, where)
+
+
+def _nan_place(name: str, function: Any, sign: int, a: Value, axis: Any, out: Any, keepdims: Any) -> Value:  # fmt: skip
+    refuse(name, out=out)
+    a = as_array(a)
+    filled, mask = without_nan(a, _limit(a.dtype, sign))
+    nothing = known(np.all(mask, axis=axis)) if mask.size else None
+    if nothing is not None and np.any(nothing):
+        raise ValueError("All-NaN slice encountered")
+    return function(filled, axis=axis, keepdims=flag(keepdims))
+
+
+@implements(np.nanargmax)
+def nanargmax(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
+    return _nan_place("nanargmax", np.argmax, -1, a, axis, out, keepdims)
+
+
+@implements(np.nanargmin)
+def nanargmin(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
+    return _nan_place("nanargmin", np.argmin, 1, a, axis, out, keepdims)
+
+
+def _counted(a: Value, where: Any) -> Value:
+    """The mask of what is neither nan nor left out."""
+    mask = ~np.isnan(a)
+    chosen = _mask_for(a, where)
+    return mask if chosen is None else np.logical_and(mask, chosen)
+
+
+def _inexact_dtype(a: Value, dtype: Any) -> None:
+    if dtype is not None and a.dtype.kind in "fc" and np.dtype(dtype).kind not in "fc":
+        raise TypeError("If a is inexact, then dtype must be inexact")
+
+
+@implements(np.nanmean)
+def nanmean(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Value:  # fmt: skip
+    refuse("nanmean", out=out)
+    a = as_array(a)
+    if a.dtype.kind not in "fc":
+        return np.mean(a, axis, dtype, None, flag(keepdims), where=where)
+    _inexact_dtype(a, dtype)
+    mask = _counted(a, where)
+    total = np.sum(selection.where(mask, a, 0), axis, dtype, None, flag(keepdims))
+    count = np.sum(mask, axis=axis, keepdims=flag(keepdims))
+    _warn_where(count == 0, "Mean of empty slice")
+    return _divided(total, count)
+
+
+def _nan_dispersion(
+    name: str, a: Value, axis: Any, dtype: Any, out: Any, ddof: Any, keepdims: Any, where: Any,
+    mean: Any, correction: Any,
+) -> Value:  # fmt: skip
+    """The variance (``nanvar``) or deviation (``nanstd``) of what is not nan."""
+    refuse(name, out=out)
+    a = as_array(a)
+    if a.dtype.kind not in "fc":
+        function = np.var if name == "nanvar" else np.std
+        return function(
+            a,
+            axis,
+            dtype,
+            None,
+            ddof,
+            flag(keepdims),
+            where=where,
+            mean=mean,
+            correction=correction,
+        )
+    _inexact_dtype(a, dtype)
+    if dtype is not None:
+        a = structural.to_dtype(a, np.dtype(dtype))
+    ddof = _freedom(ddof, correction)
+    axes = reduced_axes(axis, a.ndim)
+    mask = _counted(a, where)
+    filled = selection.where(mask, a, 0)
+    count = np.sum(mask, axis=axes, keepdims=True)
+    if given(mean):
+        center = as_array(mean)
+    else:
+        center = _divided(np.sum(filled, axis=axes, keepdims=True), count)
+    square = selection.where(mask, _squared(filled - center), 0)
+    total = np.sum(square, axis=axes, keepdims=flag(keepdims))
+    freedom = np.reshape(count, total.shape) - ddof
+    _warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice.")
+    variance = _divided(total, freedom)
+    variance = scalar(selection.where(freedom <= 0, math.nan, variance))
+    return variance if name == "nanvar" else _root(variance, a, axes, flag(keepdims), mask)
+
+
+@implements(np.nanvar)
+def nanvar(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO) -> Value:  # fmt: skip
+    return _nan_dispersion("nanvar", a, axis, dtype, out, ddof, keepdims, where, mean, correction)
+
+
+@implements(np.nanstd)
+def nanstd(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO) -> Value:  # fmt: skip
+    return _nan_dispersion("nanstd", a, axis, dtype, out, ddof, keepdims, where, mean, correction)

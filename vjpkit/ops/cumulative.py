@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value
-from vjpkit.core.primitive import General, Linear, Sample, primitive
+from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import annihilate, cast, filled_like
+from vjpkit.kinds import General, Linear
 from vjpkit.ops import structural
 from vjpkit.ops.selection import same
 
@@ -45,7 +46,7 @@ def batch_along_axis(
     self: Any, n: int, values: Sequence[Value], batched: Sequence[bool], *, axis: int, **params: Any
 ) -> Value:
     """The batch rule of what works along one axis: the same along the next."""
-    xs = [structural.along_front(x, b, n) for x, b in zip(values, batched, strict=True)]
+    xs = structural.all_along_front(values, batched, n)
     return self(*xs, axis=axis + 1, **params)
 
 
@@ -188,12 +189,13 @@ class RunningExtremum(General):
     a recurrence whose factors are 1 inside a stretch and 0 at its start.
     """
 
-    ufunc: ClassVar[np.ufunc]
+    larger: ClassVar[np.ufunc]
+    """The extremum of two."""
     batch = batch_along_axis
 
     def __init__(self) -> None:
         super().__init__()
-        self.impl = lambda x, axis, reverse: accumulated(self.ufunc, x, axis, reverse)
+        self.impl = lambda x, axis, reverse: accumulated(self.larger, x, axis, reverse)
 
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
@@ -216,9 +218,9 @@ class RunningExtremum(General):
 
 @primitive
 class cummax(RunningExtremum):
-    ufunc = np.maximum
+    larger = np.maximum
 
 
 @primitive
 class cummin(RunningExtremum):
-    ufunc = np.minimum
+    larger = np.minimum

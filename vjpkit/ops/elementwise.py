@@ -1,20 +1,77 @@
 """Elementwise primitives: a ufunc and its partial derivatives, one class each.
 
 The parameter names of a partial (``x``, ``y`` operands, ``out`` the result) say what a row keeps.
-Constants are Python numbers, which do not decide the dtype.
+Constants are Python numbers, which do not decide the dtype. At a kink the partial is the one in the
+middle (0 for ``abs`` at 0, a half each for a tie in ``maximum``), to every order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import cmath
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from vjpkit.core.primitive import Elementwise, Sample, primitive
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.rows import annihilate, has_nan, innermost, plain_product
+from vjpkit.core.tracer import is_tracer
+from vjpkit.kinds import Elementwise
 
 _X = np.array([0.3, -1.2, 2.5])
 _Y = np.array([1.7, 0.4, -0.6])
 _POSITIVE = np.array([0.2, 1.3, 4.0])
+_FRACTION = np.array([0.3, -0.8, 0.05])
+_COMPLEX = np.array([0.3 + 0.4j, -1.2 - 0.7j, 2.5 + 0.1j])
+_NUMBERS = (int, float)
+
+_LN2 = math.log(2)
+_LN10 = math.log(10)
+_DEGREE = math.pi / 180
+
+
+def _unary(x: Value, *more: Value) -> list[Sample]:
+    """A vector, a matrix without elements, a scalar, and whatever else is given."""
+    return [Sample(x), Sample(x.reshape(1, 3)[:0]), Sample(x[0]), *map(Sample, more)]
+
+
+def _binary(x: Value, y: Value, *more: Sequence[Value]) -> list[Sample]:
+    """Vectors, both ways of broadcasting, numbers on either side, and whatever else is given."""
+    return [
+        Sample(x, y),
+        Sample(x.reshape(3, 1), y),
+        Sample(x, y.reshape(3, 1)),
+        Sample(x, float(y[0])),
+        Sample(float(x[0]), y),
+        Sample(x[0], y[:0]),
+        *[Sample(*pair) for pair in more],
+    ]
+
+
+def _inverse(x: Value) -> Value:
+    """``1 / x``, also where ``x`` is Python's zero, which would raise."""
+    if type(x) in _NUMBERS and x == 0:
+        return math.copysign(math.inf, x)
+    return 1 / x
+
+
+def _widened(x: Value, y: Value) -> tuple[Value, Value]:
+    """Both in the dtype that they have together, so that no partial is coarser than the result."""
+    if type(x) in _NUMBERS or type(y) in _NUMBERS:
+        return x, y
+    dtype = np.result_type(x.dtype, y.dtype)
+    if dtype.kind not in "fc":
+        return x, y
+    return _in_dtype(x, dtype), _in_dtype(y, dtype)
+
+
+def _in_dtype(x: Value, dtype: np.dtype[Any]) -> Value:
+    return x if x.dtype == dtype else np.astype(x, dtype)
+
+
+# ------------------------------------------------------------------------------------- arithmetic
 
 
 @primitive
@@ -24,7 +81,7 @@ class add(Elementwise):
     linear = ((1, 1),)
 
     def samples(self) -> Iterable[Sample]:
-        return Sample(_X, _Y), Sample(_X, 2.0), Sample(_X.reshape(3, 1), _Y)
+        return _binary(_X, _Y, (_COMPLEX, _X))
 
 
 @primitive
@@ -34,7 +91,7 @@ class subtract(Elementwise):
     linear = ((1, 1),)
 
     def samples(self) -> Iterable[Sample]:
-        return Sample(_X, _Y), Sample(2.0, _X), Sample(_X, _Y.reshape(3, 1))
+        return _binary(_X, _Y, (_X, _COMPLEX))
 
 
 @primitive
@@ -44,18 +101,30 @@ class multiply(Elementwise):
     linear = (1, 0), (0, 1)
 
     def samples(self) -> Iterable[Sample]:
-        return Sample(_X, _Y), Sample(_X, 2.0), Sample(_X.reshape(3, 1), _Y)
+        return _binary(_X, _Y, (_COMPLEX, _X), (_COMPLEX, _COMPLEX[::-1]))
+
+
+def _quotient(t: Value, y: Value, product: Any) -> Value:
+    """``t / y`` in one division (in the finer dtype of the two), and 0 / 0 as ``product`` has it."""
+    if product is plain_product or (type(y) in _NUMBERS and y != 0):
+        return t / y
+    if not is_tracer(innermost(t)) and not is_tracer(innermost(y)):
+        out = t / y
+        if not has_nan(innermost(out)):
+            return out
+    if type(y) not in _NUMBERS:
+        y = _in_dtype(y, np.result_type(t.dtype, y.dtype))
+    return annihilate(t, _inverse(y))
 
 
 @primitive
 class divide(Elementwise):
     ufunc, operator = np.divide, "/"
-    partials = (lambda y: 1 / y), (lambda y, out: -out / y)
-    singular = True
+    partials = _quotient, (lambda y, out: -out / y)
     linear = ((1, 0),)
 
     def samples(self) -> Iterable[Sample]:
-        return Sample(_X, _Y), Sample(2.0, _X), Sample(_X, _Y.reshape(3, 1))
+        return _binary(_X, _Y, (_COMPLEX, _X), (_X, _COMPLEX))
 
 
 @primitive
@@ -65,7 +134,168 @@ class negative(Elementwise):
     linear = ((1,),)
 
     def samples(self) -> Iterable[Sample]:
-        return (Sample(_X),)
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class positive(Elementwise):
+    ufunc, operator = np.positive, "u+"
+    partials = (1,)
+    linear = ((1,),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class reciprocal(Elementwise):
+    ufunc = np.reciprocal
+    partials = ((lambda out: -out * out),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class remainder(Elementwise):
+    """``x - floor(x / y) * y``; the floor is locally constant."""
+
+    ufunc, operator = np.remainder, "%"
+    partials = 1, (lambda x, y: -(x // y))
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y)
+
+
+@primitive
+class fmod(Elementwise):
+    """``x - trunc(x / y) * y``; the quotient is the whole number nearest to ``(x - out) / y``."""
+
+    ufunc = np.fmod
+    partials = 1, (lambda x, y, out: -np.rint((x - out) / y))
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y)
+
+
+# ------------------------------------------------------------------------------------------ powers
+
+
+def _power_x(x: Value, y: Value) -> Value:
+    """``y x^(y-1)``, and 0 where both are 0."""
+    if type(y) in _NUMBERS:
+        return _number_power_x(x, y)
+    x, y = _widened(x, y)
+    both = (x == 0) & (y == 0)
+    return np.where(both, 0, y * np.where(both, 1, x) ** (y - 1))
+
+
+def _number_power_x(x: Value, y: float) -> Value:
+    """The same for Python's numbers as exponents; the usual ones without a call of pow."""
+    if y == 0 or y == 1:
+        return y
+    if y == 2:
+        return 2 * x
+    if type(x) in _NUMBERS:
+        return y * _power_of_numbers(x, y - 1)
+    if y == 3:
+        return 3 * (x * x)
+    if y == 0.5:
+        return 0.5 / np.sqrt(x)
+    if y == -1:
+        return -1 / (x * x)
+    return y * x ** (y - 1)
+
+
+def _power_of_numbers(x: float, y: float) -> Any:
+    """``x ** y`` of Python's numbers, with infinities where Python raises."""
+    try:
+        return x**y
+    except ZeroDivisionError:
+        odd = y % 2 == 1
+        return math.copysign(math.inf, x) if odd else math.inf
+    except OverflowError:
+        return math.inf
+
+
+def _power_y(x: Value, y: Value, out: Value) -> Value:
+    """``x^y log x``, and 0 where x is 0."""
+    is_complex = aval_of(out).dtype.kind == "c"
+    if type(x) in _NUMBERS:
+        return out * (_log_of_number(x, is_complex) if x != 0 else 0)
+    x, _ = _widened(x, y)
+    safe = np.where(x == 0, 1, x)
+    return out * np.log(safe + 0j if is_complex else safe)
+
+
+def _log_of_number(x: float, is_complex: bool) -> Any:
+    if is_complex:
+        return cmath.log(x)
+    return math.log(x) if x > 0 else math.nan
+
+
+@primitive
+class power(Elementwise):
+    """``x ** y``; ``x ** 0`` has the derivative 0, ``x ** 1`` the derivative 1, at 0 too."""
+
+    ufunc, operator = np.power, "**"
+    partials = _power_x, _power_y
+
+    def samples(self) -> Iterable[Sample]:
+        numbers = [(_X, n) for n in (0, 1, 2, 3, -1, -2)]
+        numbers += [(_POSITIVE, y) for y in (0.5, -0.5, 1.5, 2.0)]
+        integers = np.array([2, 0, 3])
+        more = (_X, integers), (_COMPLEX, 2), (_COMPLEX, _X), (_X, _COMPLEX), (_COMPLEX, _COMPLEX)
+        return _binary(_POSITIVE, _Y, *numbers, *more)
+
+
+@primitive
+class square(Elementwise):
+    ufunc = np.square
+    partials = ((lambda x: 2 * x),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class sqrt(Elementwise):
+    ufunc = np.sqrt
+    partials = ((lambda out: 0.5 / out),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_POSITIVE, _COMPLEX)
+
+
+@primitive
+class cbrt(Elementwise):
+    ufunc = np.cbrt
+    partials = ((lambda out: 1 / (3 * (out * out))),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X)
+
+
+@primitive
+class hypot(Elementwise):
+    """``sqrt(x^2 + y^2)``; at the origin the derivatives are 0, to every order."""
+
+    ufunc = np.hypot
+    partials = (lambda x, out: _direction(x, out)), (lambda y, out: _direction(y, out))
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y)
+
+
+def _direction(x: Value, length: Value) -> Value:
+    """``x / length``, and 0 where the length is 0."""
+    origin = length == 0
+    if not is_tracer(origin) and not np.any(origin):
+        return x / length
+    return np.where(origin, 0, x / np.where(origin, 1, length))
+
+
+# --------------------------------------------------------------------- exponentials and logarithms
 
 
 @primitive
@@ -74,17 +304,93 @@ class exp(Elementwise):
     partials = ((lambda out: out),)
 
     def samples(self) -> Iterable[Sample]:
-        return (Sample(_X),)
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class exp2(Elementwise):
+    ufunc = np.exp2
+    partials = ((lambda out: out * _LN2),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class expm1(Elementwise):
+    """``exp(x) - 1``; the derivative is not ``out + 1``, which cancels for negative x."""
+
+    ufunc = np.expm1
+    partials = ((lambda x: np.exp(x)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
 
 
 @primitive
 class log(Elementwise):
     ufunc = np.log
-    partials = ((lambda x: 1 / x),)
-    singular = True
+    partials = ((lambda x: _inverse(x)),)
 
     def samples(self) -> Iterable[Sample]:
-        return (Sample(_POSITIVE),)
+        return _unary(_POSITIVE, _COMPLEX)
+
+
+@primitive
+class log2(Elementwise):
+    ufunc = np.log2
+    partials = ((lambda x: _inverse(x * _LN2)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_POSITIVE, _COMPLEX)
+
+
+@primitive
+class log10(Elementwise):
+    ufunc = np.log10
+    partials = ((lambda x: _inverse(x * _LN10)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_POSITIVE, _COMPLEX)
+
+
+@primitive
+class log1p(Elementwise):
+    ufunc = np.log1p
+    partials = ((lambda x: _inverse(1 + x)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_POSITIVE, _COMPLEX)
+
+
+def _share(x: Value, y: Value, grow: Any) -> Value:
+    """``grow(x) / (grow(x) + grow(y))``: a half each where both are the same infinity."""
+    difference = y - x
+    same_infinity = (difference != difference) & (x == y)
+    if is_tracer(same_infinity) or np.any(same_infinity):
+        difference = np.where(same_infinity, 0, difference)
+    return 1 / (1 + grow(difference))
+
+
+@primitive
+class logaddexp(Elementwise):
+    ufunc = np.logaddexp
+    partials = (lambda x, y: _share(x, y, np.exp)), (lambda x, y: _share(y, x, np.exp))
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y)
+
+
+@primitive
+class logaddexp2(Elementwise):
+    ufunc = np.logaddexp2
+    partials = (lambda x, y: _share(x, y, np.exp2)), (lambda x, y: _share(y, x, np.exp2))
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y)
+
+
+# --------------------------------------------------------------------------------- trigonometric
 
 
 @primitive
@@ -93,7 +399,7 @@ class sin(Elementwise):
     partials = ((lambda x: np.cos(x)),)
 
     def samples(self) -> Iterable[Sample]:
-        return (Sample(_X),)
+        return _unary(_X, _COMPLEX)
 
 
 @primitive
@@ -102,7 +408,121 @@ class cos(Elementwise):
     partials = ((lambda x: -np.sin(x)),)
 
     def samples(self) -> Iterable[Sample]:
-        return (Sample(_X),)
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class tan(Elementwise):
+    ufunc = np.tan
+    partials = ((lambda out: 1 + out * out),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class arcsin(Elementwise):
+    ufunc = np.arcsin
+    partials = ((lambda x: 1 / np.sqrt((1 - x) * (1 + x))),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_FRACTION, _COMPLEX)
+
+
+@primitive
+class arccos(Elementwise):
+    ufunc = np.arccos
+    partials = ((lambda x: -1 / np.sqrt((1 - x) * (1 + x))),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_FRACTION, _COMPLEX)
+
+
+@primitive
+class arctan(Elementwise):
+    ufunc = np.arctan
+    partials = ((lambda x: 1 / (1 + x * x)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class arctan2(Elementwise):
+    """The angle of (y, x), here called ``x`` and ``y`` in NumPy's order of arguments."""
+
+    ufunc = np.arctan2
+    partials = (lambda x, y: _turn(y, x)), (lambda x, y: -_turn(x, y))
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y)
+
+
+def _turn(x: Value, y: Value) -> Value:
+    """``x / (x^2 + y^2)``, without overflow."""
+    length = np.hypot(x, y)
+    return (x / length) / length
+
+
+@primitive
+class degrees(Elementwise):
+    ufunc = np.degrees
+    partials = (1 / _DEGREE,)
+    linear = ((1,),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X)
+
+
+@primitive
+class radians(Elementwise):
+    ufunc = np.radians
+    partials = (_DEGREE,)
+    linear = ((1,),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X)
+
+
+@primitive
+class rad2deg(Elementwise):
+    ufunc = np.rad2deg
+    partials = (1 / _DEGREE,)
+    linear = ((1,),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X)
+
+
+@primitive
+class deg2rad(Elementwise):
+    ufunc = np.deg2rad
+    partials = (_DEGREE,)
+    linear = ((1,),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X)
+
+
+# ------------------------------------------------------------------------------------- hyperbolic
+
+
+@primitive
+class sinh(Elementwise):
+    ufunc = np.sinh
+    partials = ((lambda x: np.cosh(x)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class cosh(Elementwise):
+    ufunc = np.cosh
+    partials = ((lambda x: np.sinh(x)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
 
 
 @primitive
@@ -111,4 +531,185 @@ class tanh(Elementwise):
     partials = ((lambda out: 1 - out * out),)
 
     def samples(self) -> Iterable[Sample]:
-        return (Sample(_X),)
+        return _unary(_X, _COMPLEX)
+
+
+@primitive
+class arcsinh(Elementwise):
+    ufunc = np.arcsinh
+    partials = ((lambda x: 1 / _length_with_one(x)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX)
+
+
+def _length_with_one(x: Value) -> Value:
+    """``sqrt(1 + x^2)``, for real x without overflow."""
+    return np.sqrt(1 + x * x) if aval_of(x).dtype.kind == "c" else np.hypot(x, 1.0)
+
+
+@primitive
+class arccosh(Elementwise):
+    """Two square roots: the branch cut of their product is that of arccosh."""
+
+    ufunc = np.arccosh
+    partials = ((lambda x: 1 / (np.sqrt(x - 1) * np.sqrt(x + 1))),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_POSITIVE + 1, _COMPLEX)
+
+
+@primitive
+class arctanh(Elementwise):
+    ufunc = np.arctanh
+    partials = ((lambda x: _inverse((1 - x) * (1 + x))),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_FRACTION, _COMPLEX)
+
+
+# ------------------------------------------------------------------------------- magnitude and sign
+
+
+@primitive
+class absolute(Elementwise):
+    """``|x|``; the derivative is the sign (conjugated, for complex x), 0 at 0."""
+
+    ufunc, operator = np.absolute, "abs"
+    partials = ((lambda x: _conjugate_sign(x)),)
+    real_valued = True
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X, _COMPLEX, _COMPLEX.astype("complex64"))
+
+
+def _conjugate_sign(x: Value) -> Value:
+    return np.conjugate(np.sign(x)) if aval_of(x).dtype.kind == "c" else np.sign(x)
+
+
+@primitive
+class fabs(Elementwise):
+    ufunc = np.fabs
+    partials = ((lambda x: np.sign(x)),)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X)
+
+
+@primitive
+class copysign(Elementwise):
+    """``|x|`` with the sign of ``y``; as for ``abs``, the derivative at x = 0 is 0."""
+
+    ufunc = np.copysign
+    partials = (lambda t, x, y: _same_sign(t, x, y)), None
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y)
+
+
+def _same_sign(t: Value, x: Value, y: Value) -> Value:
+    """``t`` where x and y have one sign, else ``-t``; 0 where x is 0."""
+    return np.where(x == 0, 0, np.where(np.signbit(x) == np.signbit(y), t, -t))
+
+
+@primitive
+class heaviside(Elementwise):
+    """A step in ``x``, which has no derivative; its value at 0 is ``y``."""
+
+    ufunc = np.heaviside
+    partials = None, (lambda t, x: np.where(x == 0, t, 0))
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X * [1, 0, 1], _Y)
+
+
+@primitive
+class nextafter(Elementwise):
+    """``x`` but for its last bit."""
+
+    ufunc = np.nextafter
+    partials = 1, None
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y)
+
+
+@primitive
+class ldexp(Elementwise):
+    """``x * 2**y`` for whole numbers ``y``, exactly."""
+
+    ufunc = np.ldexp
+    partials = (lambda t, y: np.ldexp(t, y)), None
+    linear = ((1, 0),)
+
+    def samples(self) -> Iterable[Sample]:
+        exponents = np.array([2, -1, 0])
+        return (
+            Sample(_X, exponents),
+            Sample(_X.reshape(3, 1), exponents),
+            Sample(_X, 3),
+            Sample(_X[0], exponents[:0]),
+        )
+
+
+# ----------------------------------------------------------------------------------------- extrema
+
+
+def _winner(t: Value, wins: Value, ties: Value) -> Value:
+    """``t`` where it wins, half of it where it ties, and exactly 0 elsewhere."""
+    if is_tracer(ties) or np.any(ties):
+        return np.where(wins, t, np.where(ties, 0.5 * t, 0))
+    return np.where(wins, t, 0)
+
+
+def _only_number(x: Value, y: Value) -> Value:
+    """Where x is a number and y is not."""
+    return (y != y) & (x == x)
+
+
+@primitive
+class maximum(Elementwise):
+    ufunc = np.maximum
+    partials = (lambda t, x, y: _winner(t, x > y, x == y)), (
+        lambda t, x, y: _winner(t, y > x, x == y)
+    )
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y, (_COMPLEX, _COMPLEX[::-1]))
+
+
+@primitive
+class minimum(Elementwise):
+    ufunc = np.minimum
+    partials = (lambda t, x, y: _winner(t, x < y, x == y)), (
+        lambda t, x, y: _winner(t, y < x, x == y)
+    )
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y, (_COMPLEX, _COMPLEX[::-1]))
+
+
+@primitive
+class fmax(Elementwise):
+    """The greater of two, and the number where the other is nan."""
+
+    ufunc = np.fmax
+    partials = (lambda t, x, y: _winner(t, (x > y) | _only_number(x, y), x == y)), (
+        lambda t, x, y: _winner(t, (y > x) | _only_number(y, x), x == y)
+    )
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y, (_X * [1, np.nan, 1], _Y))
+
+
+@primitive
+class fmin(Elementwise):
+    """The smaller of two, and the number where the other is nan."""
+
+    ufunc = np.fmin
+    partials = (lambda t, x, y: _winner(t, (x < y) | _only_number(x, y), x == y)), (
+        lambda t, x, y: _winner(t, (y < x) | _only_number(y, x), x == y)
+    )
+
+    def samples(self) -> Iterable[Sample]:
+        return _binary(_X, _Y, (_X * [1, np.nan, 1], _Y))

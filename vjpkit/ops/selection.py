@@ -1,4 +1,4 @@
-"""Choice between values: ``where`` and comparisons."""
+"""Choice between values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Value
-from vjpkit.core.primitive import ConstantUfunc, LinearMany, Sample, primitive
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import unbroadcast
+from vjpkit.kinds import LinearMany, PiecewiseConstant
+from vjpkit.ops import structural
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 
@@ -52,6 +54,8 @@ class where(LinearMany):
 class same(PiecewiseConstant):
     """``x == y``, with nan the same as nan."""
 
+    exempt = {"linear": "of numbers drawn at random no two are the same"}
+
     @staticmethod
     def impl(x: Value, y: Value) -> Value:
         mask = np.equal(x, y)
@@ -66,63 +70,28 @@ class same(PiecewiseConstant):
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, np.array([[0.3], [-0.6]]))
-        yield Sample(np.array([1.0, np.nan, np.nan]), np.array([np.nan, np.nan, 2.0]))
         yield Sample(np.float64(2.0), 2.0)
 
 
-def aligned(n: int, values: Sequence[Value], batched: Sequence[bool]) -> list[Value]:
-    """Operands that broadcast against each other, with the batch in front of all axes."""
-    rank = max([aval_of(v).ndim - b for v, b in zip(values, batched, strict=True)])
+def aligned(
+    n: int, values: Sequence[Value], batched: Sequence[bool], core: Sequence[int] = (0,)
+) -> list[Value]:
+    """Operands that broadcast against each other, with the batch in front of all axes.
 
-    def align(x: Value, is_batched: bool) -> Value:
-        shape = aval_of(x).shape
-        if not is_batched or len(shape) - 1 == rank:
+    ``core`` says how many trailing axes of each operand do not broadcast; the last number serves all
+    further operands.
+    """
+    cores = [core[min(i, len(core) - 1)] for i in range(len(values))]
+    ranks = [aval_of(v).ndim - b - c for v, b, c in zip(values, batched, cores, strict=True)]
+
+    def align(x: Value, is_batched: bool, rank: int) -> Value:
+        if not is_batched or rank == max(ranks):
             return x
-        return structural.reshape(x, shape=(n, *[1] * (rank + 1 - len(shape)), *shape[1:]))
+        return structural.reshape(x, shape=(n, *[1] * (max(ranks) - rank), *aval_of(x).shape[1:]))
 
-    return [align(x, b) for x, b in zip(values, batched, strict=True)]
+    return [align(x, b, rank) for x, b, rank in zip(values, batched, ranks, strict=True)]
 
 
 def _example(aval: Aval) -> Any:
     """Something of which NumPy's promotion sees what it would see of the value."""
     return aval.dtype.type(0).item() if aval.weak else aval.dtype
-
-
-@primitive
-class greater(ConstantUfunc):
-    ufunc = np.greater
-
-
-@primitive
-class less(ConstantUfunc):
-    ufunc = np.less
-
-
-@primitive
-class equal(ConstantUfunc):
-    ufunc = np.equal
-
-
-@primitive
-class not_equal(ConstantUfunc):
-    ufunc = np.not_equal
-
-
-@primitive
-class greater_equal(ConstantUfunc):
-    ufunc = np.greater_equal
-
-
-@primitive
-class less_equal(ConstantUfunc):
-    ufunc = np.less_equal
-
-
-@primitive
-class logical_or(ConstantUfunc):
-    ufunc = np.logical_or
-
-
-@primitive
-class bitwise_or(ConstantUfunc):
-    ufunc = np.bitwise_or

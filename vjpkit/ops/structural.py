@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.primitive import (
-    Linear,
-    LinearMany,
-    PiecewiseConstant,
-    Primitive,
-    Sample,
-    primitive,
-    reduced_shape,
-)
+from vjpkit.core.primitive import Primitive, Sample, primitive
 from vjpkit.core.rows import cast, roles, unbroadcast
-from vjpkit.ops.batching import along_front
+from vjpkit.kinds import Linear, LinearMany, PiecewiseConstant, reduced_shape
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 _REVERSED = np.array([[0.3, -1.2, 2.5, 0.8], [1.7, 0.4, -0.6, -0.1]])[::-1, ::-2]
@@ -30,7 +22,17 @@ _NONE = np.zeros((2, 0))
 _SCALAR = np.float64(0.7)
 
 
-# ---- shape --------------------------------------------------------------------------------------
+def along_front(x: Value, batched: bool, n: int) -> Value:
+    """``x`` with a leading axis of length n, repeated if it is not batched."""
+    return x if batched else broadcast_to(x, shape=(n, *aval_of(x).shape))
+
+
+def all_along_front(values: Sequence[Value], batched: Sequence[bool], n: int) -> list[Value]:
+    """Operands that all have a leading axis of length n."""
+    return [along_front(x, b, n) for x, b in zip(values, batched, strict=True)]
+
+
+# ---- shape -------------------------------------------------------------------------------------
 
 
 def _reshape(x: Value, shape: Shape) -> Value:
@@ -213,7 +215,7 @@ class triu(Triangle):
     impl = staticmethod(np.triu)
 
 
-# ---- dtype --------------------------------------------------------------------------------------
+# ---- dtype -------------------------------------------------------------------------------------
 
 
 def _astype(x: Value, dtype: Any) -> Value:
@@ -339,7 +341,7 @@ class item(Linear):
         yield Sample(np.float32(0.25))
 
 
-# ---- reduction --------------------------------------------------------------------------------------
+# ---- reduction ---------------------------------------------------------------------------------
 
 
 @primitive
@@ -386,7 +388,7 @@ class sum_(Linear):
         yield Sample(_SCALAR, axes=(), keepdims=False)
 
 
-# ---- constant --------------------------------------------------------------------------------------
+# ---- constant ----------------------------------------------------------------------------------
 
 
 @primitive
@@ -414,7 +416,7 @@ def _fill(trace: Any, shape: Shape, value: float, dtype: Any) -> Value:
 roles["fill"] = _fill
 
 
-# ---- joining --------------------------------------------------------------------------------------
+# ---- joining -----------------------------------------------------------------------------------
 
 
 def joined_dtype(avals: Sequence[Aval]) -> np.dtype[Any]:
@@ -454,7 +456,7 @@ class concatenate(LinearMany):
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, axis: int
     ) -> Value:
-        return concatenate(*along_front(values, batched, n), axis=axis + 1)
+        return concatenate(*all_along_front(values, batched, n), axis=axis + 1)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, _M[:1], axis=0)
@@ -486,7 +488,7 @@ class stack(LinearMany):
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, axis: int
     ) -> Value:
-        return stack(*along_front(values, batched, n), axis=axis + 1)
+        return stack(*all_along_front(values, batched, n), axis=axis + 1)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, _REVERSED[:, :1] + _M, axis=0)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.primitive import ConstantUfunc, Primitive, Sample, Ufunc
+from vjpkit.core.primitive import Primitive, Sample
 from vjpkit.core.rows import Row, Rows, new_slots, pull_rows, push_rows, settled
 from vjpkit.core.staging import (
     Builder,
@@ -22,11 +22,13 @@ from vjpkit.core.staging import (
     seed_cotangents,
     transpose_into,
 )
+from vjpkit.kinds import ConstantUfunc, Ufunc
 from vjpkit.testing.compare import random_like
 from vjpkit.transforms.forward import Dual, Duals
 
 __all__ = [
-    "Case", "Linearization", "cases_of", "dense", "linearize", "samples_of", "tangents", "transposed",
+    "Case", "Linearization", "cases_of", "cast", "dense", "linearize", "read_only", "samples_of",
+    "tangents", "transposed",
 ]  # fmt: skip
 
 Values = tuple[Value, ...]
@@ -35,7 +37,7 @@ _REFUSALS = (TypeError, ValueError, IndexError, ArithmeticError, np.linalg.LinAl
 """What NumPy raises for operands that it does not take (complex ones warn, where they are cut)."""
 
 
-# ------------------------------------------------------------------------------------ linearizations
+# ----------------------------------------------------------------------------------- linearizations
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def dense(t: Value | None, x: Value | Aval) -> Any:
     return np.zeros(aval.shape, aval.dtype)[()]
 
 
-# --------------------------------------------------------------------------------------------- cases
+# -------------------------------------------------------------------------------------------- cases
 
 
 class Case:
@@ -135,6 +137,11 @@ class Case:
         return f"{self.primitive.name}[{self.label}]"
 
     @property
+    def variant(self) -> str:
+        """How the sample was varied: ``complex``, ``empty``, ...; nothing for a sample itself."""
+        return self.label.partition("-")[2]
+
+    @property
     def text(self) -> str:
         """The operands and parameters, for messages."""
         return f"{self.primitive.name}: {self.sample!r}"
@@ -142,8 +149,7 @@ class Case:
     def exemption(self, law: str) -> str | None:
         """Why a law is not asked of this primitive, or not of this variant; None where it is."""
         exempt = self.primitive.exempt
-        variant = self.label.partition("-")[2]
-        for key in (law, variant, f"{law}:{variant}"):
+        for key in (law, self.variant, f"{law}:{self.variant}"):
             if key in exempt:
                 return exempt[key]
         return None
@@ -219,6 +225,12 @@ class Case:
         return True
 
 
+def cast(x: Value, dtype: str) -> Value:
+    """``x`` in another dtype; complex to real takes the real part."""
+    x = np.asarray(x)
+    return (x.real if np.dtype(dtype).kind != "c" else x).astype(dtype)[()]
+
+
 def read_only(x: Value) -> Value:
     """A copy that raises when somebody writes to it; scalars as they are."""
     if isinstance(x, np.ndarray):
@@ -227,7 +239,7 @@ def read_only(x: Value) -> Value:
     return x
 
 
-# ------------------------------------------------------------------------------------- where to look
+# ------------------------------------------------------------------------------------ where to look
 
 _A = np.array([0.3, -1.2, 2.5])
 _B = np.array([1.7, 0.4, -0.6])
@@ -290,4 +302,3 @@ def _scalars(case: Case) -> Iterator[Case]:
         if i in case.live and np.ndim(x):
             number = [*case.operands[:i], scalars[i].item(), *case.operands[i + 1 :]]
             yield case.moved(number, f"number{i}")
-

@@ -10,11 +10,12 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.testing.numeric import Array
 
 __all__ = [
-    "assert_aval", "assert_close", "assert_identical", "magnitude", "pairing", "random_like", "rounding",
+    "assert_aval", "assert_close", "assert_identical",
+    "magnitude", "pairing", "random_like", "rounding",
 ]  # fmt: skip
 
 _ROUNDINGS = 1e4
-"""How many roundings of the result's size a correct rule may be off by (factorizations need many)."""
+"""How many roundings of the result's size a correct rule may be off by (factorizations: many)."""
 
 
 def rounding(*xs: Value) -> float:
@@ -62,7 +63,7 @@ def assert_identical(got: Value, want: Value, what: str) -> None:
 def assert_close(
     got: Value, want: Value, tolerance: float, what: str, allowed: Array | float = 0.0
 ) -> None:
-    """``got`` is ``want`` to ``tolerance`` times the size of ``want``, plus ``allowed`` per element."""
+    """``got`` is ``want`` to ``tolerance`` times its size, plus ``allowed`` per element."""
     a, b = _numbers(got), _numbers(want)
     assert a.shape == b.shape, f"{what}: got shape {a.shape}, wanted {b.shape}"
     if not a.size:

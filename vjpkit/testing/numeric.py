@@ -82,7 +82,7 @@ def one_sided(line: Line, side: int, steps: Sequence[float] = STEPS) -> tuple[Es
 def complex_step(line: Callable[[complex], Sequence[Value]]) -> tuple[Array, ...]:
     """The derivative of an analytic function that is real on the reals, to rounding.
 
-    f(ih) = f(0) + i h f'(0) + O(h^2) has the derivative in its imaginary part, without a difference.
+    f(ih) = f(0) + i h f'(0) + O(h^2) has it in its imaginary part, without any difference.
 
     >>> complex_step(lambda h: [np.exp(2 * h)])
     (array(2.),)

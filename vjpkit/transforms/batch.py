@@ -15,8 +15,9 @@ import numpy as np
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.primitive import Primitive, Ufunc
-from vjpkit.core.tracer import LEVELS, Tracer
+from vjpkit.core.tracer import LEVELS, Tracer, refresh
 from vjpkit.ops import structural
+from vjpkit.ops.selection import aligned
 
 __all__ = ["Batched", "Batches", "batched_along_front"]
 
@@ -24,14 +25,14 @@ __all__ = ["Batched", "Batches", "batched_along_front"]
 class Batched(Tracer):
     """One example, standing for all: ``value`` has the batch as its leading axis."""
 
-    __slots__ = ("trace", "value")
+    __slots__ = ()
 
     def __init__(self, value: Value, trace: Batches) -> None:
         self.value = value
         self.trace = trace
 
     @property
-    def aval(self) -> Aval:  # type: ignore[override]
+    def aval(self) -> Aval:
         aval = aval_of(self.value)
         return Aval(aval.shape[1:], aval.dtype)
 
@@ -49,12 +50,13 @@ class Batched(Tracer):
 class Batches:
     """The trace of one ``vmap`` over ``n`` examples."""
 
-    __slots__ = ("closed", "level", "n")
+    __slots__ = ("closed", "dirty", "level", "n")
 
     def __init__(self, n: int) -> None:
         self.level = next(LEVELS)
         self.n = n
         self.closed = ""
+        self.dirty = False
 
     def close(self, name: str) -> None:
         """End the trace: its tracers raise from now on."""
@@ -74,8 +76,12 @@ class Batches:
 
     def dense(self, y: Value) -> Value:
         """An output with its leading batch axis, repeated where it is the same for all."""
+        if isinstance(y, Tracer) and y.trace.dirty:
+            y = refresh(y)
         if isinstance(y, Batched) and y.trace is self:
             return y.value
+        if isinstance(y, Tracer) and y.trace.level == 0:
+            y = y.value
         return batched_along_front(y, False, self.n)
 
 
@@ -93,6 +99,8 @@ def batch_rule(primitive: Primitive) -> Rule:
     own = getattr(type(primitive), "batch", None)
     if own is not None:
         return own  # type: ignore[no-any-return]  # found by name
+    if hasattr(primitive, "core_ndims"):
+        return _core
     for kind in type(primitive).__mro__:
         if kind in _DEFAULTS:
             return _DEFAULTS[kind]
@@ -106,6 +114,13 @@ def default(*kinds: type[Primitive]) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def _core(
+    self: Any, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+) -> Value:
+    """A primitive that maps over leading axes by itself: all but ``core_ndims`` of each operand's."""
+    return self(*aligned(n, values, batched, self.core_ndims), **params)
 
 
 @default(Ufunc)

@@ -10,7 +10,7 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.rows import COPY_LIMIT, Guard, Row, Rows, filled_like, new_slots, pull_rows, settled
-from vjpkit.core.tracer import Tracer, operand
+from vjpkit.core.tracer import RUNNING, Tracer, operand
 from vjpkit.core.tree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import (
     LEAF,
@@ -60,16 +60,14 @@ class ValueAndGrad(Transformed):
         for n, (leaves, tree) in zip(numbers, read, strict=True):
             inputs = [trace.argument(x) if is_differentiable(x) else x for x in leaves]
             traced[n] = inputs[0] if tree is LEAF else tree.unflatten(inputs)
-        try:
-            y = self.fun(*traced, **kwargs)
-        finally:
-            rows = trace.close()
-            inputs = traced = []  # so that nothing but the rows holds values
+        y, rows = recorded(trace, self.fun, traced, kwargs)
+        inputs = traced = []  # so that nothing but the rows holds values
         aux = None
         if self.has_aux:
             y, aux = _split_aux(label, y)
             aux = tree_map(trace.lower, aux)
         y, k, value = _lowered(trace, y)
+        trace.restore()
         scalar_output(label, y, None if value is None else aval_of(value), self.holomorphic)
         cts = new_slots(trace.new(), self.strict)
         if k is not None:
@@ -95,6 +93,22 @@ class ValueAndGrad(Transformed):
             ]
             gradients.append(out[0] if tree is LEAF else tree.unflatten(out))
         return tuple(gradients) if isinstance(self.argnums, tuple | list) else gradients[0]
+
+
+def recorded(
+    trace: Rows, fun: Function, args: Sequence[PyTree], kwargs: dict[str, Any]
+) -> tuple[PyTree, list[Row]]:
+    """What ``fun`` returns and the rows it left; an exception leaves nothing behind."""
+    token = RUNNING.set(True)
+    try:
+        y = fun(*args, **kwargs)
+    except BaseException:
+        trace.close()
+        trace.restore()
+        raise
+    finally:
+        RUNNING.reset(token)
+    return y, trace.close()
 
 
 class Grad(ValueAndGrad):
@@ -248,11 +262,8 @@ def _linearized(label: str, fun: Function, primals: tuple[PyTree, ...], has_aux:
             inputs.append(argument)
         else:
             inputs.append(x)
-    try:
-        y = fun(*tree.unflatten(inputs))
-    finally:
-        rows = trace.close()
-        inputs = []
+    y, rows = recorded(trace, fun, tree.unflatten(inputs), {})
+    inputs = []
     aux = None
     if has_aux:
         y, aux = _split_aux(label, y)
@@ -271,6 +282,7 @@ def _linearized(label: str, fun: Function, primals: tuple[PyTree, ...], has_aux:
         values.append(value)
         if aval_of(value).inexact:
             out_slots.append(k)
+    trace.restore()
     domain = Side.of_leaves(leaves, tree, star=True)
     codomain = Side.of_leaves(values, out_tree, star=False)
     given = [_given(trace, rows, v) for v in values]
@@ -376,9 +388,11 @@ def jvp(
     side = Side.of_leaves(leaves, tree, star=True)
     ts = iter(side.read(label, tuple(tree.unflatten(t_leaves))))
     inputs = [Dual(x, trace, next(ts)) if is_differentiable(x) else x for x in leaves]
+    token = RUNNING.set(True)
     try:
         y = fun(*tree.unflatten(inputs))
     finally:
+        RUNNING.reset(token)
         trace.closed = True
     aux = None
     if has_aux:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
-from vjpkit.core.tracer import LEVELS, Tracer
+from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh
 
 __all__ = ["Dual", "Duals"]
 
@@ -15,7 +15,8 @@ __all__ = ["Dual", "Duals"]
 class Dual(Tracer):
     """A primal value and its tangent (of the same shape and dtype)."""
 
-    __slots__ = ("tangent", "trace", "value")
+    __slots__ = ()
+    tangent = named_info()
 
     def __init__(self, value: Value, trace: Duals, tangent: Value) -> None:
         self.value = value
@@ -23,7 +24,7 @@ class Dual(Tracer):
         self.tangent = tangent
 
     @property
-    def aval(self) -> Aval:  # type: ignore[override]
+    def aval(self) -> Aval:
         return aval_of(self.value)
 
     def concrete(self) -> Value:
@@ -43,13 +44,14 @@ class Dual(Tracer):
 class Duals:
     """The trace of one ``jvp``: every primitive pushes its operands' tangents at once."""
 
-    __slots__ = ("closed", "level", "name", "strict")
+    __slots__ = ("closed", "dirty", "level", "name", "strict")
 
     def __init__(self, name: str = "jvp", strict: bool = False) -> None:
         self.level = next(LEVELS)
         self.name = name
         self.strict = strict
         self.closed = False
+        self.dirty = False
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
         if self.closed:
@@ -68,8 +70,12 @@ class Duals:
 
     def split(self, y: Value) -> tuple[Value, Value | None]:
         """Primal and tangent (None for zero) of an output."""
+        if isinstance(y, Tracer) and y.trace.dirty:
+            y = refresh(y)
         if isinstance(y, Dual) and y.trace is self:
             return y.value, y.tangent
+        if isinstance(y, Tracer) and y.trace.level == 0:
+            return y.value, None
         if isinstance(y, Tracer) and y.trace.level > self.level:
             raise ClosedTraceError(
                 f"{self.name}: the function returned a traced value of an inner transformation that "

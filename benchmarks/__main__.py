@@ -1,0 +1,130 @@
+"""``python -m benchmarks``: measure, print tables, check the promises, save the numbers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bounds import bounds, judge
+from benchmarks.cases import CASES
+from benchmarks.libraries import ENTRIES, installed
+from benchmarks.machine import describe_machine
+from benchmarks.probes import PROBES
+from benchmarks.report import assertions, heading, report
+from benchmarks.results import Results
+from benchmarks.runner import ROOT, Settings, run_case
+
+
+def parser() -> argparse.ArgumentParser:
+    parse = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parse.add_argument("--cases", metavar="NAMES", help="names, patterns or tags, with commas between")
+    parse.add_argument("--libraries", metavar="NAMES", help=f"of {', '.join(ENTRIES)}")
+    parse.add_argument("--rounds", type=int, help="rounds round all libraries (11; with --quick 5)")
+    parse.add_argument("--quick", action="store_true", help="fewer sizes, fewer and shorter rounds")
+    parse.add_argument(
+        "--one-core", action="store_true", help="one processor, one thread each; processor time"
+    )
+    parse.add_argument("--assert", dest="check", action="store_true", help="check the promises")
+    parse.add_argument("--save", type=Path, metavar="FILE", help="where the JSON goes")
+    parse.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw them (matplotlib)")
+    parse.add_argument("--list", action="store_true", help="say what there is, and measure nothing")
+    return parse
+
+
+def chosen_cases(names: str | None) -> list[str]:
+    """Names of cases and probes that a name, a pattern or a tag chooses; an error where none does."""
+    everything = [*CASES, *PROBES]
+    if names is None:
+        return everything
+    chosen: set[str] = set()
+    for word in names.split(","):
+        found = {
+            name
+            for name in everything
+            if fnmatch(name, word) or (name in CASES and word in CASES[name].tags)
+        }
+        if not found:
+            raise SystemExit(f"no case is called {word!r}; there are {', '.join(everything)}")
+        chosen |= found
+    return [name for name in everything if name in chosen]
+
+
+def chosen_libraries(names: str | None) -> tuple[str, ...]:
+    """Installed libraries, or those asked for."""
+    here = installed()
+    if names is None:
+        return tuple(here)
+    wanted = names.split(",")
+    for name in wanted:
+        if name not in here:
+            problem = "not installed" if name in ENTRIES else f"unknown; there are {', '.join(ENTRIES)}"
+            raise SystemExit(f"{name}: {problem}")
+    return tuple(name for name in here if name in wanted)
+
+
+def say(text: str) -> None:
+    """Progress, where it does not mix with the tables."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def measure(names: Sequence[str], settings: Settings) -> Results:
+    """Run what was chosen."""
+    results = Results()
+    for name in names:
+        if name in CASES:
+            run_case(CASES[name], settings, results)
+        else:
+            say(name)
+            PROBES[name].run(settings, results)
+    return results
+
+
+def save(path: Path | None, machine: dict[str, Any], settings: Settings, results: Results) -> Path:
+    """The numbers of every round, and the machine, as JSON."""
+    if path is None:
+        path = ROOT / "benchmarks" / "results" / f"{datetime.now():%Y-%m-%d-%H%M%S}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    asked = {"rounds": settings.rounds, "quick": settings.quick, "one core": settings.one_core}
+    content = {"machine": machine, "settings": asked, **results.as_json()}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    if options.list:
+        for entry in (*CASES.values(), *PROBES.values()):
+            print(f"{entry.name:18s} {entry.about}")
+        return 0
+    settings = Settings(
+        libraries=chosen_libraries(options.libraries),
+        rounds=options.rounds or (5 if options.quick else 11),
+        quick=options.quick,
+        one_core=options.one_core,
+        say=say,
+    )
+    names = chosen_cases(options.cases)
+    machine = describe_machine(options.one_core)
+    results = measure(names, settings)
+    print("\n".join([*heading(machine, results), *report(results)]))
+    verdicts = [judge(bound, results) for bound in bounds(options.quick)] if options.check else []
+    if verdicts:
+        print("\n".join(assertions(verdicts)))
+    print(f"saved: {save(options.save, machine, settings, results)}")
+    if options.pictures is not None:
+        from benchmarks.pictures import draw
+
+        for picture in draw(results, options.pictures):
+            print(f"drawn: {picture}")
+    wrong = any(trouble.startswith("WRONG") for trouble in results.troubles.values())
+    return int(wrong or any(verdict.word == "FAIL" for verdict in verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

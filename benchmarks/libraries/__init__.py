@@ -1,0 +1,53 @@
+"""The libraries, and which of them are installed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.libraries.library import Library
+
+__all__ = ["ENTRIES", "Entry", "installed", "open_library"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a library's adapter is, what it needs, and what tables call it.
+
+    An adapter's module imports its library; this table imports none.
+    """
+
+    name: str
+    package: str
+    module: str
+    adapter: str
+    title: str
+
+
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        Entry("numpy", "numpy", "by_hand", "ByHand", "by hand"),
+        Entry("vjpkit", "vjpkit", "vjpkit_eager", "Vjpkit", "vjpkit"),
+        Entry("autograd", "autograd", "hips", "Autograd", "HIPS autograd"),
+        Entry("torch", "torch", "pytorch", "Torch", "PyTorch"),
+        Entry("jax", "jax", "xla", "JaxJit", "JAX jit"),
+        Entry("jax-eager", "jax", "xla", "JaxEager", "JAX eager"),
+    )
+}
+
+
+def installed() -> list[str]:
+    """Names of the libraries that can be measured here."""
+    return [name for name, entry in ENTRIES.items() if find_spec(entry.package) is not None]
+
+
+def open_library(name: str) -> Library:
+    """Import a library and give its adapter."""
+    entry = ENTRIES[name]
+    module = import_module(f"benchmarks.libraries.{entry.module}")
+    adapter: type[Library] = getattr(module, entry.adapter)
+    return adapter()

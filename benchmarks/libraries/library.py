@@ -1,0 +1,84 @@
+"""What every adapter of a library offers to the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.case import Case, Problem, Size, Tree, tree_map
+
+__all__ = ["Call", "Library", "module_with"]
+
+Call = Callable[[], Any]
+"""What is timed: no arguments, and back when the result is there."""
+
+
+def module_with(module: ModuleType, **extra: Any) -> Any:
+    """A module's names and a few more, looked up as fast as a module's."""
+    namespace = ModuleType(module.__name__)
+    namespace.__dict__.update(vars(module))
+    namespace.__dict__.update(extra)
+    return namespace
+
+
+class Library:
+    """One way of getting derivatives, in the process that imported it.
+
+    A measure is a method of that name: it takes a `Problem`, does what is not to be timed, and returns
+    the call that is. A measure that a library doesn't have is a method that it doesn't have.
+    """
+
+    package: ClassVar[ModuleType]
+    np: Any
+    """The namespace that cases are written against."""
+
+    def put(self, x: np.ndarray) -> Any:
+        """An array as this library wants it; done before anything is timed."""
+        return x
+
+    def take(self, x: Any) -> np.ndarray:
+        """A result as an array."""
+        return np.asarray(x)
+
+    def threads(self) -> str:
+        """How many threads it computes with, in words."""
+        return blas_threads()
+
+    def problem(self, case: Case, size: Size) -> Problem:
+        x, *data = case.problem(size)
+        return Problem(
+            function=partial(case.function, self.np),
+            x=tree_map(self.put, x),
+            data=tuple([self.put(d) if isinstance(d, np.ndarray) else d for d in data]),
+            hand=case.hand,
+        )
+
+    def direction(self, problem: Problem) -> Tree:
+        """A tangent at ``x``, for the measures that need one."""
+        generator = np.random.default_rng(7)
+        return tree_map(lambda leaf: self.put(generator.normal(size=tuple(leaf.shape))), problem.x)
+
+    def offers(self, measure: str, case: Case) -> bool:
+        return hasattr(self, measure)
+
+    def function(self, problem: Problem) -> Call:
+        """The function itself."""
+        return partial(problem.function, problem.x, *problem.data)
+
+    def gradient(self, problem: Problem) -> Call:
+        """The gradient in ``x``."""
+        raise NotImplementedError
+
+
+def blas_threads() -> str:
+    """The threads of the BLAS libraries in this process, as far as it can be known."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "BLAS: its default"
+    pools = {f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info()}
+    return ", ".join(sorted(pools)) or "no BLAS loaded"

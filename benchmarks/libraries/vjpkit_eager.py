@@ -1,0 +1,54 @@
+"""vjpkit on plain NumPy code, without compilation."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy
+import numpy as np
+
+import vjpkit as vk
+from benchmarks.case import Problem
+from benchmarks.libraries.library import Call, Library, module_with
+
+try:
+    from vjpkit.scipy.linalg import solve_triangular
+except ImportError:
+    from numpy.linalg import solve as solve_triangular
+else:
+    solve_triangular = partial(solve_triangular, lower=True)
+
+
+class Vjpkit(Library):
+    package = vk
+    np = module_with(numpy, solve_triangular=solve_triangular)
+
+    def gradient(self, problem: Problem) -> Call:
+        return partial(vk.grad(problem.function), problem.x, *problem.data)
+
+    def jvp(self, problem: Problem) -> Call:
+        f = partial(_swapped, problem.function, problem.data)
+        return partial(vk.jvp, f, (problem.x,), (self.direction(problem),))
+
+    def second(self, problem: Problem) -> Call:
+        gradient, direction = vk.grad(problem.function), self.direction(problem)
+
+        def slope(x, *data):
+            return np.sum(gradient(x, *data) * direction)
+
+        return partial(vk.grad(slope), problem.x, *problem.data)
+
+    def vjp(self, problem: Problem) -> Call:
+        return partial(vk.vjp, partial(_swapped, problem.function, problem.data), problem.x)
+
+    def pullback(self, problem: Problem) -> Call:
+        _, pullback = self.vjp(problem)()
+        return partial(pullback, 1.0)
+
+    def compiled(self, problem: Problem) -> Call:
+        _, pullback = self.vjp(problem)()
+        return partial(pullback.compile(), 1.0)
+
+
+def _swapped(function, data, x):
+    return function(x, *data)

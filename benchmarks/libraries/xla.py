@@ -1,0 +1,84 @@
+"""JAX on the CPU in double precision: jitted as a whole, and op by op.
+
+Inputs are device arrays before the clock starts; a call is over when its result is ready.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy
+import jax.scipy.linalg
+import numpy
+
+from benchmarks.case import Problem
+from benchmarks.libraries.library import Call, Library, module_with
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_enable_x64", True)
+jnp = jax.numpy
+
+
+class JaxEager(Library):
+    package = jax
+    np = module_with(
+        jax.numpy, solve_triangular=partial(jax.scipy.linalg.solve_triangular, lower=True)
+    )
+
+    def put(self, x: numpy.ndarray) -> Any:
+        return jnp.asarray(x)
+
+    def threads(self) -> str:
+        return f"XLA: {jax.local_devices()[0].client.device_count()} device, its default pool"
+
+    def ready(self, function: Any, problem: Problem) -> Call:
+        """The call of ``function`` at the problem's inputs; waits for the result."""
+        x, data = problem.x, problem.data
+        return lambda: jax.block_until_ready(function(x, *data))
+
+    def function(self, problem: Problem) -> Call:
+        return self.ready(problem.function, problem)
+
+    def gradient(self, problem: Problem) -> Call:
+        return self.ready(jax.grad(problem.function), problem)
+
+    def jvp(self, problem: Problem) -> Call:
+        direction = self.direction(problem)
+
+        def push(x, *data):
+            f = lambda x: problem.function(x, *data)
+            return jax.jvp(f, (x,), (direction,))
+
+        return self.ready(push, problem)
+
+    def second(self, problem: Problem) -> Call:
+        gradient, direction = jax.grad(problem.function), self.direction(problem)
+
+        def slope(x, *data):
+            return jnp.sum(gradient(x, *data) * direction)
+
+        return self.ready(jax.grad(slope), problem)
+
+    def vjp(self, problem: Problem) -> Call:
+        f = lambda x: problem.function(x, *problem.data)
+        return lambda: jax.block_until_ready(jax.vjp(f, problem.x))
+
+    def pullback(self, problem: Problem) -> Call:
+        _, pullback = self.vjp(problem)()
+        return lambda: jax.block_until_ready(pullback(1.0))
+
+
+class JaxJit(JaxEager):
+    """Everything under one `jax.jit`; compiled before the clock starts."""
+
+    vjp = None  # type: ignore[assignment]  # under jit there is no separate linearization to time
+    pullback = None  # type: ignore[assignment]
+
+    def offers(self, measure: str, case: Any) -> bool:
+        return getattr(self, measure, None) is not None
+
+    def ready(self, function: Any, problem: Problem) -> Call:
+        counts = [i + 1 for i, d in enumerate(problem.data) if isinstance(d, int)]
+        return super().ready(jax.jit(function, static_argnums=counts), problem)

@@ -1,0 +1,71 @@
+"""Pictures of a run: vjpkit's time over the others', and how times grow with size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.case import Case
+from benchmarks.cases import CASES
+from benchmarks.libraries import ENTRIES
+from benchmarks.report import parsed
+from benchmarks.results import Key, Missing, Results
+
+__all__ = ["draw"]
+
+
+def draw(results: Results, folder: Path) -> Iterator[Path]:
+    """One picture per case with several sizes, and one of all ratios; the files that were written."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = [CASES[name] for name in results.cases() if name in CASES]
+    pictures = [("ratios", ratios, cases)] + [
+        (case.name, growth, case) for case in cases if len(results.case_sizes(case.name)) > 2
+    ]
+    for name, picture, subject in pictures:
+        figure, axes = plt.subplots(layout="constrained")
+        picture(axes, subject, results)
+        path = folder / f"{name}.svg"
+        figure.savefig(path)
+        plt.close(figure)
+        yield path
+
+
+def ratios(axes: Any, cases: list[Case], results: Results) -> None:
+    """A row per case and size, a dot per library: its gradient's time over vjpkit's."""
+    rows = [(case.name, size) for case in cases for size in results.case_sizes(case.name)]
+    axes.figure.set_size_inches(8, 1.5 + 0.22 * len(rows))
+    for library in results.libraries:
+        dots = []
+        for height, (case, size) in enumerate(rows):
+            its, mine = (Key(case, size, name, "gradient") for name in (library, "vjpkit"))
+            try:
+                dots.append((results.ratio(its, mine).median, height))
+            except Missing:
+                continue
+        axes.plot(*zip(*dots), "o", label=ENTRIES[library].title)
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set(xscale="log", xlabel="time of the gradient over vjpkit's (right: slower than vjpkit)")
+    axes.set_yticks(range(len(rows)), [" ".join(row) for row in rows])
+    axes.invert_yaxis()
+    axes.legend()
+
+
+def growth(axes: Any, case: Case, results: Results) -> None:
+    """Time of the gradient against the size, a line per library."""
+    sizes = results.case_sizes(case.name)
+    for library in results.libraries:
+        points = []
+        for size in sizes:
+            try:
+                points.append((parsed(size)[0], results.median(Key(case.name, size, library, "gradient"))))
+            except Missing:
+                continue
+        axes.plot(*zip(*points), "o-", label=ENTRIES[library].title)
+    axes.set(xscale="log", yscale="log", xlabel="size", ylabel="seconds", title=case.about)
+    axes.legend()

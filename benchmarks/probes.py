@@ -1,0 +1,106 @@
+"""What needs a fresh process for every number: imports, first calls, peak memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.libraries import ENTRIES
+from benchmarks.machine import child_environment
+from benchmarks.results import Key, Results
+from benchmarks.runner import ROOT, Settings
+
+__all__ = ["PROBES", "Probe", "memory_size"]
+
+IMPORT = "import json, time; s = time.perf_counter(); import {0}; print(json.dumps(time.perf_counter() - s))"
+FIRST_CALLS = (("tiny", "10"), ("mlp", "32x64x128x10"))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A measurement with processes of its own."""
+
+    name: str
+    about: str
+    run: Callable[[Settings, Results], None]
+
+
+def python(settings: Settings, *arguments: str) -> Any:
+    """The JSON that a fresh interpreter prints; raises with its last line where it fails."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=child_environment(settings.one_core),
+        capture_output=True,
+        text=True,
+        timeout=settings.patience,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError((done.stderr.splitlines() or ["no message"])[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def attempt(settings: Settings, results: Results, keys: dict[str, Key], *arguments: str) -> None:
+    """Add what a fresh interpreter gives, entry by entry, or note why it gave nothing."""
+    try:
+        answer = python(settings, *arguments)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        for key in keys.values():
+            results.troubles[key] = str(error)[:200]
+            results.add(key, None)
+        return
+    for name, key in keys.items():
+        results.add(key, answer if name == "" else answer[name])
+
+
+def imports(settings: Settings, results: Results) -> None:
+    """Seconds of ``import``, NumPy included; each interpreter imports one package."""
+    packages = {ENTRIES[name].package: name for name in reversed(settings.libraries)}
+    for _ in range(settings.rounds):
+        for package, name in packages.items():
+            key = Key("import", "", name, "import")
+            attempt(settings, results, {"": key}, "-c", IMPORT.format(package))
+
+
+def first_calls(settings: Settings, results: Results) -> None:
+    """Seconds of the first gradient after the import, and of the one after it."""
+    for _ in range(min(settings.rounds, 5)):
+        for case, size in FIRST_CALLS:
+            for name in settings.libraries:
+                keys = {which: Key("first-call", f"{case} {size}", name, which) for which in ("first", "second")}
+                attempt(settings, results, keys, "-m", "benchmarks.fresh", "first-call", name, case, size)
+
+
+def memory_size(quick: bool) -> int:
+    """The n of the memory probe."""
+    return 10**7 if quick else 10**8
+
+
+def memory(settings: Settings, results: Results) -> None:
+    """Peak memory of the gradient of sum(sin(x)) beyond x, in arrays: resident, and allocated."""
+    n = memory_size(settings.quick)
+    for _ in range(min(settings.rounds, 3)):
+        for name in settings.libraries:
+            ways = ["rss"] if Path("/proc/self/clear_refs").exists() else []
+            if name in ("numpy", "vjpkit", "autograd"):
+                ways.append("traced")  # only NumPy tells tracemalloc what it allocates
+            for how in ways:
+                key = Key("memory", str(n), name, how)
+                arguments = ("-m", "benchmarks.fresh", "memory", name, str(n), how)
+                attempt(settings, results, {"arrays": key}, *arguments)
+
+
+PROBES: dict[str, Probe] = {
+    probe.name: probe
+    for probe in (
+        Probe("import", "importing the package in a fresh process", imports),
+        Probe("first-call", "the first gradient in a fresh process", first_calls),
+        Probe("memory", "peak memory of the gradient of sum(sin(x))", memory),
+    )
+}

@@ -1,0 +1,217 @@
+"""Tables, as text: what the numbers of a run say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from benchmarks.bounds import Verdict
+from benchmarks.case import Case, label
+from benchmarks.cases import CASES
+from benchmarks.libraries import ENTRIES
+from benchmarks.results import Key, Missing, Results
+
+__all__ = ["assertions", "heading", "report"]
+
+SELF = "vjpkit"
+HAND = "numpy"
+NOTHING = "-"
+
+
+def report(results: Results) -> Iterator[str]:
+    """Every table that the run has numbers for."""
+    run = [CASES[name] for name in results.cases() if name in CASES]
+    yield from table("Gradients: times, and vjpkit's over the others'", *gradients(run, results))
+    per_operation = [case for case in run if case.operations is not None]
+    yield from table("Time per operation of the function", *costs(per_operation, results))
+    several = [case for case in run if case.operations is None and len(case.measures) > 2]
+    yield from table("Linearizing once, pulling back often", *costs(several, results))
+    yield from table("Import in a fresh process, NumPy included", *imports(results))
+    yield from table("The first gradient in a fresh process", *first_calls(results))
+    yield from table("Peak memory beyond the input, in arrays of its size", *memory(results))
+    if results.troubles:
+        yield "Not measured"
+        for key, trouble in results.troubles.items():
+            yield f"  {' '.join(filter(None, key[:2]))}, {title(key.library)}, {key.measure}: {trouble}"
+        yield ""
+
+
+def heading(machine: dict[str, Any], results: Results) -> Iterator[str]:
+    """The machine, and each library's version and threads."""
+    for name, value in machine.items():
+        text = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+        yield f"{name:12s} {text}"
+    for name, about in results.libraries.items():
+        text = about.get("error") or f"{about['version']}; {about['threads']}"
+        yield f"{title(name):14s} {text}"
+    yield ""
+
+
+def assertions(verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """One line per bound: verdict, median, middle half of the rounds, limit."""
+    yield "      median  (quarter to three quarters)   limit"
+    for verdict in verdicts:
+        if verdict.summary is None:
+            yield f"{verdict.word}  {verdict.bound.text}: {verdict.reason}"
+            continue
+        s = verdict.summary
+        yield (
+            f"{verdict.word}  {s.median:6.3f}  ({s.low:.3f} to {s.high:.3f})"
+            f"  <= {verdict.bound.limit:<5g}  {verdict.bound.text}"
+        )
+    yield ""
+
+
+# Formats -------------------------------------------------------------------------------------------
+
+
+def title(library: str) -> str:
+    """What tables call a library."""
+    return ENTRIES[library].title
+
+
+def seconds(value: float) -> str:
+    """A time with three digits.
+
+    >>> seconds(3.4567e-5), seconds(0.25)
+    ('34.6 us', '250 ms')
+    """
+    for unit, scale in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
+        if value < 999.5 * scale:
+            return f"{value / scale:#.3g}".rstrip(".") + f" {unit}"
+    return f"{value:.3g} s"
+
+
+def attempt(compute: Callable[[], float], form: Callable[[float], str]) -> str:
+    """A formatted number, or a dash where there is none."""
+    try:
+        return form(compute())
+    except Missing:
+        return NOTHING
+
+
+def times(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Aligned columns; nothing at all where there are no rows, no column where all are empty."""
+    if not rows:
+        return
+    kept = [i for i, _ in enumerate(columns) if any(row[i] != NOTHING for row in rows)]
+    widths = [max(len(columns[i]), *(len(row[i]) for row in rows)) for i in kept]
+    yield caption
+    for line in (columns, *rows):
+        words = [line[i].rjust(w) for i, w in zip(kept[1:], widths[1:])]
+        yield "  ".join(["", line[kept[0]].ljust(widths[0]), *words])
+    yield ""
+
+
+# Tables: (columns, rows) -----------------------------------------------------------------------------
+
+Table = tuple[Sequence[str], list[list[str]]]
+
+
+def peers(results: Results) -> list[str]:
+    return [name for name in results.libraries if name not in (HAND, SELF)]
+
+
+def case_sizes(cases: Iterable[Case], results: Results) -> list[tuple[Case, str]]:
+    return [(case, size) for case in cases for size in results.case_sizes(case.name)]
+
+
+def gradients(cases: Sequence[Case], results: Results) -> Table:
+    """Each case at each size: three times, and ratios of vjpkit to everything else."""
+    others = peers(results)
+    columns = ["", "function", "by hand", "vjpkit", "/ function", "/ by hand"]
+    columns += [f"/ {title(name)}" for name in others] + ["/ best peer"]
+    rows = []
+    for case, size in case_sizes(cases, results):
+        mine = Key(case.name, size, SELF, "gradient")
+        function = Key(case.name, size, SELF, "function")
+        gradient = {name: Key(case.name, size, name, "gradient") for name in (HAND, *others)}
+
+        def over(key: Key, mine: Key = mine) -> str:
+            return attempt(lambda: results.ratio(mine, key).median, times)
+
+        rows.append(
+            [
+                f"{case.name} {size}",
+                *[attempt(lambda k=k: results.median(k), seconds) for k in (function, gradient[HAND], mine)],
+                *[over(key) for key in (function, *gradient.values())],
+                best(mine, [gradient[name] for name in others], results),
+            ]
+        )
+    return columns, rows
+
+
+def best(mine: Key, others: Sequence[Key], results: Results) -> str:
+    """The ratio to the quickest of the peers, and its name."""
+    known = [key for key in others if key in results.samples]
+    if mine not in results.samples or not known:
+        return NOTHING
+    first = min(known, key=results.median)
+    return f"{results.ratio(mine, first).median:.2f} {title(first.library)}"
+
+
+def costs(cases: Sequence[Case], results: Results) -> Table:
+    """Every measure in every library: time per operation, or in all."""
+    libraries = list(results.libraries)
+    rows = []
+    for case, size in case_sizes(cases, results):
+        each = 1 if case.operations is None else case.operations(parsed(size))
+        for measure in case.measures:
+            keys = [Key(case.name, size, name, measure) for name in libraries]
+            cells = [attempt(lambda k=k, n=each: results.median(k) / n, seconds) for k in keys]
+            if any(cell != NOTHING for cell in cells):
+                rows.append([f"{case.name} {size} {measure}", *cells])
+    return ["", *map(title, libraries)], rows
+
+
+def parsed(size: str) -> tuple[int, ...]:
+    """The inverse of `label`."""
+    found = tuple(map(int, size.split("x")))
+    assert label(found) == size
+    return found
+
+
+def imports(results: Results) -> Table:
+    numpy = Key("import", "", HAND, "import")
+    keys = [key for key in results.samples if key.case == "import"]
+    rows = [
+        [
+            ENTRIES[key.library].package,
+            attempt(lambda k=key: results.median(k), seconds),
+            attempt(lambda k=key: results.ratio(k, numpy).median, times),
+        ]
+        for key in keys
+    ]
+    return ["", "import", "/ numpy"], rows
+
+
+def first_calls(results: Results) -> Table:
+    keys = [k for k in results.samples if k.case == "first-call" and k.measure == "first"]
+    rows = [
+        [
+            f"{key.size}, {title(key.library)}",
+            attempt(lambda k=key: results.median(k), seconds),
+            attempt(lambda k=key: results.median(k._replace(measure="second")), seconds),
+        ]
+        for key in keys
+    ]
+    return ["", "first", "second"], rows
+
+
+def memory(results: Results) -> Table:
+    found = dict.fromkeys(key[:3] for key in results.samples if key.case == "memory")
+    rows = [
+        [
+            f"n = {size}, {title(library)}",
+            *[
+                attempt(lambda k=Key(case, size, library, how): results.median(k), times)
+                for how in ("rss", "traced")
+            ],
+        ]
+        for case, size, library in found
+    ]
+    return ["", "resident", "allocated"], rows

@@ -1,0 +1,87 @@
+"""Arguments of NumPy's functions: arrays among them, axes, flags, and values that must be known."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Value
+from vjpkit.core.errors import TracerConversionError
+from vjpkit.core.rows import Eager
+from vjpkit.core.tracer import Tracer, operand
+from vjpkit.numpy._dispatch import normalize_axes
+from vjpkit.ops import structural
+
+__all__ = [
+    "as_array", "concrete", "flag", "given", "known", "normalize_axis", "plain", "reduced_axes",
+    "scalar",
+]  # fmt: skip
+
+
+def as_array(x: Value) -> Value:
+    """``x`` as NumPy's functions see it: a tracer that decides promotion, or an array."""
+    if type(x) is Eager:
+        return x
+    if isinstance(x, Tracer):
+        return structural.to_dtype(x, x.dtype) if x.aval.weak else x
+    x = operand(x)
+    return x if isinstance(x, Tracer) or hasattr(x, "shape") else np.asarray(x)
+
+
+def plain(x: Value) -> bool:
+    """Whether nothing of ``x`` is traced, so that NumPy can be asked."""
+    return not isinstance(x, Tracer)
+
+
+def known(x: Value) -> Value | None:
+    """The value of ``x`` without its derivative, or None while it is abstract."""
+    if not isinstance(x, Tracer):
+        return x
+    try:
+        return x.concrete()
+    except TracerConversionError:
+        return None
+
+
+def concrete(x: Value, function: str) -> Value:
+    """The value of ``x`` without its derivative; an error that names ``function`` while it is abstract."""
+    if not isinstance(x, Tracer):
+        return x
+    try:
+        return x.concrete()
+    except TracerConversionError as error:
+        raise TracerConversionError(
+            f"np.{function}: what it returns depends on values that must be known. {error}"
+        ) from None
+
+
+def scalar(x: Value) -> Value:
+    """A 0-d array as the NumPy scalar that most functions return; others as they are."""
+    return x if x.ndim else x[()]
+
+
+def given(x: Any) -> bool:
+    """Whether a keyword was given at all."""
+    return x is not np._NoValue
+
+
+def flag(x: Any) -> bool:
+    """A boolean keyword, False where it was not given."""
+    return x is not np._NoValue and bool(x)
+
+
+def reduced_axes(axis: Any, ndim: int) -> tuple[int, ...] | None:
+    """The axes of a reduction, non-negative; of a 0-d array NumPy also reduces axes 0 and -1."""
+    if axis is None:
+        return None
+    if type(axis) is int and 0 <= axis < ndim:
+        return (axis,)
+    axes = tuple(map(index, axis)) if isinstance(axis, tuple) else index(axis)
+    return () if ndim == 0 and axes in (0, -1) else normalize_axes(axes, ndim)
+
+
+def normalize_axis(axis: Any, ndim: int) -> int:
+    """One axis, non-negative."""
+    return np.lib.array_utils.normalize_axis_index(index(axis), ndim)

@@ -1,0 +1,536 @@
+"""In-place assignment on traced arrays: mutable handles over functional rows.
+
+A tracer is a handle. A write finds the handle's root, records one functional `update` there, and
+lets the root take over the result; rows never see handles, only slots and values. A view knows its
+parent and the step that led from it; after a write it replays that step the next time it is read.
+Whether something is a view is asked of NumPy on the value, never guessed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import UnsupportedError, at, calling_position
+from vjpkit.core.rows import Eager, Rows, roles
+from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
+from vjpkit.numpy._dispatch import method
+from vjpkit.ops.indexing import Index, getitem, is_basic, normalized, read, split_index
+from vjpkit.ops.updates import Steps, copy_with_layout, through, update, write_into
+
+__all__ = [
+    "Plain",
+    "copied",
+    "in_place",
+    "is_array",
+    "view",
+    "viewed",
+    "without_reuse",
+    "writable",
+    "write",
+    "write_whole",
+]
+
+
+class View:
+    """How a handle was derived: from which parent, by which step, at which state of the root.
+
+    ``how`` is the step, or what the user wrote between brackets, made a step when it is needed.
+    """
+
+    __slots__ = ("certain", "how", "is_index", "parent", "readonly", "seen")
+
+    def __init__(self, parent: Tracer, how: Any, readonly: bool, is_index: bool) -> None:
+        self.parent = parent
+        self.how = how
+        self.readonly = readonly
+        self.is_index = is_index
+        self.seen = version(root_of(parent))
+        self.certain = is_index or how[0] != "reshape" or not is_abstract(parent)
+
+    @property
+    def step(self) -> Any:
+        """Name and parameters of the structural primitive that leads from the parent here."""
+        if self.is_index:
+            return "getitem", (("index", split_index(normalized(self.how))[0]),)
+        return self.how
+
+
+class Root:
+    """Marks a handle that was written to, and counts the writes."""
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        self.version = 0
+
+
+def base_of(x: Tracer) -> View | Root | None:
+    """How a handle came to be; most never ask."""
+    return getattr(x, "base", None)
+
+
+def version(root: Tracer) -> int:
+    base = base_of(root)
+    return base.version if type(base) is Root else 0
+
+
+def count_write(root: Tracer) -> None:
+    """From now on views of ``root`` made before are out of date."""
+    base = base_of(root)
+    if type(base) is not Root:
+        base = root.base = Root()
+    base.version += 1
+
+
+def root_of(x: Tracer) -> Tracer:
+    base = base_of(x)
+    while type(base) is View:
+        x = base.parent
+        base = base_of(x)
+    return x
+
+
+def is_abstract(x: Value) -> bool:
+    """Whether the innermost value is staged, so that its memory layout is not known."""
+    while isinstance(x, Tracer):
+        if not hasattr(x, "value"):
+            return True
+        x = x.value
+    return False
+
+
+def require_certain(x: Tracer) -> None:
+    """Raise for a staged reshape in a chain of views: NumPy may have made a view or a copy."""
+    base = base_of(x)
+    while type(base) is View:
+        if not base.certain:
+            raise UnsupportedError(
+                "writing to an array that was reshaped while staging: whether the reshape is a view "
+                f"depends on the memory layout, which is not known.{at(calling_position())}\n"
+                "Reshape a copy, x.copy().reshape(...), or write before reshaping."
+            )
+        base = base_of(base.parent)
+
+
+def chain_of(x: Tracer) -> tuple[Tracer, Steps, bool]:
+    """Root, steps from it, and whether any of them is read-only."""
+    steps: list[Any] = []
+    readonly = False
+    base = base_of(x)
+    while type(base) is View:
+        steps.append(base.step)
+        readonly = readonly or base.readonly
+        x = base.parent
+        base = base_of(x)
+    return x, tuple(reversed(steps)), readonly
+
+
+# --------------------------------------------------------------------------- plain writable handles
+
+
+class Plain(Tracer):
+    """An array of constants that accepts traced values: what ``np.zeros_like(traced)`` gives.
+
+    Belongs to the lowest trace of all, so it never decides anything; the first traced value written
+    to it turns it into a handle of that value's trace.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: np.ndarray[Any, Any]) -> None:
+        self.value = value
+        self.trace = PLAIN
+        self.info = next(LEVELS)
+
+    @property
+    def aval(self) -> Aval:
+        return aval_of(self.value)
+
+    def concrete(self) -> Value:
+        return self.value
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __complex__(self) -> complex:
+        return complex(self.value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array(self.value, dtype)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    __str__ = __repr__
+
+
+class PlainTrace:
+    """Computes with the values of plain handles; nothing is recorded. Arrays stay writable."""
+
+    level = 0
+    dirty = True
+
+    def process(self, primitive: Any, xs: list[Value], params: dict[str, Any]) -> Value:
+        out = primitive(*[refresh(x).value if type(x) is Plain else x for x in xs], **params)
+        outs = [Plain(o) if type(o) is np.ndarray else o for o in primitive.unpack(out)]
+        return primitive.pack(tuple(outs))
+
+
+PLAIN = PlainTrace()
+
+
+def writable(value: np.ndarray[Any, Any]) -> Plain:
+    """A fresh array as a handle that accepts traced values."""
+    return Plain(value)
+
+
+# ------------------------------------------------------------------------------------------- reading
+
+
+def snapshot(x: Tracer) -> Value:
+    """The present value of a handle, without its past: what other traces may hold."""
+    if type(x) is Plain:
+        return x.value
+    frozen = object.__new__(type(x))
+    for name in ("value", "trace", "info"):
+        with contextlib.suppress(AttributeError):
+            setattr(frozen, name, getattr(x, name))
+    return frozen
+
+
+def copied(x: Tracer) -> Tracer:
+    """A copy of an array: a root of its own that shares the buffer until one of them is written."""
+    x = refresh(x)
+    return Plain(x.value.copy()) if type(x) is Plain else snapshot(x)
+
+
+def adopt(x: Tracer, new: Value) -> None:
+    """Let a handle stand for another value from now on."""
+    if not isinstance(new, Tracer):
+        new = Plain(new)
+    x.__class__ = type(new)
+    for name in ("value", "trace", "info"):
+        with contextlib.suppress(AttributeError):
+            setattr(x, name, getattr(new, name))
+
+
+def refresh(x: Tracer) -> Tracer:
+    """``x`` after the writes to its root, if it is a view of one."""
+    base = base_of(x)
+    if type(base) is not View:
+        return x
+    root, steps, _ = chain_of(x)
+    now = version(root)
+    if base.seen != now:
+        require_certain(x)
+        adopt(x, private(through(snapshot(root), steps)))
+        base.seen = now
+    return x
+
+
+def restore(trace: Rows) -> None:
+    """Give arrays from outside that ``trace`` wrote to their primal values back, at its end."""
+    for root in trace.lifted:
+        if root.trace is trace:
+            adopt(root, root.value)
+            count_write(root)
+
+
+dispatch_rest("refresh", refresh)
+roles["restore"] = restore
+roles["snapshot"] = snapshot
+
+
+def private(x: Value) -> Value:
+    """A slice of an array that is being written to: copied, so that it does not pin the buffer."""
+    if isinstance(x, np.ndarray):
+        return x if x.base is None else x.copy(order="K")
+    if isinstance(x, Tracer):
+        if isinstance(getattr(x, "value", None), np.ndarray | Tracer):
+            x.value = private(x.value)
+    return x
+
+
+def is_view(out: Value, x: Value) -> bool:
+    """Whether NumPy gave a view of ``x`` rather than a copy, at the innermost value.
+
+    Of a staged value the layout is not known: everything that can be a view counts as one, and a
+    reshape that is written to, or read after a write, is an error.
+    """
+    if is_abstract(x):
+        return isinstance(out, Tracer) and bool(out.shape)
+    while isinstance(x, Tracer):
+        if not isinstance(out, Tracer):
+            return False
+        x, out = x.value, out.value
+    return (
+        type(out) is np.ndarray
+        and out.size > 0
+        and out.base is not None
+        and bool(np.may_share_memory(out, x))
+    )
+
+
+def view(primitive: Any, x: Value, readonly: bool = False, **params: Any) -> Value:
+    """What a structural primitive gives, remembered as a view where NumPy gives one."""
+    return viewed(primitive(x, **params), x, (primitive.name, tuple(params.items())), readonly)
+
+
+def viewed(
+    out: Value, x: Tracer, how: Any, readonly: bool = False, is_index: bool = False
+) -> Value:
+    """``out``, remembered as the view of the handle ``x`` that ``how`` leads to."""
+    if isinstance(out, Tracer) and is_view(out, x):
+        out.base = View(x, how, readonly, is_index)
+        root = root_of(x)
+        if type(base_of(root)) is Root:
+            private(out)
+    return out
+
+
+# ------------------------------------------------------------------------------------------- writing
+
+reuse = True
+"""Whether buffers that nobody else holds are written in place; the results are the same."""
+
+
+def references(x: Tracer) -> int:
+    """References to the value of ``x``, counted always in the same way."""
+    return sys.getrefcount(x.value)
+
+
+def _calibrate() -> int | None:
+    """What `references` says of a value that only its tracer holds; None where counting is unsound."""
+    probe = Plain(np.empty(3))
+    alone = references(probe)
+    alias = probe.value
+    shared = references(probe)
+    del alias
+    view = probe.value[1:]
+    seen = references(probe)
+    del view
+    return alone if (shared, seen, references(probe)) == (alone + 1, alone + 1, alone) else None
+
+
+_ALONE = _calibrate()
+
+
+def is_alone(x: Tracer) -> bool:
+    """Whether the value of ``x`` may be written in place: only ``x`` refers to it."""
+    if not reuse or _ALONE is None or references(x) > _ALONE:
+        return False
+    value = x.value
+    if isinstance(value, Tracer):
+        return True
+    return bool(value.base is None and value.flags.owndata and value.flags.writeable)
+
+
+def write(x: Tracer, index: Any, value: Value) -> None:
+    """``x[index] = value`` as NumPy does it, recorded functionally."""
+    if isinstance(value, Tracer):
+        value = refresh(value)
+        if is_own_view(x, index, value):
+            return
+    else:
+        value = operand(value)
+    root, steps, readonly = chain_of(x)
+    require_certain(x)
+    if readonly:
+        raise ValueError(f"assignment destination is read-only{at(calling_position())}")
+    static, arrays = split_index(normalized(index))
+    value = fitted(x, static, arrays, value)
+    store(root, steps, static, arrays, value)
+    count_write(root)
+    root.trace.dirty = True
+
+
+def is_own_view(x: Tracer, index: Any, value: Tracer) -> bool:
+    """Whether this is the second half of ``x[index] += value``, which has happened already."""
+    base = base_of(value)
+    if type(base) is not View:
+        return False
+    same = base.is_index and base.parent is x and base.how is index
+    return same and base.seen == version(root_of(x))
+
+
+def fitted(x: Tracer, index: Index, arrays: list[Value], value: Value) -> Value:
+    """The value in the dtype of ``x`` and without superfluous leading axes."""
+    dtype = x.dtype
+    if isinstance(value, Tracer) and value.aval.inexact:
+        if dtype.kind not in "fc":
+            _refuse_dtype(x, value, "an array of whole numbers would drop its derivative")
+        if value.dtype.kind == "c" and dtype.kind != "c":
+            _refuse_dtype(x, value, "a real array would drop its imaginary part")
+    if not hasattr(value, "dtype"):
+        return dtype.type(value)
+    shape = value.shape
+    if shape and shape[0] == 1:
+        ndim = len(getitem.abstract(x.aval, *map(aval_of, arrays), index=index).shape)
+        extra = len(shape) - ndim
+        if extra > 0 and all(n == 1 for n in shape[:extra]):
+            value = np.reshape(value, shape[extra:])
+    return value if value.dtype == dtype else np.astype(value, dtype)
+
+
+def _refuse_dtype(x: Tracer, value: Tracer, why: str) -> NoReturn:
+    raise TypeError(
+        f"a traced value of {value.aval} is assigned to an array of {x.dtype}; {why}."
+        f"{at(calling_position())}\nMake the array with the value's dtype, e.g. "
+        f"np.zeros_like(x, dtype=np.{value.dtype})."
+    )
+
+
+def store(root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: Value) -> None:
+    """Rebind ``root`` to itself with ``value`` written through ``steps`` at ``index``."""
+    if type(value) is Plain:
+        value = value.value
+    operands = [*arrays, value]
+    level = max((v.trace.level for v in operands if isinstance(v, Tracer)), default=0)
+    if level > root.trace.level:
+        lift(root, next(v.trace for v in operands if isinstance(v, Tracer) and v.trace.level == level))
+    own = type(root) is Plain or (type(root) is Eager and not any(map(is_tracer, arrays)))
+    if own and level <= root.trace.level:
+        _store_in_place(root, steps, index, arrays, value)
+        return
+    adopt(root, update(*arrays, snapshot(root), value, steps=steps, index=index))
+
+
+def is_tracer(x: Value) -> bool:
+    return isinstance(x, Tracer)
+
+
+def lift(root: Tracer, trace: Any) -> None:
+    """Make ``root`` a value of the inner ``trace``, which is about to write to it.
+
+    When the trace ends, the root goes back to its primal value: exactly NumPy's side effect, still
+    carrying the outer derivative.
+    """
+    inner = snapshot(root)
+    if not isinstance(trace, Rows):
+        return
+    root.trace.dirty = True
+    trace.lifted.append(root)
+    root.__class__ = Eager
+    root.value = inner
+    root.trace = trace
+    root.info = trace.new()
+
+
+def _store_in_place(
+    root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: Value
+) -> None:
+    """Write into the root's own buffer if nobody else holds it, else into a copy; record the row."""
+    trace = root.trace
+    mine = isinstance(value, Eager) and value.trace is trace
+    inner = value.value if mine else value
+    if isinstance(inner, Tracer) and not isinstance(root.value, Tracer):
+        root.value = Plain(root.value if is_alone(root) else copy_with_layout(root.value))
+    if isinstance(root.value, Tracer):
+        if not is_alone(root):
+            root.value = thawed(root.value)
+        store(root.value, steps, index, arrays, inner)
+        if type(root.value) is Plain and not isinstance(inner, Tracer):
+            root.value = root.value.value
+    else:
+        if not is_alone(root):
+            root.value = copy_with_layout(np.asarray(root.value))
+        write_into(root.value, steps, index.fill(arrays), inner)
+    if type(root) is Plain:
+        return
+    avals = [aval_of(root.value), aval_of(inner)]
+    params = {"steps": steps, "index": index}
+    held = [trace.keep(a) if type(a) is np.ndarray else a for a in arrays]
+    slots = (root.slot, value.slot if mine else None)
+    k = trace.new()
+    trace.append((update.pull, k, *calling_position(), slots, avals, held, params))
+    root.slot = k
+
+
+def thawed(x: Tracer) -> Tracer:
+    """A handle of its own with the present value of a lower-level handle."""
+    frozen = snapshot(x)
+    return frozen if isinstance(frozen, Tracer) else Plain(copy_with_layout(frozen))
+
+
+@contextlib.contextmanager
+def without_reuse() -> Iterator[None]:
+    """Run with buffer reuse switched off, to test that it changes nothing."""
+    global reuse
+    before, reuse = reuse, False
+    try:
+        yield
+    finally:
+        reuse = before
+
+
+# ------------------------------------------------------------------------- operators that write
+
+
+def in_place(function: Callable[[Value, Value], Value]) -> Callable[[Tracer, Value], Value]:
+    """``x op= y`` for arrays: into the array, seen through every view; scalars rebind the name."""
+
+    def operator(x: Tracer, y: Value) -> Value:
+        if not is_array(x):
+            return function(x, y)
+        out = function(x, y)
+        if out is NotImplemented:
+            return out
+        write_whole(x, out)
+        return x
+
+    return operator
+
+
+def write_whole(x: Tracer, out: Value) -> None:
+    """``x[...] = out`` with the checks of NumPy's ``out=``."""
+    aval = aval_of(out)
+    if aval.shape != x.shape:
+        raise ValueError(
+            f"non-broadcastable output operand with shape {x.shape} doesn't match the broadcast shape "
+            f"{aval.shape}{at(calling_position())}"
+        )
+    if not np.can_cast(aval.dtype, x.dtype, "same_kind"):
+        raise TypeError(
+            f"cannot cast the result from {aval.dtype} to {x.dtype} with casting rule 'same_kind'"
+            f"{at(calling_position())}"
+        )
+    write(x, Ellipsis, out)
+
+
+def is_array(x: Tracer) -> bool:
+    """Whether the innermost value is an array, which has identity, rather than a scalar."""
+    value: Any = x
+    while isinstance(value, Tracer):
+        if not hasattr(value, "value"):
+            return bool(value.shape)
+        value = value.value
+    return isinstance(value, np.ndarray)
+
+
+def _attach() -> None:
+    operators = "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul".split()
+    for name in operators:
+        function = getattr(Tracer, f"__{name}__", None)
+        if function is not None:
+            method(f"__i{name}__")(in_place(function))
+
+
+_attach()
+method("__setitem__")(write)
+
+
+@method("__getitem__")
+def read_item(x: Tracer, index: Any) -> Value:
+    """``x[index]``, remembered as a view of ``x`` where NumPy gives one."""
+    out = read(x, index)
+    if type(out) is Eager:
+        value = out.value
+        if not isinstance(value, np.ndarray | Tracer) or getattr(value, "base", None) is None:
+            return out
+    return viewed(out, x, index, is_index=True) if is_basic(index) else out

@@ -1,0 +1,157 @@
+"""NumPy's functions that write into an array, on writable handles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import TracerConversionError, at, calling_position
+from vjpkit.core.tracer import Tracer
+from vjpkit.numpy._dispatch import implements
+from vjpkit.numpy._writable import write, write_whole
+
+__all__ = ["destination", "ufunc_at"]
+
+
+def destination(name: str, x: Any) -> Tracer:
+    """``x`` as something a traced value can be written to, or an error that says what to do."""
+    if isinstance(x, Tracer):
+        return x
+    raise TracerConversionError(
+        f"{name}: a traced value can't be written into a plain {type(x).__name__}; its derivative would "
+        f"be lost.{at(calling_position())}\nStart the array with np.zeros_like(x), np.copy(x) or "
+        "vnp.zeros(...) inside the differentiated function, or use the function's result instead."
+    )
+
+
+@implements(np.copyto)
+def copyto(dst: Any, src: Value, casting: str = "same_kind", where: Value = True) -> None:
+    """NumPy's ``copyto``: writes ``src``, broadcast, where ``where``."""
+    dst = destination("np.copyto", dst)
+    given = aval_of(src) if hasattr(src, "dtype") else None
+    if given is not None and not np.can_cast(given.dtype, dst.dtype, casting):  # type: ignore[arg-type]
+        raise TypeError(
+            f"Cannot cast array data from {given.dtype!r} to {dst.dtype!r} according to the rule "
+            f"{casting!r}{at(calling_position())}"
+        )
+    if where is True:
+        write(dst, Ellipsis, src)
+    else:
+        write(dst, Ellipsis, np.where(where, src, dst))
+
+
+@implements(np.putmask)
+def putmask(a: Any, mask: Value, values: Value) -> None:
+    """NumPy's ``putmask``: ``a.flat[n] = values[n % len(values)]`` where ``mask.flat[n]``."""
+    a = destination("np.putmask", a)
+    mask = np.asarray(mask)
+    write(a, mask, _repeated(values, a.size)[mask.ravel()])
+
+
+@implements(np.place)
+def place(arr: Any, mask: Value, vals: Value) -> None:
+    """NumPy's ``place``: the first values, repeated as needed, where ``mask``."""
+    arr = destination("np.place", arr)
+    mask = np.asarray(mask).astype(bool)
+    write(arr, mask, _repeated(vals, int(mask.sum())))
+
+
+def _repeated(values: Value, size: int) -> Value:
+    """``values``, flat, repeated to ``size`` elements."""
+    flat = np.ravel(values)
+    if not aval_of(flat).size:
+        raise ValueError(f"Cannot insert from an empty array!{at(calling_position())}")
+    return flat[np.arange(size) % aval_of(flat).size]
+
+
+@implements(np.put)
+def put(a: Any, ind: Value, v: Value, mode: str = "raise") -> None:
+    """NumPy's ``put``: writes at flat positions, repeating values as needed."""
+    a = destination("np.put", a)
+    positions = np.ravel(np.asarray(ind))
+    if mode != "raise":
+        positions = positions % a.size if mode == "wrap" else np.clip(positions, 0, a.size - 1)
+    if positions.size and not (-a.size <= positions.min() and positions.max() < a.size):
+        raise IndexError(f"index out of bounds for axis 0 with size {a.size}{at(calling_position())}")
+    write(a, np.unravel_index(positions % max(a.size, 1), a.shape), _repeated(v, positions.size))
+
+
+@implements(np.put_along_axis)
+def put_along_axis(arr: Any, indices: Value, values: Value, axis: int | None) -> None:
+    """NumPy's ``put_along_axis``."""
+    arr = destination("np.put_along_axis", arr)
+    if axis is None:
+        put(arr, indices, values)
+        return
+    axis = axis % arr.ndim
+    grids = []
+    for dim, n in enumerate(arr.shape):
+        shape = [1] * arr.ndim
+        shape[dim] = n
+        grids.append(indices if dim == axis else np.arange(n).reshape(shape))
+    write(arr, tuple(grids), values)
+
+
+@implements(np.fill_diagonal)
+def fill_diagonal(a: Any, val: Value, wrap: bool = False) -> None:
+    """NumPy's ``fill_diagonal``."""
+    a = destination("np.fill_diagonal", a)
+    if a.ndim < 2:
+        raise ValueError("array must be at least 2-d")
+    if a.ndim > 2 and len(set(a.shape)) > 1:
+        raise ValueError("All dimensions of input must be of equal length")
+    if a.ndim == 2:
+        step, end = a.shape[1] + 1, (None if wrap else a.shape[1] * a.shape[1])
+    else:
+        step, end = 1 + int(np.cumprod(a.shape[:-1]).sum()), None
+    positions = np.arange(a.size)[:end:step]
+    write(a, np.unravel_index(positions, a.shape), _repeated(val, positions.size))
+
+
+def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Value) -> None:
+    """``ufunc.at(a, indices, b)``: unbuffered, so that repeated indices accumulate.
+
+    Sums go through one functional scatter; other ufuncs write element by element of each repetition.
+    """
+    a = destination(f"np.{ufunc.__name__}.at", a)
+    if ufunc in (np.add, np.subtract):
+        (operand,) = b
+        operand = operand if ufunc is np.add else np.negative(operand)
+        write_whole(a, a + scattered(operand, indices, a))
+        return
+    for layer in _layers(a, indices):
+        part = [np.broadcast_to(x, np.shape(layer[1]))[layer[2]] for x in b]
+        write(a, layer[0], ufunc(a[layer[0]], *part))
+
+
+def scattered(value: Value, indices: Any, like: Tracer) -> Value:
+    """Zeros like ``like`` with ``value`` added at ``indices``, repeatedly where they repeat."""
+    from vjpkit.ops.indexing import normalized, scatter_sum, split_index
+
+    index, arrays = split_index(normalized(indices))
+    flat = np.broadcast_to(np.zeros((), bool), like.shape)
+    target = flat[index.fill([np.asarray(x) for x in arrays])].shape
+    value = np.broadcast_to(np.asarray(value) if not hasattr(value, "dtype") else value, target)
+    value = value if value.dtype == like.dtype else np.astype(value, like.dtype)
+    return scatter_sum(*arrays, value, shape=like.shape, dtype=like.dtype, indices=(index,))
+
+
+def _layers(a: Tracer, indices: Any) -> Any:
+    """Sets of distinct positions whose order is that of the repetitions: (index, positions, mask)."""
+    from vjpkit.ops.indexing import normalized, split_index
+
+    index, arrays = split_index(normalized(indices))
+    flat = np.arange(a.size).reshape(a.shape)
+    positions = flat[index.fill([np.asarray(x) for x in arrays])]
+    ravelled = positions.ravel()
+    order = np.argsort(ravelled, kind="stable")
+    ranked = ravelled[order]
+    starts = np.r_[0, np.flatnonzero(np.diff(ranked)) + 1]
+    rank = np.empty(ravelled.size, int)
+    rank[order] = np.arange(ravelled.size) - np.repeat(starts, np.diff(np.r_[starts, ravelled.size]))
+    rank = rank.reshape(positions.shape)
+    for n in range(int(rank.max(initial=-1)) + 1):
+        mask = rank == n
+        yield np.unravel_index(positions[mask], a.shape), positions, mask

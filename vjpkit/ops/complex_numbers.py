@@ -1,0 +1,85 @@
+"""Real part, imaginary part, conjugate: linear over the reals.
+
+The pairing is Re(sum(ct * t)), without conjugation: the cotangent of the imaginary part comes back
+times -i, since Im(t) = Re(-i t), and a conjugate comes back as the conjugate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Shape, Value
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.rows import cast
+from vjpkit.core.tracer import UFUNCS, is_tracer
+from vjpkit.kinds import Linear
+from vjpkit.ops import elementwise
+
+_Z = np.array([0.3 + 0.4j, -1.2 - 0.7j, 2.5 + 0.1j])
+
+
+class Part(Linear):
+    """A linear map of complex numbers, element by element."""
+
+    def batch(self, n: int, values: list[Value], batched: list[bool]) -> Value:
+        return self(*values)
+
+    def samples(self) -> Iterable[Sample]:
+        return Sample(_Z), Sample(_Z.astype("complex64").reshape(1, 3)), Sample(_Z[0]), Sample(_Z[:0])
+
+
+def real_aval(x: Aval) -> Aval:
+    """What the real part of ``x`` is."""
+    return Aval(x.shape, np.absolute.resolve_dtypes((x.dtype, None))[1])
+
+
+@primitive
+class real(Part):
+    impl = staticmethod(lambda z: np.asarray(z).real[()])
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return cast(ct, dtype)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return real_aval(avals[0])
+
+
+@primitive
+class imag(Part):
+    impl = staticmethod(lambda z: np.asarray(z).imag[()])
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return cast(ct * -1j, dtype)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return real_aval(avals[0])
+
+
+@primitive
+class conjugate(Part):
+    impl = staticmethod(np.conjugate)
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return conjugate(ct)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return avals[0].strong()
+
+
+def conj(z: Value) -> Value:
+    """`numpy.conjugate`: a copy of real numbers."""
+    if is_tracer(z) and z.dtype.kind != "c":
+        return elementwise.positive(z)
+    return conjugate(z)
+
+
+UFUNCS[np.conjugate] = conj

@@ -1,0 +1,67 @@
+"""Convolution of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Shape, Value
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.rows import cast, filled_like
+from vjpkit.kinds import Bilinear
+from vjpkit.ops import structural
+
+__all__ = ["convolve"]
+
+_X = np.array([0.3, -1.2, 2.5, 0.8, -0.4])
+_Y = np.array([1.7, 0.4, -0.6])
+
+
+@primitive
+class convolve(Bilinear):
+    """``out[k] = sum of x[i] * y[k - i]``: all of it, or, ``valid``, where the longer x covers y.
+
+    The two modes are each other's transposes: with y turned round, the adjoint of ``full`` in x is
+    ``valid``, and that of ``valid`` is ``full``.
+    """
+
+    impl = staticmethod(lambda x, y, valid: np.convolve(x, y, "valid" if valid else "full"))
+
+    def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
+        return cast(convolve(ct, y[::-1], valid=not params["valid"]), dtype)
+
+    def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
+        if params["valid"]:
+            return cast(convolve(x, ct[::-1], valid=True)[::-1], dtype)
+        return cast(convolve(ct, x[::-1], valid=True), dtype)
+
+    def abstract(self, *avals: Aval, valid: bool, **params: Any) -> Aval:
+        x, y = avals
+        if x.ndim != 1 or y.ndim != 1:
+            raise ValueError("object too deep for desired array")
+        if not x.size or not y.size:
+            raise ValueError(f"{'a' if not x.size else 'v'} cannot be empty")
+        (n,), (m,) = x.shape, y.shape
+        if valid and n < m:
+            raise ValueError("convolve: the first operand must be the longer one")
+        return Aval((n - m + 1 if valid else n + m - 1,), np.result_type(x.dtype, y.dtype))
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, valid: bool
+    ) -> Value:
+        """Windows of x times y turned round."""
+        x, y = structural.all_along_front(values, batched, n)
+        m = y.shape[1]
+        if not valid:
+            nothing = structural.broadcast_to(filled_like(x[:, :1], 0), shape=(n, m - 1))
+            x = structural.concatenate(nothing, x, nothing, axis=1)
+        windows = np.arange(x.shape[1] - m + 1)[:, None] + np.arange(m)
+        return np.matmul(x[:, windows], y[:, ::-1, None])[..., 0]
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_X, _Y, valid=False)
+        yield Sample(_Y, _X, valid=False)
+        yield Sample(_X, _Y, valid=True)
+        yield Sample(_Y, _Y + 1, valid=True)

@@ -1,0 +1,757 @@
+"""Linear algebra: equations, determinants, factorizations, spectra.
+
+All primitives map over leading axes. The rules hold for complex matrices too; cotangents pair without
+conjugation (Re(sum(ct * t))). Where a routine reads one triangle of a Hermitian matrix, that triangle
+is what it depends on, and so its derivative is in that triangle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.rows import (
+    Parts,
+    Product,
+    Rows,
+    filled_like,
+    new_slots,
+    push_rows,
+    settled,
+    unbroadcast,
+)
+from vjpkit.core.tracer import Tracer
+from vjpkit.kinds import General, Linear, PiecewiseConstant, Reduction
+from vjpkit.ops import lapack
+from vjpkit.ops.products import annihilating_multiply
+from vjpkit.ops.selection import aligned
+from vjpkit.ops.spectra import adjoint, spectrum_mean, phase_rows, guarded_quotient, reciprocal_gaps, spectrum_push
+
+_A = np.array([[1.3, -1.2, 2.5], [1.7, 0.4, -0.6], [0.2, 0.9, -1.1]])
+_B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
+_I = np.array([[0.2, 0.1, -0.3], [-0.4, 0.3, 0.6], [0.1, -0.5, 0.2]])
+_C = _A + 1j * _I
+_S = np.array([[4.0, 9.0, 9.0], [0.5, 3.0, 9.0], [-0.8, 0.3, 2.5]])  # only its lower triangle is read
+_H = _S + 1j * _I
+_N = np.zeros((0, 0))
+
+
+def mirror(x: Value) -> Value:
+    """The transpose of the last two axes."""
+    return np.swapaxes(x, -1, -2)
+
+
+def is_complex(x: Value) -> bool:
+    return aval_of(x).dtype.kind == "c"
+
+
+# ------------------------------------------------------------------------------ shapes, dtypes, errors
+
+
+def matrices(a: Aval) -> Shape:
+    """The shape of the matrices in ``a``; NumPy's error where there are none."""
+    if a.ndim < 2:
+        raise np.linalg.LinAlgError(
+            f"{a.ndim}-dimensional array given. Array must be at least two-dimensional"
+        )
+    return a.shape[-2:]
+
+
+def square(a: Aval) -> int:
+    """The order of the square matrices in ``a``; NumPy's error where they are not."""
+    m, n = matrices(a)
+    if m != n:
+        raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square")
+    return m
+
+
+def common_dtype(*avals: Aval) -> np.dtype[Any]:
+    """The dtype that NumPy's linear algebra computes in."""
+    for a in avals:
+        if a.inexact and a.dtype.char not in "fdFD":
+            raise TypeError(f"array type {a.dtype.name} is unsupported in linalg")
+    return np.result_type(*[a.dtype if a.inexact else np.float64 for a in avals])
+
+
+def real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the absolute value."""
+    return np.dtype(dtype.char.lower())
+
+
+class Fused(General):
+    """A kernel for a ``formula`` in terms of other primitives, from which its derivatives come."""
+
+    def formula(self, *xs: Value, **params: Any) -> Value:
+        raise NotImplementedError(f"{self.name} declares no formula")
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        trace = Rows(self.name)
+        outs = self.unpack(self.formula(*[trace.argument(x) for x in values], **params))
+        rows = trace.close()
+        slots = [*ts, *new_slots(trace.new() - len(values))]
+        push_rows(rows, slots)
+        found = [trace.slot_of(y) for y in outs]
+        return self.pack(tuple([None if k is None else slots[k] for k in found]))
+
+
+# -------------------------------------------------------------------------------------- one triangle
+
+
+class OneTriangle(Linear):
+    """Between a Hermitian matrix and its lower (or upper) triangle."""
+
+    core_ndims = (2,)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        square(avals[0])
+        return avals[0].strong()
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, lower=True)
+        yield Sample(np.stack([_C, 2 * _C]), lower=False)
+        yield Sample(_N, lower=True)
+
+
+@primitive
+class hermitian(OneTriangle):
+    """The Hermitian matrix of which ``x`` has one triangle; what else ``x`` holds is not read."""
+
+    @staticmethod
+    def impl(x: Value, lower: bool) -> Value:
+        triangle, k = (np.tril, -1) if lower else (np.triu, 1)
+        out = triangle(x)
+        if np.iscomplexobj(out):
+            np.einsum("...ii->...i", out).imag = 0
+        return out + lapack.mirror(triangle(x, k)).conj()
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return fold(ct, **params)
+
+
+@primitive
+class fold(OneTriangle):
+    """``x + xᴴ`` in one triangle, the real diagonal of ``x``, zeros in the other triangle."""
+
+    @staticmethod
+    def impl(x: Value, lower: bool) -> Value:
+        triangle, k = (np.tril, -1) if lower else (np.triu, 1)
+        out = triangle(x + lapack.mirror(x).conj(), k)
+        np.einsum("...ii->...i", out)[...] = np.einsum("...ii->...i", x).real
+        return out
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        return hermitian(ct, **params)
+
+
+# ------------------------------------------------------------------------------------------ equations
+
+
+@primitive
+class lu(PiecewiseConstant):
+    """Factors of square matrices in LAPACK's form, and pivots: an aid for `solve`.
+
+    Not differentiated: a solution does not depend on how it was found.
+    """
+
+    multi = True
+    core_ndims = (2,)
+    impl = staticmethod(lapack.factor)
+
+    def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, Aval]:
+        (a,) = avals
+        square(a)
+        return a.strong(), Aval(a.shape[:-1], np.int32)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, wrt=())
+        yield Sample(_C, wrt=())
+
+
+@primitive
+class solve(General):
+    """X with A X = B, or Aᵀ X = B if ``transposed``; operands after A and B are `lu` (A)."""
+
+    impl = staticmethod(lapack.solve)
+    core_ndims = (2, 2, 2, 1)
+    aids = 2
+    transposes = {1: lambda ct, values, transposed: _solution_pull(ct, values, transposed)}
+
+    def jvp(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        transposed: bool = False,
+        **params: Any,
+    ) -> Any:
+        a, _, *aids = values
+        ta, tb = ts[:2]
+        if ta is not None:
+            moved = np.matmul(mirror(ta) if transposed else ta, out)
+            tb = -moved if tb is None else tb - moved
+        return None if tb is None else solve(a, tb, *aids, transposed=transposed)
+
+    def pullback(
+        self,
+        values: Sequence[Value],
+        outs: Sequence[Value],
+        live: tuple[int, ...],
+        given: Sequence[Value | None],
+        transposed: bool = False,
+        **params: Any,
+    ) -> Sequence[Any]:
+        a, b, *aids = values
+        (ct,) = given
+        u = solve(a, ct, *aids, transposed=not transposed)
+        pulled: list[Any] = []
+        for i in live:
+            if i == 1:
+                pulled.append(unbroadcast(u, b.shape, b.dtype))
+            else:
+                pulled.append(_matrix_cotangent(a, u, outs[0], ct, b, transposed))
+        return pulled
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return mask[1] and sum(mask) == 1
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        a, b = avals[:2]
+        n = square(a)
+        if matrices(b)[0] != n:
+            raise ValueError(
+                f"solve: matrices of order {n} do not fit right-hand sides of {b.shape[-2]} rows"
+            )
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        return Aval((*lead, *b.shape[-2:]), common_dtype(a, b))
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> Value:
+        """One matrix and a batch of right-hand sides are one equation with more columns."""
+        a, b, *aids = values
+        if any(batched[i] for i in range(len(values)) if i != 1) or np.ndim(a) != 2 or b.ndim != 3:
+            return self(*aligned(n, values, batched, self.core_ndims), **params)
+        _, rows, columns = b.shape
+        wide = np.reshape(np.swapaxes(b, 0, 1), (rows, n * columns))
+        x = solve(a, wide, *aids, **params)
+        return np.swapaxes(np.reshape(x, (rows, n, columns)), 0, 1)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, _B, transposed=False)
+        yield Sample(_C, _B, transposed=True)
+        yield Sample(_A, np.stack([_B, 2 * _B]) * (1 + 2j), transposed=False)
+        yield Sample(np.stack([_A, _C]), _B, transposed=False)
+        yield Sample(_A[:1, :1], _B[:1], transposed=False)
+        yield Sample(_N, _B[:0], transposed=False)
+
+
+def _solution_pull(ct: Value, values: Sequence[Value], transposed: bool) -> Value:
+    a, b, *aids = values
+    return unbroadcast(solve(a, ct, *aids, transposed=not transposed), b.shape, b.dtype)
+
+
+def _matrix_cotangent(
+    a: Value, u: Value, x: Value, ct: Value, b: Value, transposed: bool
+) -> Any:
+    """-u xᵀ, kept as a product where it has low rank."""
+    product = Product(-u, x, -ct, b)
+    if transposed:
+        product = product.mirrored()
+    n, rank = x.shape[-2:]
+    if 2 * rank <= n and product.u.shape[:-2] == product.v.shape[:-2] == a.shape[:-2]:
+        return product
+    return unbroadcast(np.matmul(product.u, mirror(product.v)), a.shape, a.dtype)
+
+
+@primitive
+class inv(General):
+    """The inverse; unless ``strict``, inf instead of an error where there is none."""
+
+    core_ndims = (2,)
+    impl = staticmethod(lapack.inverse)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        return -(out @ ts[0] @ out)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (a,) = avals
+        square(a)
+        return Aval(a.shape, common_dtype(a))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, strict=True)
+        yield Sample(np.stack([_C, 2 * _C]), strict=False)
+        yield Sample(_A[:1, :1], strict=True)
+        yield Sample(_N, strict=True)
+
+
+# --------------------------------------------------------------------------------------- determinants
+
+
+@primitive
+class det(General):
+    """The determinant. Its derivative is the matrix of cofactors, at singular matrices too."""
+
+    core_ndims = (2,)
+    impl = staticmethod(np.linalg.det)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        return np.sum(cofactors(values[0]) * ts[0], axis=(-2, -1))
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (a,) = avals
+        square(a)
+        return Aval(a.shape[:-2], common_dtype(a))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A)
+        yield Sample(np.stack([_C, 2 * _C]))
+        yield Sample(_A[:1, :1])
+        yield Sample(_B @ _B.T)
+        yield Sample(_N)
+
+
+@primitive
+class cofactors(General):
+    """det(A) A⁻ᵀ, which is finite where A⁻¹ is not: the derivative of the determinant."""
+
+    core_ndims = (2,)
+
+    @staticmethod
+    def impl(a: Value) -> Value:
+        """From the inverse where A is well conditioned, else from the singular values."""
+        d = np.asarray(np.linalg.det(a))
+        x = np.asarray(lapack.inverse(a, strict=False))
+        with np.errstate(all="ignore"):
+            out = d[..., None, None] * lapack.mirror(x)
+            size = abs(a).sum(axis=-1).max(axis=-1, initial=0)
+            condition = size * abs(x).sum(axis=-1).max(axis=-1, initial=0)
+        good = (condition < 1 / np.sqrt(np.finfo(out.dtype).eps)) & (d != 0)
+        if not good.all():
+            bad = ~good
+            out[bad] = _cofactors_from_svd(np.asarray(a)[bad])
+        return out
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (a,), (t,) = values, ts
+        x = mirror(inv(a, strict=True))
+        trace = np.sum(x * t, axis=(-2, -1))
+        return out * trace[..., None, None] - x @ mirror(t) @ out
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (a,) = avals
+        square(a)
+        return Aval(a.shape, common_dtype(a))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A)
+        yield Sample(np.stack([_C, 2 * _C]))
+        yield Sample(_A[:1, :1])
+        yield Sample(_N)
+
+
+def _cofactors_from_svd(a: Value) -> Value:
+    """With A = U S Vᴴ: det(U) det(Vᴴ) conj(U) adj(S) conj(Vᴴ)."""
+    u, s, vh = np.linalg.svd(a)
+    n = s.shape[-1]
+    others = np.broadcast_to(s[..., None, :], (*s.shape, n)).copy()
+    np.einsum("...ii->...i", others)[...] = 1
+    scale = (np.linalg.det(u) * np.linalg.det(vh))[..., None] * others.prod(axis=-1)
+    return (u * scale.conj()[..., None, :] @ vh).conj()
+
+
+@primitive
+class slogdet(General):
+    """Sign (or phase) and logarithm of the absolute value of the determinant."""
+
+    multi = True
+    core_ndims = (2,)
+    impl = staticmethod(lambda a: tuple(np.linalg.slogdet(a)))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (a,), (t,) = values, ts
+        weights = mirror(inv(a, strict=False))
+        trace = np.sum(annihilating_multiply(t, weights), axis=(-2, -1))
+        if not is_complex(a):
+            return None, trace
+        return out[0] * (1j * np.imag(trace)), np.real(trace)
+
+    def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, Aval]:
+        (a,) = avals
+        square(a)
+        dtype = common_dtype(a)
+        return Aval(a.shape[:-2], dtype), Aval(a.shape[:-2], real_dtype(dtype))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A)
+        yield Sample(np.stack([_C, 2 * _C]))
+        yield Sample(_A[:1, :1])
+        yield Sample(_N)
+
+
+# ------------------------------------------------------------------------------------------- Cholesky
+
+
+def phi(x: Value) -> Value:
+    """The lower triangle with the diagonal halved."""
+    return (np.tril(x) + np.tril(x, -1)) / 2
+
+
+@primitive
+class cholesky(General):
+    """L, lower triangular, with L Lᴴ the Hermitian matrix of which the lower triangle is read.
+
+    dL = L Φ(L⁻¹ dA L⁻ᴴ). The pullback knows cotangents that come from quadratic forms and from the
+    logarithm of the determinant, see `cholesky_pull`.
+    """
+
+    core_ndims = (2,)
+    takes_parts = True
+    impl = staticmethod(lapack.cholesky)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        x = inv(out, strict=True)
+        return out @ phi(x @ hermitian(ts[0], lower=True) @ adjoint(x))
+
+    def pullback(
+        self,
+        values: Sequence[Value],
+        outs: Sequence[Value],
+        live: tuple[int, ...],
+        given: Sequence[Any],
+        **params: Any,
+    ) -> Sequence[Value | None]:
+        (l,), (ct,) = outs, given
+        products: list[Value] = []
+        if type(ct) is Parts:
+            taken = [p for _, p in ct[1:] if type(p) is Product and _fits(p, l)]
+            rest = Parts([part for part in ct if type(part) is Aval or part[1] not in taken])
+            products = [x for p in taken for x in (p.w, p.v)]
+            ct = settled(rest) if len(rest) > 1 else filled_like(l, 0)
+        return [cholesky_pull(l, ct, *products)]
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (a,) = avals
+        square(a)
+        return Aval(a.shape, common_dtype(a))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_S)
+        yield Sample(np.stack([_H, 2 * _H]))
+        yield Sample(_S[:1, :1])
+        yield Sample(_N)
+
+
+def _fits(product: Product, l: Value) -> bool:  # noqa: E741  # the factor L
+    """Whether a product needs no conversion to be pulled back together with others."""
+    parts = product.w, product.v
+    return all(x.dtype == l.dtype and x.shape[:-1] == l.shape[:-1] for x in parts)
+
+
+@primitive
+class cholesky_pull(Fused):
+    """The pullback of `cholesky` at L: of a cotangent and of products U Vᵀ, given by Lᵀ U and V."""
+
+    core_ndims = (2,)
+    impl = staticmethod(lapack.cholesky_pull)
+
+    def formula(self, *xs: Value, **params: Any) -> Value:
+        l, ct, *products = xs  # noqa: E741  # the factor L
+        p = mirror(l) @ ct
+        for w, v in zip(products[::2], products[1::2], strict=True):
+            p = p + w @ mirror(v)
+        half, x = phi(p), inv(l, strict=True)
+        conjugate = np.conjugate(x) if is_complex(x) else x
+        return fold(mirror(x) @ (half + adjoint(half)) @ conjugate / 2, lower=True)
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        """In the cotangent and the W together, not in L and the V."""
+        return not mask[0] and not any(mask[3::2]) and any(mask)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        lead = np.broadcast_shapes(*[a.shape[:-2] for a in avals])
+        return Aval((*lead, *avals[0].shape[-2:]), common_dtype(*avals))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(np.linalg.cholesky(_S), _A)
+        yield Sample(np.linalg.cholesky(_H), _A, _C[:, :1], _B + 1j)
+        yield Sample(np.linalg.cholesky(np.stack([_S, 2 * _S])), _A)
+        yield Sample(_N, _N)
+
+
+# -------------------------------------------------------------------------------------------- spectra
+
+
+def projected_diagonal(left: Value, t: Value, right: Value) -> Value:
+    """The diagonal of ``leftᴴ t right``, without the product."""
+    left = np.conjugate(left) if is_complex(left) else left
+    return np.sum(left * (t @ right), axis=-2)
+
+
+def rephased(turned: Value, v: Value, *others: tuple[Value, Value]) -> tuple[Value, ...]:
+    """Tangents ``turned`` of complex vectors ``v``, turned in phase as LAPACK fixes it.
+
+    The element of each vector that LAPACK made real stays real; ``others`` are pairs (tangent, vector)
+    that turn with them.
+    """
+    mask = phase_rows(v)
+    anchor = np.real(np.sum(mask * v, axis=-2))
+    moved = np.imag(np.sum(mask * turned, axis=-2))
+    angle = -(moved / np.where(anchor == 0, 1, anchor))
+    phase = (1j * angle)[..., None, :]
+    return tuple([t + x * phase for t, x in ((turned, v), *others)])
+
+
+def order(a: Aval) -> tuple[Shape, int, np.dtype[Any]]:
+    """Leading axes, order and dtype of square matrices."""
+    n = square(a)
+    return a.shape[:-2], n, common_dtype(a)
+
+
+@primitive
+class eigh(General):
+    """Eigenvalues and vectors of the Hermitian matrix of which one triangle is read."""
+
+    multi = True
+    core_ndims = (2,)
+    impl = staticmethod(lambda a, lower: tuple(np.linalg.eigh(a, "L" if lower else "U")))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, lower: bool = True, **params: Any,
+    ) -> Any:  # fmt: skip
+        w, v = out
+        dw, omega = spectrum_push(w, adjoint(v) @ hermitian(ts[0], lower=lower) @ v, hermitian=True)
+        dv = v @ omega
+        return dw, rephased(dv, v)[0] if is_complex(v) else dv
+
+    def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, Aval]:
+        lead, n, dtype = order(avals[0])
+        return Aval((*lead, n), real_dtype(dtype)), Aval((*lead, n, n), dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_S, lower=True)
+        yield Sample(np.stack([_H, 2 * _H]), lower=True)
+        yield Sample(_H, lower=False)
+        yield Sample(_S[:1, :1], lower=True)
+        yield Sample(_N, lower=True)
+
+
+@primitive
+class eigvalsh(General):
+    """Eigenvalues of the Hermitian matrix of which one triangle is read; equal ones share equally."""
+
+    core_ndims = (2,)
+    impl = staticmethod(lambda a, lower: np.linalg.eigvalsh(a, "L" if lower else "U"))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, lower: bool = True, **params: Any,
+    ) -> Any:  # fmt: skip
+        w, v = eigh(values[0], lower=lower)
+        d = projected_diagonal(v, hermitian(ts[0], lower=lower), v)
+        return spectrum_mean(w, np.real(d) if is_complex(d) else d, kink=False)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        lead, n, dtype = order(avals[0])
+        return Aval((*lead, n), real_dtype(dtype))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_S, lower=True)
+        yield Sample(np.stack([_H, 2 * _H]), lower=False)
+        yield Sample(_N, lower=True)
+
+
+def _complex_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.result_type(dtype, np.complex64)
+
+
+@primitive
+class eig(General):
+    """Eigenvalues and vectors (of length 1, their largest element real) of any square matrix.
+
+    The outputs are complex; where NumPy finds that all eigenvalues are real, their imaginary parts
+    are zero.
+    """
+
+    multi = True
+    core_ndims = (2,)
+
+    @staticmethod
+    def impl(a: Value) -> tuple[Value, Value]:
+        w, v = np.linalg.eig(a)
+        return w.astype(_complex_dtype(w.dtype)), v.astype(_complex_dtype(v.dtype))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        w, v = out
+        m = solve(v, np.matmul(ts[0], v), transposed=False)
+        dw, omega = spectrum_push(w, m, hermitian=False)
+        turned = v @ omega
+        growth = np.real(np.sum(np.conjugate(v) * turned, axis=-2))
+        return dw, rephased(turned - v * growth[..., None, :], v)[0]
+
+    def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, Aval]:
+        lead, n, dtype = order(avals[0])
+        return Aval((*lead, n), _complex_dtype(dtype)), Aval((*lead, n, n), _complex_dtype(dtype))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A)
+        yield Sample(np.stack([_C, 2 * _C]))
+        yield Sample(_A[:1, :1])
+        yield Sample(_N)
+
+
+@primitive
+class eigvals(General):
+    """Eigenvalues of any square matrix, complex; equal ones share equally."""
+
+    core_ndims = (2,)
+
+    @staticmethod
+    def impl(a: Value) -> Value:
+        w = np.linalg.eigvals(a)
+        return w.astype(_complex_dtype(w.dtype))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        w, v = eig(values[0])
+        m = solve(v, np.matmul(ts[0], v), transposed=False)
+        return spectrum_mean(w, np.diagonal(m, axis1=-2, axis2=-1), kink=False)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        lead, n, dtype = order(avals[0])
+        return Aval((*lead, n), _complex_dtype(dtype))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A)
+        yield Sample(np.stack([_C, 2 * _C]))
+        yield Sample(_N)
+
+
+@primitive
+class svd(General):
+    """U, s, Vᴴ with A = U diag(s) Vᴴ; U and Vᴴ square if ``full``.
+
+    With M = Uᴴ dA V, X half the sum and Y half the difference of Uᴴ dU and Vᴴ dV: the Hermitian part of
+    M gives ds and X as for `eigh`, its other part gives Y by division by ``s_i + s_j``.
+    """
+
+    multi = True
+    core_ndims = (2,)
+    impl = staticmethod(lambda a, full: tuple(np.linalg.svd(a, full)))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, full: bool = False, **params: Any,
+    ) -> Any:  # fmt: skip
+        u, s, vh = out
+        (t,) = ts
+        k = s.shape[-1]
+        v = adjoint(vh)
+        u1, v1 = (u[..., :, :k], v[..., :, :k]) if full else (u, v)
+        tv = np.matmul(t, v1)
+        m = adjoint(u1) @ tv
+        ds, x = spectrum_push(s, m, hermitian=True)
+        sums = s[..., :, None] + s[..., None, :]
+        y = guarded_quotient((m - adjoint(m)) / 2, sums)
+        y = (y - adjoint(y)) / 2
+        du, dv = u1 @ (x + y), v1 @ (x - y)
+        if u1.shape[-2] > k:
+            du = du + _beyond(tv, u1, s)
+        if v1.shape[-2] > k:
+            dv = dv + _beyond(adjoint(t) @ u1, v1, s)
+        if is_complex(u):
+            du, dv = rephased_pair(du, u1, dv, v1)
+        if full:
+            du, dv = _with_rest(du, u, u1), _with_rest(dv, v, v1)
+        return du, ds, adjoint(dv)
+
+    def abstract(self, *avals: Aval, full: bool, **params: Any) -> tuple[Aval, Aval, Aval]:
+        (a,) = avals
+        m, n = matrices(a)
+        k, dtype, lead = min(m, n), common_dtype(a), a.shape[:-2]
+        rows, columns = (m, n) if full else (k, k)
+        return (
+            Aval((*lead, m, rows), dtype),
+            Aval((*lead, k), real_dtype(dtype)),
+            Aval((*lead, columns, n), dtype),
+        )
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, full=False)
+        yield Sample(_B, full=False)
+        yield Sample(np.stack([_C[:2], 2 * _C[:2]]), full=False)
+        yield Sample(_A[:1, :1], full=True)
+        yield Sample(_B[:0], full=False)
+
+
+def _beyond(t: Value, v: Value, s: Value) -> Value:
+    """What turns vectors V out of their own space: (1 - V Vᴴ) t / s."""
+    out = guarded_quotient(t - v @ (adjoint(v) @ t), s[..., None, :])
+    return out - v @ (adjoint(v) @ out)
+
+
+def rephased_pair(du: Value, u: Value, dv: Value, v: Value) -> tuple[Value, Value]:
+    """Tangents of pairs of singular vectors, turned in phase together."""
+    in_v = np.sum(phase_rows(v), axis=-2)[..., None, :] != 0
+    first = rephased(dv, v, (du, u))
+    second = rephased(du, u, (dv, v))
+    return np.where(in_v, first[1], second[0]), np.where(in_v, first[0], second[1])
+
+
+def _with_rest(turned: Value, v: Value, first: Value) -> Value:
+    """Tangents of a square orthogonal matrix from those of its first columns.
+
+    The other columns are a basis of the complement; of all its turns the one without rotation within
+    the complement is taken, and cotangents that depend on that rotation are an error.
+    """
+    k = first.shape[-1]
+    if v.shape[-1] == k:
+        return turned
+    rest = complement(v[..., :, k:])
+    moved = -(first @ adjoint(adjoint(rest) @ turned))
+    return np.concatenate([turned, moved], axis=-1)
+
+
+@primitive
+class svdvals(General):
+    """Singular values; equal ones share equally, and where one vanishes its derivative is 0."""
+
+    core_ndims = (2,)
+    impl = staticmethod(lambda a: np.linalg.svd(a, compute_uv=False))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        u, s, vh = svd(values[0], full=False)
+        d = projected_diagonal(u, ts[0], adjoint(vh))
+        return spectrum_mean(s, np.real(d) if is_complex(d) else d, kink=True)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (a,) = avals
+        return Aval((*a.shape[:-2], min(matrices(a))), real_dtype(common_dtype(a)))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A)
+        yield Sample(np.stack([_C[:2], 2 * _C[:2]]))
+        yield Sample(_B[:0])

@@ -1,0 +1,449 @@
+"""What the derivatives of eigenvalue and singular value decompositions share: gaps in the spectrum.
+
+The derivative of eigenvectors divides by differences of eigenvalues. Where these agree to rounding
+the eigenvectors are any basis of a space, and only what does not depend on the basis has a
+derivative: such cotangents are recognised and pulled back exactly, others are an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.errors import NotDifferentiableError, at, calling_position
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.rows import filled_like, unbroadcast
+from vjpkit.kinds import General, PiecewiseConstant
+
+__all__ = ["spectrum_pull", "spectrum_mean", "phase_rows", "guarded_quotient", "reciprocal_gaps", "spectrum_push"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_W = np.array([-0.7, 0.4, 1.5])
+_M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6], [0.2, 0.9, -1.1]])
+_Z = np.array([0.5 + 0.2j, -0.3 + 0.7j, 1.1 - 0.4j])
+
+
+def adjoint(x: Value) -> Value:
+    """The conjugate transpose of the last two axes."""
+    x = np.swapaxes(x, -1, -2)
+    return np.conjugate(x) if aval_of(x).dtype.kind == "c" else x
+
+
+def tolerance(w: Value) -> Value:
+    """Spectra are computed to about this: values that differ by less count as equal."""
+    eps = np.finfo(w.dtype).eps
+    return 10 * w.shape[-1] * eps * abs(w).max(axis=-1, initial=0, keepdims=True)
+
+
+def negligible(x: Array) -> Any:
+    """What of ``x`` counts as zero: half of its digits are below it."""
+    return np.sqrt(np.finfo(x.dtype).eps) * abs(x).max(initial=0)
+
+
+def _gaps(w: Array) -> tuple[Array, Array]:
+    """``1 / (w_j - w_i)``, 0 where these agree, and where they agree."""
+    gaps = w[..., None, :] - w[..., :, None]
+    equal = abs(gaps) <= tolerance(w)[..., None]
+    return ~equal / np.where(equal, 1, gaps), equal
+
+
+def _degenerate(equal: Array) -> bool:
+    """Whether any value agrees with another one."""
+    return np.count_nonzero(equal) > equal.size // max(equal.shape[-1], 1)
+
+
+def _refuse(equal: Array, what: str) -> NoReturn:
+    pairs = np.argwhere(np.triu(equal, 1))
+    i, j = pairs[0][-2:]
+    raise NotDifferentiableError(
+        f"values {i} and {j} of a spectrum agree to rounding (10 n eps times the largest), and "
+        f"{what}, which are an arbitrary basis there{at(calling_position())}\n"
+        "Use the values alone (eigvalsh, svdvals), a function that does not depend on the basis, or "
+        "move the matrix so that its spectrum is simple."
+    )
+
+
+def _inexact(*avals: Aval) -> np.dtype[Any]:
+    """The dtype of products of such operands, floating at least."""
+    return np.result_type(*[a.dtype if a.inexact else np.float64 for a in avals])
+
+
+def space(x: Value) -> tuple[Shape, np.dtype[Any]]:
+    """Shape and dtype."""
+    return x.shape, x.dtype
+
+
+def _require_real(w: Value) -> None:
+    if aval_of(w).dtype.kind == "c":
+        raise TypeError("the spectrum of a Hermitian matrix is real")
+
+
+@primitive
+class reciprocal_gaps(General):
+    """``F_ij = 1 / (w_j - w_i)``, 0 where these agree."""
+
+    core_ndims = (1,)
+
+    @staticmethod
+    def impl(w: Value) -> Value:
+        return _gaps(w)[0]
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (t,) = ts
+        return out * out * (t[..., :, None] - t[..., None, :])  # type: ignore[index]  # not zero
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (w,) = avals
+        if not w.inexact:
+            raise TypeError("a spectrum is of floating numbers")
+        return Aval((*w.shape, w.shape[-1]), w.dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_W)
+        yield Sample(np.stack([_Z, 2 * _Z]))
+        yield Sample(_W[:1])
+        yield Sample(_W[:0])
+
+
+@primitive
+class spectrum_mean(General):
+    """The mean of ``d`` over values of ``w`` that agree: tangents of a spectrum, ties shared equally.
+
+    With ``kink``, 0 where ``w`` is 0: singular values have a kink there, as abs has.
+    """
+
+    core_ndims = (1, 1)
+    transposes = {1: lambda ct, values, **params: spectrum_mean(values[0], ct, **params)}
+
+    @staticmethod
+    def impl(w: Value, d: Value, kink: bool) -> Value:
+        _, equal = _gaps(w)
+        d = np.broadcast_to(d, np.broadcast_shapes(w.shape, d.shape))
+        if _degenerate(equal):
+            d = np.where(equal, d[..., None, :], 0).sum(axis=-1) / equal.sum(axis=-1)
+        out = np.array(d, _inexact(aval_of(w), aval_of(d)))
+        if kink:
+            np.copyto(out, 0, where=abs(w) <= tolerance(w))
+        return out
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        return None if ts[1] is None else spectrum_mean(values[0], ts[1], **params)
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return mask == (False, True)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        w, d = avals
+        return Aval(np.broadcast_shapes(w.shape, d.shape), _inexact(w, d))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(np.array([0.5, 0.5, 2.0]), _W, wrt=(1,), kink=False)
+        yield Sample(np.array([2.0, 1.0, 0.0]), _W, wrt=(1,), kink=True)
+        yield Sample(np.stack([_Z, _Z[[0, 0, 1]]]), _Z, wrt=(1,), kink=False)
+        yield Sample(_W[:0], _W[:0], wrt=(1,), kink=False)
+
+
+@primitive
+class spectrum_push(General):
+    """Tangents of a spectrum and of the rotation of its vectors, from M = Vᴴ dA V.
+
+    dw is the diagonal of M, Ω = Vᴴ dV is ``M_ij / (w_j - w_i)``. With ``hermitian`` the Hermitian part
+    of M is taken. Where values agree, M must be diagonal (then the basis need not turn), or else the
+    vectors have no derivative.
+    """
+
+    multi = True
+    core_ndims = (1, 2)
+
+    @staticmethod
+    def impl(w: Value, m: Value, hermitian: bool) -> tuple[Value, Value]:
+        if hermitian:
+            _require_real(w)
+            m = (m + adjoint(m)) / 2
+        f, equal = _gaps(w)
+        d = np.diagonal(m, axis1=-2, axis2=-1)
+        d = d.real if hermitian else d
+        if _degenerate(equal):
+            off = equal & ~np.eye(m.shape[-1], dtype=bool)
+            if (abs(np.where(off, m, 0)) > negligible(m)).any():
+                _refuse(equal, "the tangent asked for is one of their vectors")
+        return spectrum_mean.impl(w, d, kink=False), f * m
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (w, _), (tw, tm) = values, ts
+        if tm is None:
+            return None, _gap_tangent(w, tw, out[1])
+        dw, omega = spectrum_push(w, tm, **params)
+        return dw, omega if tw is None else omega + _gap_tangent(w, tw, out[1])
+
+    def pullback(
+        self,
+        values: Sequence[Value],
+        outs: Sequence[Value],
+        live: tuple[int, ...],
+        given: Sequence[Value | None],
+        **params: Any,
+    ) -> Sequence[Value | None]:
+        w, m = values
+        ct_w, ct_omega = given
+        pulled: list[Value | None] = []
+        for i in live:
+            if i == 1:
+                first = filled_like(outs[0], 0) if ct_w is None else ct_w
+                parts = () if ct_omega is None else (ct_omega,)
+                pulled.append(spectrum_pull(w, first, *parts, **params))
+            else:
+                pulled.append(None if ct_omega is None else _gap_cotangent(w, ct_omega, outs[1]))
+        return [
+            None if c is None else unbroadcast(c, *space(values[i])) for i, c in zip(live, pulled)
+        ]
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return mask == (False, True)
+
+    def abstract(self, *avals: Aval, hermitian: bool, **params: Any) -> tuple[Aval, Aval]:
+        w, m = avals
+        if hermitian:
+            _require_real(w)
+        dtype = _inexact(w, m)
+        lead = np.broadcast_shapes(w.shape[:-1], m.shape[:-2])
+        real = np.dtype(dtype.char.lower()) if hermitian else dtype
+        return Aval((*lead, w.shape[-1]), real), Aval((*lead, *m.shape[-2:]), dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_W, _M, hermitian=True)
+        yield Sample(_W, _M + 1j * _M.T, hermitian=True)
+        yield Sample(_Z, _M + 1j * _M.T, hermitian=False)
+        yield Sample(np.stack([_W, 2 * _W]), _M, hermitian=True)
+        yield Sample(_W[:0], _M[:0, :0], hermitian=True)
+
+
+def _gap_tangent(w: Value, tw: Value, omega: Value) -> Value:
+    """The tangent of F ∘ M along that of w, from Ω = F ∘ M: dF = -F ∘ F ∘ (dw_j - dw_i)."""
+    return omega * reciprocal_gaps(w) * (tw[..., :, None] - tw[..., None, :])
+
+
+def _gap_cotangent(w: Value, ct: Value, omega: Value) -> Value:
+    """The transpose of `_gap_tangent` in ``tw``."""
+    weight = ct * omega * reciprocal_gaps(w)
+    out = np.sum(weight, axis=-1) - np.sum(weight, axis=-2)
+    return np.real(out) if aval_of(w).dtype.kind != "c" else out
+
+
+@primitive
+class spectrum_pull(General):
+    """The transpose of `spectrum_push`: the cotangent of M from those of the spectrum and of Ω.
+
+    Where values agree (a group), a cotangent that does not depend on the basis is one of these:
+
+    * that of Ω vanishes there and that of w is constant: c times the identity
+    * that of Ω is Hermitian there, with a diagonal in proportion c to that of w: it comes from a
+      function V f(w) Vᴴ of the matrix, whose derivative there is c times the cotangent of Ω
+
+    Without a cotangent of Ω, that of w is shared equally in the group.
+    """
+
+    core_ndims = (1, 1, 2)
+
+    @staticmethod
+    def impl(w: Value, ct_w: Value, *ct_omega: Value, hermitian: bool) -> Value:
+        if hermitian:
+            _require_real(w)
+        if not ct_omega:
+            return _diagonal_matrix(spectrum_mean.impl(w, ct_w, kink=False))
+        (ct,) = ct_omega
+        f, equal = _gaps(w)
+        out = f * ct
+        if hermitian:
+            out = (out + adjoint(out)) / 2
+        out = out + _diagonal_matrix(ct_w)
+        if _degenerate(equal):
+            _fill_groups(out, equal, ct_w, ct, hermitian)
+        return out
+
+    def jvp(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        hermitian: bool = True,
+        **params: Any,
+    ) -> Any:
+        total = None
+        if any(t is not None for t in ts[1:]):
+            dense = [filled_like(v, 0) if t is None else t for v, t in zip(values[1:], ts[1:])]
+            total = spectrum_pull(values[0], *dense, hermitian=hermitian)
+        if ts[0] is None or len(values) < 3:
+            return total
+        f = reciprocal_gaps(values[0])
+        turned = _gap_tangent(values[0], ts[0], values[2] * f)
+        if hermitian:
+            turned = (turned + adjoint(turned)) / 2
+        return turned if total is None else total + turned
+
+    def pullback(
+        self,
+        values: Sequence[Value],
+        outs: Sequence[Value],
+        live: tuple[int, ...],
+        given: Sequence[Value | None],
+        **params: Any,
+    ) -> Sequence[Value | None]:
+        w, ct_w, *ct_omega = values
+        (ct,) = given
+        if not ct_omega:
+            return [_diagonal(w, ct, **params) if i else None for i in live]
+        dw, omega = spectrum_push(w, ct, **params)
+        half = (ct + adjoint(ct)) / 2 if params["hermitian"] else ct
+        turned = _gap_cotangent(w, half, ct_omega[0] * reciprocal_gaps(w)) if 0 in live else None
+        pulled = [turned, dw, omega]
+        return [
+            None if pulled[i] is None else unbroadcast(pulled[i], *space(values[i])) for i in live
+        ]
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return not mask[0] and any(mask)
+
+    def abstract(self, *avals: Aval, hermitian: bool, **params: Any) -> Aval:
+        w, ct_w, *ct_omega = avals
+        if hermitian:
+            _require_real(w)
+        lead = np.broadcast_shapes(
+            w.shape[:-1], ct_w.shape[:-1], *[a.shape[:-2] for a in ct_omega]
+        )
+        return Aval((*lead, w.shape[-1], w.shape[-1]), _inexact(*avals))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_W, _M[0], _M, hermitian=True)
+        yield Sample(_W, _M[0], _M + 1j * _M.T, hermitian=True)
+        yield Sample(_W, _M[0], hermitian=True)
+        yield Sample(_Z, 1j * _M[0], _M + 1j * _M.T, hermitian=False)
+
+
+def _diagonal(w: Value, m: Value, hermitian: bool) -> Value:
+    """The transpose of a spectrum's cotangent on the diagonal."""
+    d = np.diagonal(m, axis1=-2, axis2=-1)
+    d = np.real(d) if hermitian and aval_of(d).dtype.kind == "c" else d
+    return spectrum_mean(w, d, kink=False)
+
+
+def _diagonal_matrix(d: Array) -> Array:
+    """Matrices with these diagonals."""
+    out = np.zeros((*d.shape, d.shape[-1]), d.dtype)
+    np.einsum("...ii->...i", out)[...] = d
+    return out
+
+
+def _fill_groups(out: Array, equal: Array, ct_w: Array, ct: Array, hermitian: bool) -> None:
+    """Write the blocks of ``out`` that belong to values that agree."""
+    ct_w = np.broadcast_to(ct_w, out.shape[:-1])
+    ct = np.broadcast_to(ct, out.shape)
+    equal = np.broadcast_to(equal, out.shape)
+    for index in np.ndindex(*out.shape[:-2]):
+        limit = negligible(ct[index])
+        for row in np.unique(equal[index], axis=0):
+            (group,) = row.nonzero()
+            if len(group) > 1:
+                block = np.ix_(group, group)
+                found = _block(ct_w[index][group], ct[index][block], limit, hermitian)
+                if found is None:
+                    _refuse(equal, "the cotangent depends on the choice of their vectors")
+                out[index][block] = found
+
+
+def _block(b: Array, c: Array, limit: Any, hermitian: bool) -> Array | None:
+    """The cotangent of one group's block of M, from those of its values and of its block of Ω."""
+    close = lambda x, y: bool((abs(x - y) <= negligible(y)).all())  # noqa: E731
+    symmetric = (c + c.conj().T) / 2
+    if (abs(c - (symmetric if hermitian else 0)) > limit).any():
+        return None
+    d = np.diagonal(symmetric).real
+    off = abs(symmetric - np.diag(np.diagonal(symmetric)))
+    mean = b.mean()
+    if (off <= limit).all() and (abs(d - d.mean()) <= limit).all() and close(mean, b):
+        return mean * np.eye(len(b))  # type: ignore[no-any-return]  # NumPy's scalars are untyped
+    square = d @ d
+    if not hermitian or square <= limit * limit:
+        return None
+    factor = (b @ d) / square
+    return factor * symmetric if close(factor * d, b) else None
+
+
+@primitive
+class guarded_quotient(General):
+    """``x / y``, where ``y`` has values that count as zero if they are small against the largest.
+
+    There ``x`` must count as zero too, and gives 0; else what it stands for has no derivative.
+    """
+
+    core_ndims = (2, 2)
+    transposes = {0: lambda ct, values, **params: guarded_quotient(ct, values[1])}
+
+    @staticmethod
+    def impl(x: Value, y: Value) -> Value:
+        eps = np.finfo(np.result_type(y, np.float16)).eps
+        limit = 10 * max(x.shape[-2:]) * eps * abs(y).max(axis=(-2, -1), initial=0, keepdims=True)
+        small = abs(y) <= limit
+        if small.any():
+            if (abs(np.where(small, x, 0)) > negligible(x)).any():
+                raise NotDifferentiableError(
+                    "singular values vanish to rounding, and vectors that belong to them are to be "
+                    f"differentiated; these have no derivative there{at(calling_position())}\n"
+                    "Use the singular values alone (svdvals), or only the vectors that belong to the "
+                    "others."
+                )
+            return np.where(small, 0, x / np.where(small, 1, y))
+        return x / y
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (_, y), (tx, ty) = values, ts
+        a = None if tx is None else guarded_quotient(tx, y)
+        b = None if ty is None else -guarded_quotient(out * ty, y)
+        return b if a is None else a if b is None else a + b
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        x, y = avals
+        if not (x.inexact and y.inexact):
+            raise TypeError("guarded_quotient is of floating numbers")
+        return Aval(np.broadcast_shapes(x.shape, y.shape), np.result_type(x.dtype, y.dtype))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, abs(_M) + 1)
+        yield Sample(np.stack([_M, _M * 2]), abs(_M.T) + 1)
+
+
+@primitive
+class phase_rows(PiecewiseConstant):
+    """1 at one element of each column of complex vectors, 0 elsewhere.
+
+    LAPACK fixes the phase of a vector by making an element of it real. This is the largest of those
+    with no imaginary part; a column of zeros says that there is none.
+    """
+
+    core_ndims = (2,)
+
+    @staticmethod
+    def impl(v: Value) -> Value:
+        size = np.where(v.imag == 0, abs(v.real), 0)
+        largest = size.max(axis=-2, keepdims=True, initial=0)
+        first = np.arange(v.shape[-2])[:, None] == size.argmax(axis=-2)[..., None, :] if v.size else 0
+        return np.where(first & (largest > 0), 1.0, 0.0)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return Aval(avals[0].shape, np.float64)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M + 1j * np.tril(_M), wrt=())
+        yield Sample(_M, wrt=())

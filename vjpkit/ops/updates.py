@@ -1,0 +1,213 @@
+"""Writing by index, as a function: a copy of ``x`` with ``value`` written through a chain of views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.primitive import PRIMITIVES, Sample, primitive
+from vjpkit.core.rows import Cotangents, Row, cast, unbroadcast
+from vjpkit.core.tracer import Tracer
+from vjpkit.kinds import LinearMany, PiecewiseConstant, contribute, rule
+from vjpkit.ops.indexing import Index, getitem, indexed_shape
+
+__all__ = ["Steps", "last_writes", "through", "update"]
+
+Steps = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
+"""Views of views: (name, parameters) of structural primitives, applied from left to right."""
+
+_M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
+
+
+def through(x: Value, steps: Steps) -> Value:
+    """``x`` seen through a chain of views."""
+    for name, params in steps:
+        step = PRIMITIVES[name]
+        x = step(x, **dict(params)) if isinstance(x, Tracer) else step.impl(x, **dict(params))
+    return x
+
+
+def seen_shape(shape: Shape, steps: Steps) -> Shape:
+    """Shape of an array of ``shape`` seen through ``steps``."""
+    aval = Aval(shape, np.dtype(bool))
+    for name, params in steps:
+        aval = PRIMITIVES[name].abstract(aval, **dict(params))
+    return aval.shape
+
+
+def copy_with_layout(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A private copy with the same strides, so that views of it are views where NumPy's would be.
+
+    A dense copy of a gapped array would make later reshapes views where NumPy copies.
+    """
+    out = np.array(x, order="K")
+    if any(n > 1 and step == 0 for n, step in zip(x.shape, x.strides, strict=True)):
+        return out  # broadcast: its elements share memory, those of the copy must not
+    if out.strides == x.strides or not x.size:
+        return out
+    low, high = np.lib.array_utils.byte_bounds(x)
+    offset = x.__array_interface__["data"][0] - low
+    out = np.ndarray(x.shape, x.dtype, np.empty(high - low, np.uint8), offset, x.strides)
+    out[...] = x
+    return out
+
+
+def write_into(x: np.ndarray[Any, Any], steps: Steps, index: Any, value: Value) -> None:
+    """``x`` seen through ``steps``, at ``index``, becomes ``value``."""
+    through(x, steps)[index] = value
+
+
+@primitive
+class last_writes(PiecewiseConstant):
+    """Where an assignment through index arrays is the last one to its element, as NumPy does them."""
+
+    @staticmethod
+    def impl(*arrays: Value, shape: Shape, index: Index) -> Value:
+        flat = np.arange(Aval(shape, np.dtype(bool)).size).reshape(shape)
+        positions = flat[index.fill(arrays)]
+        last = np.zeros(positions.size, bool)
+        _, first = np.unique(positions.ravel()[::-1], return_index=True)
+        last[positions.size - 1 - first] = True
+        return last.reshape(positions.shape)
+
+    def abstract(self, *avals: Aval, shape: Shape, index: Index) -> Aval:
+        return Aval(indexed_shape(shape, index, avals), np.dtype(bool))
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> Value:
+        positions, flat = batched_positions(n, values, batched, (), params["index"], params["shape"])
+        every = Index((Index.ARRAY, Index.ARRAY))
+        return self(batch_numbers(n, positions), positions, shape=(n, flat), index=every)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(np.array([0, 2, 0]), shape=(4,), index=Index((Index.ARRAY,)))
+
+
+@primitive
+class update(LinearMany):
+    """A copy of ``x`` in which ``x`` seen through ``steps``, at ``index``, is ``value``.
+
+    Operands: the index arrays, then ``x`` and ``value`` (which broadcasts). Linear in both: the
+    cotangent of ``value`` is read where it was written, that of ``x`` is zero there. An element
+    written several times keeps the last value, and only that one receives a cotangent.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        functional = self.pull
+
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            """Like the general pull, zeroing a cotangent that nobody else holds in place."""
+            _, _, _, _, (x_slot, value_slot), avals, arrays, params = row
+            if isinstance(ct, Tracer) or not np.shape(ct):
+                functional(row, ct, cts)
+                return
+            if value_slot is not None:
+                contribute(cts, value_slot, self.value_cotangent(ct, avals[1], arrays, params))
+            if x_slot is not None:
+                if not (ct.base is None and ct.flags.writeable and row[1] in cts[-1]):
+                    ct = np.array(ct)
+                zeroed(ct, arrays, **params)
+                contribute(cts, x_slot, ct)
+                if cts[x_slot] is ct:
+                    cts[-1].add(x_slot)
+
+        self.pull = rule(self, pull, functional.push)
+
+    def fixed(self, params: Any) -> int:
+        return int(params["index"].arrays)
+
+    @staticmethod
+    def impl(*operands: Value, steps: Steps, index: Index) -> Value:
+        *arrays, x, value = operands
+        out = copy_with_layout(np.asarray(x))
+        write_into(out, steps, index.fill(arrays), value)
+        return out
+
+    def value_cotangent(
+        self, ct: Value, aval: Aval, arrays: Sequence[Value], params: Any
+    ) -> Value:
+        """What was written to comes back, summed over what broadcasting repeated."""
+        steps, index = params["steps"], params["index"]
+        part = getitem(through(ct, steps), *arrays, index=index)
+        if arrays:
+            shape = seen_shape(aval_of(ct).shape, steps)
+            part = np.where(last_writes(*arrays, shape=shape, index=index), part, 0)
+        elif isinstance(part, np.ndarray):
+            part = part.copy()  # not a view: the cotangent it is read from is about to change
+        part = cast(part, aval.dtype)
+        return unbroadcast(part, aval.shape, aval.dtype)
+
+    def transpose(
+        self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
+    ) -> Sequence[Value | None]:
+        x, value = avals
+        return (
+            cast(self(*fixed, ct, 0, **params), x.dtype) if live[0] else None,
+            self.value_cotangent(ct, value, fixed, params) if live[1] else None,
+        )
+
+    def abstract(self, *avals: Aval, steps: Steps, index: Index) -> Aval:
+        *arrays, x, value = avals
+        target = indexed_shape(seen_shape(x.shape, steps), index, arrays)
+        np.broadcast_shapes(target, value.shape)
+        return Aval(x.shape, x.dtype)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> Value:
+        *arrays, x, value = values
+        shape = aval_of(x).shape[1:] if batched[-2] else aval_of(x).shape
+        x = x if batched[-2] else np.broadcast_to(x, (n, *shape))
+        positions, flat = batched_positions(n, arrays, batched, params["steps"], params["index"], shape)
+        target = (n, *positions.shape[1:])
+        if batched[-1]:
+            own = aval_of(value).shape[1:]
+            value = np.reshape(value, (n, *[1] * (len(target) - 1 - len(own)), *own))
+        rows = batch_numbers(n, positions)
+        every = Index((Index.ARRAY, Index.ARRAY))
+        flat_x = np.reshape(x, (n, flat))
+        out = self(rows, positions, flat_x, np.broadcast_to(value, target), steps=(), index=every)
+        return np.reshape(out, (n, *shape))
+
+    def samples(self) -> Iterable[Sample]:
+        row = Index((1,))
+        yield Sample(_M, _M[0], steps=(), index=row)
+        yield Sample(_M, 2.0, steps=(("transpose", (("axes", (1, 0)),)),), index=row)
+        arrays = np.array([0, 1, 0]), np.array([2, 2, 2])
+        both = Index((Index.ARRAY, Index.ARRAY))
+        yield Sample(*arrays, _M, np.array([1.0, 2.0, 3.0]), steps=(), index=both)
+
+
+def zeroed(ct: np.ndarray[Any, Any], arrays: Sequence[Value], steps: Steps, index: Index) -> None:
+    """Zero ``ct`` where it was written to, in place."""
+    seen = through(ct, steps)
+    if seen is ct or np.may_share_memory(seen, ct):
+        seen[index.fill(arrays)] = 0
+        return
+    flat = np.arange(ct.size).reshape(ct.shape)  # this layout gives a copy: go by positions
+    positions = through(flat, steps)[index.fill(arrays)]
+    ct.reshape(-1)[positions] = 0
+
+
+def batched_positions(
+    n: int, arrays: Sequence[Value], batched: Sequence[bool], steps: Steps, index: Index, shape: Shape
+) -> tuple[Value, int]:
+    """(n, *target): flat positions in one example of what is written, and an example's size."""
+    size = Aval(shape, np.dtype(bool)).size
+    flat = through(np.arange(size).reshape(shape), steps)
+    if any(batched[: len(arrays)]):
+        return type(getitem).batch(
+            getitem, n, [flat, *arrays], [False, *batched[: len(arrays)]], index=index
+        ), size
+    positions = getitem(flat, *arrays, index=index)
+    return np.broadcast_to(positions, (n, *np.shape(positions))), size
+
+
+def batch_numbers(n: int, positions: Value) -> np.ndarray[Any, Any]:
+    """The number of each example, to stand beside its positions."""
+    return np.arange(n).reshape(n, *[1] * (positions.ndim - 1))

@@ -1,0 +1,83 @@
+"""Laws of rows as programs, and of staged operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.ir import check
+from vjpkit.core.staging import ClosedProgram, stage
+from vjpkit.testing.case import Case, Linearization, linearize, transposed
+from vjpkit.testing.compare import assert_aval, assert_close, rounding
+from vjpkit.testing.laws.registry import has_derivative, law
+
+Walk = Callable[[Linearization, Sequence[Value]], list[Value | None]]
+
+
+@law(has_derivative)
+def program(case: Case) -> None:
+    """The rows as a linear program, its transpose, and the transpose's agree with the walks."""
+    rng = case.rng
+    for live in case.patterns():
+        xs = case.at(live)
+        made = linearize(case.function(live), xs)
+        ts, cts = case.random(xs, rng), case.random(made.outs, rng)
+        pushed, pulled = made.push(ts), made.pull(cts)
+        some = [i for i, t in enumerate(pushed) if t is not None]
+        if not some:
+            continue
+        tolerance = rounding(*xs, *made.outs)
+        name = f"{case.text}: operands {live} traced"
+        linear = made.program([aval_of(x).strong() for x in xs])
+        _check_program(linear, ts, [pushed[i] for i in some], tolerance, f"{name}: program")
+        back = transposed(linear)
+        wanted = [c for c in pulled if c is not None]
+        _check_program(back, [cts[i] for i in some], wanted, tolerance, f"{name}: its transpose")
+        again = transposed(back)
+        reach = [t for t, c in zip(ts, pulled, strict=True) if c is not None]
+        _check_program(
+            again, reach, [pushed[i] for i in some], tolerance, f"{name}: transposed twice"
+        )
+
+
+def _check_program(
+    closed: ClosedProgram,
+    values: Sequence[Value],
+    wanted: Sequence[Value | None],
+    tolerance: float,
+    what: str,
+) -> None:
+    check(closed.program)
+    assert len(closed.program.outputs) == len(wanted), f"{what}: number of outputs"
+    for i, (got, want) in enumerate(zip(closed(*values), wanted, strict=True)):
+        assert_aval(got, aval_of(want), f"{what}, output {i}")
+        assert_aval(got, closed.program.out_avals[i], f"{what}, output {i}, as inferred")
+        assert_close(got, want, tolerance, f"{what}, output {i}")
+
+
+@law(has_derivative)
+def staged(case: Case) -> None:
+    """Pushing and pulling at abstract operands, staged, gives what it gives at arrays."""
+    rng = case.rng
+    for live in case.patterns():
+        xs = case.at(live)
+        f = case.function(live)
+        made = linearize(f, xs)
+        ts, cts = case.random(xs, rng), case.random(made.outs, rng)
+        for vectors, walk in ((ts, Linearization.push), (cts, Linearization.pull)):
+            wanted = [v for v in walk(made, vectors) if v is not None]
+            closed = _staged_walk(f, xs, vectors, walk)
+            name = f"{case.text}: {walk.__name__} staged, operands {live} traced"
+            _check_program(closed, [*xs, *vectors], wanted, rounding(*xs, *made.outs), name)
+
+
+def _staged_walk(
+    f: Callable[..., tuple[Value, ...]], xs: Sequence[Value], vectors: Sequence[Value], walk: Walk
+) -> ClosedProgram:
+    """The program (operands, vectors) -> what pushing or pulling the vectors gives."""
+
+    def run(*values: Value) -> list[Value]:
+        out = walk(linearize(f, values[: len(xs)]), values[len(xs) :])
+        return [v for v in out if v is not None]
+
+    return stage(run, [aval_of(v) for v in (*xs, *vectors)], linear=len(vectors))
