@@ -23,12 +23,15 @@ from benchmarks.runner import ROOT, Settings, run_case
 
 def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parse.add_argument("--cases", metavar="NAMES", help="names, patterns or tags, with commas between")
+    parse.add_argument("--cases", metavar="NAMES", help="names, patterns or tags: a,b,c")
     parse.add_argument("--libraries", metavar="NAMES", help=f"of {', '.join(ENTRIES)}")
     parse.add_argument("--rounds", type=int, help="rounds round all libraries (11; with --quick 5)")
     parse.add_argument("--quick", action="store_true", help="fewer sizes, fewer and shorter rounds")
     parse.add_argument(
         "--one-core", action="store_true", help="one processor, one thread each; processor time"
+    )
+    parse.add_argument(
+        "--retain-memory", action="store_true", help="raise glibc's thresholds in every process"
     )
     parse.add_argument("--assert", dest="check", action="store_true", help="check the promises")
     parse.add_argument("--save", type=Path, metavar="FILE", help="where the JSON goes")
@@ -38,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chosen_cases(names: str | None) -> list[str]:
-    """Names of cases and probes that a name, a pattern or a tag chooses; an error where none does."""
+    """Cases and probes that names, patterns or tags choose; an error where one chooses none."""
     everything = [*CASES, *PROBES]
     if names is None:
         return everything
@@ -63,8 +66,8 @@ def chosen_libraries(names: str | None) -> tuple[str, ...]:
     wanted = names.split(",")
     for name in wanted:
         if name not in here:
-            problem = "not installed" if name in ENTRIES else f"unknown; there are {', '.join(ENTRIES)}"
-            raise SystemExit(f"{name}: {problem}")
+            why = "not installed" if name in ENTRIES else f"unknown; there are {', '.join(ENTRIES)}"
+            raise SystemExit(f"{name}: {why}")
     return tuple(name for name in here if name in wanted)
 
 
@@ -90,8 +93,7 @@ def save(path: Path | None, machine: dict[str, Any], settings: Settings, results
     if path is None:
         path = ROOT / "benchmarks" / "results" / f"{datetime.now():%Y-%m-%d-%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    asked = {"rounds": settings.rounds, "quick": settings.quick, "one core": settings.one_core}
-    content = {"machine": machine, "settings": asked, **results.as_json()}
+    content = {"machine": machine, "settings": settings.as_json(), **results.as_json()}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
 
@@ -99,20 +101,22 @@ def save(path: Path | None, machine: dict[str, Any], settings: Settings, results
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.list:
-        for entry in (*CASES.values(), *PROBES.values()):
-            print(f"{entry.name:18s} {entry.about}")
+        about = {name: case.about for name, case in CASES.items()}
+        about |= {name: probe.about for name, probe in PROBES.items()}
+        print("\n".join(f"{name:22s} {text}" for name, text in about.items()))
         return 0
     settings = Settings(
         libraries=chosen_libraries(options.libraries),
         rounds=options.rounds or (5 if options.quick else 11),
         quick=options.quick,
         one_core=options.one_core,
+        retain_memory=options.retain_memory,
         say=say,
     )
     names = chosen_cases(options.cases)
-    machine = describe_machine(options.one_core)
+    machine = describe_machine(settings.environment)
     results = measure(names, settings)
-    print("\n".join([*heading(machine, results), *report(results)]))
+    print("\n".join([*heading(machine, settings, results), *report(results)]))
     verdicts = [judge(bound, results) for bound in bounds(options.quick)] if options.check else []
     if verdicts:
         print("\n".join(assertions(verdicts)))

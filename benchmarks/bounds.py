@@ -1,4 +1,4 @@
-"""The lines that ``--assert`` checks: what vjpkit promises about its speed, as ratios within one run."""
+"""The lines of ``--assert``: what vjpkit promises about its speed, as ratios within one run."""
 
 from __future__ import annotations
 

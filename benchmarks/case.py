@@ -48,7 +48,7 @@ class Case:
     ``np`` is NumPy or the library's own namespace with the same names. ``inputs(size, generator)``
     gives ``(x, *data)``: arrays, or Python ints (step counts), which stay what they are.
     ``hand(x, *data)`` is the gradient as one would write it in NumPy for this function alone.
-    ``canonical`` maps gradients that conventions allow to differ to one form before they are compared.
+    ``canonical`` brings gradients that conventions allow to differ to one form, to compare them.
     """
 
     name: str

@@ -19,21 +19,31 @@ ONE_THREAD = {
 }
 
 
-def child_environment(one_core: bool) -> dict[str, str]:
+# glibc gives memory above these back to the kernel, and each page of it is faulted in again.
+RETAIN_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+
+
+def child_environment(one_core: bool, retain_memory: bool) -> dict[str, str]:
     """The environment for a library's process.
 
-    A pinned OPENBLAS_CORETYPE would run another processor's kernels, in some libraries only.
+    A pinned OPENBLAS_CORETYPE would run another processor's kernels, in some libraries only;
+    without bytecode files, an import would be measured with its compilation.
     """
     environment = dict(os.environ)
-    environment.pop("OPENBLAS_CORETYPE", None)
+    for name in ("OPENBLAS_CORETYPE", "PYTHONDONTWRITEBYTECODE"):
+        environment.pop(name, None)
     if one_core:
         environment.update(ONE_THREAD)
+    if retain_memory:
+        environment.update(RETAIN_MEMORY)
     return environment
 
 
-def describe_machine(one_core: bool) -> dict[str, Any]:
-    """What to print and save beside the numbers."""
-    settings = child_environment(one_core)
+def describe_machine(environment: dict[str, str]) -> dict[str, Any]:
+    """What to print and save beside the numbers; ``environment`` is the child processes'."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
@@ -42,10 +52,9 @@ def describe_machine(one_core: bool) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "one core": one_core,
         "environment": {
             name: value
-            for name, value in sorted(settings.items())
+            for name, value in sorted(environment.items())
             if re.match("OPENBLAS_|OMP_|MKL_|XLA_|MALLOC_|NPY_", name)
         },
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ __all__ = ["draw"]
 
 
 def draw(results: Results, folder: Path) -> Iterator[Path]:
-    """One picture per case with several sizes, and one of all ratios; the files that were written."""
+    """A picture of all ratios, and one per case with several sizes; the files that were written."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -24,12 +25,15 @@ def draw(results: Results, folder: Path) -> Iterator[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     cases = [CASES[name] for name in results.cases() if name in CASES]
-    pictures = [("ratios", ratios, cases)] + [
-        (case.name, growth, case) for case in cases if len(results.case_sizes(case.name)) > 2
-    ]
-    for name, picture, subject in pictures:
+    pictures: dict[str, Callable[[Any], None]] = {
+        "ratios": lambda axes: ratios(axes, cases, results)
+    }
+    for case in cases:
+        if len(results.case_sizes(case.name)) > 2:
+            pictures[case.name] = partial(growth, case=case, results=results)
+    for name, picture in pictures.items():
         figure, axes = plt.subplots(layout="constrained")
-        picture(axes, subject, results)
+        picture(axes)
         path = folder / f"{name}.svg"
         figure.savefig(path)
         plt.close(figure)
@@ -45,7 +49,7 @@ def ratios(axes: Any, cases: list[Case], results: Results) -> None:
         for height, (case, size) in enumerate(rows):
             its, mine = (Key(case, size, name, "gradient") for name in (library, "vjpkit"))
             try:
-                dots.append((results.ratio(its, mine).median, height))
+                dots.append((results.median_ratio(its, mine), height))
             except Missing:
                 continue
         axes.plot(*zip(*dots), "o", label=ENTRIES[library].title)
@@ -63,7 +67,8 @@ def growth(axes: Any, case: Case, results: Results) -> None:
         points = []
         for size in sizes:
             try:
-                points.append((parsed(size)[0], results.median(Key(case.name, size, library, "gradient"))))
+                seconds = results.median(Key(case.name, size, library, "gradient"))
+                points.append((parsed(size)[0], seconds))
             except Missing:
                 continue
         axes.plot(*zip(*points), "o-", label=ENTRIES[library].title)

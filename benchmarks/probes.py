@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.libraries import ENTRIES
-from benchmarks.machine import child_environment
 from benchmarks.results import Key, Results
 from benchmarks.runner import ROOT, Settings
 
 __all__ = ["PROBES", "Probe", "memory_size"]
 
-IMPORT = "import json, time; s = time.perf_counter(); import {0}; print(json.dumps(time.perf_counter() - s))"
+IMPORT = "import time; start = time.perf_counter(); import {0}; print(time.perf_counter() - start)"
 FIRST_CALLS = (("tiny", "10"), ("mlp", "32x64x128x10"))
 
 
@@ -35,7 +34,7 @@ def python(settings: Settings, *arguments: str) -> Any:
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=child_environment(settings.one_core),
+        env=settings.environment,
         capture_output=True,
         text=True,
         timeout=settings.patience,
@@ -62,6 +61,8 @@ def attempt(settings: Settings, results: Results, keys: dict[str, Key], *argumen
 def imports(settings: Settings, results: Results) -> None:
     """Seconds of ``import``, NumPy included; each interpreter imports one package."""
     packages = {ENTRIES[name].package: name for name in reversed(settings.libraries)}
+    for package in packages:  # so that every package has its bytecode files
+        python(settings, "-c", IMPORT.format(package))
     for _ in range(settings.rounds):
         for package, name in packages.items():
             key = Key("import", "", name, "import")
@@ -73,8 +74,11 @@ def first_calls(settings: Settings, results: Results) -> None:
     for _ in range(min(settings.rounds, 5)):
         for case, size in FIRST_CALLS:
             for name in settings.libraries:
-                keys = {which: Key("first-call", f"{case} {size}", name, which) for which in ("first", "second")}
-                attempt(settings, results, keys, "-m", "benchmarks.fresh", "first-call", name, case, size)
+                keys = {
+                    w: Key("first-call", f"{case} {size}", name, w) for w in ("first", "second")
+                }
+                arguments = ("-m", "benchmarks.fresh", "first-call", name, case, size)
+                attempt(settings, results, keys, *arguments)
 
 
 def memory_size(quick: bool) -> int:

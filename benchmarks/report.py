@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.bounds import Verdict
@@ -10,6 +11,7 @@ from benchmarks.case import Case, label
 from benchmarks.cases import CASES
 from benchmarks.libraries import ENTRIES
 from benchmarks.results import Key, Missing, Results
+from benchmarks.runner import Settings
 
 __all__ = ["assertions", "heading", "report"]
 
@@ -22,8 +24,8 @@ def report(results: Results) -> Iterator[str]:
     """Every table that the run has numbers for."""
     run = [CASES[name] for name in results.cases() if name in CASES]
     yield from table("Gradients: times, and vjpkit's over the others'", *gradients(run, results))
-    per_operation = [case for case in run if case.operations is not None]
-    yield from table("Time per operation of the function", *costs(per_operation, results))
+    small = [case for case in run if case.operations is not None]
+    yield from table("Time per operation of the function", *costs(small, results))
     several = [case for case in run if case.operations is None and len(case.measures) > 2]
     yield from table("Linearizing once, pulling back often", *costs(several, results))
     yield from table("Import in a fresh process, NumPy included", *imports(results))
@@ -32,13 +34,14 @@ def report(results: Results) -> Iterator[str]:
     if results.troubles:
         yield "Not measured"
         for key, trouble in results.troubles.items():
-            yield f"  {' '.join(filter(None, key[:2]))}, {title(key.library)}, {key.measure}: {trouble}"
+            what = " ".join(filter(None, (key.case, key.size)))
+            yield f"  {what}, {title(key.library)}, {key.measure}: {trouble}"
         yield ""
 
 
-def heading(machine: dict[str, Any], results: Results) -> Iterator[str]:
-    """The machine, and each library's version and threads."""
-    for name, value in machine.items():
+def heading(machine: dict[str, Any], settings: Settings, results: Results) -> Iterator[str]:
+    """The machine, how numbers were taken, and each library's version and threads."""
+    for name, value in {**machine, "settings": settings.as_json()}.items():
         text = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
         yield f"{name:12s} {text}"
     for name, about in results.libraries.items():
@@ -62,7 +65,7 @@ def assertions(verdicts: Iterable[Verdict]) -> Iterator[str]:
     yield ""
 
 
-# Formats -------------------------------------------------------------------------------------------
+# Formats ------------------------------------------------------------------------------------------
 
 
 def title(library: str) -> str:
@@ -82,10 +85,10 @@ def seconds(value: float) -> str:
     return f"{value:.3g} s"
 
 
-def attempt(compute: Callable[[], float], form: Callable[[float], str]) -> str:
+def attempt(compute: Callable[..., float], form: Callable[[float], str], *keys: Key) -> str:
     """A formatted number, or a dash where there is none."""
     try:
-        return form(compute())
+        return form(compute(*keys))
     except Missing:
         return NOTHING
 
@@ -107,7 +110,7 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -
     yield ""
 
 
-# Tables: (columns, rows) -----------------------------------------------------------------------------
+# Tables: (columns, rows) --------------------------------------------------------------------------
 
 Table = tuple[Sequence[str], list[list[str]]]
 
@@ -127,19 +130,14 @@ def gradients(cases: Sequence[Case], results: Results) -> Table:
     columns += [f"/ {title(name)}" for name in others] + ["/ best peer"]
     rows = []
     for case, size in case_sizes(cases, results):
-        mine = Key(case.name, size, SELF, "gradient")
-        function = Key(case.name, size, SELF, "function")
-        gradient = {name: Key(case.name, size, name, "gradient") for name in (HAND, *others)}
-
-        def over(key: Key, mine: Key = mine) -> str:
-            return attempt(lambda: results.ratio(mine, key).median, times)
-
+        mine, function = (Key(case.name, size, SELF, what) for what in ("gradient", "function"))
+        hand, *theirs = (Key(case.name, size, name, "gradient") for name in (HAND, *others))
         rows.append(
             [
                 f"{case.name} {size}",
-                *[attempt(lambda k=k: results.median(k), seconds) for k in (function, gradient[HAND], mine)],
-                *[over(key) for key in (function, *gradient.values())],
-                best(mine, [gradient[name] for name in others], results),
+                *[attempt(results.median, seconds, key) for key in (function, hand, mine)],
+                *[attempt(results.median_ratio, times, mine, k) for k in (function, hand, *theirs)],
+                best(mine, theirs, results),
             ]
         )
     return columns, rows
@@ -151,7 +149,7 @@ def best(mine: Key, others: Sequence[Key], results: Results) -> str:
     if mine not in results.samples or not known:
         return NOTHING
     first = min(known, key=results.median)
-    return f"{results.ratio(mine, first).median:.2f} {title(first.library)}"
+    return f"{times(results.median_ratio(mine, first))} {title(first.library)}"
 
 
 def costs(cases: Sequence[Case], results: Results) -> Table:
@@ -162,10 +160,14 @@ def costs(cases: Sequence[Case], results: Results) -> Table:
         each = 1 if case.operations is None else case.operations(parsed(size))
         for measure in case.measures:
             keys = [Key(case.name, size, name, measure) for name in libraries]
-            cells = [attempt(lambda k=k, n=each: results.median(k) / n, seconds) for k in keys]
+            cells = [attempt(partial(per_operation, results, each), seconds, key) for key in keys]
             if any(cell != NOTHING for cell in cells):
                 rows.append([f"{case.name} {size} {measure}", *cells])
     return ["", *map(title, libraries)], rows
+
+
+def per_operation(results: Results, operations: int, key: Key) -> float:
+    return results.median(key) / operations
 
 
 def parsed(size: str) -> tuple[int, ...]:
@@ -181,8 +183,8 @@ def imports(results: Results) -> Table:
     rows = [
         [
             ENTRIES[key.library].package,
-            attempt(lambda k=key: results.median(k), seconds),
-            attempt(lambda k=key: results.ratio(k, numpy).median, times),
+            attempt(results.median, seconds, key),
+            attempt(results.median_ratio, times, key, numpy),
         ]
         for key in keys
     ]
@@ -194,8 +196,8 @@ def first_calls(results: Results) -> Table:
     rows = [
         [
             f"{key.size}, {title(key.library)}",
-            attempt(lambda k=key: results.median(k), seconds),
-            attempt(lambda k=key: results.median(k._replace(measure="second")), seconds),
+            attempt(results.median, seconds, key),
+            attempt(results.median, seconds, key._replace(measure="second")),
         ]
         for key in keys
     ]
@@ -207,10 +209,8 @@ def memory(results: Results) -> Table:
     rows = [
         [
             f"n = {size}, {title(library)}",
-            *[
-                attempt(lambda k=Key(case, size, library, how): results.median(k), times)
-                for how in ("rss", "traced")
-            ],
+            attempt(results.median, times, Key(case, size, library, "rss")),
+            attempt(results.median, times, Key(case, size, library, "traced")),
         ]
         for case, size, library in found
     ]

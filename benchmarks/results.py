@@ -63,8 +63,14 @@ class Results:
     def of(self, key: Key) -> list[float]:
         """The rounds of a key."""
         if key not in self.samples:
-            raise Missing(self.troubles.get(key, f"{key.library} was not measured"))
+            raise Missing(self.trouble(key))
         return self.samples[key]
+
+    def trouble(self, key: Key) -> str:
+        """Why a key has no numbers: its own trouble, or that of its library's gradient."""
+        gradient = key._replace(measure="gradient")
+        known = self.troubles.get(key) or self.troubles.get(gradient)
+        return known or f"{key.library} was not measured in this run"
 
     def median(self, key: Key) -> float:
         return Summary.of(self.of(key)).median
@@ -73,8 +79,8 @@ class Results:
         """One key over the other, round by round."""
         return [a / b for a, b in zip(self.of(over), self.of(under), strict=True)]
 
-    def ratio(self, over: Key, under: Key) -> Summary:
-        return Summary.of(self.ratios(over, under))
+    def median_ratio(self, over: Key, under: Key) -> float:
+        return Summary.of(self.ratios(over, under)).median
 
     def case_sizes(self, case: str) -> list[str]:
         """The sizes at which a case was run, in order."""

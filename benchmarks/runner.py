@@ -33,7 +33,18 @@ class Settings:
     rounds: int
     quick: bool
     one_core: bool
+    retain_memory: bool
     say: Callable[[str], None]
+
+    def as_json(self) -> dict[str, Any]:
+        """How numbers were taken."""
+        names = ("rounds", "quick", "one_core", "retain_memory")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The child processes' environment."""
+        return child_environment(self.one_core, self.retain_memory)
 
     @property
     def budget(self) -> float:
@@ -60,7 +71,7 @@ class Child:
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=ROOT,
-            env=child_environment(settings.one_core),
+            env=settings.environment,
         )
 
     @property
@@ -135,7 +146,7 @@ def run_case(case: Case, settings: Settings, results: Results) -> None:
 
 
 def checked(case: Case, size: Size, children: Children, results: Results) -> list[str]:
-    """The libraries whose value and gradient agree with the first one's (by hand, if there is one)."""
+    """The libraries whose value and gradient agree with the first one's (by hand, if it can)."""
     right: list[str] = []
     reference: list[np.ndarray] | None = None
     with TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """The child process: one library, told by lines of JSON what to prepare and what to time.
 
-``python -m benchmarks.worker LIBRARY`` answers each line on standard input with one on standard output:
+``python -m benchmarks.worker LIBRARY`` answers each line on its input with one on its output:
 
     {"do": "describe"}                                      version and threads
     {"do": "prepare", "case", "size", "file"}               value and gradient into an .npz file
@@ -20,14 +20,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any, TextIO
 
 import numpy as np
 
 from benchmarks.case import leaves, tree_map
 from benchmarks.cases import CASES
-from benchmarks.libraries import open_library
-from benchmarks.libraries.library import Call, Library
+from benchmarks.libraries import ENTRIES, open_library
+from benchmarks.libraries.library import Call
 
 BATCHES = 5
 """Batches of a sample; the quickest counts, since others only ever make a batch slower."""
@@ -75,19 +76,15 @@ def _batch(call: Call, calls: int, clock: Callable[[], float]) -> float:
 class Worker:
     """The state of the process: the library, and the calls of one case at one size."""
 
-    def __init__(self, library: Library, one_core: bool) -> None:
-        self.library = library
+    def __init__(self, name: str, one_core: bool) -> None:
+        self.name = name
+        self.library = open_library(name)
         self.clock = time.process_time if one_core else time.perf_counter
         self.calls: dict[str, Call] = {}
         self.timed: dict[str, Timed] = {}
 
     def describe(self) -> Any:
-        version = getattr(self.library.package, "__version__", None)
-        if version is None:
-            from importlib.metadata import version as version_of
-
-            version = version_of(self.library.package.__name__)
-        return {"version": version, "threads": self.library.threads()}
+        return {"version": version_of(self.name), "threads": self.library.threads()}
 
     def prepare(self, case: str, size: list[int], file: str) -> Any:
         """Value and gradient, for comparison."""
@@ -121,6 +118,13 @@ class Worker:
         return {"seconds": self.timed[measure].sample()}
 
 
+def version_of(name: str) -> str:
+    """The version of a library that has been imported."""
+    package = ENTRIES[name].package
+    version: str = getattr(sys.modules[package], "__version__", "") or metadata.version(package)
+    return version
+
+
 def describe_error(error: Exception) -> str:
     """The first line of what went wrong."""
     lines = str(error).splitlines() or [""]
@@ -143,7 +147,7 @@ def main(name: str, one_core: bool) -> None:
     os.dup2(2, 1)
     if one_core:
         pin_to_one_core()
-    worker = Worker(open_library(name), one_core)
+    worker = Worker(name, one_core)
     for request in requests(sys.stdin):
         try:
             reply = getattr(worker, request.pop("do"))(**request)

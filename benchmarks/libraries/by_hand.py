@@ -18,7 +18,6 @@ else:
 
 
 class ByHand(Library):
-    package = numpy
     np = module_with(numpy, solve_triangular=solve_triangular)
 
     def offers(self, measure: str, case: Case) -> bool:

@@ -22,7 +22,6 @@ else:
 
 
 class Autograd(Library):
-    package = autograd
     np = module_with(autograd.numpy, solve_triangular=solve_triangular)
 
     def gradient(self, problem: Problem) -> Call:

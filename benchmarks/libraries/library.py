@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +29,10 @@ def module_with(module: ModuleType, **extra: Any) -> Any:
 class Library:
     """One way of getting derivatives, in the process that imported it.
 
-    A measure is a method of that name: it takes a `Problem`, does what is not to be timed, and returns
-    the call that is. A measure that a library doesn't have is a method that it doesn't have.
+    A measure is a method of that name: it takes a `Problem`, does what is not to be timed, and
+    returns the call that is. A library without a measure has no method of its name.
     """
 
-    package: ClassVar[ModuleType]
     np: Any
     """The namespace that cases are written against."""
 
@@ -77,8 +77,9 @@ class Library:
 def blas_threads() -> str:
     """The threads of the BLAS libraries in this process, as far as it can be known."""
     try:
-        from threadpoolctl import threadpool_info
+        controls = import_module("threadpoolctl")
     except ImportError:
         return "BLAS: its default"
-    pools = {f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info()}
+    found = controls.threadpool_info()
+    pools = {f"{pool['internal_api']} {pool['num_threads']}" for pool in found}
     return ", ".join(sorted(pools)) or "no BLAS loaded"

@@ -21,7 +21,6 @@ def _solve_triangular(a, b):
 
 
 class Torch(Library):
-    package = torch
     np = module_with(torch, max=_max, solve_triangular=_solve_triangular)
 
     def put(self, x: numpy.ndarray) -> Any:

@@ -5,23 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 import numpy
-import numpy as np
 
 import vjpkit as vk
 from benchmarks.case import Problem
 from benchmarks.libraries.library import Call, Library, module_with
 
-try:
-    from vjpkit.scipy.linalg import solve_triangular
-except ImportError:
-    from numpy.linalg import solve as solve_triangular
-else:
-    solve_triangular = partial(solve_triangular, lower=True)
-
 
 class Vjpkit(Library):
-    package = vk
-    np = module_with(numpy, solve_triangular=solve_triangular)
+    # np.linalg.solve finds out by itself that a factor is triangular.
+    np = module_with(numpy, solve_triangular=numpy.linalg.solve)
 
     def gradient(self, problem: Problem) -> Call:
         return partial(vk.grad(problem.function), problem.x, *problem.data)
@@ -34,7 +26,7 @@ class Vjpkit(Library):
         gradient, direction = vk.grad(problem.function), self.direction(problem)
 
         def slope(x, *data):
-            return np.sum(gradient(x, *data) * direction)
+            return numpy.sum(gradient(x, *data) * direction)
 
         return partial(vk.grad(slope), problem.x, *problem.data)
 

@@ -22,7 +22,6 @@ jnp = jax.numpy
 
 
 class JaxEager(Library):
-    package = jax
     np = module_with(
         jax.numpy, solve_triangular=partial(jax.scipy.linalg.solve_triangular, lower=True)
     )

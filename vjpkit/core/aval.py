@@ -13,9 +13,9 @@ __all__ = ["Aval", "Shape", "Value", "aval_of", "dtype_name", "dtype_named", "is
 Value = Any
 Shape = tuple[int, ...]
 
-_SHORT = {
-    "float16": "f16", "float32": "f32", "float64": "f64", "longdouble": "longdouble",
-    "complex64": "c64", "complex128": "c128", "clongdouble": "clongdouble", "bool": "bool",
+_SHORT = {  # extended precision first: where it is double precision, it prints as that
+    "longdouble": "longdouble", "float16": "f16", "float32": "f32", "float64": "f64",
+    "clongdouble": "clongdouble", "complex64": "c64", "complex128": "c128", "bool": "bool",
     "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
     "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
 }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 from vjpkit.core.aval import Value
 from vjpkit.core.ir import Atom, Literal, Program, Var
+from vjpkit.core.rows import has_nan
 from vjpkit.core.tracer import Tracer
 
 __all__ = ["evaluate", "interpret", "lower", "lowered_source"]
@@ -17,8 +18,16 @@ def evaluate(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
     for x in values:
         if isinstance(x, Tracer):
             return interpret(program, values)
-    compiled: Callable[..., tuple[Value, ...]] = program.cached("compiled", lambda: lower(program))
-    return compiled(*values)
+    if program.cached("quick", lambda: (has_quick(program),))[0]:
+        out = program.cached("compiled quickly", lambda: lower(program, quick=True))(*values)
+        if not any([has_nan(y) for y in out]):
+            return out  # type: ignore[no-any-return]  # the cache is untyped
+    return program.cached("compiled", lambda: lower(program))(*values)  # type: ignore[no-any-return]
+
+
+def has_quick(program: Program) -> bool:
+    """Whether some equation has a quicker form that may give nan where the exact one does not."""
+    return any(eqn.primitive.quick is not None for eqn in program.equations)
 
 
 def interpret(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
@@ -34,7 +43,7 @@ def interpret(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
     return tuple([read(a) for a in program.outputs])
 
 
-def lowered_source(program: Program) -> tuple[str, dict[str, Any]]:
+def lowered_source(program: Program, quick: bool = False) -> tuple[str, dict[str, Any]]:
     """Python source of a function that evaluates ``program``, and the names it needs.
 
     One line per equation; a variable is deleted after its last use.
@@ -54,7 +63,7 @@ def lowered_source(program: Program) -> tuple[str, dict[str, Any]]:
     lines = [f"def evaluate_program({', '.join(map(name, program.inputs))}):"]
     for i, eqn in enumerate(program.equations):
         function = f"{eqn.primitive.name}_{i}"
-        scope[function] = eqn.primitive.impl
+        scope[function] = eqn.primitive.quick if quick and eqn.primitive.quick else eqn.primitive.impl
         arguments = [name(a) for a in eqn.inputs]
         for key, value in eqn.params.items():
             scope[f"{key}_{i}"] = value
@@ -69,9 +78,9 @@ def lowered_source(program: Program) -> tuple[str, dict[str, Any]]:
     return "\n".join(lines), scope
 
 
-def lower(program: Program) -> Callable[..., tuple[Value, ...]]:
+def lower(program: Program, quick: bool = False) -> Callable[..., tuple[Value, ...]]:
     """``program`` as a Python function of arrays."""
-    source, scope = lowered_source(program)
+    source, scope = lowered_source(program, quick)
     exec(compile(source, "<vjpkit program>", "exec"), scope)
     function: Callable[..., tuple[Value, ...]] = scope["evaluate_program"]
     return function

@@ -14,9 +14,8 @@ walks do not know the difference, which is what makes nesting, batching and stag
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from math import isfinite
 from operator import mul
 from typing import Any
 
@@ -55,7 +54,7 @@ class Eager(Tracer):
 
     def __init__(self, value: Value, trace: Rows, slot: int) -> None:
         self.value = value
-        self.trace = trace
+        self.owner = trace
         self.slot = slot
 
     @property
@@ -153,7 +152,7 @@ class Rows:
         values: list[Value] = []
         slots: list[int | None] = []
         for x in xs:
-            if isinstance(x, Eager) and x.trace is self:
+            if isinstance(x, Eager) and x.owner is self:
                 if self.dirty:
                     x = refresh(x)
                 values.append(x.value)
@@ -170,11 +169,11 @@ class Rows:
     def lower(self, y: Value) -> Value:
         """The value of an output of this (closed) trace's function."""
         if isinstance(y, Tracer):
-            if y.trace.dirty:
+            if y.owner.dirty:
                 y = refresh(y)
-            if y.trace is self or y.trace.level == 0:
+            if y.owner is self or y.owner.level == 0:
                 return y.value
-            if y.trace.level > self.level:
+            if y.owner.level > self.level:
                 raise ClosedTraceError(
                     f"{self.name}: the function returned a traced value of an inner transformation "
                     f"that has finished; its derivative would be lost{at(calling_position())}"
@@ -188,9 +187,9 @@ class Rows:
 
     def slot_of(self, y: Value) -> int | None:
         """The slot of an output, or None where it does not depend on the inputs."""
-        if isinstance(y, Tracer) and y.trace.dirty:
+        if isinstance(y, Tracer) and y.owner.dirty:
             y = refresh(y)
-        return y.slot if isinstance(y, Eager) and y.trace is self else None
+        return y.slot if isinstance(y, Eager) and y.owner is self else None
 
 
 def _append_closed(name: str, row: Row) -> None:
@@ -361,19 +360,14 @@ def annihilate(ct: Value, factor: Value) -> Value:
 
     An operation whose partial derivative is not finite contributes nothing where its cotangent is
     exactly zero: a branch that ``where`` did not select never makes a nan. Every product of a
-    derivative comes through here, so the test for nan is one pass of BLAS over the result.
+    derivative can come through here, so the test for nan is the quickest that NumPy has.
     """
-    if type(ct) is _ndarray and type(factor) is _ndarray:  # the hot path
-        out = ct * factor
-        square = out.dot(out) if out.ndim == 1 else np.vdot(out, out)
-        if square == square:
-            return out
-    elif isinstance(ct, Tracer) or isinstance(factor, Tracer):
-        return _annihilate_traced(ct, factor)
-    else:
-        out = ct * factor
-        if (type(factor) is float and isfinite(factor)) or not has_nan(out):
-            return out
+    if type(ct) is not _ndarray or type(factor) is not _ndarray:
+        if isinstance(ct, Tracer) or isinstance(factor, Tracer):
+            return _annihilate_traced(ct, factor)
+    out = ct * factor
+    if not has_nan(out):
+        return out
     fixed = np.where((ct == 0) | (factor == 0), 0, out).astype(out.dtype)
     return fixed if type(out) is _ndarray else fixed[()]
 
@@ -382,9 +376,13 @@ _ndarray = np.ndarray
 
 
 def has_nan(x: Value) -> bool:
-    """Whether some element is nan (or may be: inf - inf in the square of a complex number)."""
+    """Whether some element is nan, which NumPy's argmax takes for the greatest of all."""
     if type(x) is _ndarray:
-        x = x.dot(x) if x.ndim == 1 else np.vdot(x, x)
+        if not x.size:
+            return False
+        if x.ndim != 1:
+            x = x.ravel(order="K")
+        x = x.item(x.argmax())
     return x != x  # type: ignore[no-any-return]  # values are untyped
 
 
@@ -410,9 +408,8 @@ def innermost(x: Value) -> Value:
     return x
 
 
-def plain_product(ct: Value, factor: Value) -> Value:
-    """``ct * factor`` in plain IEEE arithmetic (``strict=True``)."""
-    return mul(ct, factor)
+plain_product = mul
+"""``ct * factor`` in plain IEEE arithmetic: the product of ``strict=True``, and of a first walk."""
 
 
 roles: dict[str, Callable[..., Any]] = {}
@@ -427,7 +424,7 @@ def filled_like(x: Value, value: float) -> Value:
     dtype = aval.dtype if aval.inexact else np.dtype(np.float64)
     inner = innermost(x)
     if isinstance(inner, Tracer):
-        return roles["fill"](inner.trace, aval.shape, value, dtype)
+        return roles["fill"](inner.owner, aval.shape, value, dtype)
     if aval.shape == () and type(inner) is not np.ndarray:
         return dtype.type(value)
     return np.full(aval.shape, value, dtype)
@@ -457,6 +454,65 @@ def pull_rows(rows: list[Row], cts: Cotangents, free: bool) -> None:
         if ct is not None:
             cts[k] = None
             row[0](row, ct if type(ct) is not Parts else settled(ct, row[0]), cts)
+
+
+def walked(
+    walk: Callable[[Cotangents], None], slots: Cotangents, wanted: Sequence[int | None]
+) -> list[Value | None]:
+    """The wanted slots after ``walk``: first with plain products, and only where nan arrives again
+    with products in which zero wins.
+
+    Products are nearly always finite, so testing each of them would cost more than walking twice
+    where one was not. A nan that plain products make cannot get lost on the way: it is multiplied
+    and added up, or met by a selection that gives the same zero to what annihilation would have
+    given.
+    """
+    if slots[-2] is annihilate:
+        plain = slots[:]
+        plain[-2] = plain_product
+        plain[-1] = set()
+        walk(plain)
+        out = wanted_slots(plain, wanted)
+        for x in out:
+            if x is not None and may_have_nan(x):
+                break
+        else:
+            return out
+    walk(slots)
+    return wanted_slots(slots, wanted)
+
+
+def wanted_slots(slots: Cotangents, wanted: Sequence[int | None]) -> list[Value | None]:
+    """The values of some slots; None for slots of values that depend on nothing."""
+    return [
+        None if i is None else slots[i] if type(slots[i]) is not Parts else settled(slots[i])
+        for i in wanted
+    ]
+
+
+def may_have_nan(x: Value) -> bool:
+    """Whether some element is nan, or nobody knows yet."""
+    if type(x) is not _ndarray:
+        x = innermost(x)
+        if isinstance(x, Tracer):
+            return True
+    return has_nan(x)
+
+
+KEEP_LIMIT = 1 << 26
+
+
+def residual_bytes(rows: list[Row]) -> int:
+    """About how much memory the rows hold: each has the largest thing it keeps at its end."""
+    return sum([x.nbytes for row in rows if type(x := row[-1]) is _ndarray])
+
+
+def pull_once(rows: list[Row], cts: Cotangents, wanted: Sequence[int | None]) -> list[Value | None]:
+    """`walked` backwards over rows that nobody needs afterwards; large residuals die when used."""
+    if residual_bytes(rows) > KEEP_LIMIT:
+        pull_rows(rows, cts, free=True)
+        return wanted_slots(cts, wanted)
+    return walked(lambda slots: pull_rows(rows, slots, free=False), cts, wanted)
 
 
 def push_rows(rows: list[Row], ts: Cotangents) -> None:

@@ -36,18 +36,18 @@ class Staged(Tracer):
     """An abstract value: a variable of the program being built."""
 
     __slots__ = ()
-    var = named_info()
+    variable = named_info()
 
     def __init__(self, trace: Builder, var: Var) -> None:
-        self.trace = trace
-        self.var = var
+        self.owner = trace
+        self.variable = var
 
     @property
     def aval(self) -> Aval:
-        return self.var.aval
+        return self.variable.aval
 
     def concrete(self) -> NoReturn:
-        origin = self.trace.origin(self.var)
+        origin = self.owner.origin(self.variable)
         raise TracerConversionError(
             f"the value of {self.aval} is not known while the function is being staged, so it cannot "
             f"decide Python control flow or become a Python number.{at(calling_position())}\n"
@@ -103,18 +103,19 @@ class Builder:
 
     def atom(self, x: Value, name: str = "") -> Atom:
         """The variable or literal that stands for ``x``."""
-        if isinstance(x, Tracer) and x.trace.dirty:
+        if isinstance(x, Tracer) and x.owner.dirty:
             x = refresh(x)
-        if type(x) is Staged and x.trace is self:
-            return x.var
+        if type(x) is Staged and x.owner is self:
+            return x.variable
         if is_scalar_constant(x):
             return Literal(x)
         found = self.captured.get(id(x))
         if found is None:
-            if isinstance(x, Tracer) and x.trace.level > self.level:
+            if isinstance(x, Tracer) and x.owner.level > self.level:
                 raise ClosedTraceError(
-                    f"the staged function returned {x!r}, a value of an inner transformation that has "
-                    f"finished{at(calling_position())}\nReturn values from it instead of storing them."
+                    f"the staged function returned {x!r}, a value of an inner transformation that "
+                    f"has finished{at(calling_position())}\n"
+                    "Return values from it instead of storing them."
                 )
             var = Var(aval_of(x).strong() if isinstance(x, np.ndarray) else aval_of(x))
             position = self.here or calling_position()
@@ -273,4 +274,4 @@ def unbound(program: Program) -> Equation | None:
 
 def is_mine(x: Value, trace: Rows) -> bool:
     """Whether ``x`` carries a derivative of ``trace``."""
-    return isinstance(x, Eager) and x.trace is trace
+    return isinstance(x, Eager) and x.owner is trace

@@ -3,11 +3,11 @@
 ::
 
     program(a: f64[3], b: f64[]; c: f64[3]) {
-      d: f64[3] = multiply c 2.0                          # model.py:12
+      d: f64[3] = multiply c 2.0  # model.py:12
       e: f64[], f: f64[3] = call[program=program(g: f64[3]) {
-        h: f64[] = sum[axes=None, keepdims=False] g
+        h: f64[] = sum[axes=None, keepdims=False] g  # loss.py:7
         return h, g
-      }] d                                                # model.py:14
+      }] d                        # model.py:14
       return f, 0.0
     }
 
@@ -42,10 +42,10 @@ from __future__ import annotations
 import html
 import itertools
 import re
-import textwrap
 from ast import literal_eval
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from string import ascii_lowercase
 from typing import Any, NoReturn
 
@@ -95,16 +95,15 @@ def _fresh_names() -> Iterator[str]:
 
 
 class _Printer:
-    """Writes one text, in which every name is used once."""
+    """Writes one text, in which every name is defined once."""
 
     def __init__(self, program: Program, source: bool) -> None:
         self.names: dict[Var, str] = {}
         self.fresh = _fresh_names()
         self.repeated = _repeated(program)
         self.labels: dict[Program, str] = {}
-        self.programs: list[Program] = []
+        self.scopes: list[tuple[Program, dict[Var, str]]] = []
         self.source = source
-        self.notes: dict[Any, str] = {None: ""}
         self.text = self.program(program, "")
 
     def program(self, program: Program, margin: str) -> str:
@@ -114,26 +113,28 @@ class _Printer:
                 return self.labels[program]
             self.labels[program] = f"@{len(self.labels) + 1}"
             label = " " + self.labels[program]
-        self.programs.append(program)
+        outer, self.names = self.names, {}
+        self.scopes.append((program, self.names))
         variables = [self.var(v) for v in program.inputs]
         split = len(variables) - program.linear
         header = ", ".join(variables[:split])
         if program.linear:
             header += f"; {', '.join(variables[split:])}"
         inner = margin + "  "
-        rows = [(self.equation(e, inner), self.note(e)) for e in program.equations]
+        rows = [self.equation(e, inner) for e in program.equations]
         returned = f"return {', '.join(map(self.atom, program.outputs))}".rstrip()
+        self.names = outer
         lines = [_filled(f"program{label}({header}) {{", inner), *_annotated(rows)]
         return "\n".join([*lines, _filled(inner + returned, inner), margin + "}"])
 
-    def equation(self, eqn: Equation, margin: str) -> str:
+    def equation(self, eqn: Equation, margin: str) -> tuple[str, str]:
+        """An equation, and the comment that names the user's line."""
         head = f"{margin}{', '.join(map(self.var, eqn.outputs)) or '()'} = {eqn.primitive.name}"
         if eqn.params:
-            texts = [
-                f"{name}={self.value(eqn.params[name], margin)}" for name in sorted(eqn.params)
-            ]
-            head += f"[{', '.join(texts)}]"
-        return " ".join([head, *map(self.atom, eqn.inputs)])
+            named = ((name, eqn.params[name]) for name in sorted(eqn.params))
+            head += f"[{', '.join([f'{name}={self.value(v, margin)}' for name, v in named])}]"
+        source = eqn.source if self.source else None
+        return " ".join([head, *map(self.atom, eqn.inputs)]), f"# {source}" if source else ""
 
     def var(self, v: Var) -> str:
         return f"{self.atom(v)}: {v.aval}"
@@ -160,15 +161,6 @@ class _Printer:
             return repr(value)
         return f"<{getattr(value, '__name__', type(value).__name__).strip('<>')}>"
 
-    def note(self, eqn: Equation) -> str:
-        """The comment that names the user's line; a position is decoded once."""
-        if not self.source:
-            return ""
-        found = self.notes.get(eqn.position)
-        if found is None:
-            found = self.notes[eqn.position] = f"# {eqn.source}" if eqn.source else ""
-        return found
-
 
 def _repeated(program: Program) -> set[Program]:
     """The programs that occur more than once inside."""
@@ -184,17 +176,13 @@ def _repeated(program: Program) -> set[Program]:
 
 def _filled(text: str, margin: str) -> str:
     """A list, broken into lines between its items."""
-    if len(text) <= _WIDTH:
-        return text
-    tied = text.replace(": ", ":\0").replace(" {", "\0{")
-    lines = textwrap.wrap(
-        tied,
-        _WIDTH,
-        subsequent_indent=margin + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(lines).replace("\0", " ")
+    lines: list[str] = []
+    for item in re.split("(?<=[,;]) ", text):
+        if lines and len(lines[-1]) + len(item) < _WIDTH:
+            lines[-1] += " " + item
+        else:
+            lines.append(margin + "  " + item if lines else item)
+    return "\n".join(lines)
 
 
 def _annotated(rows: list[tuple[str, str]]) -> Iterator[str]:
@@ -239,9 +227,7 @@ _WORDS = re.compile(
 
 def _painted(text: str, printer: _Printer, styles: dict[str, str], template: str) -> str:
     """``text`` with styles; variables that depend on linear inputs have their own."""
-    linear = {
-        printer.names.get(v) for p in printer.programs if p.linear for v in linear_variables(p)
-    }
+    linear = {names.get(v) for program, names in printer.scopes for v in linear_variables(program)}
 
     def paint(m: re.Match[str]) -> str:
         kind = "linear" if m.lastgroup == "name" and m[0] in linear else m.lastgroup
@@ -261,7 +247,7 @@ def to_html(program: Program) -> str:
         left_out = f"  # {len(lines) - _LINES:,} lines are left out; print(program) shows all"
         lines[_LINES - 50 : -50] = [left_out]
     text = _painted("\n".join(lines), printer, _CSS, '<span style="{}">{}</span>')
-    return f'<pre style="line-height:1.4;tab-size:2;overflow-x:auto">{text}</pre>'
+    return f'<pre style="line-height:1.4;overflow-x:auto">{text}</pre>'
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -281,7 +267,7 @@ _LABEL, _RETURN = _token(r"(@\d+)"), _token(r"return\b")
 _NOTHING, _EQUALS, _COMMA, _SEMICOLON = map(_token, (r"\(\s*\)", "=", ",", ";"))
 _OPEN, _CLOSE, _BEGIN, _END, _CLOSE_PARAMS = map(_token, (r"\(", r"\)", r"\{", r"\}", r"\]"))
 _BLANK, _LAST = _token(""), _token(r"\Z")
-_REST = re.compile(r"([^#\n]*)(?:\#\s*([^\n]*?)\s*)?(?:\n|\Z)")
+_REST = re.compile(r"([^#\n]*)(?:#([^\n]*))?(?:\n|\Z)")
 _SOURCE = re.compile(r"(.+):(\d+)")
 _REAL = r"[+-]?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf|nan)"
 _INTEGER, _FLOAT, _STRONG = re.compile(r"[+-]?\d+"), re.compile(_REAL), re.compile(r"(\w+)\((.+)\)")
@@ -310,9 +296,6 @@ class _Parser:
         self.text = text
         self.position = 0
         self.labels: dict[str, Program] = {}
-        self.avals: dict[str, Aval] = {}
-        self.literals: dict[str, Literal] = {}
-        self.sources: dict[str | None, Source | None] = {None: None}
 
     def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         found = pattern.match(self.text, self.position)
@@ -321,12 +304,18 @@ class _Parser:
         return found
 
     def take(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
-        found = self.match(pattern)
-        if found is not None:
+        if found := self.match(pattern):
             return found
         self.match(_BLANK)
-        word = re.compile(r"\w+|\S|\Z").match(self.text, self.position)
-        self.fail(f"expected {expected}, found {word[0] or 'the end'!r}", self.position)  # type: ignore[index]  # matches anywhere
+        word = re.search(r"\w+|\S", self.text[self.position :])
+        self.fail(f"expected {expected}, found {word[0] if word else 'the end'!r}", self.position)
+
+    def items(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+        """Matches with commas between."""
+        while found := self.match(pattern):
+            yield found
+            if not self.match(_COMMA):
+                return
 
     def fail(self, problem: str, position: int) -> NoReturn:
         line = self.text.count("\n", 0, position) + 1
@@ -336,58 +325,38 @@ class _Parser:
     def program(self) -> Program:
         head = self.take(_PROGRAM, "'program('")
         if head[1] and int(head[1]) != FORMAT_VERSION:
-            self.fail(
-                f"the text is of format {head[1]}; this is read: {FORMAT_VERSION}", head.start(1)
-            )
+            self.fail(f"format {head[1]} is not read, only {FORMAT_VERSION}", head.start(1))
         env: dict[str, Var] = {}
-        inputs = self.define(self.variables(), env)
-        linear = self.define(self.variables(), env) if self.match(_SEMICOLON) else ()
+        inputs = self.define(self.items(_VAR), env)
+        linear = self.define(self.items(_VAR), env) if self.match(_SEMICOLON) else ()
         self.take(_CLOSE, "', name: type' or ')'")
         self.take(_BEGIN, "'{'")
         equations = []
         while not self.match(_RETURN):
             equations.append(self.equation(env))
-        outputs = []
-        while word := self.match(_SCALAR):
-            outputs.append(self.atom(word[1], env, word.start(1)))
-            if not self.match(_COMMA):
-                break
+        outputs = [self.atom(m[1], env, m.start(1)) for m in self.items(_SCALAR)]
         self.take(_END, "', output' or '}'")
         program = Program((*inputs, *linear), equations, outputs, len(linear))
         if head[2]:
             self.labels[head[2]] = program
         return program
 
-    def variables(self) -> list[re.Match[str]]:
-        found = []
-        while variable := self.match(_VAR):
-            found.append(variable)
-            if not self.match(_COMMA):
-                break
-        return found
-
-    def define(self, variables: list[re.Match[str]], env: dict[str, Var]) -> tuple[Var, ...]:
+    def define(self, variables: Iterable[re.Match[str]], env: dict[str, Var]) -> tuple[Var, ...]:
+        defined = []
         for m in variables:
             if m[1] in env:
                 self.fail(f"{m[1]!r} is defined already", m.start(1))
-            aval = self.avals.get(m[2])
-            if aval is None:
-                aval = self.avals[m[2]] = self.aval(m[2], m.start(2))
-            env[m[1]] = Var(aval)
-        return tuple([env[m[1]] for m in variables])
-
-    def aval(self, text: str, position: int) -> Aval:
-        name, _, rest = text.partition("[")
-        shape = tuple([int(n) for n in rest.strip("]*").split(",") if n.strip()])
-        try:
-            return Aval(shape, dtype_named(name), weak=rest.endswith("*"))
-        except ValueError as error:
-            self.fail(str(error), position)
+            try:
+                env[m[1]] = Var(_aval(m[2]))
+            except ValueError as error:
+                self.fail(str(error), m.start(2))
+            defined.append(env[m[1]])
+        return tuple(defined)
 
     def equation(self, env: dict[str, Var]) -> Equation:
         from vjpkit.core.primitive import PRIMITIVES
 
-        outputs = self.variables()
+        outputs = list(self.items(_VAR))
         if not outputs and not self.match(_NOTHING):
             self.take(_VAR, "an equation ('name: type = ...') or 'return'")
         self.take(_EQUALS, "', name: type' or '='")
@@ -397,40 +366,24 @@ class _Parser:
             self.fail(f"no primitive is called {name[1]!r}", name.start(1))
         params = self.params(name[1]) if name[2] else {}
         start = self.position
-        rest = self.match(_REST)
-        assert rest is not None
-        inputs = []
-        for word in rest[1].split():
-            inputs.append(env.get(word) or self.atom(word, env, start))
-        return Equation(
-            primitive, tuple(inputs), params, self.define(outputs, env), self.source(rest[2])
-        )
+        rest = self.take(_REST, "operands")
+        inputs = tuple([env.get(word) or self.atom(word, env, start) for word in rest[1].split()])
+        return Equation(primitive, inputs, params, self.define(outputs, env), _source(rest[2]))
 
     def atom(self, word: str, env: dict[str, Var], start: int) -> Atom:
-        found = env.get(word) or self.literals.get(word)
-        if found is None:
-            try:
-                found = self.literals[word] = Literal(_scalar(word))
-            except (ValueError, OverflowError):
-                place = re.compile(rf"(?<!\S){re.escape(word)}").search(self.text, start)
-                at = start if place is None else place.start()
-                self.fail(f"{word!r} is neither a variable defined above nor a number", at)
-        return found
-
-    def source(self, comment: str | None) -> Source | None:
-        if comment not in self.sources:
-            m = _SOURCE.fullmatch(comment or "")
-            self.sources[comment] = None if m is None else Source(m[1], int(m[2]), "")
-        return self.sources[comment]
+        try:
+            return env.get(word) or _literal(word)
+        except (ValueError, OverflowError):
+            place = re.compile(rf"(?<!\S){re.escape(word)}").search(self.text, start)
+            position = start if place is None else place.start()
+            self.fail(f"{word!r} is neither a variable defined above nor a number", position)
 
     def params(self, primitive: str) -> dict[str, Any]:
         params: dict[str, Any] = {}
-        while name := self.match(_PARAM):
+        for name in self.items(_PARAM):
             if name[1] in params:
                 self.fail(f"the parameter {name[1]!r} is given twice", name.start(1))
             params[name[1]] = self.value(f"the parameter {name[1]!r} of {primitive}")
-            if not self.match(_COMMA):
-                break
         self.take(_CLOSE_PARAMS, "', name=value' or ']'")
         return params
 
@@ -471,18 +424,33 @@ class _Parser:
         self.fail(f"{owner} is {m[1]}, which {why} that can be read", m.start(1))
 
 
+@lru_cache(maxsize=4096)
+def _aval(text: str) -> Aval:
+    name, _, rest = text.partition("[")
+    shape = tuple([int(n) for n in rest.strip("]*").split(",") if n.strip()])
+    return Aval(shape, dtype_named(name), weak=rest.endswith("*"))
+
+
+@lru_cache(maxsize=4096)
+def _source(comment: str | None) -> Source | None:
+    found = _SOURCE.fullmatch((comment or "").strip())
+    return Source(found[1], int(found[2]), "") if found else None
+
+
+@lru_cache(maxsize=4096)
+def _literal(text: str) -> Literal:
+    return Literal(_scalar(text))
+
+
 def _scalar(text: str) -> Any:
     """The number that `scalar_text` writes so; a `ValueError` if there is none."""
     if m := _STRONG.fullmatch(text):
         return _strong(dtype_named(m[1]), m[2])
     if text in ("True", "False"):
         return text == "True"
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _COMPLEX.fullmatch(text):
-        return complex(text)
+    for pattern, kind in ((_INTEGER, int), (_FLOAT, float), (_COMPLEX, complex)):
+        if pattern.fullmatch(text):
+            return kind(text)
     raise ValueError(text)
 
 
@@ -494,7 +462,7 @@ def _strong(dtype: np.dtype[Any], text: str) -> Any:
             return dtype.type(value)
     elif dtype.kind == "f" and _FLOAT.fullmatch(text):
         return dtype.type(text)
-    elif m := _COMPLEX.fullmatch(text):
+    elif dtype.kind == "c" and (m := _COMPLEX.fullmatch(text)):
         part = dtype.type(0).real.dtype.type
         return np.array([part(m[1] or 0), part(m[2])]).view(dtype)[0]
     raise ValueError(text)

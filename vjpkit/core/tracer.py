@@ -63,19 +63,19 @@ class Tracer:
     ``np.f(tracer)`` arrives through ``__array_ufunc__`` and ``__array_function__``; operators,
     methods and indexing are attached by `vjpkit.numpy`.
 
-    All kinds have one layout: ``value`` below the trace, ``trace``, ``info`` (a slot, a tangent, a
-    variable: each kind names it), and ``base``, how a writable handle came to be. A handle that is
+    All kinds have one layout: ``value`` below the trace, ``owner``, the trace, ``info`` (a slot, a
+    tangent, a variable: each kind names it), and ``origin``, how a writable handle came to be. A handle that is
     written to takes over the kind and the contents of the written value.
     """
 
-    __slots__ = ("base", "info", "trace", "value")
+    __slots__ = ("info", "origin", "owner", "value")
     __array_priority__ = 1000.0
     __hash__ = None  # type: ignore[assignment]  # as for ndarray: == is elementwise
 
     value: Any
-    trace: Any
+    owner: Any
     info: Any
-    base: Any
+    origin: Any
 
     @property
     def aval(self) -> Aval:
@@ -280,9 +280,9 @@ def bind(
         if not isinstance(x, Tracer):
             x = checked[i] = operand(x)
         if isinstance(x, Tracer):
-            trace = x.trace
+            trace = x.owner
             if trace.dirty:
-                trace = refresh(x).trace
+                trace = refresh(x).owner
             if top is None or trace.level > top.level:
                 top = trace
     if top is None:

@@ -64,14 +64,15 @@ def _operator_function(ufunc: np.ufunc, spelling: str) -> Callable[..., Value]:
 class Elementwise(Ufunc):
     """A ufunc and its partial derivatives.
 
-    ``partials[i]`` is None where it is locally constant in that operand, a number, or a function whose
-    *parameter names* (``x``, ``y``, ``out``) say what a row keeps. From this declaration the record,
-    pull and push functions are generated once per pattern of traced operands.
+    ``partials[i]`` is None where it is locally constant in that operand, a number, one of ``"x"``,
+    ``"y"`` (operands) and ``"out"``, or a function whose *parameter names* are such, and say what a
+    row keeps. From this declaration the record, pull and push functions are generated once per
+    pattern of traced operands.
 
-    A partial that is a function can be inf or nan at a point where the cotangent may be zero, so the
-    transform's product multiplies by it. With a parameter ``t`` the function is not the partial but the
-    linear map itself, of the tangent or cotangent ``t``, for one that selects instead of multiplying; it
-    may ask for ``product`` too.
+    A partial that is not a number can be inf or nan at a point where the cotangent may be zero, so
+    the transform's product multiplies by it. With a parameter ``t`` the function is not the partial
+    but the linear map itself, of the tangent or cotangent ``t``, for one that selects instead of
+    multiplying; it may ask for ``product`` too.
     """
 
     partials: ClassVar[tuple[Any, ...]]
@@ -134,7 +135,7 @@ class Elementwise(Ufunc):
                 env[name] = trace.keep(env[name]) if name in pull.needs else env[name]
         live = [i for i, m in enumerate(mask) if m]
         fits = [fit_of(values[i], out) for i in live] if pull.fitted else []
-        return (pull, k, *position, *[slots[i] for i in live], *[env[n] for n in pull.needs], *fits)
+        return (pull, k, *position, *[slots[i] for i in live], *fits, *[env[n] for n in pull.needs])
 
     def forward(
         self,
@@ -180,13 +181,19 @@ class _RuleSource:
             self.needs += [name for name in self.parameters(i) if name not in given]
 
     def parameters(self, i: int) -> list[str]:
-        """Parameter names of a partial that is a function."""
+        """What the partial of operand ``i`` is a function of."""
         partial = self.owner.partials[i]
+        if isinstance(partial, str):
+            return [partial]
         return list(inspect.signature(partial).parameters) if callable(partial) else []
 
     def product(self, i: int, factor: str, slots: str) -> str:
-        """The contribution of operand ``i``: ``factor``, a tangent or cotangent, times its partial."""
+        """The contribution of operand ``i``: its partial times ``factor``, a (co)tangent."""
         partial = self.owner.partials[i]
+        if isinstance(partial, str):
+            finite_number = f"type({partial}) is float and {partial} - {partial} == 0"
+            product = f"{slots}[-2]({factor}, {partial})"
+            return f"{factor} * {partial} if {finite_number} else {product}"
         if not callable(partial):
             return {1: factor, -1: f"-{factor}"}.get(partial, f"{factor} * {partial!r}")
         names = self.parameters(i)
@@ -197,7 +204,7 @@ class _RuleSource:
     def compile(self) -> Any:
         slots = [f"slot{i}" for i in self.live]
         fits = [f"fit{i}" for i in self.live] if self.fitted else []
-        unpack = f"    _, k, _, _, {', '.join([*slots, *self.needs, *fits])} = row"
+        unpack = f"    _, k, _, _, {', '.join([*slots, *fits, *self.needs])} = row"
         pull = ["def pull(row, ct, cts):", unpack]
         push = ["def push(row, ts):", unpack, "    out_t = None"]
         for i in self.live:
@@ -241,13 +248,14 @@ def fit(x: Value, out: Value) -> Any:
 
 _POSITION = """
     f = getframe(1); code = f.f_code
+    if INTERNAL[code.co_filename]: f = f.f_back; code = f.f_code
     if INTERNAL[code.co_filename]: code, offset = user_position(f)
     else: offset = f.f_lasti
     k = trace.new()"""
 
 _FRESH = """
     if trace.dirty:
-        {0}_ = refresh({0}_); trace = {0}_.trace
+        {0}_ = refresh({0}_); trace = {0}_.owner
         if type({0}_) is not Eager: return general({1})"""
 
 
@@ -276,7 +284,7 @@ def _fields(owner: Elementwise, mask: tuple[int, ...]) -> str:
     slots = [f"{'xy'[i]}_.slot" for i in live]
     fits = [f"fit{i}" for i in live] if pull.fitted else []
     name = f"pull{''.join(map(str, mask))}"
-    return f"({', '.join([name, 'k', 'code', 'offset', *slots, *pull.needs, *fits])},)"
+    return f"({', '.join([name, 'k', 'code', 'offset', *slots, *fits, *pull.needs])},)"
 
 
 def indented(source: str) -> str:
@@ -290,7 +298,7 @@ def _record_unary(owner: Elementwise) -> list[str]:
     return [
         "def record(x_):",
         "    if type(x_) is not Eager: return general(x_)",
-        "    trace = x_.trace" + _FRESH.format("x", "x_"),
+        "    trace = x_.owner" + _FRESH.format("x", "x_"),
         f"    x = x_.value; out = {call}",
         "    fit0 = None if x.dtype is out.dtype else fit(x, out)" if pull.fitted else "",
         *_POSITION.splitlines(),
@@ -308,7 +316,7 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
         i = mask.index(1)
         keeps = other in owner.rules[mask].needs
         return [
-            f"        trace = {mine}_.trace" + indented(_FRESH.format(mine, "x_, y_")),
+            f"        trace = {mine}_.owner" + indented(_FRESH.format(mine, "x_, y_")),
             f"        {mine} = {mine}_.value; {other} = {other}_; kind = type({other})",
             "        if kind in NUMBERS:",
             f"            out = {call}; fit{i} = None",
@@ -325,11 +333,11 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
     body = [
         "    if type(x_) is Eager:",
         "      if type(y_) is Eager:",
-        "        trace = x_.trace",
-        "        if trace is not y_.trace: return general(x_, y_)",
+        "        trace = x_.owner",
+        "        if trace is not y_.owner: return general(x_, y_)",
         "        if trace.dirty:",
-        "            x_ = refresh(x_); y_ = refresh(y_); trace = x_.trace",
-        "            if type(x_) is not Eager or type(y_) is not Eager or trace is not y_.trace:",
+        "            x_ = refresh(x_); y_ = refresh(y_); trace = x_.owner",
+        "            if type(x_) is not Eager or type(y_) is not Eager or trace is not y_.owner:",
         "                return general(x_, y_)",
         f"        x = x_.value; y = y_.value; out = {call}; shape = out.shape",
         f"        {fit_line.format(0, 'x')}",

@@ -74,9 +74,9 @@ class Reduction(Primitive):
         return dtype
 
     def __call__(self, x: Value, **params: Any) -> Value:
-        if type(x) is not Eager or x.trace.dirty:
+        if type(x) is not Eager or x.owner.dirty:
             return bind(self, (x,), params)
-        trace = x.trace
+        trace = x.owner
         value = x.value
         out = self(value, **params) if isinstance(value, Tracer) else self.impl(value, **params)
         k = trace.new()

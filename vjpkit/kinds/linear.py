@@ -66,9 +66,9 @@ class Linear(Primitive):
         raise NotImplementedError(f"{self.name} declares no transpose")
 
     def __call__(self, x: Value, *fixed: Value, **params: Any) -> Value:
-        if type(x) is not Eager or fixed or x.trace.dirty:
+        if type(x) is not Eager or fixed or x.owner.dirty:
             return bind(self, (x, *fixed), params)
-        trace = x.trace
+        trace = x.owner
         value = x.value
         out = self(value, **params) if isinstance(value, Tracer) else self.impl(value, **params)
         k = trace.new()
@@ -194,7 +194,7 @@ def zeros(aval: Aval, like: Value) -> Value:
     while isinstance(like, Tracer) and hasattr(like, "value"):
         like = like.value
     if isinstance(like, Tracer):
-        return _rows.roles["fill"](like.trace, aval.shape, 0, dtype)
+        return _rows.roles["fill"](like.owner, aval.shape, 0, dtype)
     return np.broadcast_to(np.zeros((), dtype), aval.shape) if aval.shape else dtype.type(0)
 
 
@@ -253,11 +253,11 @@ class Bilinear(Primitive):
     def __call__(self, x: Value, y: Value, **params: Any) -> Value:
         x_mine, y_mine = type(x) is Eager, type(y) is Eager
         if x_mine and y_mine:
-            fast = x.trace is y.trace and not x.trace.dirty
+            fast = x.owner is y.owner and not x.owner.dirty
         else:
             plain = y if x_mine else x
             mine = x if x_mine else y
-            fast = (x_mine or y_mine) and type(plain) is np.ndarray and not mine.trace.dirty
+            fast = (x_mine or y_mine) and type(plain) is np.ndarray and not mine.owner.dirty
             fast = fast and plain.dtype.kind in "fc"
         if not fast:
             if is_foreign(x) or is_foreign(y):
@@ -265,7 +265,7 @@ class Bilinear(Primitive):
             return bind(self, (x, y), params)
         values = [x.value if x_mine else x, y.value if y_mine else y]
         slots = [x.slot if x_mine else None, y.slot if y_mine else None]
-        return self.record(x.trace if x_mine else y.trace, values, slots, params)
+        return self.record(x.owner if x_mine else y.owner, values, slots, params)
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any

@@ -1,5 +1,65 @@
-"""NumPy's functions on traced values."""
+"""NumPy's namespace, for values that may be traced.
 
-from vjpkit.numpy import _face, _reductions, _shape
+What NumPy dispatches is NumPy's own: ``vjpkit.numpy.sin is numpy.sin``, and so the user's plain
+``import numpy as np`` does the same. What it does not dispatch (``array``, ``zeros``, ``arange``,
+...) is defined here, for nested lists with traced values and arrays that accept them. Outside every
+transform all of it returns plain NumPy arrays.
 
-__all__ = ["_face", "_reductions", "_shape"]
+>>> import numpy as np, vjpkit.numpy as vnp
+>>> vnp.sin is np.sin, vnp.float32 is np.float32
+(True, True)
+>>> vnp.array([1.0, 2.0])
+array([1., 2.])
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from vjpkit.numpy import (
+    _at,
+    _creation,
+    _differences,
+    _elementwise,
+    _face,
+    _indices,
+    _joining,
+    _methods,
+    _namespace,
+    _ordering,
+    _queries,
+    _reductions,
+    _selection,
+    _shape,
+    _statistics,
+    _ufuncs,
+    _vectorize,
+    _writable,
+    _writing,
+)
+
+# Modules that attach themselves to tracers and to NumPy's functions when they are imported.
+_ATTACHED = (
+    _at, _creation, _differences, _elementwise, _face, _indices, _joining, _methods, _ordering,
+    _queries, _reductions, _selection, _shape, _statistics, _ufuncs, _vectorize, _writable,
+    _writing,
+)  # fmt: skip
+
+_NAMES = _namespace.names()
+globals().update(_NAMES)
+
+__all__ = [*sorted(_NAMES), *_namespace.submodules]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _namespace.submodules:
+        return import_module(f"vjpkit.numpy.{name}")
+    why = _namespace.LEFT_OUT.get(name)
+    raise AttributeError(
+        f"vjpkit.numpy has no {name!r}" + ("" if why is None else f", which numpy has: {why}")
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

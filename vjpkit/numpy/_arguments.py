@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from operator import index
 from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Value
+from vjpkit.core.aval import Shape, Value
 from vjpkit.core.errors import TracerConversionError
 from vjpkit.core.rows import Eager
 from vjpkit.core.tracer import Tracer, operand
@@ -15,8 +16,8 @@ from vjpkit.numpy._dispatch import normalize_axes
 from vjpkit.ops import structural
 
 __all__ = [
-    "as_array", "concrete", "flag", "given", "known", "normalize_axis", "plain", "reduced_axes",
-    "scalar",
+    "as_array", "concrete", "flag", "given", "grid", "known", "normalize_axis", "plain", "reduced_axes",
+    "scalar", "warn_where",
 ]  # fmt: skip
 
 
@@ -85,3 +86,15 @@ def reduced_axes(axis: Any, ndim: int) -> tuple[int, ...] | None:
 def normalize_axis(axis: Any, ndim: int) -> int:
     """One axis, non-negative."""
     return np.lib.array_utils.normalize_axis_index(index(axis), ndim)
+
+
+def warn_where(condition: Value, message: str) -> None:
+    """NumPy's warning, where the condition is known to hold somewhere."""
+    found = known(condition)
+    if found is not None and np.any(found):
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def grid(shape: Shape) -> list[Value]:
+    """Index arrays that together read every element of an array of this shape in its place."""
+    return [np.arange(n).reshape(-1, *[1] * (len(shape) - i - 1)) for i, n in enumerate(shape)]

@@ -12,8 +12,8 @@ from vjpkit.core.aval import Value
 from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import Tracer, refresh
 from vjpkit.numpy._dispatch import method
+from vjpkit.numpy._writable import in_place
 from vjpkit.ops import constant, elementwise, products
-from vjpkit.ops.indexing import read
 from vjpkit.transforms.batch import Batched
 
 __all__: list[str] = []
@@ -28,6 +28,7 @@ def _operators() -> None:
         # The operators of every tracer are the record functions themselves.
         method(f"__{name}__")(op.apply)
         method(f"__r{name}__")(op.reflected)
+        method(f"__i{name}__")(in_place(op.apply))
     binary = {
         "floordiv": constant.floor_divide, "divmod": np.divmod, "matmul": products.matmul,
         "and": constant.bitwise_and, "or": constant.bitwise_or, "xor": constant.bitwise_xor,
@@ -36,6 +37,8 @@ def _operators() -> None:
     for name, function in binary.items():
         method(f"__{name}__")(_bound(function))
         method(f"__r{name}__")(_reflected(function))
+        if name != "divmod":
+            method(f"__i{name}__")(in_place(function))
     method("__neg__")(elementwise.negative.apply)
     method("__pos__")(elementwise.positive.apply)
     method("__abs__")(elementwise.absolute.apply)
@@ -96,15 +99,10 @@ def _rounding(function: Any) -> Any:
 _operators()
 
 
-@method("__getitem__")
-def _getitem(self: Value, index: Any) -> Value:
-    return read(self, index)
-
-
 def unwrapped(x: Value) -> Value:
     """The value below the traces that only carry derivatives: plain, batched or staged."""
     while isinstance(x, Tracer) and not isinstance(x, Batched | Staged):
-        if x.trace.dirty:
+        if x.owner.dirty:
             x = refresh(x)
         x = x.value
     return x
@@ -113,38 +111,3 @@ def unwrapped(x: Value) -> Value:
 @method("__contains__")
 def _contains(self: Value, item: Value) -> bool:
     return bool(np.any(self == item))
-
-
-def forward_methods(*names: str) -> None:
-    """Methods that are NumPy's function of the same name."""
-    for name in names:
-        function = getattr(np, name)
-        method(name)(_forward(function))
-
-
-def _forward(function: Any) -> Any:
-    def call(self: Value, *args: Any, **kwargs: Any) -> Value:
-        return function(self, *args, **kwargs)
-
-    call.__name__ = function.__name__
-    call.__doc__ = f"See `numpy.{function.__name__}`."
-    return call
-
-
-forward_methods("sum")
-
-
-@method("reshape")
-def _reshape(self: Value, *shape: Any, order: str = "C", copy: bool | None = None) -> Value:
-    return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order, copy=copy)
-
-
-@method("astype")
-def _astype(self: Value, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True) -> Value:  # fmt: skip
-    return np.astype(self, dtype)
-
-
-@method("real")
-@property
-def _real(self: Value) -> Value:
-    return np.real(self)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import (
     as_array,
     flag,
@@ -20,6 +19,7 @@ from vjpkit.numpy._arguments import (
     plain,
     reduced_axes,
     scalar,
+    warn_where,
 )
 from vjpkit.numpy._dispatch import implements, method, refuse
 from vjpkit.ops import reductions, selection, structural
@@ -30,7 +30,7 @@ __all__: list[str] = []
 _NO = np._NoValue
 
 
-# ------------------------------------------------------------------------------ what all of them share
+# ---- what all of them share --------------------------------------------------------------------
 
 
 def _mask_for(a: Value, where: Any) -> Value | None:
@@ -75,19 +75,12 @@ def _divided(total: Value, count: Value) -> Value:
         return structural.to_dtype(total / count, total.dtype)
 
 
-def _warn_where(condition: Value, message: str) -> None:
-    """NumPy's warning, where the condition is known to hold somewhere."""
-    found = known(condition)
-    if found is not None and np.any(found):
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-# --------------------------------------------------------------------------------- sums and products
+# ---- sums and products -------------------------------------------------------------------------
 
 
 @method("sum")
 @implements(np.sum)
-def sum(  # noqa: A001  # NumPy's name
+def sum(  # NumPy's name
     a: Value,
     axis: Any = None,
     dtype: Any = None,
@@ -134,7 +127,7 @@ def _nonempty(a: Value, axes: Any, ufunc: np.ufunc, total: Value) -> Value:
     return total
 
 
-# ------------------------------------------------------------------------------------------- extrema
+# ---- extrema -----------------------------------------------------------------------------------
 
 
 def _limit(dtype: np.dtype[Any], sign: int) -> Any:
@@ -180,7 +173,7 @@ def _extremum(
 
 @method("max")
 @implements(np.max, np.amax)
-def max(  # noqa: A001  # NumPy's name
+def max(  # NumPy's name
     a: Value,
     axis: Any = None,
     out: Any = None,
@@ -193,7 +186,7 @@ def max(  # noqa: A001  # NumPy's name
 
 @method("min")
 @implements(np.min, np.amin)
-def min(  # noqa: A001  # NumPy's name
+def min(  # NumPy's name
     a: Value,
     axis: Any = None,
     out: Any = None,
@@ -212,7 +205,7 @@ def ptp(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False) -> V
     )
 
 
-# ------------------------------------------------------------------------------- means and variances
+# ---- means and variances -----------------------------------------------------------------------
 
 
 @method("mean")
@@ -235,7 +228,7 @@ def mean(
     count = _count(a, axes, mask, flag(keepdims))
     if mask is not None:
         a = selection.where(mask, a, 0)
-        _warn_where(count == 0, "Mean of empty slice")
+        warn_where(count == 0, "Mean of empty slice")
     elif count == 0:
         warnings.warn("Mean of empty slice", RuntimeWarning, stacklevel=2)
     result = None
@@ -300,7 +293,7 @@ def _mean_square(
         square = selection.where(mask, square, 0)
     total = structural.sum_(square, axes=axes, keepdims=flag(keepdims))
     freedom = _count(a, axes, mask, flag(keepdims)) - ddof
-    _warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice")
+    warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice")
     return _divided(total, np.maximum(freedom, 0))
 
 
@@ -360,19 +353,23 @@ def std(
     )
 
 
-# --------------------------------------------------------------------------------- locally constant
+# ---- locally constant --------------------------------------------------------------------------
 
 
 @method("any")
 @implements(np.any)
-def any(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Value:  # fmt: skip  # noqa: A001
+def any(
+    a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True,
+) -> Value:  # fmt: skip
     a = _operand("any", a, None, out, where, False)
     return reductions.any_(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
 
 
 @method("all")
 @implements(np.all)
-def all(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Value:  # fmt: skip  # noqa: A001
+def all(
+    a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True,
+) -> Value:  # fmt: skip
     a = _operand("all", a, None, out, where, True)
     return reductions.all_(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
 
@@ -406,7 +403,7 @@ def argmin(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False
     return _place("argmin", reductions.argmin, a, axis, out, keepdims)
 
 
-# --------------------------------------------------------------------------------------- without nans
+# ---- without nans ------------------------------------------------------------------------------
 
 
 def without_nan(a: Value, value: Any) -> tuple[Value, Value]:
@@ -418,13 +415,19 @@ def without_nan(a: Value, value: Any) -> tuple[Value, Value]:
 
 
 @implements(np.nansum)
-def nansum(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = True) -> Value:  # fmt: skip
+def nansum(
+    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
+    initial: Any = _NO, where: Any = True,
+) -> Value:  # fmt: skip
     refuse("nansum", out=out)
     return np.sum(without_nan(a, 0)[0], axis, dtype, None, flag(keepdims), initial, where)
 
 
 @implements(np.nanprod)
-def nanprod(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = True) -> Value:  # fmt: skip
+def nanprod(
+    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
+    initial: Any = _NO, where: Any = True,
+) -> Value:  # fmt: skip
     refuse("nanprod", out=out)
     return np.prod(without_nan(a, 1)[0], axis, dtype, None, flag(keepdims), initial, where)
 
@@ -440,21 +443,29 @@ def _nan_extremum(
     if given(initial) or (plain(mask) and not mask.any()):
         return best
     nothing = np.all(mask, axis=axis, keepdims=flag(keepdims))
-    _warn_where(nothing, "All-NaN slice encountered")
+    warn_where(nothing, "All-NaN slice encountered")
     return scalar(selection.where(nothing, math.nan, best))
 
 
 @implements(np.nanmax)
-def nanmax(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = True) -> Value:  # fmt: skip
+def nanmax(
+    a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO,
+    where: Any = True,
+) -> Value:  # fmt: skip
     return _nan_extremum("nanmax", np.max, -1, a, axis, out, keepdims, initial, where)
 
 
 @implements(np.nanmin)
-def nanmin(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = True) -> Value:  # fmt: skip
+def nanmin(
+    a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO,
+    where: Any = True,
+) -> Value:  # fmt: skip
     return _nan_extremum("nanmin", np.min, 1, a, axis, out, keepdims, initial, where)
 
 
-def _nan_place(name: str, function: Any, sign: int, a: Value, axis: Any, out: Any, keepdims: Any) -> Value:  # fmt: skip
+def _nan_place(
+    name: str, function: Any, sign: int, a: Value, axis: Any, out: Any, keepdims: Any,
+) -> Value:  # fmt: skip
     refuse(name, out=out)
     a = as_array(a)
     filled, mask = without_nan(a, _limit(a.dtype, sign))
@@ -487,7 +498,10 @@ def _inexact_dtype(a: Value, dtype: Any) -> None:
 
 
 @implements(np.nanmean)
-def nanmean(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Value:  # fmt: skip
+def nanmean(
+    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *,
+    where: Any = True,
+) -> Value:  # fmt: skip
     refuse("nanmean", out=out)
     a = as_array(a)
     if a.dtype.kind not in "fc":
@@ -496,7 +510,7 @@ def nanmean(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keep
     mask = _counted(a, where)
     total = np.sum(selection.where(mask, a, 0), axis, dtype, None, flag(keepdims))
     count = np.sum(mask, axis=axis, keepdims=flag(keepdims))
-    _warn_where(count == 0, "Mean of empty slice")
+    warn_where(count == 0, "Mean of empty slice")
     return _divided(total, count)
 
 
@@ -535,17 +549,23 @@ def _nan_dispersion(
     square = selection.where(mask, _squared(filled - center), 0)
     total = np.sum(square, axis=axes, keepdims=flag(keepdims))
     freedom = np.reshape(count, total.shape) - ddof
-    _warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice.")
+    warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice.")
     variance = _divided(total, freedom)
     variance = scalar(selection.where(freedom <= 0, math.nan, variance))
     return variance if name == "nanvar" else _root(variance, a, axes, flag(keepdims), mask)
 
 
 @implements(np.nanvar)
-def nanvar(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO) -> Value:  # fmt: skip
+def nanvar(
+    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0,
+    keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO,
+) -> Value:  # fmt: skip
     return _nan_dispersion("nanvar", a, axis, dtype, out, ddof, keepdims, where, mean, correction)
 
 
 @implements(np.nanstd)
-def nanstd(a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO) -> Value:  # fmt: skip
+def nanstd(
+    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0,
+    keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO,
+) -> Value:  # fmt: skip
     return _nan_dispersion("nanstd", a, axis, dtype, out, ddof, keepdims, where, mean, correction)

@@ -43,15 +43,21 @@ class View:
     ``how`` is the step, or what the user wrote between brackets, made a step when it is needed.
     """
 
-    __slots__ = ("certain", "how", "is_index", "parent", "readonly", "seen")
+    __slots__ = ("how", "is_index", "parent", "readonly", "seen")
 
-    def __init__(self, parent: Tracer, how: Any, readonly: bool, is_index: bool) -> None:
+    def __init__(
+        self, parent: Tracer, how: Any, readonly: bool, is_index: bool, seen: int
+    ) -> None:
         self.parent = parent
         self.how = how
         self.readonly = readonly
         self.is_index = is_index
-        self.seen = version(root_of(parent))
-        self.certain = is_index or how[0] != "reshape" or not is_abstract(parent)
+        self.seen = seen
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is a view for sure: a staged reshape may have been a copy."""
+        return self.is_index or self.how[0] != "reshape" or not is_abstract(self.parent)
 
     @property
     def step(self) -> Any:
@@ -72,7 +78,7 @@ class Root:
 
 def base_of(x: Tracer) -> View | Root | None:
     """How a handle came to be; most never ask."""
-    return getattr(x, "base", None)
+    return getattr(x, "origin", None)
 
 
 def version(root: Tracer) -> int:
@@ -84,7 +90,7 @@ def count_write(root: Tracer) -> None:
     """From now on views of ``root`` made before are out of date."""
     base = base_of(root)
     if type(base) is not Root:
-        base = root.base = Root()
+        base = root.origin = Root()
     base.version += 1
 
 
@@ -145,7 +151,7 @@ class Plain(Tracer):
 
     def __init__(self, value: np.ndarray[Any, Any]) -> None:
         self.value = value
-        self.trace = PLAIN
+        self.owner = PLAIN
         self.info = next(LEVELS)
 
     @property
@@ -198,7 +204,7 @@ def snapshot(x: Tracer) -> Value:
     if type(x) is Plain:
         return x.value
     frozen = object.__new__(type(x))
-    for name in ("value", "trace", "info"):
+    for name in ("value", "owner", "info"):
         with contextlib.suppress(AttributeError):
             setattr(frozen, name, getattr(x, name))
     return frozen
@@ -215,7 +221,7 @@ def adopt(x: Tracer, new: Value) -> None:
     if not isinstance(new, Tracer):
         new = Plain(new)
     x.__class__ = type(new)
-    for name in ("value", "trace", "info"):
+    for name in ("value", "owner", "info"):
         with contextlib.suppress(AttributeError):
             setattr(x, name, getattr(new, name))
 
@@ -237,7 +243,7 @@ def refresh(x: Tracer) -> Tracer:
 def restore(trace: Rows) -> None:
     """Give arrays from outside that ``trace`` wrote to their primal values back, at its end."""
     for root in trace.lifted:
-        if root.trace is trace:
+        if root.owner is trace:
             adopt(root, root.value)
             count_write(root)
 
@@ -287,8 +293,8 @@ def viewed(
 ) -> Value:
     """``out``, remembered as the view of the handle ``x`` that ``how`` leads to."""
     if isinstance(out, Tracer) and is_view(out, x):
-        out.base = View(x, how, readonly, is_index)
         root = root_of(x)
+        out.origin = View(x, how, readonly, is_index, version(root))
         if type(base_of(root)) is Root:
             private(out)
     return out
@@ -347,7 +353,7 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     value = fitted(x, static, arrays, value)
     store(root, steps, static, arrays, value)
     count_write(root)
-    root.trace.dirty = True
+    root.owner.dirty = True
 
 
 def is_own_view(x: Tracer, index: Any, value: Tracer) -> bool:
@@ -391,11 +397,11 @@ def store(root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: 
     if type(value) is Plain:
         value = value.value
     operands = [*arrays, value]
-    level = max((v.trace.level for v in operands if isinstance(v, Tracer)), default=0)
-    if level > root.trace.level:
-        lift(root, next(v.trace for v in operands if isinstance(v, Tracer) and v.trace.level == level))
+    level = max((v.owner.level for v in operands if isinstance(v, Tracer)), default=0)
+    if level > root.owner.level:
+        lift(root, next(v.owner for v in operands if isinstance(v, Tracer) and v.owner.level == level))
     own = type(root) is Plain or (type(root) is Eager and not any(map(is_tracer, arrays)))
-    if own and level <= root.trace.level:
+    if own and level <= root.owner.level:
         _store_in_place(root, steps, index, arrays, value)
         return
     adopt(root, update(*arrays, snapshot(root), value, steps=steps, index=index))
@@ -414,11 +420,11 @@ def lift(root: Tracer, trace: Any) -> None:
     inner = snapshot(root)
     if not isinstance(trace, Rows):
         return
-    root.trace.dirty = True
+    root.owner.dirty = True
     trace.lifted.append(root)
     root.__class__ = Eager
     root.value = inner
-    root.trace = trace
+    root.owner = trace
     root.info = trace.new()
 
 
@@ -426,8 +432,8 @@ def _store_in_place(
     root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: Value
 ) -> None:
     """Write into the root's own buffer if nobody else holds it, else into a copy; record the row."""
-    trace = root.trace
-    mine = isinstance(value, Eager) and value.trace is trace
+    trace = root.owner
+    mine = isinstance(value, Eager) and value.owner is trace
     inner = value.value if mine else value
     if isinstance(inner, Tracer) and not isinstance(root.value, Tracer):
         root.value = Plain(root.value if is_alone(root) else copy_with_layout(root.value))
@@ -513,15 +519,6 @@ def is_array(x: Tracer) -> bool:
     return isinstance(value, np.ndarray)
 
 
-def _attach() -> None:
-    operators = "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul".split()
-    for name in operators:
-        function = getattr(Tracer, f"__{name}__", None)
-        if function is not None:
-            method(f"__i{name}__")(in_place(function))
-
-
-_attach()
 method("__setitem__")(write)
 
 
@@ -531,6 +528,12 @@ def read_item(x: Tracer, index: Any) -> Value:
     out = read(x, index)
     if type(out) is Eager:
         value = out.value
-        if not isinstance(value, np.ndarray | Tracer) or getattr(value, "base", None) is None:
+        if type(value) is np.ndarray:
+            if value.base is None or not is_basic(index):
+                return out
+            if not x.owner.dirty:
+                out.origin = View(x, index, False, True, 0)
+                return out
+        elif not isinstance(value, Tracer):
             return out
     return viewed(out, x, index, is_index=True) if is_basic(index) else out

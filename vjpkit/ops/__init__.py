@@ -1,5 +1,23 @@
 """The primitives: one class each, one family per file."""
 
-from vjpkit.ops import elementwise, indexing, products, selection, structural
+from vjpkit.ops import (
+    complex_numbers,
+    constant,
+    elementwise,
+    indexing,
+    products,
+    selection,
+    special,
+    structural,
+)
 
-__all__ = ["elementwise", "indexing", "products", "selection", "structural"]
+__all__ = [
+    "complex_numbers",
+    "constant",
+    "elementwise",
+    "indexing",
+    "products",
+    "selection",
+    "special",
+    "structural",
+]

@@ -6,7 +6,7 @@ times -i, since Im(t) = Re(-i t), and a conjugate comes back as the conjugate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from vjpkit.core.aval import Aval, Shape, Value
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import cast
 from vjpkit.core.tracer import UFUNCS, is_tracer
-from vjpkit.kinds import Linear
+from vjpkit.kinds import General, Linear
 from vjpkit.ops import elementwise
 
 _Z = np.array([0.3 + 0.4j, -1.2 - 0.7j, 2.5 + 0.1j])
@@ -24,11 +24,16 @@ _Z = np.array([0.3 + 0.4j, -1.2 - 0.7j, 2.5 + 0.1j])
 class Part(Linear):
     """A linear map of complex numbers, element by element."""
 
-    def batch(self, n: int, values: list[Value], batched: list[bool]) -> Value:
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
         return self(*values)
 
     def samples(self) -> Iterable[Sample]:
-        return Sample(_Z), Sample(_Z.astype("complex64").reshape(1, 3)), Sample(_Z[0]), Sample(_Z[:0])
+        return (
+            Sample(_Z),
+            Sample(_Z.astype("complex64").reshape(1, 3)),
+            Sample(_Z[0]),
+            Sample(_Z[:0]),
+        )
 
 
 def real_aval(x: Aval) -> Aval:
@@ -72,7 +77,36 @@ class conjugate(Part):
         return conjugate(ct)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return Aval(avals[0].shape, np.conjugate.resolve_dtypes((avals[0].dtype, None))[1])
+
+
+@primitive
+class complex_sign(General):
+    """``z / |z|``, and 0 at 0, with the derivatives 0 there: the part of t across z, over |z|."""
+
+    impl = staticmethod(np.sign)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (z,), (t,) = values, ts
+        length = np.abs(z)
+        across = t - out * np.real(np.conjugate(out) * t)
+        return np.where(length == 0, 0, across / np.where(length == 0, 1, length))
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
         return avals[0].strong()
+
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        return self(*values)
+
+    def samples(self) -> Iterable[Sample]:
+        return (
+            Sample(_Z),
+            Sample(_Z.astype("complex64").reshape(1, 3)),
+            Sample(_Z[0]),
+            Sample(_Z[:0]),
+        )
 
 
 def conj(z: Value) -> Value:

@@ -6,14 +6,16 @@ only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.aval import Aval, Value
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.tracer import is_tracer
 from vjpkit.kinds import ConstantUfunc, PiecewiseConstant
+from vjpkit.ops.complex_numbers import complex_sign
 
 # ------------------------------------------------------------------------------------ comparisons
 
@@ -108,11 +110,15 @@ class exponent(PiecewiseConstant):
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         return Aval(avals[0].shape, np.frexp.resolve_dtypes((avals[0].dtype, None, None))[2])
 
-    def batch(self, n: int, values: list[Value], batched: list[bool]) -> Value:
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
         return self(*values)
 
-    def samples(self) -> list[Sample]:
-        return [Sample(np.array([0.3, -1.2, 40.0])), Sample(np.float32(0.7)), Sample(np.ones((0, 2)))]
+    def samples(self) -> Iterable[Sample]:
+        return [
+            Sample(np.array([0.3, -1.2, 40.0])),
+            Sample(np.float32(0.7)),
+            Sample(np.ones((0, 2))),
+        ]
 
 
 # --------------------------------------------------------------------------------------- rounding
@@ -142,6 +148,10 @@ class rint(ConstantUfunc):
 class floor_divide(ConstantUfunc):
     ufunc, operator = np.floor_divide, "//"
 
+    def samples(self) -> Iterable[Sample]:
+        x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.45, -0.8])
+        return Sample(x, y), Sample(x.reshape(3, 1), y), Sample(x, 0.45), Sample(2.5, y[:0])
+
 
 @primitive
 class sign(ConstantUfunc):
@@ -151,10 +161,9 @@ class sign(ConstantUfunc):
 
     def __call__(self, *xs: Value, **params: Any) -> Value:
         (z,) = xs
-        if not is_tracer(z) or aval_of(z).dtype.kind != "c":
-            return super().__call__(z)
-        length = np.abs(z)
-        return np.where(length == 0, 0, z / np.where(length == 0, 1, length))
+        if is_tracer(z) and z.dtype.kind == "c":
+            return complex_sign(z)
+        return super().__call__(z)
 
 
 # ------------------------------------------------------------------------------------------- bits

@@ -14,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import annihilate, has_nan, innermost, plain_product
 from vjpkit.core.tracer import is_tracer
-from vjpkit.kinds import Elementwise
+from vjpkit.kinds import Elementwise, General
+from vjpkit.ops.structural import to_dtype
 
 _X = np.array([0.3, -1.2, 2.5])
 _Y = np.array([1.7, 0.4, -0.6])
+_DIVISORS = np.array([1.7, 0.45, -0.8])
 _POSITIVE = np.array([0.2, 1.3, 4.0])
 _FRACTION = np.array([0.3, -0.8, 0.05])
 _COMPLEX = np.array([0.3 + 0.4j, -1.2 - 0.7j, 2.5 + 0.1j])
-_NUMBERS = (int, float)
+_OTHER_COMPLEX = np.array([0.9 - 0.3j, -1.4 + 0.2j, 1.1 + 0.6j])
+_NUMBERS = (int, float, complex, bool)
 
 _LN2 = math.log(2)
 _LN10 = math.log(10)
@@ -53,7 +56,7 @@ def _binary(x: Value, y: Value, *more: Sequence[Value]) -> list[Sample]:
 def _inverse(x: Value) -> Value:
     """``1 / x``, also where ``x`` is Python's zero, which would raise."""
     if type(x) in _NUMBERS and x == 0:
-        return math.copysign(math.inf, x)
+        return math.copysign(math.inf, x.real)
     return 1 / x
 
 
@@ -64,11 +67,7 @@ def _widened(x: Value, y: Value) -> tuple[Value, Value]:
     dtype = np.result_type(x.dtype, y.dtype)
     if dtype.kind not in "fc":
         return x, y
-    return _in_dtype(x, dtype), _in_dtype(y, dtype)
-
-
-def _in_dtype(x: Value, dtype: np.dtype[Any]) -> Value:
-    return x if x.dtype == dtype else np.astype(x, dtype)
+    return to_dtype(x, dtype), to_dtype(y, dtype)
 
 
 # ------------------------------------------------------------------------------------- arithmetic
@@ -97,11 +96,11 @@ class subtract(Elementwise):
 @primitive
 class multiply(Elementwise):
     ufunc, operator = np.multiply, "*"
-    partials = (lambda y: y), (lambda x: x)
+    partials = "y", "x"
     linear = (1, 0), (0, 1)
 
     def samples(self) -> Iterable[Sample]:
-        return _binary(_X, _Y, (_COMPLEX, _X), (_COMPLEX, _COMPLEX[::-1]))
+        return _binary(_X, _Y, (_COMPLEX, _X), (_COMPLEX, _OTHER_COMPLEX))
 
 
 def _quotient(t: Value, y: Value, product: Any) -> Value:
@@ -113,7 +112,7 @@ def _quotient(t: Value, y: Value, product: Any) -> Value:
         if not has_nan(innermost(out)):
             return out
     if type(y) not in _NUMBERS:
-        y = _in_dtype(y, np.result_type(t.dtype, y.dtype))
+        y = to_dtype(y, np.result_type(t.dtype, y.dtype))
     return annihilate(t, _inverse(y))
 
 
@@ -164,7 +163,28 @@ class remainder(Elementwise):
     partials = 1, (lambda x, y: -(x // y))
 
     def samples(self) -> Iterable[Sample]:
-        return _binary(_X, _Y)
+        return _binary(_X, _DIVISORS)
+
+
+@primitive
+class fraction(General):
+    """``x - trunc(x)`` with the sign of x: what `numpy.modf` gives first."""
+
+    impl = staticmethod(lambda x: np.modf(x)[0])
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        return ts[0]
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return Aval(avals[0].shape, np.modf.resolve_dtypes((avals[0].dtype, None, None))[1])
+
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        return self(*values)
+
+    def samples(self) -> Iterable[Sample]:
+        return _unary(_X)
 
 
 @primitive
@@ -175,7 +195,7 @@ class fmod(Elementwise):
     partials = 1, (lambda x, y, out: -np.rint((x - out) / y))
 
     def samples(self) -> Iterable[Sample]:
-        return _binary(_X, _Y)
+        return _binary(_X, _DIVISORS)
 
 
 # ------------------------------------------------------------------------------------------ powers
@@ -190,7 +210,7 @@ def _power_x(x: Value, y: Value) -> Value:
     return np.where(both, 0, y * np.where(both, 1, x) ** (y - 1))
 
 
-def _number_power_x(x: Value, y: float) -> Value:
+def _number_power_x(x: Value, y: complex) -> Value:
     """The same for Python's numbers as exponents; the usual ones without a call of pow."""
     if y == 0 or y == 1:
         return y
@@ -207,14 +227,11 @@ def _number_power_x(x: Value, y: float) -> Value:
     return y * x ** (y - 1)
 
 
-def _power_of_numbers(x: float, y: float) -> Any:
-    """``x ** y`` of Python's numbers, with infinities where Python raises."""
+def _power_of_numbers(x: complex, y: complex) -> Any:
+    """``x ** y`` of Python's numbers, with infinity where Python raises."""
     try:
         return x**y
-    except ZeroDivisionError:
-        odd = y % 2 == 1
-        return math.copysign(math.inf, x) if odd else math.inf
-    except OverflowError:
+    except (ZeroDivisionError, OverflowError):
         return math.inf
 
 
@@ -228,10 +245,15 @@ def _power_y(x: Value, y: Value, out: Value) -> Value:
     return out * np.log(safe + 0j if is_complex else safe)
 
 
-def _log_of_number(x: float, is_complex: bool) -> Any:
+def _log_of_number(x: Any, is_complex: bool) -> Any:
     if is_complex:
         return cmath.log(x)
     return math.log(x) if x > 0 else math.nan
+
+
+def _raised(x: Value, y: Value) -> Value:
+    """``x ** y``; as the ufunc for masks, whose square has a dtype of its own."""
+    return np.power(x, y) if aval_of(x).dtype == bool else x**y
 
 
 @primitive
@@ -240,6 +262,10 @@ class power(Elementwise):
 
     ufunc, operator = np.power, "**"
     partials = _power_x, _power_y
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.impl = _raised
 
     def samples(self) -> Iterable[Sample]:
         numbers = [(_X, n) for n in (0, 1, 2, 3, -1, -2)]
@@ -301,7 +327,7 @@ def _direction(x: Value, length: Value) -> Value:
 @primitive
 class exp(Elementwise):
     ufunc = np.exp
-    partials = ((lambda out: out),)
+    partials = ("out",)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_X, _COMPLEX)
@@ -620,7 +646,7 @@ class heaviside(Elementwise):
     partials = None, (lambda t, x: np.where(x == 0, t, 0))
 
     def samples(self) -> Iterable[Sample]:
-        return _binary(_X * [1, 0, 1], _Y)
+        return [*_binary(_X, _Y), Sample(_X * [1, 0, 0], _Y, wrt=(1,))]
 
 
 @primitive
@@ -639,6 +665,7 @@ class ldexp(Elementwise):
     """``x * 2**y`` for whole numbers ``y``, exactly."""
 
     ufunc = np.ldexp
+    exempt = {"annihilation": "the second operand is a whole number"}
     partials = (lambda t, y: np.ldexp(t, y)), None
     linear = ((1, 0),)
 
@@ -670,23 +697,25 @@ def _only_number(x: Value, y: Value) -> Value:
 @primitive
 class maximum(Elementwise):
     ufunc = np.maximum
-    partials = (lambda t, x, y: _winner(t, x > y, x == y)), (
-        lambda t, x, y: _winner(t, y > x, x == y)
+    partials = (
+        (lambda t, x, y: _winner(t, x > y, x == y)),
+        (lambda t, x, y: _winner(t, y > x, x == y)),
     )
 
     def samples(self) -> Iterable[Sample]:
-        return _binary(_X, _Y, (_COMPLEX, _COMPLEX[::-1]))
+        return _binary(_X, _Y, (_COMPLEX, _OTHER_COMPLEX))
 
 
 @primitive
 class minimum(Elementwise):
     ufunc = np.minimum
-    partials = (lambda t, x, y: _winner(t, x < y, x == y)), (
-        lambda t, x, y: _winner(t, y < x, x == y)
+    partials = (
+        (lambda t, x, y: _winner(t, x < y, x == y)),
+        (lambda t, x, y: _winner(t, y < x, x == y)),
     )
 
     def samples(self) -> Iterable[Sample]:
-        return _binary(_X, _Y, (_COMPLEX, _COMPLEX[::-1]))
+        return _binary(_X, _Y, (_COMPLEX, _OTHER_COMPLEX))
 
 
 @primitive
@@ -694,12 +723,13 @@ class fmax(Elementwise):
     """The greater of two, and the number where the other is nan."""
 
     ufunc = np.fmax
-    partials = (lambda t, x, y: _winner(t, (x > y) | _only_number(x, y), x == y)), (
-        lambda t, x, y: _winner(t, (y > x) | _only_number(y, x), x == y)
+    partials = (
+        (lambda t, x, y: _winner(t, (x > y) | _only_number(x, y), x == y)),
+        (lambda t, x, y: _winner(t, (y > x) | _only_number(y, x), x == y)),
     )
 
     def samples(self) -> Iterable[Sample]:
-        return _binary(_X, _Y, (_X * [1, np.nan, 1], _Y))
+        return _binary(_X, _Y)
 
 
 @primitive
@@ -707,9 +737,10 @@ class fmin(Elementwise):
     """The smaller of two, and the number where the other is nan."""
 
     ufunc = np.fmin
-    partials = (lambda t, x, y: _winner(t, (x < y) | _only_number(x, y), x == y)), (
-        lambda t, x, y: _winner(t, (y < x) | _only_number(y, x), x == y)
+    partials = (
+        (lambda t, x, y: _winner(t, (x < y) | _only_number(x, y), x == y)),
+        (lambda t, x, y: _winner(t, (y < x) | _only_number(y, x), x == y)),
     )
 
     def samples(self) -> Iterable[Sample]:
-        return _binary(_X, _Y, (_X * [1, np.nan, 1], _Y))
+        return _binary(_X, _Y)

@@ -14,7 +14,7 @@ import numpy as np
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import TracerConversionError, at, calling_position, user_position
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import Cotangents, Eager, Parts, Row, Rows, cast, roles
+from vjpkit.core.rows import Cotangents, Eager, Parts, Product, Row, Rows, cast, roles
 from vjpkit.core.text import register_param
 from vjpkit.core.tracer import Tracer, bind, operand, refresh
 from vjpkit.kinds import Linear, LinearMany, own_values, rule
@@ -269,9 +269,9 @@ def moved(ndim: int, source: int, count: int, destination: int) -> tuple[int, ..
 
 def read(x: Value, index: Any) -> Value:
     """``x[index]`` for whatever the user wrote between the brackets: tracers' ``__getitem__``."""
-    if type(x) is not Eager or x.trace.dirty or not is_basic(index):
+    if type(x) is not Eager or x.owner.dirty or not is_basic(index):
         return _read_any(x, index)
-    trace = x.trace
+    trace = x.owner
     value = x.value
     out = value[index]
     k = trace.new()
@@ -283,12 +283,12 @@ def read(x: Value, index: Any) -> Value:
 def _read_any(x: Value, index: Any) -> Value:
     if not isinstance(x, Tracer) and not has_tracer(index):
         return x[index]
-    if isinstance(x, Tracer) and x.trace.dirty:
+    if isinstance(x, Tracer) and x.owner.dirty:
         x = refresh(x)
     plain = type(index) is np.ndarray and index.dtype.kind in "bi" and index.shape != ()
     entries = (index,) if plain else normalized(index)
     if type(x) is Eager and (plain or not has_tracer(entries)):
-        return _recorded(x.trace, x.slot, x.value, entries)
+        return _recorded(x.owner, x.slot, x.value, entries)
     if any(isinstance(e, np.ndarray) and e.dtype == bool for e in entries):
         # Let NumPy say what is wrong with the shape of a mask.
         stand_in(aval_of(x))[tuple([_without_value(e) for e in entries])]
@@ -594,8 +594,11 @@ def _sum_parts(parts: Parts) -> Value:
     """A traced cotangent that was collected part by part."""
     aval = parts[0]
     sparse = []
-    dense = None
+    products = [ct for _, ct in parts[1:] if type(ct) is Product]
+    dense = _multiplied(products, aval) if products else None
     for index, ct in parts[1:]:
+        if type(ct) is Product:
+            continue
         if index is None:
             dense = ct if dense is None else dense + ct
         else:
@@ -604,6 +607,13 @@ def _sum_parts(parts: Parts) -> Value:
         return dense
     total = add_parts(sparse, aval.shape, aval.dtype)
     return total if dense is None else total + dense
+
+
+def _multiplied(products: Sequence[Product], aval: Aval) -> Value:
+    """The sum of products u vᵀ, as one product."""
+    us, vs = [p.u for p in products], [p.v for p in products]
+    u, v = (x[0] if len(x) == 1 else np.concatenate(x, axis=-1) for x in (us, vs))
+    return cast(np.matmul(u, np.swapaxes(v, -1, -2)), aval.dtype)
 
 
 roles["sum_parts"] = _sum_parts

@@ -47,12 +47,17 @@ def _routine(name: str, a: Value, module: str = "lapack") -> Callable[..., Any] 
     return None if library is None else getattr(library, f"{letter}{name}")  # type: ignore[no-any-return]  # SciPy is untyped
 
 
+def _require_square(a: Value) -> None:
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square")
+
+
 def mirror(a: Value) -> Value:
     """The transpose of the last two axes."""
     return a.swapaxes(-1, -2)
 
 
-# ------------------------------------------------------------------------------------------ triangles
+# ---- triangles
 
 
 def _is_lower(a: Array) -> bool:
@@ -83,11 +88,12 @@ def _solve_triangular(a: Array, b: Array, kind: int, transposed: bool) -> Array 
     return x if info == 0 else None
 
 
-# --------------------------------------------------------------------------------- equations, inverse
+# ---- equations, inverse
 
 
 def factor(a: Value) -> tuple[Value, Value]:
     """Factors of square matrices, and pivots: what `solve` needs to use them again and again."""
+    _require_square(a)
     n = a.shape[-1]
     getrf = _routine("getrf", a)
     if getrf is None:
@@ -120,6 +126,7 @@ def solve(a: Value, b: Value, *factors: Value, transposed: bool) -> Value:
 
 def inverse(a: Value, strict: bool = True) -> Value:
     """The inverse; unless ``strict``, inf instead of an error where there is none."""
+    _require_square(a)
     trtri = _routine("trtri", a)
     if trtri is not None:
         kind = _triangle(a)
@@ -144,7 +151,7 @@ def _inverses(a: Array) -> Array:
     return out
 
 
-# ------------------------------------------------------------------------------------------- Cholesky
+# ---- Cholesky
 
 
 def cholesky(a: Value) -> Value:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import (
     Parts,
@@ -24,20 +25,33 @@ from vjpkit.core.rows import (
     settled,
     unbroadcast,
 )
-from vjpkit.core.tracer import Tracer
-from vjpkit.kinds import General, Linear, PiecewiseConstant, Reduction
+from vjpkit.kinds import General, Linear, PiecewiseConstant, Reduction, reduced_shape
+from vjpkit.kinds.linear import space, zeros
 from vjpkit.ops import lapack
-from vjpkit.ops.products import annihilating_multiply
+from vjpkit.ops.products import scale
 from vjpkit.ops.selection import aligned
-from vjpkit.ops.spectra import adjoint, spectrum_mean, phase_rows, guarded_quotient, reciprocal_gaps, spectrum_push
+from vjpkit.ops.spectra import (
+    adjoint,
+    guarded_quotient,
+    negligible,
+    phase_rows,
+    spectrum_mean,
+    spectrum_push,
+)
 
 _A = np.array([[1.3, -1.2, 2.5], [1.7, 0.4, -0.6], [0.2, 0.9, -1.1]])
 _B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
 _I = np.array([[0.2, 0.1, -0.3], [-0.4, 0.3, 0.6], [0.1, -0.5, 0.2]])
 _C = _A + 1j * _I
-_S = np.array([[4.0, 9.0, 9.0], [0.5, 3.0, 9.0], [-0.8, 0.3, 2.5]])  # only its lower triangle is read
+_S = np.array(
+    [[4.0, 9.0, 9.0], [0.5, 3.0, 9.0], [-0.8, 0.3, 2.5]]
+)  # only its lower triangle is read
 _H = _S + 1j * _I
 _N = np.zeros((0, 0))
+_ANY_BASIS = "a square orthogonal factor of matrices without elements is any basis"
+_P = np.array([[1.3 + 0.2j, -1.2, 2.5j], [1.7, 0.9 - 0.4j, -0.6 + 1j]])
+_D = np.array([[1.0, 0.3, -0.2], [0.1, 2.5, 0.4], [-0.3, 0.2, -1.5]])
+_Q1, _Q2 = np.split(np.linalg.qr(_B, "complete")[0], [2], axis=1)
 
 
 def mirror(x: Value) -> Value:
@@ -49,7 +63,7 @@ def is_complex(x: Value) -> bool:
     return aval_of(x).dtype.kind == "c"
 
 
-# ------------------------------------------------------------------------------ shapes, dtypes, errors
+# ---- shapes, dtypes, errors
 
 
 def matrices(a: Aval) -> Shape:
@@ -91,6 +105,8 @@ class Fused(General):
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
+        if self.linear_in(tuple([t is not None for t in ts]), params):
+            return self(*[x if t is None else t for x, t in zip(values, ts)], **params)
         trace = Rows(self.name)
         outs = self.unpack(self.formula(*[trace.argument(x) for x in values], **params))
         rows = trace.close()
@@ -100,7 +116,7 @@ class Fused(General):
         return self.pack(tuple([None if k is None else slots[k] for k in found]))
 
 
-# -------------------------------------------------------------------------------------- one triangle
+# ---- one triangle
 
 
 class OneTriangle(Linear):
@@ -153,7 +169,7 @@ class fold(OneTriangle):
         return hermitian(ct, **params)
 
 
-# ------------------------------------------------------------------------------------------ equations
+# ---- equations
 
 
 @primitive
@@ -260,9 +276,7 @@ def _solution_pull(ct: Value, values: Sequence[Value], transposed: bool) -> Valu
     return unbroadcast(solve(a, ct, *aids, transposed=not transposed), b.shape, b.dtype)
 
 
-def _matrix_cotangent(
-    a: Value, u: Value, x: Value, ct: Value, b: Value, transposed: bool
-) -> Any:
+def _matrix_cotangent(a: Value, u: Value, x: Value, ct: Value, b: Value, transposed: bool) -> Any:
     """-u xᵀ, kept as a product where it has low rank."""
     product = Product(-u, x, -ct, b)
     if transposed:
@@ -297,7 +311,7 @@ class inv(General):
         yield Sample(_N, strict=True)
 
 
-# --------------------------------------------------------------------------------------- determinants
+# ---- determinants
 
 
 @primitive
@@ -334,25 +348,18 @@ class cofactors(General):
     @staticmethod
     def impl(a: Value) -> Value:
         """From the inverse where A is well conditioned, else from the singular values."""
-        d = np.asarray(np.linalg.det(a))
-        x = np.asarray(lapack.inverse(a, strict=False))
-        with np.errstate(all="ignore"):
-            out = d[..., None, None] * lapack.mirror(x)
-            size = abs(a).sum(axis=-1).max(axis=-1, initial=0)
-            condition = size * abs(x).sum(axis=-1).max(axis=-1, initial=0)
-        good = (condition < 1 / np.sqrt(np.finfo(out.dtype).eps)) & (d != 0)
-        if not good.all():
-            bad = ~good
-            out[bad] = _cofactors_from_svd(np.asarray(a)[bad])
+        x, d, bad = _inverse_and_determinant(a)
+        out = d[..., None, None] * lapack.mirror(x)
+        if bad.any():
+            u, s, vh = np.linalg.svd(np.asarray(a)[bad])
+            middle = _others(s)[..., None, :]
+            out[bad] = _determinant(u, vh) * (u * middle @ vh).conj()
         return out
 
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
-        (a,), (t,) = values, ts
-        x = mirror(inv(a, strict=True))
-        trace = np.sum(x * t, axis=(-2, -1))
-        return out * trace[..., None, None] - x @ mirror(t) @ out
+        return cofactors_push(values[0], ts[0])
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         (a,) = avals
@@ -366,14 +373,89 @@ class cofactors(General):
         yield Sample(_N)
 
 
-def _cofactors_from_svd(a: Value) -> Value:
-    """With A = U S Vᴴ: det(U) det(Vᴴ) conj(U) adj(S) conj(Vᴴ)."""
+@primitive
+class cofactors_push(Fused):
+    """The derivative of `cofactors` at A along T: the second derivative of the determinant.
+
+    With A = U S Vᴴ and M = Uᴴ T V that of the cofactors of S has the elements -M_ji prod(s_k, k != i, j)
+    and on the diagonal sum(M_jj prod(s_k, k != i, j), j != i): finite at singular matrices too.
+    """
+
+    core_ndims = (2, 2)
+    transposes = {
+        1: lambda ct, values: unbroadcast(cofactors_push(values[0], ct), *space(values[1]))
+    }
+
+    @staticmethod
+    def impl(a: Value, t: Value) -> Value:
+        x, d, bad = _inverse_and_determinant(a)
+        x = lapack.mirror(x)
+        trace = (x * t).sum(axis=(-2, -1))[..., None, None]
+        out = np.asarray(d[..., None, None] * (trace * x - x @ lapack.mirror(t) @ x))
+        if bad.any():
+            bad = np.broadcast_to(bad, out.shape[:-2])
+            matrices, tangents = (np.broadcast_to(y, out.shape)[bad] for y in (a, t))
+            out[bad] = _cofactors_push_from_svd(matrices, tangents)
+        return out
+
+    def formula(self, *xs: Value, **params: Any) -> Value:
+        a, t = xs
+        x = mirror(inv(a, strict=True))
+        trace = np.sum(x * t, axis=(-2, -1))[..., None, None]
+        return det(a)[..., None, None] * (x * trace - x @ mirror(t) @ x)
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return mask == (False, True)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        a, t = avals
+        square(a)
+        lead = np.broadcast_shapes(a.shape[:-2], t.shape[:-2])
+        return Aval((*lead, *a.shape[-2:]), common_dtype(a, t))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, _C)
+        yield Sample(np.stack([_C, 2 * _C]), _A)
+        yield Sample(_N, _N)
+
+
+def _inverse_and_determinant(a: Value) -> tuple[Value, Value, Value]:
+    """Inverses, determinants, and which of the inverses are bad (those are 0)."""
+    d = np.asarray(np.linalg.det(a))
+    x = np.asarray(lapack.inverse(a, strict=False))
+    with np.errstate(all="ignore"):
+        size = abs(a).sum(axis=-1).max(axis=-1, initial=0)
+        condition = size * abs(x).sum(axis=-1).max(axis=-1, initial=0)
+        bad = ~((condition < 1 / np.sqrt(np.finfo(x.dtype).eps)) & (d != 0))
+    return np.where(bad[..., None, None], 0, x), d, bad
+
+
+def _determinant(*factors: Value) -> Value:
+    """The determinants of products, as factors of matrices."""
+    out = np.linalg.det(factors[0])
+    for x in factors[1:]:
+        out = out * np.linalg.det(x)
+    return out[..., None, None]
+
+
+def _others(s: Value) -> Value:
+    """The products of all other elements along the last axis."""
+    ones = np.ones_like(s[..., :1])
+    before = np.cumprod(np.concatenate([ones, s[..., :-1]], axis=-1), axis=-1)
+    behind = np.cumprod(np.concatenate([ones, s[..., :0:-1]], axis=-1), axis=-1)
+    return before * behind[..., ::-1]
+
+
+def _cofactors_push_from_svd(a: Value, t: Value) -> Value:
     u, s, vh = np.linalg.svd(a)
     n = s.shape[-1]
-    others = np.broadcast_to(s[..., None, :], (*s.shape, n)).copy()
-    np.einsum("...ii->...i", others)[...] = 1
-    scale = (np.linalg.det(u) * np.linalg.det(vh))[..., None] * others.prod(axis=-1)
-    return (u * scale.conj()[..., None, :] @ vh).conj()
+    m = adjoint(u) @ t @ adjoint(vh)
+    without = np.where(np.eye(n, dtype=bool), 1, s[..., None, :])  # row i: s without s_i
+    others = np.where(np.eye(n, dtype=bool), 0, _others(without))
+    d = np.diagonal(m, axis1=-2, axis2=-1)
+    middle = -lapack.mirror(m) * others
+    np.einsum("...ii->...i", middle)[...] = (others @ d[..., None])[..., 0]
+    return _determinant(u, vh) * (u.conj() @ middle @ vh.conj())
 
 
 @primitive
@@ -389,7 +471,7 @@ class slogdet(General):
     ) -> Any:
         (a,), (t,) = values, ts
         weights = mirror(inv(a, strict=False))
-        trace = np.sum(annihilating_multiply(t, weights), axis=(-2, -1))
+        trace = np.sum(scale(t, weights), axis=(-2, -1))
         if not is_complex(a):
             return None, trace
         return out[0] * (1j * np.imag(trace)), np.real(trace)
@@ -407,7 +489,7 @@ class slogdet(General):
         yield Sample(_N)
 
 
-# ------------------------------------------------------------------------------------------- Cholesky
+# ---- Cholesky
 
 
 def phi(x: Value) -> Value:
@@ -447,7 +529,7 @@ class cholesky(General):
             taken = [p for _, p in ct[1:] if type(p) is Product and _fits(p, l)]
             rest = Parts([part for part in ct if type(part) is Aval or part[1] not in taken])
             products = [x for p in taken for x in (p.w, p.v)]
-            ct = settled(rest) if len(rest) > 1 else filled_like(l, 0)
+            ct = settled(rest) if len(rest) > 1 else zeros(aval_of(l), products[0])
         return [cholesky_pull(l, ct, *products)]
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
@@ -485,8 +567,8 @@ class cholesky_pull(Fused):
         return fold(mirror(x) @ (half + adjoint(half)) @ conjugate / 2, lower=True)
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        """In the cotangent and the W together, not in L and the V."""
-        return not mask[0] and not any(mask[3::2]) and any(mask)
+        """In the cotangent and all W together."""
+        return mask == tuple([i == 1 or (i > 1 and i % 2 == 0) for i in range(len(mask))])
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         lead = np.broadcast_shapes(*[a.shape[:-2] for a in avals])
@@ -494,12 +576,134 @@ class cholesky_pull(Fused):
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(np.linalg.cholesky(_S), _A)
-        yield Sample(np.linalg.cholesky(_H), _A, _C[:, :1], _B + 1j)
+        yield Sample(np.linalg.cholesky(_H), _A, _C[:, :2], _B + 1j)
         yield Sample(np.linalg.cholesky(np.stack([_S, 2 * _S])), _A)
         yield Sample(_N, _N)
 
 
-# -------------------------------------------------------------------------------------------- spectra
+# ---- orthogonal
+
+
+@primitive
+class basis_tangent(General):
+    """``t``, a tangent of vectors ``v`` that are just any orthonormal basis of their space.
+
+    The identity; its pullback is an error where the cotangent depends on which basis it is.
+    """
+
+    core_ndims = (2, 2)
+    exempt = {"complex": "a random complex cotangent depends on the phase, which is an error"}
+
+    @staticmethod
+    def impl(v: Value, t: Value, checked: bool) -> Value:
+        if checked:
+            turning = lapack.mirror(v) @ t
+            turning = turning - lapack.mirror(turning).conj()
+            if (abs(turning) > negligible(t)).any():
+                raise NotDifferentiableError(
+                    "the cotangent depends on the choice of the vectors that complete a square "
+                    f"orthogonal matrix, which are any basis of a space{at(calling_position())}\n"
+                    "Use the reduced form (full_matrices=False, mode='reduced'), or a function that "
+                    "does not depend on that basis."
+                )
+        return np.broadcast_to(t, (*np.broadcast_shapes(v.shape[:-2], t.shape[:-2]), *t.shape[-2:]))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        return None if ts[1] is None else basis_tangent(values[0], ts[1], **params)
+
+    def pullback(
+        self,
+        values: Sequence[Value],
+        outs: Sequence[Value],
+        live: tuple[int, ...],
+        given: Sequence[Value | None],
+        checked: bool = False,
+        **params: Any,
+    ) -> Sequence[Value | None]:
+        ct = basis_tangent(values[0], given[0], checked=not checked)
+        return [unbroadcast(ct, *space(values[1])) if i else None for i in live]
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return mask == (False, True)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        v, t = avals
+        lead = np.broadcast_shapes(v.shape[:-2], t.shape[:-2])
+        return Aval((*lead, *t.shape[-2:]), t.dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_Q2, _Q1 @ _B[:2, :1], wrt=(1,), checked=False)
+
+
+def with_rest(turned: Value, v: Value) -> Value:
+    """Tangents of square orthogonal matrices ``v`` from those of their first columns.
+
+    The other columns are a basis of the complement; of all its turns the one without rotation within
+    the complement is taken.
+    """
+    k = turned.shape[-1]
+    if v.shape[-1] == k:
+        return turned
+    first, rest = v[..., :, :k], v[..., :, k:]
+    moved = -(first @ (adjoint(turned) @ rest))
+    return np.concatenate([turned, basis_tangent(rest, moved, checked=False)], axis=-1)
+
+
+@primitive
+class qr(General):
+    """Q with orthonormal columns and upper triangular R, the diagonal of R real; Q square if ``full``.
+
+    With X = Qᴴ dA R⁻¹ the part of X below the diagonal is that of Ω = Qᴴ dQ, which is anti-Hermitian.
+    Columns of A beyond its number of rows only enter R.
+    """
+
+    multi = True
+    core_ndims = (2,)
+    exempt = {"empty-last": _ANY_BASIS}
+    impl = staticmethod(lambda a, full: tuple(np.linalg.qr(a, "complete" if full else "reduced")))
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, full: bool = False, **params: Any,
+    ) -> Any:  # fmt: skip
+        q, r = out
+        (t,) = ts
+        m, n = values[0].shape[-2:]
+        k = min(m, n)
+        q1, r1, t1 = q[..., :, :k], r[..., :k, :k], t[..., :, :k]
+        d = mirror(solve(r1, mirror(t1), transposed=True))
+        x = adjoint(q1) @ d
+        below = np.tril(x, -1)
+        omega = below - adjoint(below)
+        if is_complex(q):
+            omega = omega + 1j * np.imag(np.tril(np.triu(x)))
+        dq = q1 @ omega + (d - q1 @ x if m > k else 0)
+        dr = (x - omega) @ r1
+        if n > k:
+            beyond = adjoint(omega) @ r[..., :, k:] + adjoint(q1) @ t[..., :, k:]
+            dr = np.concatenate([dr, beyond], axis=-1)
+        if full and m > k:
+            dq = with_rest(dq, q)
+            dr = np.concatenate([dr, filled_like(r[..., k:, :], 0)], axis=-2)
+        return dq, dr
+
+    def abstract(self, *avals: Aval, full: bool, **params: Any) -> tuple[Aval, Aval]:
+        (a,) = avals
+        m, n = matrices(a)
+        dtype, k = common_dtype(a), m if full else min(m, n)
+        return Aval((*a.shape[:-2], m, k), dtype), Aval((*a.shape[:-2], k, n), dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, full=True)
+        yield Sample(_B, full=False)
+        yield Sample(np.stack([_C[:2], 2 * _C[:2]]), full=False)
+        yield Sample(np.stack([_C, 2 * _C])[..., :2], full=False)
+        yield Sample(_A[:1, :1], full=False)
+        yield Sample(_N, full=False)
+
+
+# ---- spectra
 
 
 def projected_diagonal(left: Value, t: Value, right: Value) -> Value:
@@ -508,13 +712,15 @@ def projected_diagonal(left: Value, t: Value, right: Value) -> Value:
     return np.sum(left * (t @ right), axis=-2)
 
 
-def rephased(turned: Value, v: Value, *others: tuple[Value, Value]) -> tuple[Value, ...]:
+def rephased(
+    turned: Value, v: Value, *others: tuple[Value, Value], prefer: str
+) -> tuple[Value, ...]:
     """Tangents ``turned`` of complex vectors ``v``, turned in phase as LAPACK fixes it.
 
     The element of each vector that LAPACK made real stays real; ``others`` are pairs (tangent, vector)
     that turn with them.
     """
-    mask = phase_rows(v)
+    mask = phase_rows(v, prefer=prefer)
     anchor = np.real(np.sum(mask * v, axis=-2))
     moved = np.imag(np.sum(mask * turned, axis=-2))
     angle = -(moved / np.where(anchor == 0, 1, anchor))
@@ -542,7 +748,8 @@ class eigh(General):
         w, v = out
         dw, omega = spectrum_push(w, adjoint(v) @ hermitian(ts[0], lower=lower) @ v, hermitian=True)
         dv = v @ omega
-        return dw, rephased(dv, v)[0] if is_complex(v) else dv
+        prefer = "first" if lower else "last"
+        return dw, rephased(dv, v, prefer=prefer)[0] if is_complex(v) else dv
 
     def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, Aval]:
         lead, n, dtype = order(avals[0])
@@ -595,6 +802,8 @@ class eig(General):
     multi = True
     core_ndims = (2,)
 
+    exempt = {"analytic": "NumPy orders the eigenvalues of real and of complex matrices differently"}
+
     @staticmethod
     def impl(a: Value) -> tuple[Value, Value]:
         w, v = np.linalg.eig(a)
@@ -608,16 +817,16 @@ class eig(General):
         dw, omega = spectrum_push(w, m, hermitian=False)
         turned = v @ omega
         growth = np.real(np.sum(np.conjugate(v) * turned, axis=-2))
-        return dw, rephased(turned - v * growth[..., None, :], v)[0]
+        return dw, rephased(turned - v * growth[..., None, :], v, prefer="largest")[0]
 
     def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, Aval]:
         lead, n, dtype = order(avals[0])
         return Aval((*lead, n), _complex_dtype(dtype)), Aval((*lead, n, n), _complex_dtype(dtype))
 
     def samples(self) -> Iterable[Sample]:
-        yield Sample(_A)
-        yield Sample(np.stack([_C, 2 * _C]))
-        yield Sample(_A[:1, :1])
+        yield Sample(_D)
+        yield Sample(np.stack([_D, _D + 1j * _I]))
+        yield Sample(_D[:1, :1])
         yield Sample(_N)
 
 
@@ -626,6 +835,8 @@ class eigvals(General):
     """Eigenvalues of any square matrix, complex; equal ones share equally."""
 
     core_ndims = (2,)
+
+    exempt = eig.exempt
 
     @staticmethod
     def impl(a: Value) -> Value:
@@ -644,8 +855,8 @@ class eigvals(General):
         return Aval((*lead, n), _complex_dtype(dtype))
 
     def samples(self) -> Iterable[Sample]:
-        yield Sample(_A)
-        yield Sample(np.stack([_C, 2 * _C]))
+        yield Sample(_D)
+        yield Sample(np.stack([_D, _D + 1j * _I]))
         yield Sample(_N)
 
 
@@ -659,6 +870,11 @@ class svd(General):
 
     multi = True
     core_ndims = (2,)
+    exempt = {
+        "empty": _ANY_BASIS,
+        "empty-last": _ANY_BASIS,
+        "complex": "at a real matrix times a number LAPACK's choice of phases jumps",
+    }
     impl = staticmethod(lambda a, full: tuple(np.linalg.svd(a, full)))
 
     def jvp(
@@ -683,7 +899,7 @@ class svd(General):
         if is_complex(u):
             du, dv = rephased_pair(du, u1, dv, v1)
         if full:
-            du, dv = _with_rest(du, u, u1), _with_rest(dv, v, v1)
+            du, dv = with_rest(du, u), with_rest(dv, v)
         return du, ds, adjoint(dv)
 
     def abstract(self, *avals: Aval, full: bool, **params: Any) -> tuple[Aval, Aval, Aval]:
@@ -700,7 +916,8 @@ class svd(General):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_A, full=False)
         yield Sample(_B, full=False)
-        yield Sample(np.stack([_C[:2], 2 * _C[:2]]), full=False)
+        yield Sample(np.stack([_C, 2 * _C])[..., :2], full=False)
+        yield Sample(_P, full=False)
         yield Sample(_A[:1, :1], full=True)
         yield Sample(_B[:0], full=False)
 
@@ -713,24 +930,10 @@ def _beyond(t: Value, v: Value, s: Value) -> Value:
 
 def rephased_pair(du: Value, u: Value, dv: Value, v: Value) -> tuple[Value, Value]:
     """Tangents of pairs of singular vectors, turned in phase together."""
-    in_v = np.sum(phase_rows(v), axis=-2)[..., None, :] != 0
-    first = rephased(dv, v, (du, u))
-    second = rephased(du, u, (dv, v))
+    in_v = np.sum(phase_rows(v, prefer="first"), axis=-2)[..., None, :] != 0
+    first = rephased(dv, v, (du, u), prefer="first")
+    second = rephased(du, u, (dv, v), prefer="first")
     return np.where(in_v, first[1], second[0]), np.where(in_v, first[0], second[1])
-
-
-def _with_rest(turned: Value, v: Value, first: Value) -> Value:
-    """Tangents of a square orthogonal matrix from those of its first columns.
-
-    The other columns are a basis of the complement; of all its turns the one without rotation within
-    the complement is taken, and cotangents that depend on that rotation are an error.
-    """
-    k = first.shape[-1]
-    if v.shape[-1] == k:
-        return turned
-    rest = complement(v[..., :, k:])
-    moved = -(first @ adjoint(adjoint(rest) @ turned))
-    return np.concatenate([turned, moved], axis=-1)
 
 
 @primitive
@@ -755,3 +958,119 @@ class svdvals(General):
         yield Sample(_A)
         yield Sample(np.stack([_C[:2], 2 * _C[:2]]))
         yield Sample(_B[:0])
+
+
+# ---- generalised inverses, and norm
+
+
+@primitive
+class pinv(General):
+    """The pseudo-inverse; singular values up to ``rcond`` times the largest count as zero.
+
+    Its derivative is that at constant rank (Golub and Pereyra, 1973).
+    """
+
+    core_ndims = (2,)
+
+    @staticmethod
+    def impl(a: Value, rcond: float) -> Value:
+        if not a.size:
+            return np.empty((*a.shape[:-2], *matrices(a)[::-1]), common_dtype(aval_of(a)))
+        return np.linalg.pinv(a, rcond)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (a,), (t,) = values, ts
+        p, th, ph = out, adjoint(t), adjoint(out)
+        left = (p @ ph) @ th
+        right = th @ (ph @ p)
+        return left - (left @ a) @ p + right - p @ (a @ right) - (p @ t) @ p
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (a,) = avals
+        m, n = matrices(a)
+        return Aval((*a.shape[:-2], n, m), common_dtype(a))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, rcond=1e-15)
+        yield Sample(_B, rcond=1e-15)
+        yield Sample(np.stack([_C[:2], 2 * _C[:2]]), rcond=1e-15)
+        yield Sample(_B[:0], rcond=1e-15)
+
+
+@primitive
+class lstsq(General):
+    """The X of least norm that minimises the norm of A X - B, at constant rank of A."""
+
+    core_ndims = (2, 2)
+
+    @staticmethod
+    def impl(a: Value, b: Value, rcond: float) -> Value:
+        if a.ndim == b.ndim == 2:
+            return np.linalg.lstsq(a, b, rcond)[0]
+        return np.linalg.pinv(a, rcond) @ b
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, rcond: float = 0.0, **params: Any,
+    ) -> Any:  # fmt: skip
+        (a, b), (ta, tb) = values, ts
+        p = pinv(a, rcond=rcond)
+        if ta is None:
+            return p @ tb
+        th, ph = adjoint(ta), adjoint(p)
+        rest = th @ (b - a @ out)
+        back = th @ (ph @ out)
+        moved = p @ (ph @ rest) + back - p @ (a @ back) - p @ (ta @ out)
+        return moved if tb is None else p @ tb + moved
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        a, b = avals
+        m, n = matrices(a)
+        if matrices(b)[0] != m:
+            raise np.linalg.LinAlgError("Incompatible dimensions")
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        return Aval((*lead, n, b.shape[-1]), common_dtype(a, b))
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return mask == (False, True)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_B, _A, rcond=1e-15)
+        yield Sample(_C[:2], _A[:2], rcond=1e-15)
+
+
+@primitive
+class norm2(Reduction):
+    """The square root of the sum of ``|x|²`` over ``axes``; its derivative at zero is zero."""
+
+    @staticmethod
+    def impl(x: Value, axes: tuple[int, ...] | None, keepdims: bool) -> Value:
+        x = x if x.dtype.kind in "fc" else x.astype(float)
+        if x.dtype.kind == "c":
+            square = x.real * x.real + x.imag * x.imag
+        else:
+            square = x * x
+        return np.sqrt(np.add.reduce(square, axes, keepdims=keepdims))
+
+    def weights(self, x: Value, out: Value, *, axes: Any, **params: Any) -> Value:
+        conjugate = np.conjugate(x) if is_complex(x) else x
+        return conjugate / np.where(out == 0, float("inf"), out)
+
+    def abstract(self, *avals: Aval, axes: Any, keepdims: bool, **params: Any) -> Aval:
+        (x,) = avals
+        dtype = real_dtype(x.dtype) if x.inexact else np.dtype(float)
+        return Aval(reduced_shape(x.shape, axes, keepdims), dtype)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, axes: Any, **params: Any
+    ) -> Value:
+        (x,) = values
+        inner = range(x.ndim - 1) if axes is None else axes
+        return norm2(x, axes=tuple([i + 1 for i in inner]), **params)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, axes=None, keepdims=False)
+        yield Sample(_C, axes=(1,), keepdims=True)
+        yield Sample(np.stack([_C, 2 * _C]), axes=(0, 2), keepdims=False)
+        yield Sample(_B[:0], axes=(0,), keepdims=False)

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import operator
+import string
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Shape, Value
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import Bilinear, Sample, primitive
 from vjpkit.core.rows import annihilate, cast, roles, unbroadcast
 from vjpkit.core.tracer import UFUNCS
 from vjpkit.ops.elementwise import multiply
+from vjpkit.ops.selection import aligned
 
 _A = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 _B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
 
 
 @primitive
-class annihilating_multiply(Bilinear):
-    """``x * y`` in which an exact zero wins over inf and nan.
+class scale(Bilinear):
+    """``x * y`` in which an exact zero wins over inf and nan: a (co)tangent times a partial derivative.
 
     Closed under differentiation: linear in each factor, with itself as derivative, so that a branch
     not taken contributes nothing to any order.
     """
 
     impl = staticmethod(annihilate)
+    quick = staticmethod(operator.mul)
 
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         return unbroadcast(annihilate(ct, y), shape, dtype)
@@ -36,11 +41,14 @@ class annihilating_multiply(Bilinear):
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         return multiply.abstract(*avals)
 
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        return self(*aligned(n, values, batched))
+
     def samples(self) -> Iterable[Sample]:
-        return (Sample(_A, _A[1]),)
+        yield Sample(_A, _A[1])
 
 
-roles["annihilate"] = annihilating_multiply
+roles["annihilate"] = scale
 
 
 @primitive
@@ -83,6 +91,20 @@ class matmul(Bilinear):
         shape = batch + x.shape[-2:-1] + (y.shape[-1:] if y.ndim > 1 else ())
         return Aval(shape, np.multiply.resolve_dtypes((x.dtype, y.dtype, None))[-1])
 
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        """As few and as large products as there can be."""
+        (x, y), (x_batched, y_batched) = values, batched
+        x_ndim, y_ndim = aval_of(x).ndim - x_batched, aval_of(y).ndim - y_batched
+        if not y_batched and y_ndim <= 2:
+            return _merged(x, y)
+        if not x_batched and x_ndim <= 2 and y_ndim == 1:
+            return matmul(y, x if x_ndim == 1 else np.swapaxes(x, 0, 1))
+        x = np.expand_dims(x, -2) if x_ndim == 1 else x
+        y = np.expand_dims(y, -1) if y_ndim == 1 else y
+        out = matmul(*aligned(n, (x, y), batched, (2, 2)))
+        gone = tuple([axis for axis, ndim in ((-2, x_ndim), (-1, y_ndim)) if ndim == 1])
+        return np.squeeze(out, axis=gone) if gone else out
+
     def samples(self) -> Iterable[Sample]:
         yield Sample(_A, _B)
         yield Sample(_A, _B[:, 0])
@@ -92,8 +114,135 @@ class matmul(Bilinear):
         yield Sample(_B.T, np.stack([_A.T[:, None], 2 * _A.T[:, None]])[:, :, 0])
 
 
+def _merged(x: Value, y: Value) -> Value:
+    """``x @ y`` for one matrix (or vector) y: the leading axes of x are rows of one product."""
+    if x.ndim <= 2:
+        return matmul(x, y)
+    rows = np.reshape(x, (aval_of(x).size // max(x.shape[-1], 1), x.shape[-1]))
+    return np.reshape(matmul(rows, y), (*x.shape[:-1], *y.shape[1:])) if x.shape[-1] else matmul(x, y)
+
+
 def _fitted(ct: Value, shape: Shape, dtype: Any) -> Value:
     return cast(ct, dtype) if ct.shape == shape else unbroadcast(ct, shape, dtype)
 
 
 UFUNCS[np.matmul] = matmul
+
+
+# ---- products over named indices ---------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """How a product over named indices is one batched matrix product."""
+
+    x: str
+    y: str
+    out: str
+    batch: str
+    rows: str
+    inner: str
+    columns: str
+
+
+@lru_cache(maxsize=1024)
+def plan(subscripts: str) -> Plan:
+    """Sort the indices of ``"ab,bc->ac"`` by where they occur.
+
+    >>> plan("kab,kcb->kca")[3:]
+    ('k', 'a', 'b', 'c')
+    """
+    operands, out = subscripts.split("->")
+    x, y = operands.split(",")
+    shared = [i for i in x if i in y]
+    batch = "".join([i for i in shared if i in out])
+    inner = "".join([i for i in shared if i not in out])
+    rows = "".join([i for i in x if i not in y])
+    columns = "".join([i for i in y if i not in x])
+    return Plan(x, y, out, batch, rows, inner, columns)
+
+
+_SMALL = 4096
+"""Products of so few terms are not worth the calls that BLAS needs."""
+
+
+def _contract(x: Value, y: Value, subscripts: str) -> Value:
+    p = plan(subscripts)
+    x, y = np.asarray(x), np.asarray(y)
+    sizes = dict(zip(p.x + p.y, x.shape + y.shape, strict=True))
+
+    def count(indices: str) -> int:
+        return int(np.prod([sizes[i] for i in indices], dtype=np.intp))
+
+    terms = count(p.batch + p.rows + p.inner + p.columns)
+    few = terms < _SMALL or not p.inner or (p.batch and not (p.rows and p.columns))
+    if few or x.dtype.kind not in "fc" or y.dtype.kind not in "fc":
+        return np.einsum(subscripts, x, y)
+    lead = [sizes[i] for i in p.batch]
+    left = _ordered(x, p.x, p.batch + p.rows + p.inner)
+    right = _ordered(y, p.y, p.batch + p.inner + p.columns)
+    left = left.reshape(*lead, count(p.rows), count(p.inner))
+    right = right.reshape(*lead, count(p.inner), count(p.columns))
+    free = [sizes[i] for i in p.rows + p.columns]
+    product = np.matmul(left, right).reshape(*lead, *free)
+    return _ordered(product, p.batch + p.rows + p.columns, p.out)[()]
+
+
+def _ordered(x: Value, indices: str, wanted: str) -> Value:
+    """``x`` with its axes in another order."""
+    return x if indices == wanted else x.transpose([indices.index(i) for i in wanted])
+
+
+@primitive
+class contract(Bilinear):
+    """The product of two operands over named indices: ``ab,bc->ac``, as `numpy.einsum` has it.
+
+    An index occurs at most once in an operand, and in two of the operands and the output or in all
+    three. So each transpose is such a product too, and all of them are matrix products for BLAS.
+    """
+
+    impl = staticmethod(_contract)
+
+    def transpose_x(
+        self, ct: Value, y: Value, shape: Shape, dtype: Any, subscripts: str = "", **params: Any
+    ) -> Value:
+        p = plan(subscripts)
+        return cast(contract(ct, y, subscripts=f"{p.out},{p.y}->{p.x}"), dtype)
+
+    def transpose_y(
+        self, ct: Value, x: Value, shape: Shape, dtype: Any, subscripts: str = "", **params: Any
+    ) -> Value:
+        p = plan(subscripts)
+        return cast(contract(x, ct, subscripts=f"{p.x},{p.out}->{p.y}"), dtype)
+
+    def abstract(self, *avals: Aval, subscripts: str, **params: Any) -> Aval:
+        x, y = avals
+        p = plan(subscripts)
+        sizes: dict[str, int] = {}
+        for index, size in zip(p.x + p.y, x.shape + y.shape, strict=True):
+            if sizes.setdefault(index, size) != size:
+                raise ValueError(f"contract: shapes {x.shape} and {y.shape} do not fit {subscripts}")
+        return Aval(tuple([sizes[i] for i in p.out]), np.result_type(x.dtype, y.dtype))
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, subscripts: str
+    ) -> Value:
+        p = plan(subscripts)
+        new = next(c for c in string.ascii_letters if c not in subscripts)
+        x, y = (new * b + indices for b, indices in zip(batched, (p.x, p.y), strict=True))
+        return contract(*values, subscripts=f"{x},{y}->{new}{p.out}")
+
+    def samples(self) -> Iterable[Sample]:
+        cube = np.stack([_A, 2 * _A - 1])
+        yield Sample(_A, _B, subscripts="ab,bc->ca")
+        yield Sample(cube, _A, subscripts="kab,ab->ak")
+        yield Sample(cube, cube, subscripts="kab,kab->k")
+        yield Sample(_A, _B[:, 0], subscripts="ab,c->cba")
+        yield Sample(_A, _A, subscripts="ab,ab->")
+        yield Sample(_A, np.float64(2.0), subscripts="ab,->ab")
+        yield Sample(_large(40, 30), _large(30, 20), subscripts="ab,bc->ca")
+        yield Sample(_large(3, 20, 12), _large(12, 3, 11), subscripts="kab,bkc->akc")
+
+
+def _large(*shape: int) -> Value:
+    """Numbers of size 1, enough of them for BLAS."""
+    return np.sin(np.arange(np.prod(shape), dtype=float)).reshape(shape)

@@ -21,7 +21,7 @@ from vjpkit.kinds import (
     rule,
 )
 from vjpkit.ops import structural
-from vjpkit.ops.cumulative import along, cumprod, previous
+from vjpkit.ops.cumulative import cumprod, previous
 from vjpkit.ops.selection import same
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
@@ -50,7 +50,7 @@ def batch_over_axes(
     return self(x, axes=in_batch(axes, x.ndim), **params)
 
 
-# ------------------------------------------------------------------------------------------- extrema
+# ---- extrema -----------------------------------------------------------------------------------
 
 
 def _counts(mask: np.ndarray[Any, Any], axes: Axes, slices: int) -> Value | None:
@@ -207,7 +207,7 @@ class min_(Extremum):
     larger = np.minimum
 
 
-# ------------------------------------------------------------------------------------------- product
+# ---- product -----------------------------------------------------------------------------------
 
 
 @primitive
@@ -256,7 +256,7 @@ def _product_of_others(x: Value, axis: int) -> Value:
     return before * after
 
 
-# ------------------------------------------------------------------------------------------ variance
+# ---- variance ----------------------------------------------------------------------------------
 
 
 def _number(shape: Shape, axes: Axes) -> int:
@@ -307,7 +307,7 @@ class std(Dispersion):
         return np.conj(x - np.mean(x, axis=axes, keepdims=True)) * scale
 
 
-# --------------------------------------------------------------------------------- locally constant
+# ---- locally constant --------------------------------------------------------------------------
 
 
 class Constant(PiecewiseConstant):

@@ -12,13 +12,21 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import filled_like, unbroadcast
+from vjpkit.core.rows import unbroadcast
 from vjpkit.kinds import General, PiecewiseConstant
+from vjpkit.kinds.linear import space, zeros
 
-__all__ = ["spectrum_pull", "spectrum_mean", "phase_rows", "guarded_quotient", "reciprocal_gaps", "spectrum_push"]
+__all__ = [
+    "guarded_quotient",
+    "phase_rows",
+    "reciprocal_gaps",
+    "spectrum_mean",
+    "spectrum_pull",
+    "spectrum_push",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -72,9 +80,8 @@ def _inexact(*avals: Aval) -> np.dtype[Any]:
     return np.result_type(*[a.dtype if a.inexact else np.float64 for a in avals])
 
 
-def space(x: Value) -> tuple[Shape, np.dtype[Any]]:
-    """Shape and dtype."""
-    return x.shape, x.dtype
+def _real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(dtype.char.lower()) if dtype.kind in "fc" else np.dtype(float)
 
 
 def _require_real(w: Value) -> None:
@@ -119,7 +126,12 @@ class spectrum_mean(General):
     """
 
     core_ndims = (1, 1)
-    transposes = {1: lambda ct, values, **params: spectrum_mean(values[0], ct, **params)}
+    exempt = {"linear": "of numbers drawn at random no two agree"}
+    transposes = {
+        1: lambda ct, values, **params: unbroadcast(
+            spectrum_mean(values[0], ct, **params), *space(values[1])
+        )
+    }
 
     @staticmethod
     def impl(w: Value, d: Value, kink: bool) -> Value:
@@ -199,7 +211,7 @@ class spectrum_push(General):
         pulled: list[Value | None] = []
         for i in live:
             if i == 1:
-                first = filled_like(outs[0], 0) if ct_w is None else ct_w
+                first = zeros(aval_of(outs[0]), ct_omega) if ct_w is None else ct_w
                 parts = () if ct_omega is None else (ct_omega,)
                 pulled.append(spectrum_pull(w, first, *parts, **params))
             else:
@@ -217,7 +229,7 @@ class spectrum_push(General):
             _require_real(w)
         dtype = _inexact(w, m)
         lead = np.broadcast_shapes(w.shape[:-1], m.shape[:-2])
-        real = np.dtype(dtype.char.lower()) if hermitian else dtype
+        real = _real_dtype(dtype) if hermitian else dtype
         return Aval((*lead, w.shape[-1]), real), Aval((*lead, *m.shape[-2:]), dtype)
 
     def samples(self) -> Iterable[Sample]:
@@ -281,7 +293,8 @@ class spectrum_pull(General):
     ) -> Any:
         total = None
         if any(t is not None for t in ts[1:]):
-            dense = [filled_like(v, 0) if t is None else t for v, t in zip(values[1:], ts[1:])]
+            some = next(t for t in ts[1:] if t is not None)
+            dense = [zeros(aval_of(v), some) if t is None else t for v, t in zip(values[1:], ts[1:])]
             total = spectrum_pull(values[0], *dense, hermitian=hermitian)
         if ts[0] is None or len(values) < 3:
             return total
@@ -302,7 +315,8 @@ class spectrum_pull(General):
         w, ct_w, *ct_omega = values
         (ct,) = given
         if not ct_omega:
-            return [_diagonal(w, ct, **params) if i else None for i in live]
+            d = unbroadcast(_diagonal(w, ct, **params), *space(values[1]))
+            return [d if i else None for i in live]
         dw, omega = spectrum_push(w, ct, **params)
         half = (ct + adjoint(ct)) / 2 if params["hermitian"] else ct
         turned = _gap_cotangent(w, half, ct_omega[0] * reciprocal_gaps(w)) if 0 in live else None
@@ -312,15 +326,13 @@ class spectrum_pull(General):
         ]
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        return not mask[0] and any(mask)
+        return not mask[0] and all(mask[1:])
 
     def abstract(self, *avals: Aval, hermitian: bool, **params: Any) -> Aval:
         w, ct_w, *ct_omega = avals
         if hermitian:
             _require_real(w)
-        lead = np.broadcast_shapes(
-            w.shape[:-1], ct_w.shape[:-1], *[a.shape[:-2] for a in ct_omega]
-        )
+        lead = np.broadcast_shapes(w.shape[:-1], ct_w.shape[:-1], *[a.shape[:-2] for a in ct_omega])
         return Aval((*lead, w.shape[-1], w.shape[-1]), _inexact(*avals))
 
     def samples(self) -> Iterable[Sample]:
@@ -387,11 +399,15 @@ class guarded_quotient(General):
     """
 
     core_ndims = (2, 2)
-    transposes = {0: lambda ct, values, **params: guarded_quotient(ct, values[1])}
+    transposes = {
+        0: lambda ct, values, **params: unbroadcast(
+            guarded_quotient(ct, values[1]), *space(values[0])
+        )
+    }
 
     @staticmethod
     def impl(x: Value, y: Value) -> Value:
-        eps = np.finfo(np.result_type(y, np.float16)).eps
+        eps = np.finfo(np.true_divide.resolve_dtypes((x.dtype, y.dtype, None))[-1]).eps
         limit = 10 * max(x.shape[-2:]) * eps * abs(y).max(axis=(-2, -1), initial=0, keepdims=True)
         small = abs(y) <= limit
         if small.any():
@@ -415,9 +431,8 @@ class guarded_quotient(General):
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         x, y = avals
-        if not (x.inexact and y.inexact):
-            raise TypeError("guarded_quotient is of floating numbers")
-        return Aval(np.broadcast_shapes(x.shape, y.shape), np.result_type(x.dtype, y.dtype))
+        dtype = np.true_divide.resolve_dtypes((x.dtype, y.dtype, None))[-1]
+        return Aval(np.broadcast_shapes(x.shape, y.shape), dtype)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, abs(_M) + 1)
@@ -428,22 +443,30 @@ class guarded_quotient(General):
 class phase_rows(PiecewiseConstant):
     """1 at one element of each column of complex vectors, 0 elsewhere.
 
-    LAPACK fixes the phase of a vector by making an element of it real. This is the largest of those
-    with no imaginary part; a column of zeros says that there is none.
+    LAPACK fixes the phase of a vector by making an element of it real: that of one row (``prefer`` is
+    "first" or "last"), or the largest. Of the elements without imaginary part this is that one, or
+    else the largest; a column of zeros says that there is none.
     """
 
     core_ndims = (2,)
 
     @staticmethod
-    def impl(v: Value) -> Value:
-        size = np.where(v.imag == 0, abs(v.real), 0)
-        largest = size.max(axis=-2, keepdims=True, initial=0)
-        first = np.arange(v.shape[-2])[:, None] == size.argmax(axis=-2)[..., None, :] if v.size else 0
-        return np.where(first & (largest > 0), 1.0, 0.0)
+    def impl(v: Value, prefer: str) -> Value:
+        dtype = _real_dtype(aval_of(v).dtype)
+        if not v.size:
+            return np.zeros(v.shape, dtype)
+        real = abs(v.imag) <= 32 * np.finfo(dtype).eps * abs(v.real)
+        size = np.where(real, abs(v.real), 0)
+        chosen = size.argmax(axis=-2)
+        if prefer != "largest":
+            row = 0 if prefer == "first" else v.shape[-2] - 1
+            chosen = np.where(size[..., row, :] > np.sqrt(np.finfo(dtype).eps), row, chosen)
+        here = np.arange(v.shape[-2])[:, None] == chosen[..., None, :]
+        return (here & (size > 0)).astype(dtype)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        return Aval(avals[0].shape, np.float64)
+        return Aval(avals[0].shape, _real_dtype(avals[0].dtype))
 
     def samples(self) -> Iterable[Sample]:
-        yield Sample(_M + 1j * np.tril(_M), wrt=())
-        yield Sample(_M, wrt=())
+        yield Sample(_M + 1j * np.tril(_M), wrt=(), prefer="largest")
+        yield Sample(_M, wrt=(), prefer="last")

@@ -12,8 +12,18 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import Primitive, Sample, primitive
-from vjpkit.core.rows import cast, roles, unbroadcast
-from vjpkit.kinds import Linear, LinearMany, PiecewiseConstant, reduced_shape
+from vjpkit.core.rows import (
+    Cotangents,
+    Parts,
+    Product,
+    Row,
+    add_product,
+    cast,
+    roles,
+    settled,
+    unbroadcast,
+)
+from vjpkit.kinds import Linear, LinearMany, PiecewiseConstant, reduced_shape, rule
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 _REVERSED = np.array([[0.3, -1.2, 2.5, 0.8], [1.7, 0.4, -0.6, -0.1]])[::-1, ::-2]
@@ -73,6 +83,24 @@ class transpose(Linear):
     """``x`` with its axes permuted."""
 
     impl = staticmethod(lambda x, axes: x.transpose(axes))
+
+    def __init__(self) -> None:
+        super().__init__()
+        dense = self.pull
+
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            """A product, mirrored, stays one that nobody has multiplied out."""
+            _, _, _, _, i, shape, dtype, _, params = row
+            products = [part[1] for part in ct[1:]] if type(ct) is Parts else []
+            mirrored = params["axes"] == (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+            if mirrored and products and all(type(p) is Product for p in products):
+                for product in products:
+                    add_product(cts, i, product.mirrored(), Aval(shape, dtype))
+            else:
+                dense(row, settled(ct), cts)
+
+        pull.takes_parts = True  # type: ignore[attr-defined]  # read by the walks
+        self.pull = rule(self, pull, dense.push)
 
     def transpose(
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
@@ -355,7 +383,10 @@ class sum_(Linear):
     ) -> Value:
         if type(ct) is np.ndarray or isinstance(ct, np.generic):
             full = np.empty(shape, dtype)
-            full[...] = np.reshape(ct, reduced_shape(shape, params["axes"], keepdims=True))
+            if ct.shape:
+                full[...] = ct.reshape(reduced_shape(shape, params["axes"], keepdims=True))
+            else:
+                full.fill(ct)
             return full
         return broadcast_to(
             reshape(ct, shape=reduced_shape(shape, params["axes"], True)), shape=shape

@@ -241,7 +241,7 @@ def read_only(x: Value) -> Value:
 
 # ------------------------------------------------------------------------------------ where to look
 
-_A = np.array([0.3, -1.2, 2.5])
+_A = np.array([0.3, -1.3, 2.7])
 _B = np.array([1.7, 0.4, -0.6])
 _P = np.array([True, False, True])
 

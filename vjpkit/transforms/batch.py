@@ -29,7 +29,7 @@ class Batched(Tracer):
 
     def __init__(self, value: Value, trace: Batches) -> None:
         self.value = value
-        self.trace = trace
+        self.owner = trace
 
     @property
     def aval(self) -> Aval:
@@ -38,13 +38,13 @@ class Batched(Tracer):
 
     def concrete(self) -> Value:
         raise TracerConversionError(
-            f"a batched value of {self.aval} stands for {self.trace.n} examples, so it cannot decide "
+            f"a batched value of {self.aval} stands for {self.owner.n} examples, so it cannot decide "
             f"Python control flow or become one Python number.{at(calling_position())}\n"
             "Use np.where or vk.lax.cond for a choice that depends on it."
         )
 
     def __repr__(self) -> str:
-        return f"Traced<{self.aval}, batch of {self.trace.n}>"
+        return f"Traced<{self.aval}, batch of {self.owner.n}>"
 
 
 class Batches:
@@ -69,18 +69,18 @@ class Batches:
                 f"{at(calling_position())}\nReturn values from the function instead of storing them."
             )
         xs, params = primitive.canonical(xs, params)
-        mine = [isinstance(x, Batched) and x.trace is self for x in xs]
+        mine = [isinstance(x, Batched) and x.owner is self for x in xs]
         values = [x.value if m else x for x, m in zip(xs, mine, strict=True)]
         out = batch_rule(primitive)(primitive, self.n, values, mine, **params)
         return primitive.pack(tuple([Batched(o, self) for o in primitive.unpack(out)]))
 
     def dense(self, y: Value) -> Value:
         """An output with its leading batch axis, repeated where it is the same for all."""
-        if isinstance(y, Tracer) and y.trace.dirty:
+        if isinstance(y, Tracer) and y.owner.dirty:
             y = refresh(y)
-        if isinstance(y, Batched) and y.trace is self:
+        if isinstance(y, Batched) and y.owner is self:
             return y.value
-        if isinstance(y, Tracer) and y.trace.level == 0:
+        if isinstance(y, Tracer) and y.owner.level == 0:
             y = y.value
         return batched_along_front(y, False, self.n)
 

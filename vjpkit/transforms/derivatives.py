@@ -9,7 +9,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.rows import COPY_LIMIT, Guard, Row, Rows, filled_like, new_slots, pull_rows, settled
+from vjpkit.core.rows import COPY_LIMIT, Eager, EagerScalar, Guard, Row, Rows, filled_like, new_slots, pull_once
 from vjpkit.core.tracer import RUNNING, Tracer, operand
 from vjpkit.core.tree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import (
@@ -57,8 +57,10 @@ class ValueAndGrad(Transformed):
             _require_complex(label, read)
         trace = Rows(label)
         traced = list(args)
+        count = 0
         for n, (leaves, tree) in zip(numbers, read, strict=True):
             inputs = [trace.argument(x) if is_differentiable(x) else x for x in leaves]
+            count += len([x for x in inputs if type(x) in TRACED])
             traced[n] = inputs[0] if tree is LEAF else tree.unflatten(inputs)
         y, rows = recorded(trace, self.fun, traced, kwargs)
         inputs = traced = []  # so that nothing but the rows holds values
@@ -68,7 +70,8 @@ class ValueAndGrad(Transformed):
             aux = tree_map(trace.lower, aux)
         y, k, value = _lowered(trace, y)
         trace.restore()
-        scalar_output(label, y, None if value is None else aval_of(value), self.holomorphic)
+        if type(value) is not np.float64 or self.holomorphic:
+            scalar_output(label, y, None if value is None else aval_of(value), self.holomorphic)
         cts = new_slots(trace.new(), self.strict)
         if k is not None:
             cts[k] = filled_like(value, 1)
@@ -76,17 +79,19 @@ class ValueAndGrad(Transformed):
             guard.check()
         y = trace = None  # type: ignore[assignment]  # the walk frees what it has used
         with np.errstate(all="ignore"):
-            pull_rows(rows, cts, free=True)
-        return value, aux, self._gradient(read, cts)
+            pulled = pull_once(rows, cts, range(count))
+        return value, aux, self._gradient(read, pulled)
 
-    def _gradient(self, read: Sequence[tuple[list[Value], Any]], cts: list[Any]) -> PyTree:
+    def _gradient(
+        self, read: Sequence[tuple[list[Value], Any]], pulled: Sequence[Value | None]
+    ) -> PyTree:
         """The cotangents of the inputs in the trees of the arguments."""
         taken: set[int] = set()
-        slots = iter(cts)
+        rest = iter(pulled)
         gradients = []
         for leaves, tree in read:
             out = [
-                result_cotangent(x, settled(next(slots)), taken)
+                result_cotangent(x, next(rest), taken)
                 if is_differentiable(x)
                 else np.zeros(np.shape(x), FLOAT0)
                 for x in leaves
@@ -131,8 +136,13 @@ def result_cotangent(x: Value, ct: Value | None, taken: set[int]) -> Value:
     return fresh(ct, aval_of(x), type(x) is not np.ndarray, taken)
 
 
+TRACED = (Eager, EagerScalar)
+
+
 def is_differentiable(x: Value) -> bool:
     """Whether a leaf is traced (integers are passed through as they are)."""
+    if type(x) is np.ndarray:
+        return x.dtype.kind in "fc"
     return type(x) in (float, complex) or (type(x) is not int and x.dtype.kind in "fc")
 
 
@@ -157,6 +167,8 @@ def _split_aux(label: str, y: Any) -> tuple[Value, PyTree]:
 
 def _lowered(trace: Rows, y: Any) -> tuple[Any, int | None, Value | None]:
     """An output, its slot, and its value (None for what is not an array or number)."""
+    if type(y) is Eager and y.owner is trace and not trace.dirty:
+        return y, y.slot, y.value
     if isinstance(y, np.ndarray) and y.dtype == object:
         y = operand(y)
     if isinstance(y, Tracer):

@@ -20,7 +20,7 @@ class Dual(Tracer):
 
     def __init__(self, value: Value, trace: Duals, tangent: Value) -> None:
         self.value = value
-        self.trace = trace
+        self.owner = trace
         self.tangent = tangent
 
     @property
@@ -59,7 +59,7 @@ class Duals:
                 f"a traced value of {self.name} was used after {self.name} had finished"
                 f"{at(calling_position())}\nReturn values from the function instead of storing them."
             )
-        mine = [isinstance(x, Dual) and x.trace is self for x in xs]
+        mine = [isinstance(x, Dual) and x.owner is self for x in xs]
         values = tuple([x.value if m else x for x, m in zip(xs, mine, strict=True)])
         ts = tuple([x.tangent if m else None for x, m in zip(xs, mine, strict=True)])
         out = primitive(*values, **params)
@@ -70,13 +70,13 @@ class Duals:
 
     def split(self, y: Value) -> tuple[Value, Value | None]:
         """Primal and tangent (None for zero) of an output."""
-        if isinstance(y, Tracer) and y.trace.dirty:
+        if isinstance(y, Tracer) and y.owner.dirty:
             y = refresh(y)
-        if isinstance(y, Dual) and y.trace is self:
+        if isinstance(y, Dual) and y.owner is self:
             return y.value, y.tangent
-        if isinstance(y, Tracer) and y.trace.level == 0:
+        if isinstance(y, Tracer) and y.owner.level == 0:
             return y.value, None
-        if isinstance(y, Tracer) and y.trace.level > self.level:
+        if isinstance(y, Tracer) and y.owner.level > self.level:
             raise ClosedTraceError(
                 f"{self.name}: the function returned a traced value of an inner transformation that "
                 f"has finished; its derivative would be lost{at(calling_position())}"

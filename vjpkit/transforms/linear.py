@@ -18,7 +18,7 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, NotLinearError, Source
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Equation, Program
-from vjpkit.core.rows import Row, Rows, new_slots, pull_rows, push_rows, settled
+from vjpkit.core.rows import Row, Rows, new_slots, pull_rows, push_rows, settled, walked
 from vjpkit.core.staging import (
     Builder,
     Captured,
@@ -237,9 +237,8 @@ class Recorded:
         builder = _builder_of(ts)
         with np.errstate(all="ignore"):
             if builder is None:
-                push_rows(self.rows, slots)
-            else:
-                push_staged(builder, self.rows, slots)
+                return walked(lambda s: push_rows(self.rows, s), slots, self.outputs)
+            push_staged(builder, self.rows, slots)
         return [None if k is None else slots[k] for k in self.outputs]
 
     def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
@@ -249,9 +248,8 @@ class Recorded:
         builder = _builder_of(cts)
         with np.errstate(all="ignore"):
             if builder is None:
-                pull_rows(self.rows, slots, free=False)
-            else:
-                pull_staged(builder, self.rows, slots)
+                return walked(lambda s: pull_rows(self.rows, s, free=False), slots, self.inputs)
+            pull_staged(builder, self.rows, slots)
         return [settled(slots[i]) for i in self.inputs]
 
     def residuals(self) -> list[Residual]:
@@ -283,7 +281,7 @@ def _row_values(row: Row) -> Iterable[tuple[str, Value]]:
 def _builder_of(values: Sequence[Value | None]) -> Builder | None:
     """The builder that is staging these values, so that equations can carry their rows' lines."""
     for value in values:
-        trace = getattr(value, "trace", None)
+        trace = getattr(value, "owner", None)
         if isinstance(trace, Builder):
             return trace
     return None

@@ -109,7 +109,7 @@ class VMap(Transformed):
         if isinstance(y, np.ndarray) and y.dtype == object:
             y = operand(y)
         if axis is None:
-            if isinstance(y, Batched) and y.trace is trace:
+            if isinstance(y, Batched) and y.owner is trace:
                 raise ValueError(
                     f"{self.label}: out_axes is None for an output that differs between examples"
                 )

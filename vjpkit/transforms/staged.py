@@ -157,6 +157,12 @@ def _require_linear(label: str, program: Any) -> None:
             f"{label}: the function is not linear: {offender.primitive.name} of {words} is not linear in "
             f"the arguments{where}.\nUse vjp or linearize for the transpose of its linearization."
         )
+    if offender is not None:
+        raise NotLinearError(
+            f"{label}: the function is not linear: its output {program.outputs.index(offender)} is a "
+            f"constant {offender.aval} that is not known to be zero.\nReturn only what depends on the "
+            "arguments, or use vjp or linearize for the transpose of its linearization."
+        )
 
 
 def closure_convert(fun: Function, *example_args: PyTree) -> tuple[Callable[..., PyTree], list[Value]]:

@@ -1,0 +1,172 @@
+"""Does every mistake in a rule make a generated test fail?
+
+``python -m tests.mutation [PRIMITIVE OR MODULE ...]`` makes the mutants of `tests.mutation.mutants`
+in turn, runs the laws of the primitives whose checks execute the changed function until one fails,
+and prints a table per module, the mutants that nothing noticed, and the percentage. Mutants that
+cannot be noticed, because they compute the same, are in `tests.mutation.equivalent` with the proof.
+It takes minutes, so it is no part of the suite.
+"""
+
+import importlib
+import itertools
+import signal
+import sys
+import time
+import warnings
+from collections import Counter, defaultdict
+
+import numpy as np
+
+import vjpkit as vk
+from tests.mutation.equivalent import EQUIVALENT
+from tests.mutation.mutants import (
+    Mutant,
+    mutants_of_declarations,
+    mutants_of_module,
+    primitives_by_function,
+)
+from vjpkit.core.primitive import PRIMITIVES, Primitive
+from vjpkit.testing.case import cases_of
+from vjpkit.testing.laws import LAWS
+from vjpkit.testing.laws.linearity import undeclared
+
+SECONDS = 30
+"""A check that runs longer has noticed something."""
+
+
+class TimeIsUp(Exception):
+    """The mutant does not come to an end."""
+
+
+class Checks:
+    """The laws of one primitive that hold without a mutant, the telling ones first."""
+
+    ORDER = ("duality", "jvp", "batch", "batched_derivatives", "annihilation", "dtypes", "second")
+
+    def __init__(self, primitive: Primitive) -> None:
+        self.primitive = primitive
+        self.cases = cases_of(primitive)
+        laws = sorted(LAWS, key=lambda name: (name not in self.ORDER, name))
+        pairs = [(case, LAWS[name]) for name, case in itertools.product(laws, self.cases)]
+        self.pairs = [
+            (c, law) for c, law in pairs if law.applies(c) and c.exemption(law.name) is None
+        ]
+        broken = [(c, law) for c, law in self.pairs if not holds(law, c)]
+        self.broken = sorted({law.name for _, law in broken})
+        self.pairs = [pair for pair in self.pairs if pair not in broken]
+        self.linear = "linear" not in primitive.exempt and not undeclared(self.cases)
+
+    def run(self) -> str | None:
+        """The first law that does not hold, if any."""
+        for case, law in self.pairs:
+            if not holds(law, case):
+                return law.name
+        if self.linear and undeclared(self.cases):
+            return "linear"
+        return None
+
+
+def holds(law, case) -> bool:
+    try:
+        law(case)
+    except Exception:
+        return False
+    return True
+
+
+def noticed(mutant: Mutant, checks: list[Checks]) -> str | None:
+    """The law that fails with the mutant, or None."""
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        with mutant.installed():
+            for each in checks:
+                try:
+                    law = each.run()
+                except Exception as error:
+                    return type(error).__name__
+                if law is not None:
+                    return law
+    except (TimeIsUp, RecursionError) as error:
+        return type(error).__name__
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return None
+
+
+def selected(names: list[str]) -> list[Primitive]:
+    """The primitives asked for, by name or by module; all of vjpkit's without a name."""
+    ours = [p for p in PRIMITIVES.values() if type(p).__module__.startswith(vk.__name__)]
+    if not names:
+        return ours
+    return [p for p in ours if p.name in names or type(p).__module__.split(".")[-1] in names]
+
+
+def stop(*_: object) -> None:
+    raise TimeIsUp
+
+
+def main(names: list[str]) -> int:
+    signal.signal(signal.SIGALRM, stop)
+    warnings.simplefilter("error")
+    np.seterr(all="warn")
+    start = time.monotonic()
+    wanted = selected(names)
+    checks = {p.name: Checks(p) for p in selected([])}
+    for name, check in checks.items():
+        if check.broken:
+            print(f"without any mutant, {name} breaks {', '.join(check.broken)}: not asked of it")
+    executed = primitives_by_function(
+        [c.primitive for c in checks.values()], lambda p: checks[p.name].run()
+    )
+    caught: dict[str, Counter[str]] = defaultdict(Counter)
+    survivors: list[Mutant] = []
+    equivalent: set[str] = set()
+    for mutant, concerned in all_mutants(wanted, executed, bool(names)):
+        law = noticed(mutant, [checks[p.name] for p in concerned])
+        if law is None and str(mutant) in EQUIVALENT:
+            equivalent.add(str(mutant))
+            caught[mutant.owner]["equivalent"] += 1
+        elif law is None:
+            survivors.append(mutant)
+            caught[mutant.owner]["not caught"] += 1
+        else:
+            caught[mutant.owner][law] += 1
+    report(caught, survivors, time.monotonic() - start)
+    if not names and (stale := set(EQUIVALENT) - equivalent):
+        print("listed as equivalent, but caught or gone:", *sorted(stale), sep="\n  ")
+    return 1 if survivors else 0
+
+
+def all_mutants(wanted, executed, only):
+    """Mutants, each with the primitives whose checks can notice it."""
+    modules = {type(p).__module__: None for p in wanted}
+    for module in modules:
+        for mutant in mutants_of_module(importlib.import_module(module)):
+            concerned = executed.get(mutant.code, [])
+            if not only or not concerned or any(p in wanted for p in concerned):
+                own = mutant.function.split(".")[0].rstrip("_")
+                yield mutant, sorted(concerned, key=lambda p: (p.name != own, p.name))
+    for primitive in wanted:
+        for mutant in mutants_of_declarations(primitive):
+            yield mutant, [primitive]
+
+
+def report(caught, survivors, seconds) -> None:
+    print(
+        f"\n{'module':24}{'mutants':>8}{'caught':>8}{'equivalent':>12}{'not caught':>12}   by law"
+    )
+    total, missed = 0, 0
+    for owner, laws in sorted(caught.items()):
+        count, same, left = laws.total(), laws.pop("equivalent", 0), laws.pop("not caught", 0)
+        by = ", ".join(f"{law} {n}" for law, n in laws.most_common(5))
+        print(f"{owner:24}{count:8}{count - same - left:8}{same:12}{left:12}   {by}")
+        total += count - same
+        missed += left
+    for mutant in survivors:
+        print(f"not caught: {mutant}   (line {mutant.line})")
+    share = 100 * (total - missed) / total if total else 100.0
+    print(f"{total - missed} of {total} mutants caught: {share:.2f} %, in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,3 @@
+"""Mutants that compute the same as the rule they are made of, each with the proof."""
+
+EQUIVALENT: dict[str, str] = {}

@@ -1,0 +1,440 @@
+"""Mutants of the rules of primitives: one small mistake each, made in the running code for a while.
+
+A rule is what a primitive's class says about derivatives, batching and linearity: its methods other
+than ``impl``, ``abstract`` and ``samples``, the functions among its attributes, and the functions
+of its module that these call. A mutant changes one node of the syntax tree of such a function (a
+sign, a term, a factor, a call replaced by its argument, a constant); the module is compiled again,
+and the code objects that differ are put into the functions that exist. Declarations that are no
+functions (numbers among the partials, ``linear``, ``singular``, ...) are changed on the class.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import gc
+import inspect
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from vjpkit.core.primitive import PRIMITIVES, Primitive
+from vjpkit.kinds import Elementwise, General
+from vjpkit.kinds.elementwise import _RuleSource
+
+__all__ = ["Mutant", "mutants_of_declarations", "mutants_of_module", "primitives_by_function"]
+
+NOT_RULES = {"impl", "abstract", "samples", "canonical", "fixed", "__init__", "out_dtype"}
+"""Methods that say what is computed, not how it is differentiated."""
+
+NOT_ARITHMETIC = {
+    "NotDifferentiableError", "TypeError", "UnsupportedError", "ValueError", "abs", "all", "any", "at",
+    "aval_of", "bool", "calling_position", "dict", "enumerate", "float", "getattr", "hasattr", "int",
+    "isinstance", "iter", "len", "list", "map", "next", "normalize_axes", "own_values", "range",
+    "repr", "reversed", "set", "slice", "sorted", "str", "super", "tuple", "type", "warn", "zip",
+}  # fmt: skip
+"""Calls that are not replaced by their argument: that would be no mistake in a formula."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake: where, what, and how to make it for a while."""
+
+    owner: str
+    function: str
+    line: int
+    text: str
+    code: CodeType | None
+    apply: Callable[[], Any]
+
+    def __str__(self) -> str:
+        return f"{self.owner}.{self.function}: {self.text}"
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The mistake is made inside."""
+        undo = self.apply()
+        forget_derived()
+        try:
+            yield
+        finally:
+            undo()
+            forget_derived()
+
+
+def forget_derived() -> None:
+    """Empty every cache of what was derived from rules."""
+    for primitive in PRIMITIVES.values():
+        if isinstance(primitive, General):
+            primitive.transposed.clear()
+    for cached in caches():
+        cached.cache_clear()
+
+
+@cache
+def caches() -> list[Any]:
+    """The functions of the operations' modules that remember their results."""
+    modules = [m for name, m in sys.modules.items() if name.startswith("vjpkit.ops.")]
+    values = [value for module in modules for value in vars(module).values()]
+    return [value for value in values if hasattr(value, "cache_clear")]
+
+
+# ---------------------------------------------------------------------------------- syntax, mutated
+
+
+def negative(node: ast.expr) -> ast.expr:
+    return ast.copy_location(ast.UnaryOp(ast.USub(), node), node)
+
+
+def is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def is_data(node: ast.expr) -> bool:
+    """Whether an expression may be an array."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("bool", "all", "any", "len"):
+        return False
+    return not isinstance(
+        node, ast.Tuple | ast.List | ast.Constant | ast.Dict | ast.JoinedStr | ast.ListComp
+        | ast.GeneratorExp | ast.Lambda | ast.Compare | ast.BoolOp
+    )  # fmt: skip
+
+
+def replacements(node: ast.AST) -> Iterator[ast.expr]:
+    """What an expression may be mistaken for."""
+    match node:
+        case ast.BinOp(left, ast.Add(), right):
+            yield from (left, right, ast.BinOp(left, ast.Sub(), right))
+        case ast.BinOp(left, ast.Sub(), right):
+            yield from (left, negative(right), ast.BinOp(left, ast.Add(), right))
+        case ast.BinOp(left, ast.Mult() | ast.MatMult(), right):
+            yield from (left, right)
+        case ast.BinOp(left, ast.Div(), right):
+            yield from (left, ast.BinOp(left, ast.Mult(), right))
+        case ast.BinOp(left, ast.Pow(), _):
+            yield left
+        case ast.UnaryOp(ast.USub(), operand):
+            yield operand
+        case ast.Call(function, [first, *_]) if not isinstance(first, ast.Starred):
+            name = (
+                function.attr
+                if isinstance(function, ast.Attribute)
+                else getattr(function, "id", "")
+            )
+            if name not in NOT_ARITHMETIC and name[:1] != "_" * (name[:1].isupper()):
+                yield first
+        case ast.IfExp(_, body, orelse) if not (is_none(body) or is_none(orelse)):
+            yield from (body, orelse)  # None only saves work
+        case ast.Constant(value) if type(value) in (int, float):
+            yield ast.Constant(value + 1)
+
+
+def results(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """Places of expressions that a function returns: (parent, field, index)."""
+    if isinstance(node, ast.Return) and node.value is not None:
+        yield from parts(node, "value", node.value)
+    elif isinstance(node, ast.Lambda):
+        yield from parts(node, "body", node.body)
+
+
+def parts(
+    parent: ast.AST, field: str, value: ast.expr
+) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """An expression, or the elements of a tuple or list."""
+    if isinstance(value, ast.Tuple | ast.List):
+        for i, element in enumerate(value.elts):
+            if is_data(element):
+                yield value, "elts", i
+    elif is_data(value):
+        yield parent, field, None
+
+
+@dataclass(frozen=True)
+class Site:
+    """A node of a tree, by the way to it, and what takes its place."""
+
+    path: tuple[tuple[str, int | None], ...]
+    new: ast.expr
+    old: ast.expr
+
+    def mutated(self, tree: ast.Module) -> ast.Module:
+        """A copy of the tree with the mistake in it."""
+        tree = copy.deepcopy(tree)
+        node: Any = tree
+        for field, i in self.path[:-1]:
+            node = getattr(node, field) if i is None else getattr(node, field)[i]
+        field, i = self.path[-1]
+        new = ast.copy_location(copy.deepcopy(self.new), self.old)
+        for child in ast.walk(new):
+            if not hasattr(child, "lineno"):
+                ast.copy_location(child, self.old)
+        if i is None:
+            setattr(node, field, new)
+        else:
+            getattr(node, field)[i] = new
+        return ast.fix_missing_locations(tree)
+
+
+def sites(
+    node: ast.AST, path: tuple[tuple[str, int | None], ...], skip: Callable[[ast.AST, str], bool]
+) -> Iterator[Site]:
+    """Every mistake below a node."""
+    if isinstance(node, ast.expr):
+        for new in replacements(node):
+            yield Site(path, new, node)
+    for parent, field, i in results(node):
+        old = getattr(parent, field) if i is None else getattr(parent, field)[i]
+        inner = path if parent is node else (*path, (result_field(node), None))
+        if not (isinstance(old, ast.UnaryOp) and isinstance(old.op, ast.USub)):
+            yield Site((*inner, (field, i)), negative(old), old)
+    for field, value in ast.iter_fields(node):
+        if skip(node, field):
+            continue
+        for i, child in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(child, ast.AST):
+                step = (field, i if isinstance(value, list) else None)
+                yield from sites(child, (*path, step), skip)
+
+
+def result_field(node: ast.AST) -> str:
+    return "body" if isinstance(node, ast.Lambda) else "value"
+
+
+def not_arithmetic(node: ast.AST, field: str) -> bool:
+    """Parts of a tree where a mistake would be of another kind: annotations, messages, indices."""
+    if field in ("annotation", "returns", "decorator_list", "type_comment", "args", "defaults"):
+        return field != "args" or not isinstance(node, ast.Call)
+    if isinstance(node, ast.Subscript) and field == "slice":
+        return True
+    if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr):
+        return True
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("range", "len", "isinstance")
+
+
+# --------------------------------------------------------------------------- modules and functions
+
+
+def key_of(code: CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
+
+
+def codes_in(code: CodeType) -> Iterator[CodeType]:
+    """A code object and those in it, in the order of the source."""
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from codes_in(const)
+
+
+def positions(code: CodeType) -> tuple[Any, ...]:
+    return code.co_qualname, code.co_firstlineno, tuple(code.co_positions())
+
+
+class Source:
+    """A module's syntax tree, and the functions in memory that were compiled from it."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+        self.name = module.__name__.removeprefix("vjpkit.")
+        self.file = inspect.getsourcefile(module) or ""
+        self.tree = ast.parse(inspect.getsource(module))
+        self.codes = list(codes_in(self.compiled(self.tree)))
+        found: dict[tuple[Any, ...], list[FunctionType]] = defaultdict(list)
+        for x in gc.get_objects():
+            if isinstance(x, FunctionType) and x.__code__.co_filename == self.file:
+                found[positions(x.__code__)].append(x)
+        self.functions = [found[positions(code)] for code in self.codes]
+
+    def compiled(self, tree: ast.Module) -> CodeType:
+        return compile(tree, self.file, "exec", dont_inherit=True)
+
+    def rules(self) -> Iterator[tuple[str, ast.AST, tuple[tuple[str, int | None], ...]]]:
+        """Name, node and path of every function that is a rule, or is called by one."""
+        helpers: dict[str, tuple[ast.AST, tuple[tuple[str, int | None], ...]]] = {}
+        roots = []
+        for i, node in enumerate(self.tree.body):
+            path: tuple[tuple[str, int | None], ...] = (("body", i),)
+            if isinstance(node, ast.FunctionDef):
+                helpers[node.name] = node, path
+            elif isinstance(node, ast.ClassDef):
+                for j, item in enumerate(node.body):
+                    if is_rule(item):
+                        roots.append((f"{node.name}.{name_of(item)}", item, (*path, ("body", j))))
+        yield from roots
+        pending = [node for _, node, _ in roots]
+        reached: set[str] = set()
+        while pending:
+            for child in ast.walk(pending.pop()):
+                name = child.id if isinstance(child, ast.Name) else ""
+                if name in helpers and name not in reached:
+                    reached.add(name)
+                    node, path = helpers[name]
+                    pending.append(node)
+                    yield name, node, path
+
+    def mutants(self) -> Iterator[Mutant]:
+        for name, node, path in self.rules():
+            seen = set()
+            for site in sites(node, path, not_arithmetic):
+                old, new = ast.unparse(site.old), ast.unparse(site.new)
+                text = f"{old}  ->  {new}"
+                at = (text, site.old.lineno, site.old.col_offset)
+                if old == new or at in seen:
+                    continue
+                seen.add(at)
+                mutant = self.mutant(name, site, text)
+                if mutant is not None:
+                    yield mutant
+
+    def mutant(self, name: str, site: Site, text: str) -> Mutant | None:
+        """The mutant of a site, unless no function in memory differs by it."""
+        codes = list(codes_in(self.compiled(site.mutated(self.tree))))
+        if len(codes) != len(self.codes):
+            return None
+        swaps = [
+            (function, code)
+            for old, code, functions in zip(self.codes, codes, self.functions, strict=True)
+            for function in functions
+            if old.co_code != code.co_code or old.co_consts != code.co_consts
+            or old.co_names != code.co_names or old.co_varnames != code.co_varnames
+        ]  # fmt: skip
+        if not swaps:
+            return None
+
+        def apply() -> Callable[[], None]:
+            before = [function.__code__ for function, _ in swaps]
+            for function, code in swaps:
+                function.__code__ = code
+
+            def undo() -> None:
+                for (function, _), code in zip(swaps, before, strict=True):
+                    function.__code__ = code
+
+            return undo
+
+        innermost = swaps[-1][0].__code__
+        return Mutant(self.name, name, site.old.lineno, text, innermost, apply)
+
+
+def is_rule(item: ast.stmt) -> bool:
+    """Whether an item of a class body is a rule, or an attribute that holds rules."""
+    if isinstance(item, ast.FunctionDef):
+        return item.name not in NOT_RULES
+    return isinstance(item, ast.Assign | ast.AnnAssign) and name_of(item) not in NOT_RULES
+
+
+def name_of(item: ast.stmt) -> str:
+    if isinstance(item, ast.FunctionDef):
+        return item.name
+    target = item.targets[0] if isinstance(item, ast.Assign) else getattr(item, "target", None)
+    return target.id if isinstance(target, ast.Name) else ast.unparse(target) if target else ""
+
+
+def mutants_of_module(module: ModuleType) -> Iterator[Mutant]:
+    """Every mutant of the functions of a module."""
+    return Source(module).mutants()
+
+
+def primitives_by_function(
+    primitives: list[Primitive], check: Callable[[Primitive], Any]
+) -> dict[CodeType, list[Primitive]]:
+    """Which primitives' checks run which functions of the operations."""
+    ran: dict[CodeType, list[Primitive]] = defaultdict(list)
+    for primitive in primitives:
+        seen: set[CodeType] = set()
+
+        def note(frame: Any, event: str, _: Any, seen: set[CodeType] = seen) -> None:
+            if event == "call":
+                seen.add(frame.f_code)
+
+        sys.setprofile(note)
+        try:
+            check(primitive)
+        finally:
+            sys.setprofile(None)
+        for code in seen:
+            if f"vjpkit{'/'}ops" in code.co_filename.replace("\\", "/"):
+                ran[code].append(primitive)
+    return ran
+
+
+# ------------------------------------------------------------------------------------ declarations
+
+
+def mutants_of_declarations(primitive: Primitive) -> Iterator[Mutant]:
+    """Mistakes in what a class declares without a function."""
+    cls = type(primitive)
+    owner = cls.__module__.removeprefix("vjpkit.")
+    if isinstance(primitive, Elementwise):
+        for i, partial in enumerate(cls.partials):
+            for wrong in wrong_partials(partial, primitive.arity):
+                changed = (*cls.partials[:i], wrong, *cls.partials[i + 1 :])
+                yield declared(
+                    primitive, owner, "partials", changed, f"[{i}]: {partial!r} -> {wrong!r}"
+                )
+        if cls.real_valued:
+            yield declared(primitive, owner, "real_valued", False, "True -> False")
+        for mask in primitive.rules:
+            without = tuple(m for m in cls.linear if m != mask)
+            more = (*cls.linear, mask)
+            change = without if mask in cls.linear else more
+            yield declared(primitive, owner, "linear", change, f"{cls.linear} -> {change}")
+    if getattr(cls, "singular", False):
+        yield declared(primitive, owner, "singular", False, "True -> False")
+    for i in getattr(cls, "transposes", {}):
+        fewer = {j: t for j, t in cls.transposes.items() if j != i}  # type: ignore[attr-defined]
+        yield declared(primitive, owner, "transposes", fewer, f"without {i}")
+
+
+def wrong_partials(partial: Any, arity: int) -> list[Any]:
+    """What a number, a name or a missing partial may be mistaken for."""
+    if partial is None:
+        return [1]
+    if isinstance(partial, str):
+        names = ("x", "out") if arity == 1 else ("x", "y", "out")
+        return [name for name in names if name != partial]
+    if isinstance(partial, int | float):
+        return [-partial, 2 * partial, None]
+    return []
+
+
+def declared(primitive: Primitive, owner: str, attribute: str, value: Any, text: str) -> Mutant:
+    """A class attribute with another value; generated rules are generated again."""
+
+    def apply() -> Callable[[], None]:
+        cls: Any = type(primitive)
+        missing = object()
+        before = vars(cls).get(attribute, missing)
+        setattr(cls, attribute, value)
+        swaps: list[tuple[FunctionType, CodeType]] = []
+        if isinstance(primitive, Elementwise) and attribute in ("partials", "real_valued"):
+            swaps = list(regenerated(primitive))
+
+        def undo() -> None:
+            if before is missing:
+                delattr(cls, attribute)
+            else:
+                setattr(cls, attribute, before)
+            for function, code in swaps:
+                function.__code__ = code
+
+        return undo
+
+    return Mutant(owner, type(primitive).__name__, 0, f"{attribute} {text}", None, apply)
+
+
+def regenerated(primitive: Elementwise) -> Iterator[tuple[FunctionType, CodeType]]:
+    """Put newly generated code into the rules; give what was there."""
+    for mask, rule in primitive.rules.items():
+        source = _RuleSource(primitive, mask)
+        if tuple(source.needs) != rule.needs or source.fitted != rule.fitted:
+            source.needs, source.fitted = list(rule.needs), rule.fitted
+        new = source.compile()
+        for old, other in ((rule, new), (rule.push, new.push)):
+            yield old, old.__code__
+            old.__code__ = other.__code__

@@ -1,0 +1,113 @@
+"""The benchmarks run: one tiny case, every gradient checked; how long it takes is not tested."""
+
+import doctest
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.bounds import Bound, bounds, judge
+from benchmarks.case import label, leaves, tree_map
+from benchmarks.cases import CASES
+from benchmarks.libraries.by_hand import ByHand
+from benchmarks.results import Key, Results
+
+ROOT = Path(__file__).parents[1]
+BY_HAND = [case for case in CASES.values() if case.hand is not None]
+MODULES = ("case", "report", "results", "runner")
+
+
+def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_quick_run(tmp_path: Path):
+    path = tmp_path / "run.json"
+    quick = ("--quick", "--one-core", "--rounds", "2", "--libraries", "numpy,vjpkit")
+    done = benchmarks(*quick, "--cases", "tiny", "--save", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Not measured" not in done.stdout
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert saved["machine"]["cores"] >= 1
+    assert saved["libraries"]["vjpkit"]["version"]
+    rounds = {(s["library"], s["measure"]): s["rounds"] for s in saved["samples"]}
+    wanted = {("numpy", "function"), ("numpy", "gradient")}
+    wanted |= {("vjpkit", measure) for measure in CASES["tiny"].measures}
+    assert set(rounds) == wanted
+    assert all(len(r) == 2 and min(r) > 0 for r in rounds.values())
+
+
+def test_an_unknown_case_is_named():
+    done = benchmarks("--cases", "nothing-like-this")
+    assert done.returncode != 0
+    assert "no case is called 'nothing-like-this'" in done.stderr
+
+
+@pytest.mark.parametrize("case", BY_HAND, ids=[case.name for case in BY_HAND])
+def test_gradients_by_hand(case):
+    """The slope along a direction, by central differences, of the function that is measured."""
+    size = min(case.sizes)
+    problem = ByHand().problem(case, size)
+    gradient = ByHand().gradient(problem)()
+    generator = np.random.default_rng(3)
+    direction = tree_map(lambda leaf: generator.normal(size=leaf.shape), problem.x)
+    if case.name.startswith("likelihood"):  # defined for symmetric matrices only
+        direction = direction + direction.T
+    step = 1e-5
+
+    def moved(sign: float) -> float:
+        pairs = zip(leaves(problem.x), leaves(direction))
+        new = [x + sign * step * v for x, v in pairs]
+        names = sorted(problem.x) if isinstance(problem.x, dict) else None
+        x = new[0] if names is None else dict(zip(names, new))
+        return float(problem.function(x, *problem.data))
+
+    slope = (moved(1.0) - moved(-1.0)) / (2 * step)
+    pairs = zip(leaves(gradient), leaves(direction))
+    assert slope == pytest.approx(sum(np.sum(g * v) for g, v in pairs), rel=1e-5)
+
+
+def test_verdicts():
+    results = Results()
+    for value in (1.0, 2.0, 3.0):
+        results.add(Key("c", "1", "vjpkit", "gradient"), value)
+        results.add(Key("c", "1", "numpy", "gradient"), 1.0)
+    keys = (Key("c", "1", "vjpkit", "gradient"), Key("c", "1", "numpy", "gradient"))
+    for limit, word in ((2.0, "pass"), (1.9, "FAIL")):
+        assert judge(Bound("", limit, lambda r: r.ratios(*keys)), results).word == word
+    missing = judge(Bound("", 1.0, lambda r: r.of(Key("d", "1", "vjpkit", "gradient"))), results)
+    assert missing.summary is None
+    assert "vjpkit was not measured" in missing.reason
+
+
+def test_every_bound_names_cases_that_are_run():
+    """With or without --quick, a bound asks for sizes that the run has."""
+    for quick in (True, False):
+        results = Results()
+        for case in CASES.values():
+            for size in case.chosen_sizes(quick):
+                for library in ("numpy", "vjpkit", "autograd", "torch"):
+                    for measure in ("function", "gradient"):
+                        results.add(Key(case.name, label(size), library, measure), 1.0)
+        verdicts = [judge(bound, results) for bound in bounds(quick)]
+        assert [
+            v.bound.text for v in verdicts if v.summary is None and "memory" not in v.bound.text
+        ] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests(name: str):
+    module = import_module(f"benchmarks.{name}")
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -1,0 +1,340 @@
+"""The gradient against finite differences, leaf by leaf.
+
+For an output y a cotangent u is drawn (it is 1 for a scalar), and for every leaf x of the arguments
+a direction v. The pullback says how fast u.y changes along v: (uJ)v. Differences of the function
+itself, run by NumPy alone, say it too. Where the slopes from the two sides of the point disagree,
+the function has a kink there, and any slope between the two is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from vjpkit.cli.screen import Cell, Progress, Screen, clipped
+from vjpkit.cli.target import Leaf, Target
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.tree import flatten
+from vjpkit.testing.compare import magnitude, pairing, random_like
+from vjpkit.testing.numeric import STEPS, Estimate, central, one_sided, wide
+from vjpkit.transforms.derivatives import vjp
+from vjpkit.transforms.linear import LinearMap
+
+__all__ = ["Finding", "agreement", "cotangent", "direction", "explanation", "pulled_back", "report"]
+
+SHOWN_STEPS = (1e-2, 1e-4, 1e-6)
+_FINE = tuple(1e-4 * 0.5**k for k in range(8))
+_ELEMENTS = 100
+"""How many elements of a leaf are looked at one by one, to name the worst."""
+_ROUNDING = 1e-9
+"""What rounding may do to a slope, in terms of the value: far above eps / step."""
+_TOLERANCE = {2: 5e-2, 4: 1e-3}
+_DEFAULT_TOLERANCE = 1e-6
+_SEED = 20240229
+
+
+def direction(x: Value, rng: np.random.Generator) -> Any:
+    """A random tangent of a leaf, of the leaf's own size."""
+    return random_like(x, rng) * _size(x)
+
+
+def _size(x: Value) -> Any:
+    """The size of a leaf, by which its steps are scaled; of its real dtype."""
+    kind = np.empty(0, aval_of(x).dtype).real.dtype.type
+    largest = float(np.max(abs(np.asarray(x)), initial=0.0))
+    return kind(largest if 0 < largest < np.inf else 1)
+
+
+def cotangent(target: Target, rng: np.random.Generator) -> list[Value]:
+    """One number or array per output: 1 for a gradient, random otherwise."""
+    if target.is_scalar:
+        y = target.live_outputs[0][1]
+        return [aval_of(y).dtype.type(1)]
+    return [random_like(y, rng) for _, y in target.live_outputs]
+
+
+def pulled_back(pullback: LinearMap, cts: Sequence[Value]) -> tuple[Value, ...]:
+    """``uJ``, one cotangent per moving leaf."""
+    return tuple(pullback(cts[0] if len(cts) == 1 else tuple(cts)))
+
+
+# ---------------------------------------------------------------------------------------- one slope
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What is known of the derivative along one direction."""
+
+    got: float
+    """From the pullback."""
+    size: float
+    """Of the terms that were added up for it."""
+    scale: float
+    """Of the function's value."""
+    tolerance: float
+    place: tuple[int, ...] | None
+    line: Line
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """Differences at coarse steps, or at fine ones where only these say the same."""
+        coarse = self._central(STEPS)
+        if self._near(coarse):
+            return coarse
+        fine = self._central(_FINE)
+        return fine if self._near(fine) or fine.error < coarse.error else coarse
+
+    def _central(self, steps: Sequence[float]) -> Estimate:
+        try:
+            return central(self.line, steps)[0]
+        except ArithmeticError:  # the point is on the edge of the function's domain
+            return Estimate(np.array(np.nan), np.array(np.inf))
+
+    @cached_property
+    def sides(self) -> tuple[float, float] | None:
+        """The slopes from the left and from the right, where they disagree."""
+        try:
+            left, right = (one_sided(self.line, side, _FINE)[0] for side in (-1, 1))
+        except ArithmeticError:
+            return None
+        a, b = float(left.value), float(right.value)
+        noise = 10 * float(left.error + right.error)
+        small = 1e-3 * max(abs(a), abs(b), self.size) + 1e3 * _ROUNDING * self.scale
+        return (a, b) if abs(a - b) > noise + small else None
+
+    @property
+    def off(self) -> float:
+        return abs(self.got - float(self.estimate.value))
+
+    @property
+    def verdict(self) -> str:
+        """agrees, kink, unsettled (the differences say nothing), or DIFFERS."""
+        if not np.isfinite(self.got):
+            return "DIFFERS"
+        if self.sides is not None:
+            low, high = sorted(self.sides)
+            slack = self._allowed(self.estimate)
+            return "kink" if low - slack <= self.got <= high + slack else "DIFFERS"
+        loose = 1e-3 * max(self.size, abs(self.got)) + 1e3 * _ROUNDING * self.scale
+        if float(self.estimate.error) > loose:
+            return "unsettled"
+        return "agrees" if self._near(self.estimate) else "DIFFERS"
+
+    def _allowed(self, estimate: Estimate) -> float:
+        size = max(self.size, abs(float(estimate.value)))
+        return 10 * float(estimate.error) + self.tolerance * size + _ROUNDING * self.scale
+
+    def _near(self, estimate: Estimate) -> bool:
+        return abs(self.got - float(estimate.value)) <= self._allowed(estimate)
+
+    def at_step(self, h: float) -> float:
+        """The relative difference between the pullback and a plain central difference."""
+        return self.relative(abs(self.got - float(self._central((h,)).value)))
+
+    def relative(self, off: float) -> float:
+        return off / (max(abs(self.got), abs(float(self.estimate.value))) or 1.0)
+
+
+class Line:
+    """``u.f`` along a direction in one leaf, as a function of the step; values are kept."""
+
+    def __init__(self, target: Target, cts: Sequence[Value], i: int, t: Value) -> None:
+        self.target = target
+        self.cts = cts
+        self.i = i
+        self.t = wide(t)
+        self.known: dict[float, tuple[Value]] = {}
+
+    def __call__(self, h: float) -> tuple[Value]:
+        found = self.known.get(h)
+        if found is None:
+            # Copies, because the function may write to its arguments.
+            xs = [x.copy() if isinstance(x, np.ndarray) else x for x in self.target.xs]
+            xs[self.i] = wide(xs[self.i]) + h * self.t
+            outs = flatten(self.target.flat(*xs))[0]
+            found = (np.float64(sum(pairing(c, y) for c, y in zip(self.cts, outs, strict=True))),)
+            self.known[h] = found
+        return found
+
+
+# ----------------------------------------------------------------------------------------- one leaf
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the check says of one leaf: along a random direction, and of its worst element."""
+
+    leaf: Leaf
+    slope: Slope
+    worst: Slope | None
+    counts: tuple[int, int]
+    """How many of the elements looked at are like the worst, and how many were looked at."""
+
+    @property
+    def verdict(self) -> str:
+        return self.slope.verdict if self.worst is None else self.worst.verdict
+
+    @property
+    def good(self) -> bool:
+        return self.verdict in ("agrees", "kink")
+
+
+def agreement(target: Target, progress: Progress) -> list[Finding]:
+    """Compare the pullback with differences in every moving leaf."""
+    rng = np.random.default_rng(_SEED)
+    _, pullback = vjp(target.flat, *target.xs)
+    cts = cotangent(target, rng)
+    pulled = pulled_back(pullback, cts)
+    findings = []
+    for i, (leaf, ct) in enumerate(zip(target.moving, pulled, strict=True)):
+        progress(f"differences in {leaf.name} ({i + 1} of {len(pulled)})")
+        if np.size(leaf.value):
+            findings.append(_finding(target, cts, i, leaf, ct, rng))
+    return findings
+
+
+def _finding(
+    target: Target,
+    cts: Sequence[Value],
+    i: int,
+    leaf: Leaf,
+    ct: Value,
+    rng: np.random.Generator,
+) -> Finding:
+    slope = _slope(target, cts, i, ct, direction(leaf.value, rng), None)
+    if slope.verdict == "agrees":
+        return Finding(leaf, slope, None, (0, 0))
+    slopes = [
+        _slope(target, cts, i, ct, t, place) for place, t in _elements(leaf.value, rng)
+    ]  # of single elements
+    for verdict in ("DIFFERS", "kink"):
+        found = [s for s in slopes if s.verdict == verdict]
+        if found:
+            worst = max(found, key=lambda s: s.off)
+            return Finding(leaf, slope, worst, (len(found), len(slopes)))
+    return Finding(leaf, slope, None, (0, len(slopes)))
+
+
+def _slope(
+    target: Target,
+    cts: Sequence[Value],
+    i: int,
+    ct: Value,
+    t: Value,
+    place: tuple[int, ...] | None,
+) -> Slope:
+    line = Line(target, cts, i, t)
+    tolerance = max(
+        _TOLERANCE.get(np.empty(0, aval_of(x).dtype).real.dtype.itemsize, _DEFAULT_TOLERANCE)
+        for x in (ct, *cts)
+    )
+    ys = [y for _, y in target.live_outputs]
+    scale = sum(magnitude(c, y) for c, y in zip(cts, ys, strict=True))
+    return Slope(pairing(ct, t), magnitude(ct, t), scale, tolerance, place, line)
+
+
+def _elements(x: Value, rng: np.random.Generator) -> Iterator[tuple[tuple[int, ...], Value]]:
+    """Directions along single elements: all of them, or as many as one can look at."""
+    shape, size = np.shape(x), int(np.size(x))
+    numbers = np.arange(size)
+    if size > _ELEMENTS:
+        numbers = np.sort(rng.choice(size, _ELEMENTS, replace=False))
+    units = (1, 1j) if aval_of(x).dtype.kind == "c" else (1,)
+    for k in numbers:
+        place = tuple(int(n) for n in np.unravel_index(k, shape))
+        for unit in units:
+            t = np.zeros(shape, aval_of(x).dtype)
+            t[place] = unit * _size(x)
+            yield place, t[()]
+
+
+# ---------------------------------------------------------------------------------------- the report
+
+def explanation(target: Target) -> str:
+    """What the numbers of the table are."""
+    if target.is_scalar:
+        return "the slope along a random direction of each argument"
+    return "the slope of u.f, u random, along a random direction of each argument"
+
+
+_STYLE = {"agrees": "good", "kink": "kink", "unsettled": "bad", "DIFFERS": "bad"}
+_NAMES = 24
+
+
+def report(screen: Screen, target: Target, findings: Sequence[Finding]) -> bool:
+    """Print the table and what it means; whether all is well."""
+    steps = [f"h={h:.0e}".replace("e-0", "e-") for h in SHOWN_STEPS]
+    header = ["argument", "pullback", "differences", *steps, "h -> 0", ""]
+    screen.table(header, [_row(f) for f in findings], "<>>>>>><")
+    for finding in findings:
+        _explain(screen, finding)
+    screen.line()
+    wrong = [f.leaf.name for f in findings if f.verdict == "DIFFERS"]
+    noisy = [f.leaf.name for f in findings if f.verdict == "unsettled"]
+    if wrong:
+        screen.say(f"The pullback and the differences DISAGREE in {', '.join(wrong)}.", "bad")
+    if noisy:
+        screen.say(
+            f"In {', '.join(noisy)} differences at shrinking steps do not settle: the function is "
+            "noisy, or not smooth around this point. Nothing is shown there.",
+            "bad",
+        )
+    if not wrong and not noisy:
+        kinks = [f.leaf.name for f in findings if f.verdict == "kink"]
+        remark = f", up to a kink in {', '.join(kinks)}" if kinks else ""
+        screen.say(f"The pullback agrees with finite differences{remark}.", "good")
+    return not wrong and not noisy
+
+
+def _row(finding: Finding) -> list[str | Cell]:
+    slope = finding.slope
+    offs = [_digits(slope.at_step(h)) for h in SHOWN_STEPS]
+    return [
+        Cell(clipped(finding.leaf.name, _NAMES), "name"),
+        f"{slope.got:.8g}",
+        f"{float(slope.estimate.value):.8g}",
+        *offs,
+        _digits(slope.relative(slope.off)),
+        Cell(finding.verdict, _STYLE[finding.verdict]),
+    ]
+
+
+def _digits(relative: float) -> str:
+    return "exact" if relative == 0 else f"{relative:.0e}"
+
+
+def _explain(screen: Screen, finding: Finding) -> None:
+    """What is wrong, or bent, and where."""
+    slope = finding.worst or finding.slope
+    if finding.verdict in ("agrees", "unsettled"):
+        return
+    unit = float(_size(finding.leaf.value))
+    where = _where(finding)
+    if slope.sides is not None:
+        left, right = (side / unit for side in slope.sides)
+        screen.say(
+            f"{where}: a kink. The slope is {left:.6g} from the left and {right:.6g} from the "
+            f"right; the pullback takes {slope.got / unit:.6g}.",
+            "kink",
+        )
+        return
+    screen.say(
+        f"{where}: the pullback says {slope.got / unit:.8g}, differences say "
+        f"{float(slope.estimate.value) / unit:.8g} ± {float(slope.estimate.error) / unit:.0e}.",
+        "bad",
+    )
+
+
+def _where(finding: Finding) -> str:
+    name = finding.leaf.name
+    if finding.worst is None:
+        return f"{name}, along a random direction"
+    place = list(finding.worst.place or ())
+    count, total = finding.counts
+    word = "bent" if finding.verdict == "kink" else "wrong"
+    remark = f" ({count} of {total} elements are {word})" if total > 1 else ""
+    return f"{name}{place if place else ''}{remark}"

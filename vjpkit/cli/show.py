@@ -1,0 +1,287 @@
+"""A function and its derivative, looked at from all sides."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.cli.check import cotangent, direction, pulled_back
+from vjpkit.cli.path import program_of
+from vjpkit.cli.screen import WIDTH, Cell, Screen, array_lines, clipped
+from vjpkit.cli.target import Leaf, Target, type_text
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import Source
+from vjpkit.core.ir import Program
+from vjpkit.core.staging import Captured
+from vjpkit.core.text import to_text
+from vjpkit.core.tree import flatten
+from vjpkit.testing.compare import magnitude, pairing, rounding
+from vjpkit.transforms.derivatives import jvp, vjp
+from vjpkit.transforms.jacobians import jacobian
+from vjpkit.transforms.linear import LinearMap, nbytes_text
+
+__all__ = ["arguments", "derivative", "duality", "function", "program", "pullback"]
+
+_LINES = 60
+"""How much of a long listing is shown, unless all is asked for."""
+_ROWS = 30
+_ENTRIES = 64
+"""The largest Jacobian that is shown as a matrix."""
+_SEED = 1
+
+
+def function(screen: Screen, target: Target, full: bool) -> None:
+    """The user's own lines."""
+    try:
+        lines, first = inspect.getsourcelines(target.function)
+    except (OSError, TypeError):
+        screen.heading("Function", target.name)
+        screen.line("(its source is not available)")
+        return
+    file = inspect.getsourcefile(target.function) or "?"
+    screen.heading("Function", f"{target.name}   {file}")
+    text = textwrap.dedent("".join(lines)).rstrip().split("\n")
+    digits = len(str(first + len(text)))
+    numbered = [f"{screen.paint(f'{first + i:>{digits}}', 'dim')}  {s}" for i, s in enumerate(text)]
+    _listing(screen, numbered, full)
+
+
+def _listing(screen: Screen, lines: Sequence[str], full: bool) -> None:
+    """Lines, without the middle of a long text."""
+    if full or len(lines) <= _LINES + 5:
+        screen.lines(lines)
+        return
+    head = _LINES * 2 // 3
+    tail = _LINES - head
+    screen.lines(lines[:head])
+    screen.line(f"  ... {len(lines) - _LINES:,} lines are left out; --full shows all", "dim")
+    screen.lines(lines[-tail:])
+
+
+# --------------------------------------------------------------------------- arguments, value, gradient
+
+
+def arguments(screen: Screen, target: Target) -> None:
+    """What goes in, and what derivatives are taken in."""
+    screen.heading("Arguments")
+    rows = [
+        [Cell(leaf.name, "name"), type_text(leaf.value), _role(leaf), Cell(_preview(leaf), "dim")]
+        for leaf in target.leaves[:_ROWS]
+    ]
+    screen.table(["", "", "", ""], rows, "<<<<")
+    _rest(screen, len(target.leaves))
+
+
+def _rest(screen: Screen, count: int) -> None:
+    if count > _ROWS:
+        screen.line(f"... and {count - _ROWS:,} more", "dim")
+
+
+def _role(leaf: Leaf) -> str:
+    if leaf.moves:
+        return "differentiated"
+    integer = isinstance(leaf.value, int) or getattr(leaf.value, "dtype", np.dtype(float)).kind in "biu"
+    return "held constant (integers)" if integer else "held constant"
+
+
+def _preview(leaf: Leaf) -> str:
+    if isinstance(leaf.value, int | float | complex | str | np.generic):
+        return clipped(str(leaf.value), 40)
+    return ""
+
+
+def derivative(screen: Screen, target: Target, linear: LinearMap) -> None:
+    """The value, and its gradient, its Jacobian, or one row of it in a random direction."""
+    screen.heading("Value")
+    for path, y in target.outputs:
+        _value(screen, f"output{path}" if path else "", y)
+    if target.is_scalar:
+        screen.heading("Gradient")
+        cts = cotangent(target, np.random.default_rng(_SEED))
+        for leaf, ct in list(zip(target.moving, pulled_back(linear, cts), strict=True))[:_ROWS]:
+            _value(screen, leaf.name, ct)
+        _rest(screen, len(target.moving))
+        return
+    rows, columns = linear.domain.size, linear.codomain.size
+    if rows * columns <= _ENTRIES:
+        _matrices(screen, target)
+        return
+    screen.heading("Derivative", f"the Jacobian J has {rows:,} x {columns:,} entries")
+    screen.line("uJ for a random cotangent u of the output:")
+    cts = cotangent(target, np.random.default_rng(_SEED))
+    for leaf, ct in list(zip(target.moving, pulled_back(linear, cts), strict=True))[:_ROWS]:
+        _value(screen, leaf.name, ct)
+    _rest(screen, len(target.moving))
+
+
+def _value(screen: Screen, name: str, x: Value) -> None:
+    """A name and the array or number beside it."""
+    label = f"{name}   {type_text(x)}   " if name else ""
+    if not label or np.ndim(x) == 0:
+        screen.lines([f"{screen.paint(name, 'name')}   {line}" if name else line for line in array_lines(x)])
+        return
+    lines = array_lines(x, WIDTH - 4 - len(label))
+    screen.line(f"{screen.paint(name, 'name')}   {screen.paint(type_text(x), 'dim')}   {lines[0]}")
+    for line in lines[1:]:
+        screen.line(" " * len(label) + line)
+
+
+def _matrices(screen: Screen, target: Target) -> None:
+    """The Jacobian of every output in every leaf."""
+    screen.heading("Jacobian", "J[i, j]: the derivative of output i in input j")
+    count = len(target.moving)
+    blocks = flatten(jacobian(target.flat, tuple(range(count)))(*target.xs))[0]
+    paths = [path for path, _ in target.live_outputs]
+    for k, path in enumerate(paths):
+        for j, leaf in enumerate(target.moving):
+            name = f"output{path} in {leaf.name}" if len(paths) > 1 or path else leaf.name
+            _value(screen, name, blocks[k * count + j])
+
+
+# -------------------------------------------------------------------------------------------- programs
+
+
+def program(screen: Screen, target: Target, full: bool) -> None:
+    """The IR of the function."""
+    found = program_of(target)
+    if isinstance(found, str):
+        screen.heading("Program")
+        screen.say(found)
+        return
+    closed, followed = found
+    body = closed.program
+    screen.heading("Program", f"what the function computes, {_equations(body)}")
+    if followed:
+        screen.say("The function branches on values; these are the operations at this point.", "dim")
+    names = [*[_captured_name(target, c) for c in closed.captured], *[x.name for x in target.moving]]
+    _legend(screen, body, names)
+    _listing(screen, _text(screen, body), full)
+
+
+def _equations(body: Program) -> str:
+    count = len(body.equations)
+    return f"{count:,} equation{'s' * (count != 1)}"
+
+
+def _text(screen: Screen, body: Program) -> list[str]:
+    return to_text(body, source=True, color=screen.color).split("\n")
+
+
+def _letters(body: Program) -> list[str]:
+    """The names of a program's inputs."""
+    text = str(body)
+    return re.findall(r"([a-z]+): ", text[: text.index("{")])
+
+
+def _legend(screen: Screen, body: Program, names: Sequence[str]) -> None:
+    """``a = weights, b = bias``: what the inputs are."""
+    if names:
+        pairs = zip(_letters(body), names, strict=True)
+        screen.say(", ".join(f"{letter} = {name}" for letter, name in pairs))
+
+
+def _captured_name(target: Target, captured: Captured) -> str:
+    """The argument that a program took in as a constant, or the line that made it."""
+    for leaf in target.leaves:
+        if _same(leaf.value, captured.value):
+            return leaf.name
+    return f"an array of {_source_text(captured.source)}" if captured.source else "an array"
+
+
+def _same(x: Any, y: Any) -> bool:
+    """Whether two arrays are one: also where one is the whole of the other seen again."""
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
+        return x is y
+    same = x.shape == y.shape and x.strides == y.strides and x.dtype == y.dtype
+    return same and x.__array_interface__["data"] == y.__array_interface__["data"]
+
+
+def _source_text(source: Source | None) -> str:
+    return "" if source is None or source.file.startswith("<frozen") else str(source)
+
+
+def pullback(screen: Screen, target: Target, linear: LinearMap, full: bool) -> None:
+    """The pullback as a value: what it maps, what it keeps, its own program."""
+    screen.heading("Pullback", "the linear map u -> uJ at this point")
+    takes = ", ".join(f"{aval!r}" for aval in linear.domain.avals)
+    gives = ", ".join(f"{leaf.name}: {type_text_of(leaf)}" for leaf in target.moving[:_ROWS])
+    rest = ", ..." if len(target.moving) > _ROWS else ""
+    screen.say(f"takes u: {takes}; gives {gives}{rest}")
+    residuals = linear.residuals
+    count, unit = linear.backing.size()
+    screen.say(
+        f"keeps {count:,} {unit} and {len(residuals):,} residual{'s' * (len(residuals) != 1)} of "
+        f"{nbytes_text(linear.nbytes)} from the evaluation:"
+    )
+    screen.line()
+    rows = [
+        [
+            Cell(r.name, "name"),
+            repr(aval_of(r.value).strong()),
+            nbytes_text(r.nbytes),
+            _source_text(r.source),
+            Cell(_code(r.source), "dim"),
+        ]
+        for r in residuals[:_ROWS]
+    ]
+    if rows:
+        screen.table(["kept by", "type", "size", "line", ""], rows, "<<><<")
+        _rest(screen, len(residuals))
+        screen.line()
+    closed = linear.closed()
+    letters = _letters(closed.program)
+    split = len(closed.captured)
+    given = [f"{a} = u" for a in letters[split:]]
+    if len(given) > 1:
+        given = [f"{', '.join(letters[split:])} = u"]
+    if split:
+        given.insert(0, f"{', '.join(letters[:split])}: made of the residuals")
+    screen.say(f"As a program, linear in what follows the semicolon; {'; '.join(given)}.")
+    _listing(screen, _text(screen, closed.program), full)
+
+
+def type_text_of(leaf: Leaf) -> str:
+    return repr(aval_of(leaf.value).strong())
+
+
+def _code(source: Source | None) -> str:
+    """The user's line itself."""
+    if source is None or source.file.startswith("<"):
+        return ""
+    return clipped(linecache.getline(source.file, source.line).strip(), 52)
+
+
+# --------------------------------------------------------------------------------------------- duality
+
+
+def duality(screen: Screen, target: Target) -> bool:
+    """``u(Jv) = (uJ)v``: the forward and the reverse way give the same number."""
+    screen.heading("Duality", "u(Jv) = (uJ)v, for a random direction v of the arguments")
+    rng = np.random.default_rng(_SEED)
+    xs = tuple(target.xs)
+    ts = tuple(direction(x, rng) for x in xs)
+    cts = cotangent(target, rng)
+    pushed = flatten(jvp(target.flat, xs, ts)[1])[0]
+    _, linear = vjp(target.flat, *xs)
+    pulled = pulled_back(linear, cts)
+    forward = sum(pairing(c, t) for c, t in zip(cts, pushed, strict=True))
+    reverse = sum(pairing(c, t) for c, t in zip(pulled, ts, strict=True))
+    size = sum(magnitude(c, t) for c, t in zip(pulled, ts, strict=True)) or 1.0
+    equal = abs(forward - reverse) <= rounding(*xs, *cts) * size
+    rows = [
+        [Cell("u(Jv)", "name"), f"{forward:.16g}", Cell("forward: tangents pushed (jvp)", "dim")],
+        [Cell("(uJ)v", "name"), f"{reverse:.16g}", Cell("reverse: u pulled back (vjp)", "dim")],
+        [
+            "difference",
+            f"{abs(forward - reverse):.1e}",
+            Cell("equal to rounding", "good") if equal else Cell("DIFFERENT", "bad"),
+        ],
+    ]
+    screen.table(["", "", ""], rows, "<><")
+    return equal

@@ -1,0 +1,1 @@
+"""Programs and data that come with vjpkit; their lines count as the user's."""

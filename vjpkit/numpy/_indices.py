@@ -1,0 +1,232 @@
+"""Reading along axes, diagonals and triangles, grids: NumPy's signatures."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Value
+from vjpkit.core.tracer import Tracer
+from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
+from vjpkit.numpy._creation import laid_out
+from vjpkit.numpy._dispatch import implements, refuse
+from vjpkit.numpy._joining import as_values
+from vjpkit.numpy._shape import ravel, reshape
+from vjpkit.numpy._writable import view
+from vjpkit.ops import indexing, structural
+from vjpkit.ops.indexing import Index, scatter_sum, stand_in
+
+__all__: list[str] = []
+
+# ---- along an axis -----------------------------------------------------------------------------
+
+
+@implements(np.take)
+def take(
+    a: Value, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise"
+) -> Value:
+    refuse("take", out=out)
+    a = as_values(a)
+    if axis is None:
+        a, axis = ravel(a), 0
+    axis = normalize_axis(axis, a.ndim)
+    n = a.shape[axis]
+    if mode not in ("raise", "wrap", "clip"):
+        raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
+    if not isinstance(indices, Tracer):
+        indices = as_values(indices)
+        if indices.dtype.kind not in "iu" or n == 0:
+            indices = np.take(np.arange(n), indices, mode=mode)  # NumPy's conversion, or its error
+    if mode != "raise":
+        indices = indices % n if mode == "wrap" else np.clip(indices, 0, n - 1)
+    return a[(*[slice(None)] * axis, indices)]
+
+
+@implements(np.take_along_axis)
+def take_along_axis(arr: Value, indices: Any, axis: int | None = -1) -> Value:
+    arr, indices = as_array(arr), as_array(indices)
+    if axis is None:
+        if indices.ndim != 1:
+            raise ValueError("when axis=None, `indices` must have a single dimension.")
+        arr, axis = ravel(arr), 0
+    axis = normalize_axis(axis, arr.ndim)
+    if indices.dtype.kind not in "iu":
+        raise IndexError("`indices` must be an integer array")
+    if indices.ndim != arr.ndim:
+        raise ValueError("`indices` and `arr` must have the same number of dimensions")
+    grid: list[Value] = list(np.ogrid[tuple([slice(n) for n in arr.shape])])
+    grid[axis] = indices
+    return arr[tuple(grid)]
+
+
+@implements(np.apply_along_axis)
+def apply_along_axis(
+    func1d: Callable[..., Value], axis: int, arr: Value, *args: Any, **kwargs: Any
+) -> Value:
+    arr = as_values(arr)
+    axis = normalize_axis(axis, arr.ndim)
+    lines = np.moveaxis(arr, axis, -1)
+    outer = lines.shape[:-1]
+    if 0 in outer:
+        raise ValueError("Cannot apply_along_axis when any iteration dimensions are 0")
+    results = [as_values(func1d(lines[(*i, ...)], *args, **kwargs)) for i in np.ndindex(outer)]
+    first = results[0]
+    parts = [np.broadcast_to(np.astype(r, first.dtype, copy=False), first.shape) for r in results]
+    out = reshape(np.stack(parts), (*outer, *first.shape))
+    inner = tuple(range(len(outer), out.ndim))
+    return np.moveaxis(out, inner, tuple([axis + i for i in range(len(inner))]))
+
+
+@implements(np.apply_over_axes)
+def apply_over_axes(func: Callable[..., Value], a: Value, axes: Any) -> Value:
+    out = as_array(a)
+    ndim = out.ndim
+    for given in np.atleast_1d(axes).tolist():
+        axis = given + ndim if given < 0 else given
+        result = as_array(func(out, axis))
+        if result.ndim != out.ndim:
+            result = np.expand_dims(result, axis)
+            if result.ndim != out.ndim:
+                raise ValueError("function is not returning an array of the correct shape")
+        out = result
+    return out
+
+
+@implements(np.trim_zeros)
+def trim_zeros(filt: Value, trim: str = "fb", axis: Any = None) -> Value:
+    values = concrete(filt, "trim_zeros")
+    ends = trim.lower()
+    if ends not in ("fb", "bf", "f", "b"):
+        raise ValueError(f"unexpected character(s) in `trim`: {ends!r}")
+    axes = range(values.ndim) if axis is None else axis
+    axes = np.lib.array_utils.normalize_axis_tuple(axes, values.ndim, "axis")
+    found = np.argwhere(values)
+    starts, stops = (found.min(0), found.max(0) + 1) if found.size else (None, None)
+    index = []
+    for i in range(values.ndim):
+        start = 0 if starts is None else int(starts[i]) if "f" in ends else None
+        stop = 0 if stops is None else int(stops[i]) if "b" in ends else None
+        index.append(slice(start, stop) if i in axes else slice(None))
+    return filt[tuple(index)] if axes else filt
+
+
+# ---- diagonals and triangles -------------------------------------------------------------------
+
+
+@implements(np.diagonal)
+def diagonal(a: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
+    a = as_array(a)
+    np.diagonal(stand_in(Aval(a.shape, bool)), offset, axis1, axis2)  # NumPy's errors
+    first, second = (normalize_axis(axis, a.ndim) for axis in (axis1, axis2))
+    offset = operator.index(offset)
+    return view(indexing.diagonal, a, readonly=True, offset=offset, axis1=first, axis2=second)
+
+
+@implements(np.trace)
+def trace(
+    a: Value, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+) -> Value:
+    refuse("trace", out=out)
+    return np.sum(diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
+
+
+@implements(np.diag)
+def diag(v: Value, k: int = 0) -> Value:
+    v = as_values(v)
+    if v.ndim == 2:
+        return diagonal(v, k)
+    if v.ndim != 1:
+        raise ValueError("Input must be 1- or 2-d.")
+    k = operator.index(k)
+    n = v.shape[0] + abs(k)
+    start = k if k >= 0 else -k * n
+    places = (Index((slice(start, start + v.shape[0] * (n + 1), n + 1),)),)
+    flat = scatter_sum(v, shape=(n * n,), dtype=v.dtype, indices=places)
+    return structural.reshape(flat, shape=(n, n))
+
+
+@implements(np.diagflat)
+def diagflat(v: Value, k: int = 0) -> Value:
+    return diag(ravel(as_values(v)), k)
+
+
+def _triangle(primitive: Any, m: Value, k: int) -> Value:
+    m = as_values(m)
+    if m.ndim == 0:
+        raise IndexError("tuple index out of range")
+    if m.ndim == 1:
+        m = np.broadcast_to(m, (m.shape[0], m.shape[0]))
+    return primitive(m, k=operator.index(k))
+
+
+@implements(np.tril)
+def tril(m: Value, k: int = 0) -> Value:
+    return _triangle(structural.tril, m, k)
+
+
+@implements(np.triu)
+def triu(m: Value, k: int = 0) -> Value:
+    return _triangle(structural.triu, m, k)
+
+
+def _square(arr: Value) -> Value:
+    if arr.ndim != 2:
+        raise ValueError("input array must be 2-d")
+    return arr
+
+
+@implements(np.tril_indices_from)
+def tril_indices_from(arr: Value, k: int = 0) -> tuple[Value, ...]:
+    return np.tril_indices(_square(arr).shape[-2], k, arr.shape[-1])
+
+
+@implements(np.triu_indices_from)
+def triu_indices_from(arr: Value, k: int = 0) -> tuple[Value, ...]:
+    return np.triu_indices(_square(arr).shape[-2], k, arr.shape[-1])
+
+
+@implements(np.diag_indices_from)
+def diag_indices_from(arr: Value) -> tuple[Value, ...]:
+    return np.diag_indices_from(stand_in(Aval(arr.shape, bool)))
+
+
+# ---- grids -------------------------------------------------------------------------------------
+
+
+@implements(np.meshgrid)
+def meshgrid(
+    *xi: Value, copy: bool = True, sparse: bool = False, indexing: str = "xy"
+) -> tuple[Value, ...]:
+    if indexing not in ("xy", "ij"):
+        raise ValueError("Valid values for `indexing` are 'xy' and 'ij'.")
+    n = len(xi)
+    places = list(range(n))
+    if indexing == "xy" and n > 1:
+        places[0], places[1] = 1, 0
+    grids: tuple[Value, ...] = tuple(
+        [
+            reshape(as_values(x), tuple([-1 if i == place else 1 for i in range(n)]))
+            for x, place in zip(xi, places, strict=True)
+        ]
+    )
+    if not sparse:
+        grids = np.broadcast_arrays(*grids)
+    return tuple([laid_out(g, "C", True) for g in grids]) if copy else grids
+
+
+@implements(np.ix_)
+def ix_(*args: Value) -> tuple[Value, ...]:
+    grids = []
+    for k, x in enumerate(args):
+        x = x if isinstance(x, Tracer) else np.asarray(x)
+        if x.ndim != 1:
+            raise ValueError("Cross index must be 1 dimensional")
+        if x.dtype == bool:
+            (x,) = np.nonzero(concrete(x, "ix_"))
+        elif x.size == 0 and not isinstance(x, Tracer):
+            x = x.astype(np.intp)
+        grids.append(reshape(x, tuple([-1 if i == k else 1 for i in range(len(args))])))
+    return tuple(grids)

@@ -1,0 +1,293 @@
+"""ndarray's methods and attributes on tracers that are neither operators nor reductions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from vjpkit.core.aval import Value
+from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.numpy._creation import laid_out, strides_of
+from vjpkit.numpy._dispatch import method
+from vjpkit.numpy._shape import cast
+from vjpkit.numpy._writable import write
+from vjpkit.ops import structural
+
+__all__: list[str] = []
+
+# ---- attributes --------------------------------------------------------------------------------
+
+
+@method("T")
+@property
+def _transposed(self: Value) -> Value:
+    return np.transpose(self)
+
+
+@method("mT")
+@property
+def _matrix_transposed(self: Value) -> Value:
+    if self.ndim < 2:
+        raise ValueError("matrix transpose with ndim < 2 is undefined")
+    return np.swapaxes(self, -1, -2)
+
+
+@method("strides")
+@property
+def _strides(self: Value) -> tuple[int, ...]:
+    strides = strides_of(self)
+    if strides is None:
+        raise AttributeError("the memory layout of an array is not known while it is staged")
+    return strides
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """``x.flat``: the elements in C order, to be read, written and iterated over."""
+
+    base: Value
+
+    def __getitem__(self, index: Any) -> Value:
+        return np.ravel(self.base)[index]
+
+    def __setitem__(self, index: Any, value: Value) -> None:
+        places = np.arange(self.base.size)[index]
+        if np.ndim(places) and np.ndim(value):
+            value = np.resize(value, np.size(places))
+        write(self.base, np.unravel_index(places, self.base.shape), value)
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(np.ravel(self.base))
+
+    def __len__(self) -> int:
+        return int(self.base.size)
+
+    def copy(self) -> Value:
+        """The elements as an array of one axis."""
+        return flatten(self.base)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.ravel(self.base).__array__(dtype, copy)
+
+
+@method("flat")
+@property
+def _flat(self: Value) -> Flat:
+    return Flat(self)
+
+
+# ---- shape -------------------------------------------------------------------------------------
+
+
+def _sole(args: tuple[Any, ...]) -> Any:
+    """The arguments, which may have come as one tuple."""
+    return args[0] if len(args) == 1 else args
+
+
+@method("reshape")
+def reshape(self: Value, *shape: Any, order: str = "C", copy: bool | None = None) -> Value:
+    """See `numpy.reshape`."""
+    return np.reshape(self, _sole(shape), order=order, copy=copy)  # type: ignore[call-overload]  # any order
+
+
+@method("transpose")
+def transpose(self: Value, *axes: Any) -> Value:
+    """See `numpy.transpose`."""
+    return np.transpose(self, _sole(axes) if axes else None)
+
+
+@method("ravel")
+def ravel(self: Value, order: str = "C") -> Value:
+    """See `numpy.ravel`."""
+    return np.ravel(self, order)  # type: ignore[call-overload]  # any order
+
+
+@method("flatten")
+def flatten(self: Value, order: str = "C") -> Value:
+    """A copy as an array of one axis."""
+    return laid_out(np.ravel(self, order), "C", True)  # type: ignore[call-overload]  # any order
+
+
+@method("swapaxes")
+def swapaxes(self: Value, axis1: int, axis2: int, /) -> Value:
+    """See `numpy.swapaxes`."""
+    return np.swapaxes(self, axis1, axis2)
+
+
+@method("squeeze")
+def squeeze(self: Value, axis: Any = None) -> Value:
+    """See `numpy.squeeze`."""
+    return np.squeeze(self, axis)
+
+
+@method("repeat")
+def repeat(self: Value, repeats: Any, axis: int | None = None) -> Value:
+    """See `numpy.repeat`."""
+    return np.repeat(self, repeats, axis)
+
+
+@method("take")
+def take(
+    self: Value, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
+) -> Value:
+    """See `numpy.take`."""
+    return np.take(self, indices, axis, out, mode)
+
+
+@method("diagonal")
+def diagonal(self: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
+    """See `numpy.diagonal`."""
+    return np.diagonal(self, offset, axis1, axis2)
+
+
+@method("dot")
+def dot(self: Value, b: Value, out: Any = None) -> Value:
+    """See `numpy.dot`."""
+    return np.dot(self, b, out)
+
+
+# ---- copies and conversions --------------------------------------------------------------------
+
+
+@method("copy")
+def copy(self: Value, order: str = "C") -> Value:
+    """A copy that shares nothing with the array."""
+    return laid_out(self, order, True)
+
+
+@method("__copy__")
+def _copy(self: Value) -> Value:
+    return laid_out(self, "K", True)
+
+
+@method("__deepcopy__")
+def _deepcopy(self: Value, memo: Any) -> Value:
+    return laid_out(self, "K", True)
+
+
+@method("astype")
+def astype(
+    self: Value,
+    dtype: Any,
+    order: str = "K",
+    casting: str = "unsafe",
+    subok: bool = True,
+    copy: bool = True,
+) -> Value:
+    """See `numpy.ndarray.astype`."""
+    dtype = np.dtype(dtype)
+    if not np.can_cast(self.dtype, dtype, casting):  # type: ignore[arg-type]  # NumPy looks at it
+        raise TypeError(
+            f"Cannot cast array data from {self.dtype!r} to {dtype!r} according to the rule "
+            f"{casting!r}"
+        )
+    return cast(self, dtype, order, copy)
+
+
+@method("item")
+def item(self: Value, *args: Any) -> Value:
+    """One element as a Python number, which keeps its derivative and does not decide dtypes."""
+    if not args:
+        if self.size != 1:
+            raise ValueError("can only convert an array of size 1 to a Python scalar")
+        element = self
+    else:
+        index = _sole(args)
+        if isinstance(index, tuple) and len(index) != self.ndim:
+            raise ValueError("incorrect number of indices for array")
+        element = self[index] if isinstance(index, tuple) else np.ravel(self)[index]
+    if element.dtype in (np.longdouble, np.clongdouble):  # Python has no such numbers
+        return np.reshape(element, ())[()]
+    return structural.item(element)
+
+
+@method("tolist")
+def tolist(self: Value) -> Any:
+    """Nested lists of the elements, as `item` gives them."""
+    return item(self) if self.ndim == 0 else [tolist(x) for x in self]
+
+
+@method("view")
+def view(self: Value, dtype: Any = None, type: Any = None) -> Value:
+    """A new view of the same dtype; other dtypes reinterpret bytes, which has no derivative."""
+    if type is not None or (dtype is not None and np.dtype(dtype) != self.dtype):
+        raise UnsupportedError(
+            f"view({np.dtype(dtype) if type is None else type}): a traced value of {self.aval} "
+            f"cannot be reinterpreted as something else{at(calling_position())}\n"
+            "Use astype, .real or .imag."
+        )
+    return self[...]
+
+
+@method("fill")
+def fill(self: Value, value: Value, /) -> None:
+    """Set every element to ``value``."""
+    if np.ndim(value):
+        raise ValueError("setting an array element with a sequence.")
+    write(self, Ellipsis, value)
+
+
+@method("put")
+def put(self: Value, indices: Any, values: Value, mode: Any = "raise") -> None:
+    """See `numpy.put`."""
+    np.put(self, indices, values, mode)
+
+
+def _bytes_of(name: str) -> None:
+    def refused(self: Value, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TracerConversionError(
+            f"{name}() of a traced value of {self.aval} would lose its derivative."
+            f"{at(calling_position())}\nWhere the plain values are meant, use "
+            f"vk.lax.stop_gradient(x).{name}(...)."
+        )
+
+    refused.__name__ = name
+    method(name)(refused)
+
+
+def _memory_of(name: str) -> None:
+    def refused(self: Value, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UnsupportedError(
+            f"{name}: a traced value of {self.aval} has no memory of its own to work on."
+            f"{at(calling_position())}\nUse NumPy's functions, which return new arrays."
+        )
+
+    refused.__name__ = name
+    method(name)(refused)
+
+
+for _name in ("tobytes", "tofile", "dump", "dumps", "__dlpack__"):
+    _bytes_of(_name)
+for _name in ("byteswap", "getfield", "resize", "setfield", "setflags"):
+    _memory_of(_name)
+
+
+# ---- the array API standard --------------------------------------------------------------------
+
+
+@method("device")
+@property
+def _device(self: Value) -> str:
+    return "cpu"
+
+
+@method("to_device")
+def to_device(self: Value, device: str, /, *, stream: Any = None) -> Value:
+    """The array itself: the CPU is the only device."""
+    if stream is not None:
+        raise ValueError("The stream argument in to_device() is not supported")
+    if device != "cpu":
+        raise ValueError(f"Unsupported device: {device}. Only 'cpu' is accepted.")
+    return self
+
+
+@method("__array_namespace__")
+def array_namespace(self: Value, *, api_version: str | None = None) -> ModuleType:
+    """`vjpkit.numpy`, for libraries written against the array API standard."""
+    np.empty(0).__array_namespace__(api_version=api_version)  # NumPy's error for other versions
+    return sys.modules["vjpkit.numpy"]

@@ -1,0 +1,220 @@
+"""Choosing between values, and the elements that a condition selects: NumPy's signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.tracer import Tracer
+from vjpkit.numpy._arguments import as_array, concrete, given, grid, known, normalize_axis
+from vjpkit.numpy._dispatch import implements, method, refuse
+from vjpkit.ops import selection, structural
+from vjpkit.ops.cumulative import along
+from vjpkit.ops.indexing import read
+
+__all__: list[str] = []
+
+_NO = np._NoValue
+_NUMBERS = (int, float, complex)
+
+
+def _operand(x: Value) -> Value:
+    """An array, or a Python number, which does not decide promotion."""
+    return x if type(x) in _NUMBERS or isinstance(x, Tracer) else as_array(x)
+
+
+# ---- one of several values ---------------------------------------------------------------------
+
+
+@implements(np.where)
+def where(condition: Value, x: Value = None, y: Value = None, /) -> Value:
+    if x is None and y is None:
+        return np.nonzero(condition)
+    if x is None or y is None:
+        raise ValueError("either both or neither of x and y should be given")
+    return selection.where(_operand(condition), _operand(x), _operand(y))
+
+
+@implements(np.select)
+def select(condlist: Sequence[Value], choicelist: Sequence[Value], default: Value = 0) -> Value:
+    if len(condlist) != len(choicelist):
+        raise ValueError("list of cases must be same length as list of conditions")
+    if len(condlist) == 0:
+        raise ValueError("select with an empty condition list is not possible")
+    conditions = [as_array(c) for c in condlist]
+    for i, condition in enumerate(conditions):
+        if condition.dtype != bool:
+            raise TypeError(f"invalid entry {i} in condlist: should be boolean ndarray")
+    choices = [_operand(c) for c in (*choicelist, default)]
+    dtype = np.result_type(*[_example(c) for c in choices])
+    result = choices.pop()
+    for condition, choice in zip(reversed(conditions), reversed(choices), strict=True):
+        result = selection.where(condition, choice, result)
+    return structural.to_dtype(result, dtype)
+
+
+def _example(x: Value) -> Any:
+    """Something of which NumPy's promotion sees what it would see of the value."""
+    aval = aval_of(x)
+    return aval.dtype.type(0).item() if aval.weak else aval.dtype
+
+
+@method("choose")
+@implements(np.choose)
+def choose(a: Value, choices: Any, out: Any = None, mode: str = "raise") -> Value:
+    refuse("choose", out=out)
+    options = [as_array(choice) for choice in choices]
+    number = as_array(a)
+    if number.dtype.kind not in "biu":
+        raise TypeError(
+            f"Cannot cast array data from {number.dtype!r} to dtype('int64') according to the rule "
+            "'safe'"
+        )
+    shape = np.broadcast_shapes(number.shape, *[option.shape for option in options])
+    number = np.broadcast_to(number, shape)
+    table = np.stack([np.broadcast_to(option, shape) for option in options])
+    if mode == "wrap":
+        number = number % len(options)
+    elif mode == "clip":
+        number = np.clip(number, 0, len(options) - 1)
+    elif mode == "raise":
+        value = known(number)
+        if value is not None and np.any((value < 0) | (value >= len(options))):
+            raise ValueError("invalid entry in choice array")
+    else:
+        raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
+    return read(table, (number, *grid(shape)))
+
+
+@implements(np.piecewise)
+def piecewise(x: Value, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Value:
+    """Each function on the elements its condition selects; while these are not known, on all."""
+    x = as_array(x)
+    conditions = _conditions(x, condlist)
+    count = len(funclist)
+    if len(conditions) == count - 1:
+        otherwise = conditions[0]
+        for condition in conditions[1:]:
+            otherwise = np.logical_or(otherwise, condition)
+        conditions = [*conditions, np.logical_not(otherwise)]
+    elif len(conditions) != count:
+        n = len(conditions)
+        raise ValueError(f"with {n} condition(s), either {n} or {n + 1} functions are expected")
+    masks = [known(condition) for condition in conditions]
+    y = np.zeros(x.shape, x.dtype)
+    for condition, mask, function in zip(conditions, masks, funclist, strict=True):
+        if not callable(function):
+            piece = structural.to_dtype(as_array(function), x.dtype)
+        elif mask is None:
+            piece = structural.to_dtype(as_array(function(x, *args, **kw)), x.dtype)
+        else:
+            piece = _scattered(x, mask, function, args, kw)
+        y = selection.where(condition, piece, y)
+    return y
+
+
+def _conditions(x: Value, condlist: Any) -> list[Value]:
+    """The conditions of `piecewise`, each in the shape of ``x``."""
+    single = np.isscalar(condlist) or (isinstance(condlist, Tracer) and condlist.ndim == 0)
+    if not single and x.ndim != 0:
+        first = condlist[0]
+        single = not isinstance(first, list | np.ndarray | Tracer) or np.ndim(first) == 0
+    conditions = [condlist] if single else list(condlist)
+    bools = [structural.to_dtype(as_array(c), np.dtype(bool)) for c in conditions]
+    return [np.broadcast_to(c, x.shape) if c.shape != x.shape else c for c in bools]
+
+
+def _scattered(
+    x: Value, mask: Value, function: Callable[..., Value], args: Any, kw: dict[str, Any]
+) -> Value:
+    """``function`` of the selected elements, in their places in an array like ``x``."""
+    selected = x[mask]
+    if selected.size == 0:
+        return np.zeros((), x.dtype)
+    values = structural.to_dtype(as_array(function(selected, *args, **kw)), x.dtype)
+    values = np.broadcast_to(values, selected.shape)
+    places = np.cumsum(mask).reshape(mask.shape) - 1
+    return np.reshape(values, -1)[np.where(mask, places, 0)]
+
+
+@method("clip")
+def _clip_method(
+    self: Value, min: Any = None, max: Any = None, out: Any = None, **kwargs: Any
+) -> Value:
+    return clip(self, min, max, out, **kwargs)
+
+
+@implements(np.clip)
+def clip(
+    a: Value,
+    a_min: Any = _NO,
+    a_max: Any = _NO,
+    out: Any = None,
+    *,
+    min: Any = _NO,
+    max: Any = _NO,
+    **kwargs: Any,
+) -> Value:
+    """The smaller of the upper bound and the larger of ``a`` and the lower: bounds share at ties."""
+    if not given(a_min) and not given(a_max):
+        a_min, a_max = (None if not given(min) else min), (None if not given(max) else max)
+    elif not given(a_min) or not given(a_max):
+        missing = "a_max" if given(a_min) else "a_min"
+        raise TypeError(f"clip() missing 1 required positional argument: '{missing}'")
+    elif given(min) or given(max):
+        raise ValueError(
+            "Passing `min` or `max` keyword argument when `a_min` and `a_max` are provided is "
+            "forbidden."
+        )
+    refuse("clip", out=out, **kwargs)
+    result = as_array(a)
+    if a_min is None and a_max is None:
+        return np.positive(result)
+    if a_min is not None:
+        result = np.maximum(result, _operand(a_min))
+    return result if a_max is None else np.minimum(result, _operand(a_max))
+
+
+# ---- places that a condition selects -----------------------------------------------------------
+
+
+@method("nonzero")
+@implements(np.nonzero)
+def nonzero(a: Value) -> tuple[Value, ...]:
+    return np.nonzero(concrete(a, "nonzero"))
+
+
+@implements(np.flatnonzero)
+def flatnonzero(a: Value) -> Value:
+    return np.flatnonzero(concrete(a, "flatnonzero"))
+
+
+@implements(np.argwhere)
+def argwhere(a: Value) -> Value:
+    return np.argwhere(concrete(a, "argwhere"))
+
+
+@implements(np.extract)
+def extract(condition: Value, arr: Value) -> Value:
+    places = np.flatnonzero(concrete(as_array(condition), "extract"))
+    return np.reshape(as_array(arr), -1)[places]
+
+
+@implements(np.compress)
+def compress(condition: Value, a: Value, axis: Any = None, out: Any = None) -> Value:
+    refuse("compress", out=out)
+    mask = concrete(as_array(condition), "compress")
+    if mask.ndim != 1:
+        raise ValueError("condition must be a 1-d array")
+    array = as_array(a)
+    if axis is None:
+        array, axis = np.reshape(array, -1), 0
+    return array[along(normalize_axis(axis, array.ndim), np.flatnonzero(mask))]
+
+
+@method("compress")
+def _compress_method(self: Value, condition: Value, axis: Any = None, out: Any = None) -> Value:
+    return np.compress(condition, self, axis, out)

@@ -1,0 +1,419 @@
+"""Ufuncs on traced values beyond plain calls: several outputs, keywords, ``out=``, and methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import UnsupportedError, at, calling_position
+from vjpkit.core.tracer import UFUNCS, Tracer, dispatch_rest
+from vjpkit.kinds import ConstantUfunc
+from vjpkit.numpy._arguments import as_array, normalize_axis
+from vjpkit.numpy._dispatch import refuse
+from vjpkit.numpy._face import unwrapped
+from vjpkit.numpy._writable import write
+from vjpkit.numpy._writing import destination, ufunc_at
+from vjpkit.ops import constant, cumulative, elementwise
+from vjpkit.ops.structural import to_dtype
+
+__all__: list[str] = []
+
+_NO = np._NoValue
+
+
+# --------------------------------------------------------------------------------- several outputs
+
+
+def divmod_(x: Value, y: Value) -> tuple[Value, Value]:
+    """`numpy.divmod`: the quotient is locally constant."""
+    return x // y, x % y
+
+
+def modf(x: Value) -> tuple[Value, Value]:
+    """`numpy.modf`: the whole part is locally constant."""
+    return elementwise.fraction(x), constant.trunc(x)
+
+
+def frexp(x: Value) -> tuple[Value, Value]:
+    """`numpy.frexp`: the exponent is locally constant."""
+    power = constant.exponent(x)
+    return np.ldexp(x, -power), power
+
+
+def float_power(x: Value, y: Value) -> Value:
+    """`numpy.float_power`: a power in double precision at least."""
+    dtype = np.float_power.resolve_dtypes((*map(_kind, (x, y)), None))[-1]
+    return elementwise.power(to_dtype(as_array(x), dtype), to_dtype(as_array(y), dtype))
+
+
+UFUNCS.update({np.divmod: divmod_, np.modf: modf, np.frexp: frexp, np.float_power: float_power})
+
+
+# ----------------------------------------------------------------------------------------- keywords
+
+
+def rest(ufunc: np.ufunc, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
+    """What NumPy asks of a traced value that is not a plain call of a known ufunc."""
+    if ufunc not in UFUNCS or (method != "__call__" and ufunc.signature):
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        raise UnsupportedError(
+            f"np.{name} is not supported on traced values{at(calling_position())}\n"
+            "Write it with supported functions; where no derivative is wanted, pass "
+            "vk.lax.stop_gradient(x)."
+        )
+    return _METHODS[method](ufunc, *args, **kwargs)
+
+
+dispatch_rest("ufunc", rest)
+
+
+def call(
+    ufunc: np.ufunc,
+    *args: Value,
+    out: tuple[Any, ...] | None = None,
+    where: Value = True,
+    dtype: Any = None,
+    signature: Any = None,
+    casting: str = "same_kind",
+    order: str = "K",
+    subok: bool = True,
+    **axes: Any,
+) -> Value:
+    """``ufunc(*args)`` with NumPy's keywords."""
+    if order != "K":
+        refuse(ufunc.__name__, order=order)
+    plain = [unwrapped(x) for x in (*args, where)]
+    if isinstance(UFUNCS[ufunc], ConstantUfunc) and not any(map(_is_tracer, plain)):
+        options = {"dtype": dtype, "casting": casting, "signature": signature}
+        chosen = {k: v for k, v in options.items() if v is not None}
+        return _constant_call(ufunc, plain[:-1], plain[-1], out, chosen)
+    args = _in_loop_dtypes(ufunc, args, dtype, signature, casting)
+    function = _along(ufunc, axes) if axes else UFUNCS[ufunc]
+    if where is True:
+        result = function(*args)
+    else:
+        with np.errstate(all="ignore"):  # NumPy does not compute where the mask is False
+            result = function(*args)
+    results = result if isinstance(result, tuple) else (result,)
+    targets = out or (None,) * len(results)
+    written = tuple(
+        _delivered(ufunc.__name__, r, o, where, casting)
+        for r, o in zip(results, targets, strict=True)
+    )
+    return written if isinstance(result, tuple) else written[0]
+
+
+def _is_tracer(x: Value) -> bool:
+    return isinstance(x, Tracer)
+
+
+def _constant_call(
+    ufunc: np.ufunc,
+    args: Sequence[Value],
+    where: Value,
+    out: tuple[Any, ...] | None,
+    options: dict[str, Any],
+) -> Value:
+    """A locally constant ufunc of plain values, by NumPy itself."""
+    if out is None or not any(map(_is_tracer, out)):
+        return ufunc(*args, out=out, where=where, **options)
+    return _delivered(ufunc.__name__, ufunc(*args, **options), out[0], where, "same_kind")
+
+
+def _kind(x: Value) -> Any:
+    """What NumPy's promotion sees of ``x``: a dtype, or the type of a Python number."""
+    aval = aval_of(x) if isinstance(x, Tracer | bool | int | float | complex) else None
+    if aval is None:
+        return np.asarray(x).dtype
+    kinds = {"i": int, "f": float, "c": complex}
+    return kinds.get(aval.dtype.kind, aval.dtype) if aval.weak else aval.dtype
+
+
+def _in_loop_dtypes(
+    ufunc: np.ufunc, args: Sequence[Value], dtype: Any, signature: Any, casting: str
+) -> Sequence[Value]:
+    """Operands in the dtypes of the loop that ``dtype=`` or ``signature=`` selects."""
+    if dtype is None and signature is None and casting == "same_kind":
+        return args
+    if signature is None:
+        signature = (None,) * ufunc.nin + (None if dtype is None else np.dtype(dtype),) * ufunc.nout
+    elif isinstance(signature, str):
+        signature = tuple(map(np.dtype, signature.replace("->", "")))
+    kinds = [np.dtype(k) if isinstance(k, type) else k for k in map(_kind, args)]
+    given = [*map(_kind, args), *[None] * ufunc.nout]
+    loop = ufunc.resolve_dtypes(tuple(given), signature=signature, casting=casting)
+    return [
+        x if kind == wanted else to_dtype(as_array(x), wanted)
+        for x, kind, wanted in zip(args, kinds, loop, strict=False)
+    ]
+
+
+def _delivered(name: str, result: Value, out: Any, where: Value, casting: str) -> Value:
+    """The result, or ``out`` with the result written to it where the mask is True.
+
+    Without ``out`` NumPy leaves what is not computed uninitialised; here it is zero.
+    """
+    if out is None:
+        return result if where is True else np.where(where, result, 0)
+    if not isinstance(out, Tracer) and not isinstance(result, Tracer):
+        np.copyto(out, result, casting=casting, where=where)
+        return out
+    out = destination(f"np.{name}", out)
+    _require_castable(name, aval_of(result).dtype, out.dtype, casting)
+    if where is not True:
+        result = np.where(where, result, out)
+    write(out, Ellipsis, to_dtype(np.broadcast_to(result, out.shape), out.dtype))
+    return out
+
+
+def _require_castable(name: str, source: Any, target: Any, casting: str) -> None:
+    if not np.can_cast(source, target, casting):
+        raise TypeError(
+            f"Cannot cast ufunc '{name}' output from {source!r} to {target!r} with casting rule "
+            f"'{casting}'"
+        )
+
+
+# ------------------------------------------------------------------ axes of generalized ufuncs
+
+
+def _along(ufunc: np.ufunc, given: dict[str, Any]) -> Callable[..., Value]:
+    """A generalized ufunc over the core axes that ``axes=``, ``axis=`` and ``keepdims=`` name."""
+    if not ufunc.signature:
+        raise TypeError(f"{ufunc.__name__}() got unexpected keyword arguments {sorted(given)}")
+    refuse(ufunc.__name__, **{k: v for k, v in given.items() if k not in _AXES})
+    function = UFUNCS[ufunc]
+    axis, axes, keepdims = (given.get(k) for k in _AXES)
+
+    def along(*args: Value) -> Value:
+        places = axes
+        if places is None and axis is not None:
+            places = [axis, axis] if keepdims is None else [axis, axis, axis]
+        if places is None:
+            places = [-1, -1, -1]
+            if not keepdims:
+                return function(*args)
+        where_from = [(p,) if isinstance(p, int) else tuple(p) for p in places]
+        moved = [
+            np.moveaxis(x, p, range(-len(p), 0)) if p else x
+            for x, p in zip(map(as_array, args), where_from, strict=False)
+        ]
+        result = function(*moved)
+        if keepdims:
+            return np.expand_dims(result, where_from[-1])
+        if len(where_from) > ufunc.nin and where_from[-1]:
+            target = where_from[-1]
+            return np.moveaxis(result, range(-len(target), 0), target)
+        return result
+
+    return along
+
+
+_AXES = ("axis", "axes", "keepdims")
+
+
+# ------------------------------------------------------------------------------------ reductions
+
+_REDUCTIONS: dict[np.ufunc, Any] = {
+    np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min,
+    np.logical_and: np.all, np.logical_or: np.any,
+}  # fmt: skip
+
+
+def reduce(
+    ufunc: np.ufunc,
+    array: Value,
+    axis: Any = 0,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Value = _NO,
+    where: Value = True,
+) -> Value:
+    """``ufunc.reduce``: NumPy's named reduction where there is one, else element after element."""
+    array = unwrapped(array) if isinstance(UFUNCS[ufunc], ConstantUfunc) else as_array(array)
+    target = out[0] if isinstance(out, tuple) else out
+    keywords = {"axis": axis, "keepdims": keepdims, "where": where}
+    if initial is not _NO:
+        keywords["initial"] = initial
+    if isinstance(UFUNCS[ufunc], ConstantUfunc) and not any(
+        map(_is_tracer, (array, where, initial))
+    ):
+        result = ufunc.reduce(array, dtype=dtype, **keywords)
+    elif ufunc in (np.logical_and, np.logical_or):
+        refuse(f"{ufunc.__name__}.reduce", dtype=dtype, initial=initial)
+        result = _REDUCTIONS[ufunc](array, **keywords)
+    elif ufunc in _REDUCTIONS:
+        if dtype is not None:
+            array = to_dtype(array, np.dtype(dtype))
+        result = _REDUCTIONS[ufunc](array, **keywords)
+    elif ufunc is np.logaddexp or ufunc is np.logaddexp2:
+        result = _log_sum(ufunc, array, **keywords)
+    else:
+        result = _folded(ufunc, array, dtype=dtype, **keywords)
+    return _delivered(f"{ufunc.__name__}.reduce", result, target, True, "same_kind")
+
+
+def _log_sum(
+    ufunc: np.ufunc,
+    array: Value,
+    axis: Any,
+    keepdims: bool,
+    where: Value,
+    initial: Value = _NO,
+) -> Value:
+    """The logarithm of a sum of exponentials, over all elements at once, without overflow."""
+    grow, shrink = (np.exp, np.log) if ufunc is np.logaddexp else (np.exp2, np.log2)
+    if where is not True:
+        array = np.where(where, array, -np.inf)
+    peak = unwrapped(np.max(array, axis=axis, keepdims=True, initial=-np.inf))
+    peak = np.where(np.isfinite(peak), peak, 0)
+    with np.errstate(divide="ignore"):
+        total = shrink(np.sum(grow(array - peak), axis=axis, keepdims=True)) + peak
+    if not keepdims:
+        total = np.squeeze(total, axis=axis)
+    return total if initial is _NO else ufunc(initial, total)
+
+
+def _folded(
+    ufunc: np.ufunc,
+    array: Value,
+    axis: Any,
+    dtype: Any,
+    keepdims: bool,
+    where: Value,
+    initial: Value = _NO,
+) -> Value:
+    """Element after element along the reduced axes, in NumPy's order."""
+    if dtype is not None:
+        array = to_dtype(array, np.dtype(dtype))
+    shape = array.shape
+    example = np.ones([min(n, 1) for n in shape], array.dtype)
+    start = {} if initial is _NO else {"initial": 1}
+    mask = np.ones((), bool) if where is not True else True
+    empty = ufunc.reduce(example, axis=axis, where=mask, **start)  # NumPy's errors, if any
+    axes = (
+        tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    )
+    axes = tuple(normalize_axis(a, len(shape)) for a in axes)
+    elements = _elements(array, axes)
+    masks = None
+    if where is not True:
+        masks = _elements(np.broadcast_to(as_array(where), shape), axes)
+    if initial is not _NO:
+        elements = [initial, *elements]
+        masks = None if masks is None else [True, *masks]
+    total = _fold(ufunc, elements, masks, empty)
+    kept = tuple(1 if a in axes else n for a, n in enumerate(shape))
+    rest_shape = tuple(n for a, n in enumerate(shape) if a not in axes)
+    total = np.broadcast_to(total, rest_shape) if np.shape(total) != rest_shape else total
+    return np.reshape(total, kept) if keepdims else total
+
+
+def _elements(array: Value, axes: tuple[int, ...]) -> list[Value]:
+    """The slices that a reduction over ``axes`` combines, in order."""
+    front = np.moveaxis(array, axes, range(len(axes)))
+    counts = front.shape[: len(axes)]
+    return [front[place] for place in np.ndindex(*counts)]
+
+
+def _fold(ufunc: np.ufunc, elements: Sequence[Value], masks: Any, empty: Value) -> Value:
+    if not elements:
+        return empty.ravel()[0] if isinstance(empty, np.ndarray) and empty.size else empty
+    total, *others = elements
+    for i, element in enumerate(others, 1):
+        new = ufunc(total, element)
+        total = new if masks is None else np.where(masks[i], new, total)
+    return total
+
+
+# -------------------------------------------------------------------------------- accumulations
+
+
+def accumulate(
+    ufunc: np.ufunc, array: Value, axis: int = 0, dtype: Any = None, out: Any = None
+) -> Value:
+    """``ufunc.accumulate``: running sums, products and extrema; others element after element."""
+    if isinstance(UFUNCS[ufunc], ConstantUfunc):
+        array = unwrapped(array)
+    array = as_array(array)
+    target = out[0] if isinstance(out, tuple) else out
+    if dtype is not None:
+        array = to_dtype(array, np.dtype(dtype))
+    name = f"{ufunc.__name__}.accumulate"
+    if not isinstance(array, Tracer):
+        return _delivered(name, ufunc.accumulate(array, axis), target, True, "same_kind")
+    if array.ndim == 0:
+        raise TypeError("cannot accumulate on a scalar")
+    axis = normalize_axis(axis, array.ndim)
+    if ufunc is np.add:
+        result = np.cumsum(array, axis=axis)
+    elif ufunc is np.multiply:
+        result = np.cumprod(array, axis=axis)
+    elif ufunc is np.maximum:
+        result = cumulative.cummax(array, axis=axis, reverse=False)
+    elif ufunc is np.minimum:
+        result = cumulative.cummin(array, axis=axis, reverse=False)
+    else:
+        result = _running(ufunc, array, axis)
+    return _delivered(name, result, target, True, "same_kind")
+
+
+def _running(ufunc: np.ufunc, array: Value, axis: int) -> Value:
+    elements = _elements(array, (axis,))
+    if not elements:
+        return array
+    totals = [elements[0]]
+    for element in elements[1:]:
+        totals.append(ufunc(totals[-1], element))
+    return np.stack(totals, axis=axis)
+
+
+def reduceat(
+    ufunc: np.ufunc,
+    array: Value,
+    indices: Any,
+    axis: int = 0,
+    dtype: Any = None,
+    out: Any = None,
+) -> Value:
+    """``ufunc.reduceat``: one reduction from each index to the next."""
+    array = as_array(array)
+    target = out[0] if isinstance(out, tuple) else out
+    axis = normalize_axis(axis, array.ndim)
+    count = array.shape[axis]
+    starts = [index(i) for i in np.asarray(unwrapped(indices)).tolist()]
+    for i in starts:
+        if not 0 <= i < count:
+            raise IndexError(f"index {i} out-of-bounds in {ufunc.__name__}.reduceat [0, {count})")
+    pieces = []
+    for start, stop in zip(starts, [*starts[1:], count], strict=True):
+        piece = array[(slice(None),) * axis + (slice(start, max(stop, start + 1)),)]
+        pieces.append(ufunc.reduce(piece, axis=axis, dtype=dtype))
+    if not pieces:
+        result = array[(slice(None),) * axis + (slice(0, 0),)]
+    else:
+        result = np.stack(pieces, axis=axis)
+    return _delivered(f"{ufunc.__name__}.reduceat", result, target, True, "same_kind")
+
+
+def outer(ufunc: np.ufunc, a: Value, b: Value, **keywords: Any) -> Value:
+    """``ufunc.outer``: every element of the first with every element of the second."""
+    if ufunc.nin != 2:
+        raise ValueError("outer product only supported for binary functions")
+    a, b = as_array(a), as_array(b)
+    return call(ufunc, np.reshape(a, a.shape + (1,) * b.ndim), b, **keywords)
+
+
+_METHODS: dict[str, Callable[..., Value]] = {
+    "__call__": call,
+    "reduce": reduce,
+    "accumulate": accumulate,
+    "reduceat": reduceat,
+    "outer": outer,
+    "at": ufunc_at,
+}
