@@ -5,10 +5,12 @@
 array([0.        , 0.90929743])
 """
 
-from vjpkit import lax, numpy
+from vjpkit import lax, numpy, tree, tree_util
+from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
 from vjpkit.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
 from vjpkit.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
 from vjpkit.transforms.linear import LinearMap, float0
+from vjpkit.transforms.mapping import vmap
 from vjpkit.transforms.staged import (
     ShapeDtypeStruct,
     closure_convert,
@@ -20,6 +22,7 @@ from vjpkit.transforms.staged import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "IR_VERSION",
     "LinearMap",
     "ShapeDtypeStruct",
     "closure_convert",
@@ -37,6 +40,9 @@ __all__ = [
     "linearize",
     "make_ir",
     "numpy",
+    "tree",
+    "tree_util",
     "value_and_grad",
     "vjp",
+    "vmap",
 ]

@@ -7,6 +7,7 @@ import pytest
 
 import vjpkit as vk
 from vjpkit.core.rows import Rows, add_cotangent, new_slots, pull_rows
+from vjpkit.core.staging import seed_cotangents
 from vjpkit.testing.case import linearize
 
 RNG = np.random.default_rng(11)
@@ -50,6 +51,23 @@ every_program = pytest.mark.parametrize("f", PROGRAMS, ids=lambda f: f.__name__)
 
 def jacobian_by_columns(f, x):
     return np.stack([vk.jvp(f, (x,), (e,))[1] for e in np.eye(x.size)], axis=1)
+
+
+def walked(made, seed):
+    """Names of the primitives whose rows are pulled, in the order of the walk."""
+    names = []
+
+    def noted(row):
+        def pull(row_, ct, cts):
+            names.append(row[0].primitive.name)
+            row[0](row, ct, cts)
+
+        return (pull, *row[1:])
+
+    slots = new_slots(made.count)
+    seed_cotangents(slots, made.slots[:1], [seed])
+    pull_rows([noted(row) for row in made.rows], slots, free=False)
+    return names
 
 
 # ------------------------------------------------------------------------------------ linearization
@@ -150,18 +168,7 @@ def test_composition_pulls_back_in_reverse_order(f, h):
 def test_the_rows_are_walked_in_reverse():
     """Reverse order is not a strategy: it is what the transpose of a product of maps is."""
     made = linearize(lambda x: (np.tanh(np.sin(np.exp(x))),), [0.3 * X])
-    order = []
-
-    def noted(row):
-        def pull(row_, ct, cts):
-            order.append(row[0].primitive.name)
-            row[0](row, ct, cts)
-
-        return (pull, *row[1:])
-
-    slots = new_slots(made.count)
-    slots[made.slots[0]] = np.ones(5)
-    pull_rows([noted(row) for row in made.rows], slots, free=False)
+    order = walked(made, np.ones(5))
     assert [row[0].primitive.name for row in made.rows] == ["exp", "sin", "tanh"]
     assert order == ["tanh", "sin", "exp"]
 
@@ -257,38 +264,13 @@ def test_the_reverse_walk_is_one_step_per_row_whatever_the_number_of_inputs(inpu
         return (np.sum(np.stack(xs) ** 2),)
 
     made = linearize(f, [X] * inputs)
-    steps = 0
-
-    def counted(row):
-        def pull(row_, ct, cts):
-            nonlocal steps
-            steps += 1
-            row[0](row, ct, cts)
-
-        return (pull, *row[1:])
-
-    slots = new_slots(made.count)
-    slots[made.slots[0]] = 1.0
-    pull_rows([counted(row) for row in made.rows], slots, free=False)
-    assert steps == len(made.rows)
-    assert all(s is not None for s in slots[:inputs])
+    assert len(walked(made, 1.0)) == len(made.rows)
+    assert all(ct is not None for ct in made.pull([1.0]))
 
 
 def test_what_the_output_does_not_depend_on_costs_nothing_backwards():
     made = linearize(lambda x: (np.exp(np.cos(x)), np.sum(x))[1:], [X])
-    slots = new_slots(made.count)
-    slots[made.slots[0]] = 1.0
-    walked = []
-
-    def noted(row):
-        def pull(row_, ct, cts):
-            walked.append(row[0].primitive.name)
-            row[0](row, ct, cts)
-
-        return (pull, *row[1:])
-
-    pull_rows([noted(row) for row in made.rows], slots, free=False)
-    assert walked == ["sum"]
+    assert walked(made, 1.0) == ["sum"]
 
 
 def test_residuals_are_linear_in_operations_and_in_size():

@@ -14,16 +14,16 @@ import sys
 import time
 import warnings
 from collections import Counter, defaultdict
-
-import numpy as np
+from collections.abc import Iterator
+from functools import cache
 
 import vjpkit as vk
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.mutants import (
     Mutant,
+    concerned,
     mutants_of_declarations,
     mutants_of_module,
-    primitives_by_function,
 )
 from vjpkit.core.primitive import PRIMITIVES, Primitive
 from vjpkit.testing.case import cases_of
@@ -108,21 +108,13 @@ def stop(*_: object) -> None:
 def main(names: list[str]) -> int:
     signal.signal(signal.SIGALRM, stop)
     warnings.simplefilter("error")
-    np.seterr(all="warn")
     start = time.monotonic()
-    wanted = selected(names)
-    checks = {p.name: Checks(p) for p in selected([])}
-    for name, check in checks.items():
-        if check.broken:
-            print(f"without any mutant, {name} breaks {', '.join(check.broken)}: not asked of it")
-    executed = primitives_by_function(
-        [c.primitive for c in checks.values()], lambda p: checks[p.name].run()
-    )
+    wanted, everything = selected(names), selected([])
     caught: dict[str, Counter[str]] = defaultdict(Counter)
     survivors: list[Mutant] = []
     equivalent: set[str] = set()
-    for mutant, concerned in all_mutants(wanted, executed, bool(names)):
-        law = noticed(mutant, [checks[p.name] for p in concerned])
+    for mutant, primitives in all_mutants(wanted, everything):
+        law = noticed(mutant, [checks_of(p) for p in primitives])
         if law is None and str(mutant) in EQUIVALENT:
             equivalent.add(str(mutant))
             caught[mutant.owner]["equivalent"] += 1
@@ -137,15 +129,24 @@ def main(names: list[str]) -> int:
     return 1 if survivors else 0
 
 
-def all_mutants(wanted, executed, only):
-    """Mutants, each with the primitives whose checks can notice it."""
-    modules = {type(p).__module__: None for p in wanted}
-    for module in modules:
+@cache
+def checks_of(primitive: Primitive) -> Checks:
+    """The checks of a primitive; what it breaks without a mutant cannot be asked of it with one."""
+    checks = Checks(primitive)
+    if checks.broken:
+        print(f"without any mutant, {primitive.name} breaks {', '.join(checks.broken)}")
+    return checks
+
+
+def all_mutants(
+    wanted: list[Primitive], everything: list[Primitive]
+) -> Iterator[tuple[Mutant, list[Primitive]]]:
+    """Mutants, each with the primitives whose checks may notice it."""
+    for module in dict.fromkeys(type(p).__module__ for p in wanted):
         for mutant in mutants_of_module(importlib.import_module(module)):
-            concerned = executed.get(mutant.code, [])
-            if not only or not concerned or any(p in wanted for p in concerned):
-                own = mutant.function.split(".")[0].rstrip("_")
-                yield mutant, sorted(concerned, key=lambda p: (p.name != own, p.name))
+            primitives = concerned(mutant, everything)
+            if any(p in wanted for p in primitives):
+                yield mutant, primitives
     for primitive in wanted:
         for mutant in mutants_of_declarations(primitive):
             yield mutant, [primitive]

@@ -15,6 +15,7 @@ import copy
 import gc
 import inspect
 import sys
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,16 +28,17 @@ from vjpkit.core.primitive import PRIMITIVES, Primitive
 from vjpkit.kinds import Elementwise, General
 from vjpkit.kinds.elementwise import _RuleSource
 
-__all__ = ["Mutant", "mutants_of_declarations", "mutants_of_module", "primitives_by_function"]
+__all__ = ["Mutant", "concerned", "mutants_of_declarations", "mutants_of_module"]
 
 NOT_RULES = {"impl", "abstract", "samples", "canonical", "fixed", "__init__", "out_dtype"}
 """Methods that say what is computed, not how it is differentiated."""
 
 NOT_ARITHMETIC = {
-    "NotDifferentiableError", "TypeError", "UnsupportedError", "ValueError", "abs", "all", "any", "at",
-    "aval_of", "bool", "calling_position", "dict", "enumerate", "float", "getattr", "hasattr", "int",
-    "isinstance", "iter", "len", "list", "map", "next", "normalize_axes", "own_values", "range",
-    "repr", "reversed", "set", "slice", "sorted", "str", "super", "tuple", "type", "warn", "zip",
+    "NotDifferentiableError", "TypeError", "UnsupportedError", "ValueError", "abs", "all", "any",
+    "at", "aval_of", "bool", "calling_position", "dict", "enumerate", "float", "getattr", "hasattr",
+    "int", "isinstance", "iter", "len", "list", "map", "next", "normalize_axes", "own_values",
+    "range", "repr", "reversed", "set", "slice", "sorted", "str", "super", "tuple", "type", "warn",
+    "zip",
 }  # fmt: skip
 """Calls that are not replaced by their argument: that would be no mistake in a formula."""
 
@@ -49,7 +51,6 @@ class Mutant:
     function: str
     line: int
     text: str
-    code: CodeType | None
     apply: Callable[[], Any]
 
     def __str__(self) -> str:
@@ -130,7 +131,7 @@ def replacements(node: ast.AST) -> Iterator[ast.expr]:
                 yield first
         case ast.IfExp(_, body, orelse) if not (is_none(body) or is_none(orelse)):
             yield from (body, orelse)  # None only saves work
-        case ast.Constant(value) if type(value) in (int, float):
+        case ast.Constant(int() | float() as value) if not isinstance(value, bool):
             yield ast.Constant(value + 1)
 
 
@@ -219,10 +220,6 @@ def not_arithmetic(node: ast.AST, field: str) -> bool:
 # --------------------------------------------------------------------------- modules and functions
 
 
-def key_of(code: CodeType) -> tuple[str, int]:
-    return code.co_qualname, code.co_firstlineno
-
-
 def codes_in(code: CodeType) -> Iterator[CodeType]:
     """A code object and those in it, in the order of the source."""
     yield code
@@ -266,16 +263,16 @@ class Source:
                     if is_rule(item):
                         roots.append((f"{node.name}.{name_of(item)}", item, (*path, ("body", j))))
         yield from roots
-        pending = [node for _, node, _ in roots]
+        pending: list[ast.AST] = [node for _, node, _ in roots]
         reached: set[str] = set()
         while pending:
             for child in ast.walk(pending.pop()):
                 name = child.id if isinstance(child, ast.Name) else ""
                 if name in helpers and name not in reached:
                     reached.add(name)
-                    node, path = helpers[name]
-                    pending.append(node)
-                    yield name, node, path
+                    function, path = helpers[name]
+                    pending.append(function)
+                    yield name, function, path
 
     def mutants(self) -> Iterator[Mutant]:
         for name, node, path in self.rules():
@@ -317,8 +314,7 @@ class Source:
 
             return undo
 
-        innermost = swaps[-1][0].__code__
-        return Mutant(self.name, name, site.old.lineno, text, innermost, apply)
+        return Mutant(self.name, name, site.old.lineno, text, apply)
 
 
 def is_rule(item: ast.stmt) -> bool:
@@ -340,27 +336,50 @@ def mutants_of_module(module: ModuleType) -> Iterator[Mutant]:
     return Source(module).mutants()
 
 
-def primitives_by_function(
-    primitives: list[Primitive], check: Callable[[Primitive], Any]
-) -> dict[CodeType, list[Primitive]]:
-    """Which primitives' checks run which functions of the operations."""
-    ran: dict[CodeType, list[Primitive]] = defaultdict(list)
-    for primitive in primitives:
-        seen: set[CodeType] = set()
+def reached_names(node: ast.AST) -> set[str]:
+    """Names that a piece of code mentions."""
+    return {
+        child.id if isinstance(child, ast.Name) else child.attr
+        for child in ast.walk(node)
+        if isinstance(child, ast.Name | ast.Attribute)
+    }
 
-        def note(frame: Any, event: str, _: Any, seen: set[CodeType] = seen) -> None:
-            if event == "call":
-                seen.add(frame.f_code)
 
-        sys.setprofile(note)
-        try:
-            check(primitive)
-        finally:
-            sys.setprofile(None)
-        for code in seen:
-            if f"vjpkit{'/'}ops" in code.co_filename.replace("\\", "/"):
-                ran[code].append(primitive)
-    return ran
+@cache
+def helpers() -> dict[str, set[str]]:
+    """Every function of the operations' modules, and the names that it mentions."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("vjpkit.ops."):
+            for node in ast.parse(inspect.getsource(module)).body:
+                if isinstance(node, ast.FunctionDef):
+                    found[node.name] |= reached_names(node)
+    return found
+
+
+@cache
+def helpers_of(cls: Any) -> set[str]:
+    """The functions of the operations' modules that a class reaches, by name."""
+    reached: set[str] = set()
+    pending: set[str] = set()
+    for base in cls.__mro__:
+        if base.__module__.startswith("vjpkit.ops."):
+            pending |= reached_names(ast.parse(textwrap.dedent(inspect.getsource(base))))
+    while pending:
+        name = pending.pop()
+        if name in helpers() and name not in reached:
+            reached.add(name)
+            pending |= helpers()[name]
+    return reached
+
+
+def concerned(mutant: Mutant, primitives: list[Primitive]) -> list[Primitive]:
+    """The primitives whose rules may run the mutant: its class's own, or those that call it."""
+    name, *method = mutant.function.split(".")
+    if method:
+        return [p for p in primitives if any(c.__name__ == name for c in type(p).__mro__)]
+    callers = [p for p in primitives if name in helpers_of(type(p))]
+    return sorted(callers, key=lambda p: not type(p).__module__.endswith(mutant.owner))
 
 
 # ------------------------------------------------------------------------------------ declarations
@@ -368,7 +387,7 @@ def primitives_by_function(
 
 def mutants_of_declarations(primitive: Primitive) -> Iterator[Mutant]:
     """Mistakes in what a class declares without a function."""
-    cls = type(primitive)
+    cls: Any = type(primitive)
     owner = cls.__module__.removeprefix("vjpkit.")
     if isinstance(primitive, Elementwise):
         for i, partial in enumerate(cls.partials):
@@ -387,7 +406,7 @@ def mutants_of_declarations(primitive: Primitive) -> Iterator[Mutant]:
     if getattr(cls, "singular", False):
         yield declared(primitive, owner, "singular", False, "True -> False")
     for i in getattr(cls, "transposes", {}):
-        fewer = {j: t for j, t in cls.transposes.items() if j != i}  # type: ignore[attr-defined]
+        fewer = {j: t for j, t in cls.transposes.items() if j != i}
         yield declared(primitive, owner, "transposes", fewer, f"without {i}")
 
 
@@ -425,7 +444,7 @@ def declared(primitive: Primitive, owner: str, attribute: str, value: Any, text:
 
         return undo
 
-    return Mutant(owner, type(primitive).__name__, 0, f"{attribute} {text}", None, apply)
+    return Mutant(owner, type(primitive).__name__, 0, f"{attribute} {text}", apply)
 
 
 def regenerated(primitive: Elementwise) -> Iterator[tuple[FunctionType, CodeType]]:

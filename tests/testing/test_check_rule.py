@@ -1,6 +1,7 @@
 """check_rule finds what is wrong with a primitive, and says so."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ class flip3(Linear):
     def transpose(self, ct, shape, dtype, *fixed, **params):
         return self(ct)
 
-    def abstract(self, x):
-        return x
+    def abstract(self, *avals, **params):
+        return avals[0]
 
     def batch(self, n, values, batched):
         (x,) = values
@@ -45,7 +46,8 @@ class outer3(Bilinear):
     def transpose_y(self, ct, x, shape, dtype, **params):
         return np.matmul(x, ct).astype(dtype)
 
-    def abstract(self, x, y):
+    def abstract(self, *avals, **params):
+        x, y = avals
         return Aval(x.shape + y.shape, np.result_type(x.dtype, y.dtype))
 
     def batch(self, n, values, batched):
@@ -79,11 +81,11 @@ def test_right_rules_pass(cls, registered):
     check_rule(registered(cls))
 
 
-WRONG = {
+WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "sign of a transpose": (flip3, {"transpose": lambda self, ct, *_: -self(ct)}, "duality"),
     "identity for a transpose": (flip3, {"transpose": lambda self, ct, *_: ct}, "duality"),
     "shape of a cotangent": (flip3, {"transpose": lambda self, ct, *_: ct.sum()}, "duality"),
-    "inferred shape": (flip3, {"abstract": lambda self, x: Aval(x.shape[:1], x.dtype)}, "value"),
+    "inferred shape": (flip3, {"abstract": lambda self, x: Aval(x.shape[:1], x.dtype)}, "dtypes"),
     "inferred dtype": (
         outer3,
         {"abstract": lambda self, x, y: Aval(x.shape + y.shape, x.dtype)},

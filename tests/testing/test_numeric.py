@@ -1,11 +1,13 @@
 """Numerical derivatives are as good as they say."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from vjpkit.testing.numeric import central, complex_step, one_sided, wide
 
-SMOOTH = {
+SMOOTH: dict[str, tuple[Any, Any]] = {
     "exp": (np.exp, np.exp),
     "sin": (np.sin, np.cos),
     "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2),

@@ -172,14 +172,14 @@ def _show(screen: Screen, progress: Progress, target: Target, full: bool = False
 def _check(screen: Screen, progress: Progress, target: Target) -> bool:
     findings = check.agreement(target, progress)
     progress.clear()
-    screen.heading("Finite differences", check.explanation(target))
-    return check.report(screen, target, findings)
+    screen.heading(f"Finite differences of {target.name}", check.explanation(target))
+    return check.report(screen, findings)
 
 
 def _cost(screen: Screen, progress: Progress, target: Target, remark: str = "") -> None:
     measured = cost.measure(target, progress)
     progress.clear()
-    screen.heading("Cost", remark or f"of {target.name}, in evaluations")
+    screen.heading(f"Cost of {target.name}", remark)
     cost.report(screen, target, measured)
 
 

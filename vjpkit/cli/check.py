@@ -77,6 +77,8 @@ class Slope:
     """Of the function's value."""
     tolerance: float
     place: tuple[int, ...] | None
+    repeatable: bool
+    """Whether the function gives the same value when it is called again."""
     line: Line
 
     @cached_property
@@ -99,10 +101,12 @@ class Slope:
         """The slopes from the left and from the right, where they disagree."""
         try:
             left, right = (one_sided(self.line, side, _FINE)[0] for side in (-1, 1))
+            closer = [one_sided(self.line, side, _FINE[4:])[0] for side in (-1, 1)]
         except ArithmeticError:
             return None
         a, b = float(left.value), float(right.value)
         noise = 10 * float(left.error + right.error)
+        noise += 10 * sum(abs(float(x.value) - y) for x, y in zip(closer, (a, b)))  # a jump's
         small = 1e-3 * max(abs(a), abs(b), self.size) + 1e3 * _ROUNDING * self.scale
         return (a, b) if abs(a - b) > noise + small else None
 
@@ -113,6 +117,8 @@ class Slope:
     @property
     def verdict(self) -> str:
         """agrees, kink, unsettled (the differences say nothing), or DIFFERS."""
+        if not self.repeatable:
+            return "unsettled"
         if not np.isfinite(self.got):
             return "DIFFERS"
         if self.sides is not None:
@@ -185,56 +191,59 @@ class Finding:
 
 def agreement(target: Target, progress: Progress) -> list[Finding]:
     """Compare the pullback with differences in every moving leaf."""
-    rng = np.random.default_rng(_SEED)
     _, pullback = vjp(target.flat, *target.xs)
-    cts = cotangent(target, rng)
-    pulled = pulled_back(pullback, cts)
+    probe = Probe.of(target)
+    pulled = pulled_back(pullback, probe.cts)
     findings = []
     for i, (leaf, ct) in enumerate(zip(target.moving, pulled, strict=True)):
         progress(f"differences in {leaf.name} ({i + 1} of {len(pulled)})")
         if np.size(leaf.value):
-            findings.append(_finding(target, cts, i, leaf, ct, rng))
+            findings.append(probe.finding(i, leaf, ct))
     return findings
 
 
-def _finding(
-    target: Target,
-    cts: Sequence[Value],
-    i: int,
-    leaf: Leaf,
-    ct: Value,
-    rng: np.random.Generator,
-) -> Finding:
-    slope = _slope(target, cts, i, ct, direction(leaf.value, rng), None)
-    if slope.verdict == "agrees":
-        return Finding(leaf, slope, None, (0, 0))
-    slopes = [
-        _slope(target, cts, i, ct, t, place) for place, t in _elements(leaf.value, rng)
-    ]  # of single elements
-    for verdict in ("DIFFERS", "kink"):
-        found = [s for s in slopes if s.verdict == verdict]
-        if found:
-            worst = max(found, key=lambda s: s.off)
-            return Finding(leaf, slope, worst, (len(found), len(slopes)))
-    return Finding(leaf, slope, None, (0, len(slopes)))
+@dataclass(frozen=True)
+class Probe:
+    """What is the same for all leaves."""
 
+    target: Target
+    cts: Sequence[Value]
+    rng: np.random.Generator
+    scale: float
+    tolerance: float
+    repeatable: bool
 
-def _slope(
-    target: Target,
-    cts: Sequence[Value],
-    i: int,
-    ct: Value,
-    t: Value,
-    place: tuple[int, ...] | None,
-) -> Slope:
-    line = Line(target, cts, i, t)
-    tolerance = max(
-        _TOLERANCE.get(np.empty(0, aval_of(x).dtype).real.dtype.itemsize, _DEFAULT_TOLERANCE)
-        for x in (ct, *cts)
-    )
-    ys = [y for _, y in target.live_outputs]
-    scale = sum(magnitude(c, y) for c, y in zip(cts, ys, strict=True))
-    return Slope(pairing(ct, t), magnitude(ct, t), scale, tolerance, place, line)
+    @classmethod
+    def of(cls, target: Target) -> Probe:
+        rng = np.random.default_rng(_SEED)
+        cts = cotangent(target, rng)
+        ys = [y for _, y in target.live_outputs]
+        scale = sum(magnitude(c, y) for c, y in zip(cts, ys, strict=True))
+        tolerance = max(
+            _TOLERANCE.get(np.empty(0, aval_of(x).dtype).real.dtype.itemsize, _DEFAULT_TOLERANCE)
+            for x in (*target.xs, *cts)
+        )
+        again = flatten(target.flat(*target.xs))[0]
+        moved = sum(magnitude(c, y - z) for c, y, z in zip(cts, ys, again, strict=True))
+        return cls(target, cts, rng, scale, tolerance, moved <= _ROUNDING * scale)
+
+    def finding(self, i: int, leaf: Leaf, ct: Value) -> Finding:
+        """A random direction; where it does not simply agree, the elements one by one."""
+        slope = self.slope(i, ct, direction(leaf.value, self.rng), None)
+        if slope.verdict == "agrees" or not self.repeatable:
+            return Finding(leaf, slope, None, (0, 0))
+        slopes = [self.slope(i, ct, t, place) for place, t in _elements(leaf.value, self.rng)]
+        for verdict in ("DIFFERS", "kink"):
+            found = [s for s in slopes if s.verdict == verdict]
+            if found:
+                worst = max(found, key=lambda s: s.off)
+                return Finding(leaf, slope, worst, (len(found), len(slopes)))
+        return Finding(leaf, slope, None, (0, len(slopes)))
+
+    def slope(self, i: int, ct: Value, t: Value, place: tuple[int, ...] | None) -> Slope:
+        got, size = pairing(ct, t), magnitude(ct, t)
+        line = Line(self.target, self.cts, i, t)
+        return Slope(got, size, self.scale, self.tolerance, place, self.repeatable, line)
 
 
 def _elements(x: Value, rng: np.random.Generator) -> Iterator[tuple[tuple[int, ...], Value]]:
@@ -256,36 +265,30 @@ def _elements(x: Value, rng: np.random.Generator) -> Iterator[tuple[tuple[int, .
 
 def explanation(target: Target) -> str:
     """What the numbers of the table are."""
-    if target.is_scalar:
-        return "the slope along a random direction of each argument"
-    return "the slope of u.f, u random, along a random direction of each argument"
+    what = "slopes" if target.is_scalar else "slopes of u.f, u random,"
+    return f"{what} along random directions; how far off at step h"
 
 
 _STYLE = {"agrees": "good", "kink": "kink", "unsettled": "bad", "DIFFERS": "bad"}
 _NAMES = 24
 
 
-def report(screen: Screen, target: Target, findings: Sequence[Finding]) -> bool:
+def report(screen: Screen, findings: Sequence[Finding]) -> bool:
     """Print the table and what it means; whether all is well."""
     steps = [f"h={h:.0e}".replace("e-0", "e-") for h in SHOWN_STEPS]
     header = ["argument", "pullback", "differences", *steps, "h -> 0", ""]
     screen.table(header, [_row(f) for f in findings], "<>>>>>><")
+    screen.line()
     for finding in findings:
         _explain(screen, finding)
-    screen.line()
-    wrong = [f.leaf.name for f in findings if f.verdict == "DIFFERS"]
-    noisy = [f.leaf.name for f in findings if f.verdict == "unsettled"]
+    by_verdict = {v: [f.leaf.name for f in findings if f.verdict == v] for v in _STYLE}
+    wrong, noisy, bent = (by_verdict[v] for v in ("DIFFERS", "unsettled", "kink"))
     if wrong:
         screen.say(f"The pullback and the differences DISAGREE in {', '.join(wrong)}.", "bad")
     if noisy:
-        screen.say(
-            f"In {', '.join(noisy)} differences at shrinking steps do not settle: the function is "
-            "noisy, or not smooth around this point. Nothing is shown there.",
-            "bad",
-        )
+        screen.say(f"Nothing can be said about {', '.join(noisy)}.", "bad")
     if not wrong and not noisy:
-        kinks = [f.leaf.name for f in findings if f.verdict == "kink"]
-        remark = f", up to a kink in {', '.join(kinks)}" if kinks else ""
+        remark = f", up to a kink in {', '.join(bent)}" if bent else ""
         screen.say(f"The pullback agrees with finite differences{remark}.", "good")
     return not wrong and not noisy
 
@@ -309,32 +312,31 @@ def _digits(relative: float) -> str:
 
 def _explain(screen: Screen, finding: Finding) -> None:
     """What is wrong, or bent, and where."""
-    slope = finding.worst or finding.slope
-    if finding.verdict in ("agrees", "unsettled"):
+    slope, name = finding.worst or finding.slope, finding.leaf.name
+    if finding.verdict == "agrees":
         return
-    unit = float(_size(finding.leaf.value))
-    where = _where(finding)
+    if not slope.repeatable:
+        text = "the function gives another value when it is called again; fix its random seed"
+    elif finding.verdict == "unsettled":
+        text = "differences at shrinking steps do not settle; the function is not smooth here, or "
+        text += "has no values on both sides of this point"
+    else:
+        name += str(list(slope.place)) if slope.place else ""
+        text = _numbers(slope, float(_size(finding.leaf.value)))
+        count, total = finding.counts
+        if count > 1:
+            text += f" ({count} such elements among {total})"
+    screen.say(f"{name}: {text}.", _STYLE[finding.verdict])
+
+
+def _numbers(slope: Slope, unit: float) -> str:
+    """The derivative in one element (or along one direction) by the pullback, and otherwise."""
+    got = f"{slope.got / unit:.8g}"
     if slope.sides is not None:
         left, right = (side / unit for side in slope.sides)
-        screen.say(
-            f"{where}: a kink. The slope is {left:.6g} from the left and {right:.6g} from the "
-            f"right; the pullback takes {slope.got / unit:.6g}.",
-            "kink",
+        return (
+            f"a kink, slope {left:.6g} from the left and {right:.6g} from the right; "
+            f"the pullback takes {got}"
         )
-        return
-    screen.say(
-        f"{where}: the pullback says {slope.got / unit:.8g}, differences say "
-        f"{float(slope.estimate.value) / unit:.8g} ± {float(slope.estimate.error) / unit:.0e}.",
-        "bad",
-    )
-
-
-def _where(finding: Finding) -> str:
-    name = finding.leaf.name
-    if finding.worst is None:
-        return f"{name}, along a random direction"
-    place = list(finding.worst.place or ())
-    count, total = finding.counts
-    word = "bent" if finding.verdict == "kink" else "wrong"
-    remark = f" ({count} of {total} elements are {word})" if total > 1 else ""
-    return f"{name}{place if place else ''}{remark}"
+    value, error = (float(x) / unit for x in (slope.estimate.value, slope.estimate.error))
+    return f"the pullback says {got}, differences say {value:.8g} ± {error:.0e}"

@@ -26,8 +26,8 @@ class Followed(Staged):
 
     __slots__ = ()
 
-    def __init__(self, trace: Follower, var: Var, value: Value) -> None:
-        super().__init__(trace, var)
+    def __init__(self, trace: Follower, variable: Var, value: Value) -> None:
+        super().__init__(trace, variable)
         self.value = value
 
     def concrete(self) -> Value:  # type: ignore[override]  # known, unlike a staged value's
@@ -42,19 +42,19 @@ class Follower(Builder):
     def start(self, x: Value) -> Followed:
         """An input of the program."""
         staged = self.argument(aval_of(x))
-        return Followed(self, staged.var, x)
+        return Followed(self, staged.variable, x)
 
     def atom(self, x: Value, name: str = "") -> Atom:
-        if type(x) is Followed and x.trace is self:
-            return x.var
+        if type(x) is Followed and x.owner is self:
+            return x.variable
         return super().atom(x, name)
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
         staged = primitive.unpack(super().process(primitive, xs, params))
-        plain = [x.value if type(x) is Followed and x.trace is self else x for x in xs]
+        plain = [x.value if type(x) is Followed and x.owner is self else x for x in xs]
         values = primitive.unpack(primitive.impl(*plain, **params))
         outs = zip(staged, values, strict=True)
-        return primitive.pack(tuple(Followed(self, s.var, v) for s, v in outs))
+        return primitive.pack(tuple(Followed(self, s.variable, v) for s, v in outs))
 
 
 def program_of(target: Target) -> tuple[ClosedProgram, bool] | str:

@@ -66,10 +66,14 @@ class Screen:
         self.stream.write(f"\n{self.paint(title, 'heading')}{remark}\n")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str | Cell]], align: str) -> None:
-        """Aligned columns; ``align`` has < or > for each of them."""
+        """Aligned columns; ``align`` has < or > for each of them. The last gives way at the edge."""
         cells = [[c if isinstance(c, Cell) else Cell(c, "") for c in row] for row in rows]
         texts = [header, *[[c.text for c in row] for row in cells]]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        room = WIDTH - 2 - sum(widths[:-1]) - 3 * len(widths[:-1])
+        if widths[-1] > room:
+            widths[-1] = room
+            cells = [[*row[:-1], Cell(clipped(row[-1].text, room), row[-1].style)] for row in cells]
         if any(header):
             cells.insert(0, [Cell(word, "dim") for word in header])
         for row in cells:

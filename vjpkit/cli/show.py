@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import linecache
 import re
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,13 @@ from vjpkit.cli.target import Leaf, Target, type_text
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import Source
 from vjpkit.core.ir import Program
-from vjpkit.core.staging import Captured
+from vjpkit.core.staging import Captured, ClosedProgram
 from vjpkit.core.text import to_text
 from vjpkit.core.tree import flatten
 from vjpkit.testing.compare import magnitude, pairing, rounding
 from vjpkit.transforms.derivatives import jvp, vjp
 from vjpkit.transforms.jacobians import jacobian
-from vjpkit.transforms.linear import LinearMap, nbytes_text
+from vjpkit.transforms.linear import LinearMap, Residual, nbytes_text
 
 __all__ = ["arguments", "derivative", "duality", "function", "program", "pullback"]
 
@@ -44,12 +46,19 @@ def function(screen: Screen, target: Target, full: bool) -> None:
         screen.heading("Function", target.name)
         screen.line("(its source is not available)")
         return
-    file = inspect.getsourcefile(target.function) or "?"
-    screen.heading("Function", f"{target.name}   {file}")
+    screen.heading("Function", f"{target.name}, {_file(target)}")
     text = textwrap.dedent("".join(lines)).rstrip().split("\n")
     digits = len(str(first + len(text)))
     numbered = [f"{screen.paint(f'{first + i:>{digits}}', 'dim')}  {s}" for i, s in enumerate(text)]
     _listing(screen, numbered, full)
+
+
+def _file(target: Target) -> str:
+    """The file of the function, from here if it lies below."""
+    path = Path(inspect.getsourcefile(target.function) or "?")
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
 
 
 def _listing(screen: Screen, lines: Sequence[str], full: bool) -> None:
@@ -99,49 +108,51 @@ def _preview(leaf: Leaf) -> str:
 def derivative(screen: Screen, target: Target, linear: LinearMap) -> None:
     """The value, and its gradient, its Jacobian, or one row of it in a random direction."""
     screen.heading("Value")
-    for path, y in target.outputs:
-        _value(screen, f"output{path}" if path else "", y)
+    _values(screen, [(f"output{path}" if path else "", y) for path, y in target.outputs])
+    rows, columns = linear.domain.size, linear.codomain.size
+    if not target.is_scalar and rows * columns <= _ENTRIES:
+        _jacobian(screen, target)
+        return
     if target.is_scalar:
         screen.heading("Gradient")
-        cts = cotangent(target, np.random.default_rng(_SEED))
-        for leaf, ct in list(zip(target.moving, pulled_back(linear, cts), strict=True))[:_ROWS]:
-            _value(screen, leaf.name, ct)
-        _rest(screen, len(target.moving))
+    else:
+        screen.heading("Derivative", f"uJ for a random u; J has {rows:,} x {columns:,} entries")
+    cts = pulled_back(linear, cotangent(target, np.random.default_rng(_SEED)))
+    _values(screen, [(leaf.name, ct) for leaf, ct in zip(target.moving, cts, strict=True)])
+
+
+def _values(screen: Screen, named: Sequence[tuple[str, Value]]) -> None:
+    """Names, types and values in three columns; a number without a name by itself."""
+    if len(named) == 1 and not named[0][0] and np.ndim(named[0][1]) == 0:
+        screen.line(str(named[0][1]))
         return
-    rows, columns = linear.domain.size, linear.codomain.size
-    if rows * columns <= _ENTRIES:
-        _matrices(screen, target)
-        return
-    screen.heading("Derivative", f"the Jacobian J has {rows:,} x {columns:,} entries")
-    screen.line("uJ for a random cotangent u of the output:")
-    cts = cotangent(target, np.random.default_rng(_SEED))
-    for leaf, ct in list(zip(target.moving, pulled_back(linear, cts), strict=True))[:_ROWS]:
-        _value(screen, leaf.name, ct)
-    _rest(screen, len(target.moving))
+    shown = named[:_ROWS]
+    widths = [max(len(name) for name, _ in shown), max(len(type_text(x)) for _, x in shown)]
+    margin = sum(n + 3 for n in widths if n)
+    for name, x in shown:
+        labels = [
+            screen.paint(f"{name:{widths[0]}}", "name") + "   " if widths[0] else "",
+            screen.paint(f"{type_text(x):{widths[1]}}", "dim") + "   ",
+        ]
+        first, *rest = array_lines(x, WIDTH - 2 - margin)
+        screen.line("".join(labels) + first)
+        for line in rest:
+            screen.line(" " * margin + line)
+    _rest(screen, len(named))
 
 
-def _value(screen: Screen, name: str, x: Value) -> None:
-    """A name and the array or number beside it."""
-    label = f"{name}   {type_text(x)}   " if name else ""
-    if not label or np.ndim(x) == 0:
-        screen.lines([f"{screen.paint(name, 'name')}   {line}" if name else line for line in array_lines(x)])
-        return
-    lines = array_lines(x, WIDTH - 4 - len(label))
-    screen.line(f"{screen.paint(name, 'name')}   {screen.paint(type_text(x), 'dim')}   {lines[0]}")
-    for line in lines[1:]:
-        screen.line(" " * len(label) + line)
-
-
-def _matrices(screen: Screen, target: Target) -> None:
+def _jacobian(screen: Screen, target: Target) -> None:
     """The Jacobian of every output in every leaf."""
-    screen.heading("Jacobian", "J[i, j]: the derivative of output i in input j")
+    screen.heading("Jacobian", "J[i, j]: the derivative of element i of the output in element j")
     count = len(target.moving)
     blocks = flatten(jacobian(target.flat, tuple(range(count)))(*target.xs))[0]
     paths = [path for path, _ in target.live_outputs]
-    for k, path in enumerate(paths):
-        for j, leaf in enumerate(target.moving):
-            name = f"output{path} in {leaf.name}" if len(paths) > 1 or path else leaf.name
-            _value(screen, name, blocks[k * count + j])
+    names = [
+        f"output{path} in {leaf.name}" if len(paths) > 1 or path else f"in {leaf.name}"
+        for path in paths
+        for leaf in target.moving
+    ]
+    _values(screen, list(zip(names, blocks, strict=True)))
 
 
 # -------------------------------------------------------------------------------------------- programs
@@ -216,10 +227,19 @@ def pullback(screen: Screen, target: Target, linear: LinearMap, full: bool) -> N
     residuals = linear.residuals
     count, unit = linear.backing.size()
     screen.say(
-        f"keeps {count:,} {unit} and {len(residuals):,} residual{'s' * (len(residuals) != 1)} of "
-        f"{nbytes_text(linear.nbytes)} from the evaluation:"
+        f"keeps {len(residuals):,} residual{'s' * (len(residuals) != 1)} of "
+        f"{nbytes_text(linear.nbytes)} from the evaluation ({count:,} {unit})"
     )
+    _residuals(screen, residuals)
+    closed = linear.closed()
     screen.line()
+    screen.say(f"as a program, linear after the semicolon; {_inputs(closed)}:")
+    _listing(screen, _text(screen, closed.program), full)
+
+
+def _residuals(screen: Screen, residuals: Sequence[Residual]) -> None:
+    if not residuals:
+        return
     rows = [
         [
             Cell(r.name, "name"),
@@ -230,20 +250,21 @@ def pullback(screen: Screen, target: Target, linear: LinearMap, full: bool) -> N
         ]
         for r in residuals[:_ROWS]
     ]
-    if rows:
-        screen.table(["kept by", "type", "size", "line", ""], rows, "<<><<")
-        _rest(screen, len(residuals))
-        screen.line()
-    closed = linear.closed()
+    screen.line()
+    screen.table(["kept by", "type", "size", "line", ""], rows, "<<><<")
+    _rest(screen, len(residuals))
+
+
+def _inputs(closed: ClosedProgram) -> str:
+    """What the inputs of a pullback's program are."""
     letters = _letters(closed.program)
     split = len(closed.captured)
-    given = [f"{a} = u" for a in letters[split:]]
-    if len(given) > 1:
-        given = [f"{', '.join(letters[split:])} = u"]
-    if split:
-        given.insert(0, f"{', '.join(letters[:split])}: made of the residuals")
-    screen.say(f"As a program, linear in what follows the semicolon; {'; '.join(given)}.")
-    _listing(screen, _text(screen, closed.program), full)
+    words = f"{_range(letters[split:])} = u"
+    return f"{_range(letters[:split])} from the residuals, {words}" if split else words
+
+
+def _range(letters: Sequence[str]) -> str:
+    return ", ".join(letters) if len(letters) < 4 else f"{letters[0]} to {letters[-1]}"
 
 
 def type_text_of(leaf: Leaf) -> str:
@@ -254,7 +275,7 @@ def _code(source: Source | None) -> str:
     """The user's line itself."""
     if source is None or source.file.startswith("<"):
         return ""
-    return clipped(linecache.getline(source.file, source.line).strip(), 52)
+    return linecache.getline(source.file, source.line).strip()
 
 
 # --------------------------------------------------------------------------------------------- duality

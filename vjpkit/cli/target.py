@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.cli.screen import WIDTH
 from vjpkit.core.aval import Value, aval_of, is_inexact
 from vjpkit.core.errors import INTERNAL
 from vjpkit.core.tree import PyTree, PyTreeDef, flatten_with_path, keystr
@@ -222,8 +224,11 @@ def failure(what: str, error: BaseException) -> BadInput:
         for frame in traceback.extract_tb(error.__traceback__)
         if not INTERNAL[frame.filename] and not frame.filename.startswith("<frozen")
     ]
-    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
-    return BadInput(f"{what}\n\n{''.join(lines).rstrip()}")
+    said = "".join(traceback.format_exception_only(error)).rstrip().split("\n")
+    lines = [wrapped for line in said for wrapped in textwrap.wrap(line, WIDTH) or [""]]
+    if isinstance(error, SyntaxError):  # with a caret below the place
+        lines = said
+    return BadInput("\n".join([what, "", "".join(traceback.format_list(frames)) + lines[0], *lines[1:]]))
 
 
 # -------------------------------------------------------------------------------- file and function

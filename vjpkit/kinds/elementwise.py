@@ -18,7 +18,17 @@ import numpy as np
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import INTERNAL, Position, at, calling_position, user_position
 from vjpkit.core.primitive import Primitive
-from vjpkit.core.rows import Eager, Row, Rows, add_cotangent, eager, new_slots, stretch, unbroadcast
+from vjpkit.core.rows import (
+    Eager,
+    Row,
+    Rows,
+    add_cotangent,
+    eager,
+    new_slots,
+    roles,
+    stretch,
+    unbroadcast,
+)
 from vjpkit.core.tracer import UFUNCS, Tracer, bind, is_foreign, refresh
 
 __all__ = ["ConstantUfunc", "Elementwise", "PiecewiseConstant", "Ufunc"]
@@ -84,16 +94,22 @@ class Elementwise(Ufunc):
     def __init__(self) -> None:
         super().__init__()
         self.arity = self.ufunc.nin
-        UFUNCS[self.ufunc] = self
         masks = [m for m in itertools.product((0, 1), repeat=self.arity) if any(m)]
         self.rules = {mask: _RuleSource(self, mask).compile() for mask in masks}
         self.apply = compile_record(self, swapped=False)
         """The record function: what operators and ``np.f(tracer)`` call."""
         self.reflected = compile_record(self, swapped=True) if self.arity == 2 else self.apply
-        UFUNCS[self.ufunc] = self.apply
+        UFUNCS[self.ufunc] = self.by_name if self.operator else self.apply
 
     def __call__(self, *xs: Value, **params: Any) -> Value:
         return self.apply(*xs)
+
+    def by_name(self, *xs: Value) -> Value:
+        """``np.f(*xs)``: where the operator would give a Python number, NumPy's scalar."""
+        out = self.apply(*xs)
+        if type(out) is Eager and type(out.value) is np.ndarray:
+            return out
+        return roles["strong"](out) if isinstance(out, Tracer) and out.aval.weak else out
 
     def general(self, *xs: Value) -> Value:
         """Any mixture of operands: foreign containers decline, tracers go through `bind`."""
@@ -386,10 +402,17 @@ class ConstantUfunc(PiecewiseConstant, Ufunc):
 
     def __init__(self) -> None:
         super().__init__()
-        UFUNCS[self.ufunc] = self
+        UFUNCS[self.ufunc] = self.by_name
 
     def __call__(self, *xs: Value, **params: Any) -> Value:
         for x in xs:
             if is_foreign(x):
                 return NotImplemented
         return bind(self, xs, params)
+
+    def by_name(self, *xs: Value) -> Value:
+        """``np.f(*xs)``: where the operator would give a Python number, NumPy's scalar."""
+        out = self(*xs)
+        if isinstance(out, Tracer):
+            return roles["strong"](out) if out.aval.weak else out
+        return np.asarray(out)[()] if type(out) in (float, complex) else out

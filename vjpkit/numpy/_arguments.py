@@ -16,8 +16,8 @@ from vjpkit.numpy._dispatch import normalize_axes
 from vjpkit.ops import structural
 
 __all__ = [
-    "as_array", "concrete", "flag", "given", "grid", "known", "normalize_axis", "plain", "reduced_axes",
-    "scalar", "warn_where",
+    "as_array", "concrete", "flag", "given", "grid", "known", "normalize_axis", "plain",
+    "reduced_axes", "scalar", "warn_where",
 ]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def known(x: Value) -> Value | None:
 
 
 def concrete(x: Value, function: str) -> Value:
-    """The value of ``x`` without its derivative; an error that names ``function`` while it is abstract."""
+    """The value of ``x`` without its derivative; an error that names ``function`` if abstract."""
     if not isinstance(x, Tracer):
         return x
     try:

@@ -127,7 +127,7 @@ def array(
     if not has_traced(object):
         rest: Any = {"ndmax": ndmax} if ndmax else {}  # NumPy 2.4 has it
         return np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin, **rest)
-    refuse("array", ndmax=ndmax)
+    refuse("array", ndmax=ndmax or None)
     form = np.array(example(object), dtype, ndmin=ndmin)
     if form.dtype.kind not in "biufc":
         raise TypeError(f"array: arrays of dtype {form.dtype} do not hold traced values")

@@ -79,7 +79,8 @@ def _with_initial(
 
 @implements(np.cumulative_sum)
 def cumulative_sum(
-    x: Value, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    x: Value, /, *, axis: Any = None, dtype: Any = None, out: Any = None,
+    include_initial: bool = False,
 ) -> Value:  # fmt: skip
     refuse("cumulative_sum", out=out)
     return _with_initial(np.cumsum, x, axis, dtype, include_initial, 0)
@@ -87,7 +88,8 @@ def cumulative_sum(
 
 @implements(np.cumulative_prod)
 def cumulative_prod(
-    x: Value, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    x: Value, /, *, axis: Any = None, dtype: Any = None, out: Any = None,
+    include_initial: bool = False,
 ) -> Value:  # fmt: skip
     refuse("cumulative_prod", out=out)
     return _with_initial(np.cumprod, x, axis, dtype, include_initial, 1)
@@ -254,7 +256,7 @@ def trapezoid(y: Value, x: Any = None, dx: Value = 1.0, axis: int = -1) -> Value
 def interp(
     x: Value, xp: Value, fp: Value, left: Any = None, right: Any = None, period: Any = None
 ) -> Value:
-    """Piecewise linear; at a knot, the slope of the segment to its right (at the last, to its left)."""
+    """Piecewise linear; at a knot, the slope of the segment after it (before it, at the last)."""
     real = np.dtype(float)
     x, xp = (structural.to_dtype(as_array(v), real) for v in (x, xp))
     fp = as_array(fp)

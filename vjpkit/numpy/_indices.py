@@ -11,10 +11,10 @@ import numpy as np
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
-from vjpkit.numpy._creation import laid_out
+from vjpkit.numpy._creation import has_traced, laid_out
 from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._joining import as_values
-from vjpkit.numpy._shape import ravel, reshape
+from vjpkit.numpy._shape import integers, ravel, reshape
 from vjpkit.numpy._writable import view
 from vjpkit.ops import indexing, structural
 from vjpkit.ops.indexing import Index, scatter_sum, stand_in
@@ -32,17 +32,18 @@ def take(
     a = as_values(a)
     if axis is None:
         a, axis = ravel(a), 0
+    a = a if a.ndim else reshape(a, (1,))
     axis = normalize_axis(axis, a.ndim)
     n = a.shape[axis]
     if mode not in ("raise", "wrap", "clip"):
         raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
-    if not isinstance(indices, Tracer):
+    if has_traced(indices):
         indices = as_values(indices)
-        if indices.dtype.kind not in "iu" or n == 0:
-            indices = np.take(np.arange(n), indices, mode=mode)  # NumPy's conversion, or its error
+    elif n == 0 or np.asarray(indices).dtype.kind not in "iu":
+        indices = np.take(np.arange(n), indices, mode=mode)  # NumPy's conversion, or its error
     if mode != "raise":
         indices = indices % n if mode == "wrap" else np.clip(indices, 0, n - 1)
-    return a[(*[slice(None)] * axis, indices)]
+    return a[(*[slice(None)] * axis, np.asarray(indices) if type(indices) is list else indices)]
 
 
 @implements(np.take_along_axis)
@@ -156,7 +157,7 @@ def diagflat(v: Value, k: int = 0) -> Value:
 def _triangle(primitive: Any, m: Value, k: int) -> Value:
     m = as_values(m)
     if m.ndim == 0:
-        raise IndexError("tuple index out of range")
+        np.tril(np.float64(0))  # NumPy's error
     if m.ndim == 1:
         m = np.broadcast_to(m, (m.shape[0], m.shape[0]))
     return primitive(m, k=operator.index(k))
@@ -215,6 +216,29 @@ def meshgrid(
     if not sparse:
         grids = np.broadcast_arrays(*grids)
     return tuple([laid_out(g, "C", True) for g in grids]) if copy else grids
+
+
+@implements(np.lib.stride_tricks.sliding_window_view)
+def sliding_window_view(
+    x: Value, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
+) -> Value:
+    """All windows: a read at overlapping places, where NumPy gives a view."""
+    x = as_array(x)
+    form = np.lib.stride_tricks.sliding_window_view(
+        stand_in(Aval(x.shape, bool)), window_shape, axis
+    )
+    sizes = integers(window_shape)
+    axes = range(x.ndim) if axis is None else axis
+    axes = np.lib.array_utils.normalize_axis_tuple(axes, x.ndim, allow_duplicate=True)
+    places: list[Any] = []
+    for i in range(x.ndim):
+        place: Any = np.arange(form.shape[i]).reshape(-1, *[1] * (form.ndim - 1 - i))
+        for j, along in enumerate(axes):
+            if along == i:
+                window = np.arange(sizes[j])
+                place = place + window.reshape(-1, *[1] * (len(sizes) - 1 - j))
+        places.append(place)
+    return x[tuple(places)]
 
 
 @implements(np.ix_)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.aval import Shape, Value, aval_of
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
 from vjpkit.numpy._creation import array, laid_out
 from vjpkit.numpy._dispatch import implements, refuse
-from vjpkit.numpy._shape import integers, ravel, reshape, whole
+from vjpkit.numpy._shape import dense, integers, ravel, reshape, whole
 from vjpkit.ops import structural
 from vjpkit.ops.indexing import Index, scatter_sum, stand_in
 
@@ -232,9 +232,15 @@ def tile(A: Value, reps: Any) -> Value:  # NumPy's name
     shape = (1,) * (ndim - a.ndim) + a.shape
     if all(n == 1 for n in times):
         return reshape(laid_out(a, "K", True), shape)
-    apart = reshape(a, tuple([n for m in shape for n in (1, m)]))
-    spread = np.broadcast_to(apart, tuple([n for pair in zip(times, shape) for n in pair]))
-    return reshape(spread, tuple([n * m for n, m in zip(times, shape)]))
+    apart = tuple([n for m in shape for n in (1, m)])
+    spread = tuple([n for pair in zip(times, shape) for n in pair])
+    return _repeated(a, apart, spread, tuple([n * m for n, m in zip(times, shape)]))
+
+
+def _repeated(a: Value, apart: Shape, spread: Shape, shape: Shape) -> Value:
+    """``a`` repeated along new axes, which then join the old ones: never a view."""
+    out = structural.broadcast_to(structural.reshape(a, shape=apart), shape=spread)
+    return dense(structural.reshape(out, shape=shape))
 
 
 @implements(np.repeat)
@@ -242,14 +248,16 @@ def repeat(a: Value, repeats: Any, axis: int | None = None) -> Value:
     a = as_array(a)
     if axis is None:
         a, axis = ravel(a), 0
+    a = a if a.ndim else reshape(a, (1,))
     axis = normalize_axis(axis, a.ndim)
-    counts = np.asarray(concrete(repeats, "repeat"))
-    if counts.size != 1:
-        return a[(slice(None),) * axis + (np.repeat(np.arange(a.shape[axis]), counts),)]
-    times = int(np.repeat(0, counts).size)
-    apart = reshape(a, (*a.shape[: axis + 1], 1, *a.shape[axis + 1 :]))
-    spread = np.broadcast_to(apart, (*a.shape[: axis + 1], times, *a.shape[axis + 1 :]))
-    return reshape(spread, (*a.shape[:axis], a.shape[axis] * times, *a.shape[axis + 1 :]))
+    counts = concrete(repeats, "repeat")
+    places = np.repeat(np.arange(a.shape[axis]), counts)  # NumPy's errors
+    if np.size(counts) != 1:
+        return a[(*[slice(None)] * axis, places)]
+    times = max(int(np.ravel(counts)[0]), 0)
+    before, n, after = a.shape[:axis], a.shape[axis], a.shape[axis + 1 :]
+    shape = (*before, n * times, *after)
+    return _repeated(a, (*before, n, 1, *after), (*before, n, times, *after), shape)
 
 
 # ---- inserting and deleting --------------------------------------------------------------------
@@ -324,6 +332,11 @@ def pad(array: Value, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> 
     if unknown:
         raise ValueError(f"unsupported keyword arguments for mode '{mode}': {unknown}")
     widths = _widths(a.ndim, pad_width)
+    lengths = _pairs(kwargs.get("stat_length"), max(a.ndim, 1))
+    if any(n is not None and n < 0 for pair in lengths for n in pair):
+        raise ValueError("index can't contain negative values")
+    if a.ndim == 0:
+        return reshape(a, ())
     if mode in ("constant", "empty"):
         return _pad_constant(a, widths, kwargs.get("constant_values", 0))
     if a.size == 0:
@@ -336,7 +349,7 @@ def pad(array: Value, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> 
     if mode == "linear_ramp":
         return _pad_ramps(a, widths, _pairs(kwargs.get("end_values", 0), a.ndim))
     if mode in _STATISTICS:
-        return _pad_statistics(a, widths, mode, kwargs.get("stat_length"))
+        return _pad_statistics(a, widths, mode, lengths)
     if kwargs.get("reflect_type", "even") == "odd":
         return _pad_odd(a, widths, include_edge=mode == "symmetric")
     for axis, width in enumerate(widths):
@@ -418,15 +431,12 @@ def _pad_ramps(a: Value, widths: Sequence[tuple[int, int]], ends: Sequence[Pair]
 
 
 def _pad_statistics(
-    a: Value, widths: Sequence[tuple[int, int]], mode: str, stat_length: Any
+    a: Value, widths: Sequence[tuple[int, int]], mode: str, lengths: Sequence[Pair]
 ) -> Value:
     function: Any = _STATISTICS[mode]
-    lengths = _pairs(stat_length, a.ndim)
     for axis, (width, pair) in enumerate(zip(widths, lengths, strict=True)):
         n = a.shape[axis]
         left, right = (n if v is None else min(int(v), n) for v in pair)
-        if min(left, right) < 0:
-            raise ValueError("index can't contain negative values")
         if not (left and right) and mode in ("maximum", "minimum"):
             raise ValueError("stat_length of 0 yields no value for padding")
         lead = (slice(None),) * axis

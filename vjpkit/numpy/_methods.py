@@ -15,7 +15,7 @@ from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, call
 from vjpkit.numpy._creation import laid_out, strides_of
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._shape import cast
-from vjpkit.numpy._writable import write
+from vjpkit.numpy._writable import is_array, write
 from vjpkit.ops import structural
 
 __all__: list[str] = []
@@ -145,6 +145,14 @@ def diagonal(self: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Va
     return np.diagonal(self, offset, axis1, axis2)
 
 
+@method("trace")
+def trace(
+    self: Value, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+) -> Value:
+    """See `numpy.trace`."""
+    return np.trace(self, offset, axis1, axis2, dtype, out)
+
+
 @method("dot")
 def dot(self: Value, b: Value, out: Any = None) -> Value:
     """See `numpy.dot`."""
@@ -157,17 +165,17 @@ def dot(self: Value, b: Value, out: Any = None) -> Value:
 @method("copy")
 def copy(self: Value, order: str = "C") -> Value:
     """A copy that shares nothing with the array."""
-    return laid_out(self, order, True)
+    return laid_out(self, order, True) if is_array(self) else self
 
 
 @method("__copy__")
 def _copy(self: Value) -> Value:
-    return laid_out(self, "K", True)
+    return copy(self, "K")
 
 
 @method("__deepcopy__")
 def _deepcopy(self: Value, memo: Any) -> Value:
-    return laid_out(self, "K", True)
+    return copy(self, "K")
 
 
 @method("astype")
@@ -221,7 +229,7 @@ def view(self: Value, dtype: Any = None, type: Any = None) -> Value:
             f"cannot be reinterpreted as something else{at(calling_position())}\n"
             "Use astype, .real or .imag."
         )
-    return self[...]
+    return self[...] if is_array(self) else self
 
 
 @method("fill")

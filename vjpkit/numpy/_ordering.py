@@ -90,7 +90,7 @@ def partition(
     a: Value, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None
 ) -> Value:
     array, number = _flat(a, axis)
-    places = np.argpartition(array, kth, number, kind, order)
+    places = argpartition(array, kth, number, kind, order)
     return ordering.permuted(array, places, axis=number)
 
 
@@ -253,7 +253,8 @@ def setxor1d(ar1: Value, ar2: Value, assume_unique: bool = False) -> Value:
 
 @implements(np.isin)
 def isin(
-    element: Value, test_elements: Value, assume_unique: bool = False, invert: bool = False, *, kind: Any = None
+    element: Value, test_elements: Value, assume_unique: bool = False, invert: bool = False, *,
+    kind: Any = None,
 ) -> Value:  # fmt: skip
     return np.isin(
         concrete(as_array(element), "isin"),

@@ -18,7 +18,7 @@ import numpy as np
 from vjpkit.core.aval import Shape, Value
 from vjpkit.core.tracer import UFUNCS
 from vjpkit.numpy._arguments import as_array, normalize_axis
-from vjpkit.numpy._dispatch import implements, method, normalize_axes, refuse
+from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
 from vjpkit.ops.products import contract, matmul
 from vjpkit.ops.structural import to_dtype
 
@@ -55,7 +55,6 @@ for _name, _signature in _CORE.items():
 
 
 @implements(np.dot)
-@method("dot")
 def dot(a: Value, b: Value, out: Any = None) -> Value:
     refuse("dot", out=out)
     a, b = as_array(a), as_array(b)

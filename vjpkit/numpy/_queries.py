@@ -82,7 +82,7 @@ def may_share_memory(a: Any, b: Any, /, max_work: int = 0) -> bool:
 
 def _printed(function: Callable[..., str], a: Value, *args: Any, **kwargs: Any) -> str:
     value = known(a)
-    return repr(a) if value is None else function(np.asarray(value), *args, **kwargs)
+    return repr(a) if value is None else function(value, *args, **kwargs)
 
 
 @implements(np.array_repr)

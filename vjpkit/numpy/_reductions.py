@@ -1,4 +1,4 @@
-"""Reductions: sums, products, extrema, means and variances, with NumPy's signatures; also without nans."""
+"""Sums, products, extrema, means and variances, also without nans: NumPy's signatures."""
 
 from __future__ import annotations
 
@@ -433,8 +433,8 @@ def nanprod(
 
 
 def _nan_extremum(
-    name: str, function: Callable[..., Value], sign: int, a: Value, axis: Any, out: Any, keepdims: Any,
-    initial: Any, where: Any,
+    name: str, function: Callable[..., Value], sign: int, a: Value, axis: Any, out: Any,
+    keepdims: Any, initial: Any, where: Any,
 ) -> Value:  # fmt: skip
     refuse(name, out=out)
     a = as_array(a)

@@ -104,7 +104,7 @@ def piecewise(x: Value, condlist: Any, funclist: Sequence[Any], *args: Any, **kw
         n = len(conditions)
         raise ValueError(f"with {n} condition(s), either {n} or {n + 1} functions are expected")
     masks = [known(condition) for condition in conditions]
-    y = np.zeros(x.shape, x.dtype)
+    y: Value = np.zeros(x.shape, x.dtype)
     for condition, mask, function in zip(conditions, masks, funclist, strict=True):
         if not callable(function):
             piece = structural.to_dtype(as_array(function), x.dtype)
@@ -158,7 +158,7 @@ def clip(
     max: Any = _NO,
     **kwargs: Any,
 ) -> Value:
-    """The smaller of the upper bound and the larger of ``a`` and the lower: bounds share at ties."""
+    """The smaller of the upper bound and the larger of ``a`` and the lower; at ties they share."""
     if not given(a_min) and not given(a_max):
         a_min, a_max = (None if not given(min) else min), (None if not given(max) else max)
     elif not given(a_min) or not given(a_max):

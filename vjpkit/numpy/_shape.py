@@ -19,7 +19,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._creation import is_contiguous, laid_out, strides_of
 from vjpkit.numpy._dispatch import implements
-from vjpkit.numpy._writable import view
+from vjpkit.numpy._writable import is_array, view
 from vjpkit.ops import structural
 from vjpkit.ops.indexing import stand_in
 
@@ -201,7 +201,7 @@ def resize(a: Value, new_shape: Any) -> Value:
     size = math.prod(shape)
     if flat.size == 0 or size == 0:
         return np.zeros_like(flat, shape=shape)
-    return reshape(np.concatenate([flat] * -(-size // flat.size))[:size], shape)
+    return structural.reshape(np.tile(flat, -(-size // flat.size))[:size], shape=shape)
 
 
 # ---- axes --------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def cast(x: Value, dtype: np.dtype[Any], order: str, copy: bool) -> Value:
     """``x`` in another dtype, as NumPy's ``astype`` has it."""
     x = as_array(x)
     if x.dtype == dtype:
-        return laid_out(x, order, copy or None)
+        return laid_out(x, order, True) if copy and is_array(x) else x
     if dtype.kind == "O":
         return np.asarray(x)
     if dtype.kind not in "biufc":

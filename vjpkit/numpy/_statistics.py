@@ -84,7 +84,7 @@ class _Sample:
 
 
 def _put_back(result: Value, a: Value, axes: Axes, keepdims: bool) -> Value:
-    """A result over the lanes (and new axes before them), reduced axes kept as length 1 if wanted."""
+    """A result over the lanes (after new axes), with the reduced axes as length 1 if wanted."""
     if not keepdims:
         return scalar(result)
     gone = range(a.ndim) if axes is None else axes
@@ -164,7 +164,7 @@ _DISCRETE: dict[str, Callable[[Value, Value], Value]] = {
     "nearest": lambda n, q: np.rint((n - 1) * q),
 }
 
-# Methods that mix two elements in fixed proportion: the position, and the share of the upper element
+# Methods that mix two elements in fixed proportion: the position, and the share of the upper one
 # where the position is an element and where it is between two.
 _MIXED: dict[str, tuple[Callable[[Value, Value], Value], float, float]] = {
     "averaged_inverted_cdf": (lambda n, q: n * q - 1, 0.5, 1.0),
@@ -337,7 +337,8 @@ def _weights_like(weights: Value, a: Value, axes: Axes) -> Value:
 
 @implements(np.average)
 def average(
-    a: Value, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False
+    a: Value, axis: Any = None, weights: Any = None, returned: bool = False, *,
+    keepdims: Any = False,
 ) -> Value:  # fmt: skip
     array = as_array(a)
     axes = normalize_axes(axis, array.ndim)
@@ -369,7 +370,7 @@ def _rows(m: Value, rowvar: bool, dtype: Any) -> Value:
 
 def _observation_weights(fweights: Any, aweights: Any, n: int) -> tuple[Value | None, Value | None]:
     """The weight of each observation, and the part of it that is not a number of repetitions."""
-    weights = []
+    weights: list[Value | None] = []
     for name, given in (("fweights", fweights), ("aweights", aweights)):
         if given is None:
             weights.append(None)
@@ -433,7 +434,8 @@ def cov(
         factor = np.float64(0.0)
     rows = rows - mean[:, None]
     weighted = rows if weight is None else rows * weight
-    return np.squeeze(np.matmul(rows, np.conj(np.transpose(weighted))) * np.true_divide(1, factor))
+    products = np.matmul(rows, np.conj(np.transpose(weighted)))
+    return np.squeeze(structural.to_dtype(products * np.true_divide(1, factor), products.dtype))
 
 
 @implements(np.corrcoef)
@@ -473,8 +475,8 @@ def bincount(x: Value, /, weights: Any = None, minlength: int = 0) -> Value:
     weight = as_array(weights)
     if weight.dtype.kind == "c":
         raise TypeError(
-            f"Cannot cast array data from {weight.dtype!r} to dtype('float64') according to the rule "
-            "'safe'"
+            f"Cannot cast array data from {weight.dtype!r} to dtype('float64') according to the "
+            "rule 'safe'"
         )
     if weight.shape != places.shape:
         raise ValueError("The weights and list don't have the same length.")

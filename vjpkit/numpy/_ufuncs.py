@@ -87,7 +87,7 @@ def call(
     if order != "K":
         refuse(ufunc.__name__, order=order)
     plain = [unwrapped(x) for x in (*args, where)]
-    if isinstance(UFUNCS[ufunc], ConstantUfunc) and not any(map(_is_tracer, plain)):
+    if _is_constant(ufunc) and not any(map(_is_tracer, plain)):
         options = {"dtype": dtype, "casting": casting, "signature": signature}
         chosen = {k: v for k, v in options.items() if v is not None}
         return _constant_call(ufunc, plain[:-1], plain[-1], out, chosen)
@@ -105,6 +105,11 @@ def call(
         for r, o in zip(results, targets, strict=True)
     )
     return written if isinstance(result, tuple) else written[0]
+
+
+def _is_constant(ufunc: np.ufunc) -> bool:
+    """Whether a ufunc is locally constant."""
+    return isinstance(getattr(UFUNCS[ufunc], "__self__", None), ConstantUfunc)
 
 
 def _is_tracer(x: Value) -> bool:
@@ -235,12 +240,12 @@ def reduce(
     where: Value = True,
 ) -> Value:
     """``ufunc.reduce``: NumPy's named reduction where there is one, else element after element."""
-    array = unwrapped(array) if isinstance(UFUNCS[ufunc], ConstantUfunc) else as_array(array)
+    array = unwrapped(array) if _is_constant(ufunc) else as_array(array)
     target = out[0] if isinstance(out, tuple) else out
     keywords = {"axis": axis, "keepdims": keepdims, "where": where}
     if initial is not _NO:
         keywords["initial"] = initial
-    if isinstance(UFUNCS[ufunc], ConstantUfunc) and not any(
+    if _is_constant(ufunc) and not any(
         map(_is_tracer, (array, where, initial))
     ):
         result = ufunc.reduce(array, dtype=dtype, **keywords)
@@ -338,7 +343,7 @@ def accumulate(
     ufunc: np.ufunc, array: Value, axis: int = 0, dtype: Any = None, out: Any = None
 ) -> Value:
     """``ufunc.accumulate``: running sums, products and extrema; others element after element."""
-    if isinstance(UFUNCS[ufunc], ConstantUfunc):
+    if _is_constant(ufunc):
         array = unwrapped(array)
     array = as_array(array)
     target = out[0] if isinstance(out, tuple) else out

@@ -32,6 +32,8 @@ class vectorize(np.vectorize):
         given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
         ranks = core_ranks(self.signature, len(keys))
         mapped = [as_values(given[k]) for k in keys]
+        if any(a.ndim < n for a, n in zip(mapped, ranks, strict=True)):
+            raise ValueError("an argument does not have enough dimensions for all core dimensions")
         loops = [a.shape[: a.ndim - n] for a, n in zip(mapped, ranks, strict=True)]
         shape = np.broadcast_shapes(*loops)
         spread = [

@@ -1,4 +1,4 @@
-"""Running sums, products and extrema, and the linear recurrence that is the derivative of the last two."""
+"""Running sums, products, extrema, and the linear recurrence that is behind their derivatives."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ class cumsum(Linear):
 
 @primitive
 class recurrence(General):
-    """``y[k] = a[k] * y[k-1] + b[k]`` along ``axis``, from the end for ``reverse``; a[0] is not used.
+    """``y[k] = a[k] * y[k-1] + b[k]`` along ``axis``, reversed from the end; a[0] is not used.
 
-    Closed under differentiation: dy[k] = a[k] * dy[k-1] + (da[k] * y[k-1] + db[k]), and the transpose
-    in b is the recurrence run the other way: b̄[k] = a[k+1] * b̄[k+1] + ȳ[k].
+    Closed under differentiation: dy[k] = a[k] * dy[k-1] + (da[k] * y[k-1] + db[k]), and the
+    transpose in b is the recurrence run the other way: b̄[k] = a[k+1] * b̄[k+1] + ȳ[k].
     """
 
     batch = batch_along_axis
@@ -125,9 +125,9 @@ _LANES = 2048
 def _solve(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The recurrence along the first axis.
 
-    Cut into blocks: all are run at once from zero; then a recurrence over the blocks gives what comes
-    into each, to which it adds that times the product of its factors. O(n) operations in O(n^(1/2))
-    calls.
+    Cut into blocks: all are run at once from zero; then a recurrence over the blocks gives what
+    comes into each, to which it adds that times the product of its factors. O(n) operations in
+    O(n^(1/2)) calls.
     """
     n = len(b)
     y = np.array(b, np.result_type(a, b))
@@ -185,8 +185,8 @@ class cumprod(General):
 class RunningExtremum(General):
     """The largest (smallest) element so far along ``axis``; those that attain it share equally.
 
-    Each stretch of one value restarts the sum and the count of the elements that attain it, which is
-    a recurrence whose factors are 1 inside a stretch and 0 at its start.
+    Each stretch of one value restarts the sum and the count of the elements that attain it: a
+    recurrence whose factors are 1 inside a stretch and 0 at its start.
     """
 
     larger: ClassVar[np.ufunc]

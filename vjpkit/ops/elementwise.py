@@ -16,7 +16,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import annihilate, has_nan, innermost, plain_product
+from vjpkit.core.rows import annihilate, has_nan, innermost, plain_product, roles
 from vjpkit.core.tracer import is_tracer
 from vjpkit.kinds import Elementwise, General
 from vjpkit.ops.structural import to_dtype
@@ -69,6 +69,13 @@ def _widened(x: Value, y: Value) -> tuple[Value, Value]:
         return x, y
     return to_dtype(x, dtype), to_dtype(y, dtype)
 
+
+def _strong(x: Value) -> Value:
+    """A Python number as NumPy's scalar, which decides promotion."""
+    return to_dtype(x, x.dtype)
+
+
+roles["strong"] = _strong
 
 # ------------------------------------------------------------------------------------- arithmetic
 
@@ -654,6 +661,7 @@ class nextafter(Elementwise):
     """``x`` but for its last bit."""
 
     ufunc = np.nextafter
+    exempt = {"linear": "linear but for the last bit"}
     partials = 1, None
 
     def samples(self) -> Iterable[Sample]:

@@ -510,6 +510,7 @@ class scatter_sum(LinearMany):
     def impl(*operands: Value, shape: Shape, dtype: Any, indices: tuple[Index, ...]) -> Value:
         out = np.zeros(shape, dtype)
         values = operands[len(operands) - len(indices) :]
+        _require_castable(map(aval_of, values), out.dtype)
         if len(values) == 1 and len(operands) == 1:
             out[indices[0].entries] = values[0]  # keeps the sign of zero
             return out
@@ -534,6 +535,7 @@ class scatter_sum(LinearMany):
         return add_parts(parts, params["shape"], params["dtype"]) if parts else None
 
     def abstract(self, *avals: Aval, shape: Shape, dtype: Any, **params: Any) -> Aval:
+        _require_castable(avals[len(avals) - len(params["indices"]) :], dtype)
         return Aval(shape, dtype)
 
     def batch(
@@ -570,6 +572,12 @@ class scatter_sum(LinearMany):
         yield Sample(rows, rows, _T[0], shape=(2, 4, 2), dtype=real, indices=apart)
         yield Sample(_SCALAR, shape=(3,), dtype=real, indices=(Index((-1,)),))
         yield Sample(_SCALAR, shape=(), dtype=real, indices=(Index(()),))
+
+
+def _require_castable(avals: Iterable[Aval], dtype: np.dtype[Any]) -> None:
+    for a in avals:
+        if a.dtype != dtype and not np.can_cast(a.dtype, dtype, "same_kind"):
+            raise TypeError(f"values of {a.dtype} cannot be added to an array of {dtype}")
 
 
 def with_arrays(

@@ -67,8 +67,8 @@ def _counts(mask: np.ndarray[Any, Any], axes: Axes, slices: int) -> Value | None
 class spread(Linear):
     """Each element of ``x`` in equal shares to the true elements of its slice of ``mask``.
 
-    ``mask`` has the axes that ``x`` lacks (or, with ``keepdims``, has as length 1), and a true element
-    in every slice. The transpose of `mean_where`.
+    ``mask`` has the axes that ``x`` lacks (or, with ``keepdims``, has as length 1), and a true
+    element in every slice. The transpose of `mean_where`.
     """
 
     @staticmethod
@@ -152,7 +152,7 @@ class mean_where(Linear):
 
 
 class Extremum(Reduction):
-    """The largest (smallest) element over ``axes``. Those that attain it share its cotangent equally."""
+    """The largest (smallest) element over ``axes``; those that attain it share its cotangent."""
 
     larger: ClassVar[np.ufunc]
     """The extremum of two."""
@@ -179,7 +179,7 @@ class Extremum(Reduction):
     def abstract(self, *avals: Aval, axes: Axes, keepdims: bool, **params: Any) -> Aval:
         (x,) = avals
         shape = reduced_shape(x.shape, axes, keepdims)
-        if x.size == 0 and math.prod(shape):
+        if x.size == 0 and 0 not in shape:
             self.larger.reduce(np.zeros(0, x.dtype))  # raises NumPy's error
         return Aval(shape, x.dtype)
 
@@ -214,7 +214,7 @@ class min_(Extremum):
 class prod(Reduction):
     """Product over ``axes``.
 
-    The weight of an element is the product of all others: of what precedes it times what follows it.
+    The weight of an element is the product of all others: of those before it times those after it.
     Nothing is divided, so zeros are exact, to every order.
     """
 
@@ -265,7 +265,7 @@ def _number(shape: Shape, axes: Axes) -> int:
 
 
 class Dispersion(Reduction):
-    """A measure of the squared distances from the mean over ``axes``; real also for complex operands."""
+    """A measure of the distances from the mean over ``axes``; real, also of complex ones."""
 
     batch = batch_over_axes
 
@@ -298,7 +298,7 @@ class std(Dispersion):
 
     def weights(self, x: Value, out: Value, *, axes: Axes, ddof: float, **params: Any) -> Value:
         freedom = max(_number(x.shape, axes) - ddof, 0) or math.nan
-        # Equal values are found by comparing them: their mean, and so the result, may be off by a rounding.
+        # Equal values are found by comparing them: their mean may be off by a rounding.
         first = x[
             tuple(slice(0, 1) if axes is None or i in axes else slice(None) for i in range(x.ndim))
         ]

@@ -46,7 +46,9 @@ def all_along_front(values: Sequence[Value], batched: Sequence[bool], n: int) ->
 
 
 def _reshape(x: Value, shape: Shape) -> Value:
-    return x.reshape(shape) if type(x) is np.ndarray else np.reshape(x, shape)
+    if type(x) is np.ndarray:
+        return x.reshape(shape)
+    return np.reshape(np.asarray(x) if np.isscalar(x) else x, shape)
 
 
 @primitive
@@ -352,16 +354,16 @@ class item(Linear):
         (x,) = avals
         if x.size != 1:
             raise ValueError("can only convert an array of size 1 to a Python scalar")
+        if x.dtype in (np.longdouble, np.clongdouble):
+            return Aval((), x.dtype)  # Python has no such numbers
         python = {"b": bool, "i": np.int64, "u": np.int64, "f": np.float64, "c": np.complex128}
         return Aval((), python[x.dtype.kind], weak=True)
 
     def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
         """A batch of Python numbers is an array of the dtype that Python's numbers have."""
         (x,) = values
-        kind = aval_of(x).dtype.kind
-        wide = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}.get(kind)
-        x = reshape(x, shape=(n,))
-        return x if wide is None else to_dtype(x, wide)
+        dtype = self.abstract(Aval((), aval_of(x).dtype)).dtype
+        return to_dtype(reshape(x, shape=(n,)), dtype)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(np.array([[0.7]]))

@@ -23,7 +23,6 @@ Line = Callable[[float], Sequence[Value]]
 STEPS = tuple(0.05 * 0.5**k for k in range(8))
 """From 0.05, halved seven times: for functions and directions of size 1."""
 
-_DOUBLE = np.finfo(np.float64).eps
 _COMPLEX_STEP = 1e-30
 
 
@@ -57,9 +56,9 @@ def central(line: Line, steps: Sequence[float] = STEPS) -> tuple[Estimate, ...]:
     np.True_
     """
 
-    def difference(h: float) -> list[Array]:
-        forwards, backwards = _values(line, h), _values(line, -h)
-        return [(a - b) / (2 * h) for a, b in zip(forwards, backwards, strict=True)]
+    def difference(h: float) -> list[Estimate]:
+        pairs = zip(_values(line, h), _values(line, -h), strict=True)
+        return [_quotient(a, b, 2 * h) for a, b in pairs]
 
     return _extrapolate(difference, steps, order=2)
 
@@ -72,9 +71,9 @@ def one_sided(line: Line, side: int, steps: Sequence[float] = STEPS) -> tuple[Es
     """
     origin = _values(line, 0.0)
 
-    def difference(h: float) -> list[Array]:
-        there = _values(line, side * h)
-        return [(a - b) / (side * h) for a, b in zip(there, origin, strict=True)]
+    def difference(h: float) -> list[Estimate]:
+        pairs = zip(_values(line, side * h), origin, strict=True)
+        return [_quotient(a, b, side * h) for a, b in pairs]
 
     return _extrapolate(difference, steps, order=1)
 
@@ -96,8 +95,14 @@ def _values(line: Line, h: float) -> list[Array]:
     return [y if y.dtype.kind in "fc" else y.astype(np.float64) for y in outs]
 
 
+def _quotient(a: Array, b: Array, h: float) -> Estimate:
+    """``(a - b) / h``, and what rounding of ``a`` and ``b`` does to it."""
+    noise = np.finfo(a.dtype).eps * np.maximum(abs(a), abs(b)) / abs(h)
+    return Estimate((a - b) / h, noise)
+
+
 def _extrapolate(
-    difference: Callable[[float], list[Array]], steps: Sequence[float], order: int
+    difference: Callable[[float], list[Estimate]], steps: Sequence[float], order: int
 ) -> tuple[Estimate, ...]:
     """Richardson's extrapolation of differences whose error is a series in ``h**order``."""
     found: list[_Tableau] | None = None
@@ -126,19 +131,19 @@ class _Tableau:
         self.value: Array | None = None
         self.error: Array | None = None
 
-    def add(self, h: float, difference: Array) -> None:
+    def add(self, h: float, difference: Estimate) -> None:
         """The differences at one more step, and what follows from it and the steps before."""
-        if not np.isfinite(difference).all():
+        if not np.isfinite(difference.value).all():
             self.steps, self.last = [], []
             return
         self.steps.append(h)
-        row = [difference]
+        row = [difference.value]
         if self.value is None or self.error is None:
-            self.value, self.error = difference, np.full(difference.shape, np.inf)
+            self.value, self.error = row[0], np.full(row[0].shape, np.inf)
         for j, older in enumerate(self.last):
             ratio = (self.steps[-2 - j] / h) ** self.order
             new = row[j] + (row[j] - older) / (ratio - 1)
-            error = np.maximum(abs(new - row[j]), abs(new - older))
+            error = np.maximum(abs(new - row[j]), abs(new - older)) + difference.error
             better = error < self.error
             self.value = np.where(better, new, self.value)
             self.error = np.where(better, error, self.error)
@@ -151,4 +156,4 @@ class _Tableau:
             raise ArithmeticError("the function is not finite on both sides of the point")
         if single:
             return Estimate(self.value, np.zeros(self.value.shape))
-        return Estimate(self.value, self.error + 4 * _DOUBLE * abs(self.value))
+        return Estimate(self.value, self.error)

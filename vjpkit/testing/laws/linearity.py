@@ -17,12 +17,16 @@ from vjpkit.testing.laws.registry import law
 
 def declares_linearity(case: Case) -> bool:
     """Whether there are operands in which the case is said to be linear."""
-    return any(case.primitive.linear_in(mask, case.params) for mask in _masks(case))
+    masks = _masks(case) if case.operands else [()]
+    return any(case.primitive.linear_in(mask, case.params) for mask in masks)
 
 
 @law(declares_linearity)
 def linear(case: Case) -> None:
-    """It is linear in the operands that it declares itself linear in."""
+    """It is linear in the operands that it declares itself linear in; without any, it is zero."""
+    if not case.operands:
+        for got in case.outs:
+            assert_close(got, 0 * got, 0.0, f"{case.text}: declared zero")
     for mask in _masks(case):
         if case.primitive.linear_in(mask, case.params):
             name = f"{case.text}: declared linear in {mask}"
