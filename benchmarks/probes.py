@@ -61,12 +61,12 @@ def attempt(settings: Settings, results: Results, keys: dict[str, Key], *argumen
 def imports(settings: Settings, results: Results) -> None:
     """Seconds of ``import``, NumPy included; each interpreter imports one package."""
     packages = {ENTRIES[name].package: name for name in reversed(settings.libraries)}
-    for package in packages:  # so that every package has its bytecode files
-        python(settings, "-c", IMPORT.format(package))
-    for _ in range(settings.rounds):
+    for number in range(settings.rounds + 1):
+        # The first round writes the bytecode files, and is not kept.
+        kept = results if number else Results()
         for package, name in packages.items():
             key = Key("import", "", name, "import")
-            attempt(settings, results, {"": key}, "-c", IMPORT.format(package))
+            attempt(settings, kept, {"": key}, "-c", IMPORT.format(package))
 
 
 def first_calls(settings: Settings, results: Results) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -63,12 +63,13 @@ class Child:
     def __init__(self, library: str, settings: Settings) -> None:
         self.library = library
         self.patience = settings.patience
+        self.complaints = TemporaryFile("w+", encoding="utf-8")
         flags = ["--one-core"] if settings.one_core else []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", library, *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.complaints,
             text=True,
             cwd=ROOT,
             env=settings.environment,
@@ -95,7 +96,9 @@ class Child:
             answer: dict[str, Any] = json.loads(line)
             return answer
         code = self.process.wait()
-        return {"error": f"gave no answer (exit status {code}, limit {self.patience:.0f} s)"}
+        self.complaints.seek(0)
+        last = self.complaints.read().strip().rpartition("\n")[2]
+        return {"error": f"exit status {code} (limit {self.patience:.0f} s) {last}".strip()}
 
     def close(self) -> None:
         """End the process and wait for it."""
@@ -105,6 +108,7 @@ class Child:
             self.process.stdin.close()
             self.process.wait()
         self.process.stdout.close()
+        self.complaints.close()
 
 
 class Children:
@@ -178,7 +182,8 @@ def difference(arrays: Sequence[np.ndarray], reference: Sequence[np.ndarray]) ->
     """
     if [a.shape for a in arrays] != [b.shape for b in reference]:
         return float("inf")
-    return max(float(np.max(abs(a - b)) / np.max(abs(b))) for a, b in zip(arrays, reference))
+    off = [np.max(abs(a - b)) / np.max(abs(b)) for a, b in zip(arrays, reference)]
+    return float(np.max(off))  # nan if one is nan, unlike Python's max
 
 
 def prepared(

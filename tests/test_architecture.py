@@ -24,8 +24,9 @@ class Layer(NamedTuple):
 NUMERIC = ("numpy", "typing_extensions", "scipy")
 
 # The house from the ground up: each name stands for its floor and all floors below.
-TO_CORE = ("core",)
-TO_OPS = (*TO_CORE, "ops")
+TO_CORE = ("core", "pytree")
+TO_KINDS = (*TO_CORE, "kinds", "parsing")
+TO_OPS = (*TO_KINDS, "ops")
 TO_PASSES = (*TO_OPS, "passes")
 TO_BACKENDS = (*TO_PASSES, "backends")
 TO_TRANSFORMS = (*TO_BACKENDS, "transforms")
@@ -38,12 +39,15 @@ PUBLIC = (*LIBRARY, "testing", "test_util")
 # Imports go down this table, never up; "" is vjpkit/__init__.py. SciPy is optional, so nothing
 # loads it at import time (test_packaging sees to that); llvmlite is for the native backend alone.
 LAYERS = {
+    "pytree": Layer(packages=()),
+    "tree": Layer(("pytree",)),
+    "tree_util": Layer(("pytree", "tree")),
     "core": Layer(),
-    "tree": Layer(TO_CORE),
-    "tree_util": Layer((*TO_CORE, "tree")),
-    "ops": Layer(TO_CORE, NUMERIC),
+    "parsing": Layer(("core",)),
+    "kinds": Layer(("core",)),
+    "ops": Layer(TO_KINDS, NUMERIC),
     "passes": Layer(TO_OPS),
-    "backends": Layer((*TO_CORE, "passes"), (*NUMERIC, "llvmlite")),
+    "backends": Layer((*TO_KINDS, "passes"), (*NUMERIC, "llvmlite")),
     "transforms": Layer(TO_BACKENDS, NUMERIC),
     "control": Layer(TO_TRANSFORMS, NUMERIC),
     "numpy": Layer(TO_CONTROL, NUMERIC),
@@ -53,7 +57,8 @@ LAYERS = {
     "testing": Layer(LIBRARY, NUMERIC),
     "test_util": Layer(("testing",)),
     "": Layer(PUBLIC),
-    "cli": Layer((*PUBLIC, ""), NUMERIC),
+    "cli": Layer((*PUBLIC, "", "examples"), NUMERIC),
+    "examples": Layer(),
     "__main__": Layer(("cli",)),
 }
 

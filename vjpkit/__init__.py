@@ -7,6 +7,7 @@ array([0.        , 0.90929743])
 
 from vjpkit import lax, numpy, tree, tree_util
 from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
+from vjpkit.parsing import parse as parse_ir
 from vjpkit.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
 from vjpkit.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
 from vjpkit.transforms.linear import LinearMap, float0
@@ -40,6 +41,7 @@ __all__ = [
     "linearize",
     "make_ir",
     "numpy",
+    "parse_ir",
     "tree",
     "tree_util",
     "value_and_grad",

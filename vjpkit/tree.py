@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import field
 from typing import Any, TypeVar
 
-from vjpkit.core import tree as core
-from vjpkit.core.tree import (
+from vjpkit import pytree as core
+from vjpkit.pytree import (
     IsLeaf,
     KeyedLeaves,
     Leaf,
@@ -25,7 +25,7 @@ from vjpkit.core.tree import (
     leaves,
     structure,
 )
-from vjpkit.core.tree import tree_map as map
+from vjpkit.pytree import tree_map as map
 
 __all__ = [
     "all",

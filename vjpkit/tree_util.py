@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from vjpkit.core.tree import (
+from vjpkit.pytree import (
     KINDS,
     LEAF,
     Aux,

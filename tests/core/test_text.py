@@ -26,14 +26,16 @@ from tests.core.programs import (
     random_programs,
     sample_equation,
 )
+from vjpkit import parsing
 from vjpkit.core import text as module
 from vjpkit.core.aval import Aval
 from vjpkit.core.errors import Source
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, check, scalar_text
 from vjpkit.core.primitive import PRIMITIVES, Primitive
 from vjpkit.core.staging import stage
-from vjpkit.core.text import FORMAT_VERSION, parse, register_param, to_html, to_text
+from vjpkit.core.text import FORMAT_VERSION, register_param, to_html, to_text
 from vjpkit.ops.indexing import Index
+from vjpkit.parsing import parse
 
 SCALAR = Aval((), np.float64)
 
@@ -572,7 +574,9 @@ class Mode:
 
 
 def test_registered_parameters(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_PARAMS", dict(module._PARAMS))
+    params = dict(module.PARAMS)
+    monkeypatch.setattr(module, "PARAMS", params)
+    monkeypatch.setattr(parsing, "PARAMS", params)
     p = noting(mode=(Mode("wrap"), Index((0, Ellipsis))))
     assert "note[mode=(<Mode>, [0, ...])] a" in str(p)
     register_param(Mode, r"mode:\w+", lambda text: Mode(text.removeprefix("mode:")))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.evaluate import interpret
-from vjpkit.core.tree import flatten
+from vjpkit.pytree import flatten
 from vjpkit.testing import check_grads
 from vjpkit.testing.compare import assert_aval, assert_close, rounding
 from vjpkit.core.aval import aval_of
@@ -57,7 +57,9 @@ def _pulled(f: Program) -> Program:
 
     def pulled(*args: Any) -> Any:
         out, pullback = vjp(f, *args)
-        cts = [np.cos(1 + np.arange(y.size)).reshape(y.shape).astype(y.dtype) for y in flatten(out)[0]]
+        cts = [
+            np.cos(1 + np.arange(y.size)).reshape(y.shape).astype(y.dtype) for y in flatten(out)[0]
+        ]
         return pullback(flatten(out)[1].unflatten([c[()] for c in cts]))
 
     return pulled
@@ -67,7 +69,10 @@ def _staged(f: Program, args: Sequence[Any], wanted: Sequence[Any], tolerance: f
     closed = make_ir(f)(*args)
     _same_values(closed(*flatten(args)[0]), wanted, tolerance, "staged")
     _same_values(
-        interpret(closed.program, [*closed.consts, *flatten(args)[0]]), wanted, tolerance, "interpreted"
+        interpret(closed.program, [*closed.consts, *flatten(args)[0]]),
+        wanted,
+        tolerance,
+        "interpreted",
     )
     pulled = _pulled(f)
     gradient = flatten(pulled(*args))[0]

@@ -13,7 +13,7 @@ import numpy as np
 
 import vjpkit
 from vjpkit.cli import check, cost, show
-from vjpkit.cli.screen import Progress, Screen
+from vjpkit.cli.screen import Progress, Screen, wrapped
 from vjpkit.cli.target import BadInput, Target, failure, find
 from vjpkit.transforms.derivatives import vjp
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(options, screen, progress)
     except BadInput as problem:
         progress.clear()
-        print(f"vjpkit: {problem}", file=sys.stderr)
+        print(wrapped(f"vjpkit: {problem}"), file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

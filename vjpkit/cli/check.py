@@ -18,7 +18,7 @@ import numpy as np
 from vjpkit.cli.screen import Cell, Progress, Screen, clipped
 from vjpkit.cli.target import Leaf, Target
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.tree import flatten
+from vjpkit.pytree import flatten
 from vjpkit.testing.compare import magnitude, pairing, random_like
 from vjpkit.testing.numeric import STEPS, Estimate, central, one_sided, wide
 from vjpkit.transforms.derivatives import vjp
@@ -38,8 +38,10 @@ _SEED = 20240229
 
 
 def direction(x: Value, rng: np.random.Generator) -> Any:
-    """A random tangent of a leaf, of the leaf's own size."""
-    return random_like(x, rng) * _size(x)
+    """A random tangent of a leaf, of the leaf's own size; of a real number simply the size."""
+    aval = aval_of(x)
+    t = np.ones(aval.shape, aval.dtype)[()]
+    return (t if aval.size == 1 and aval.dtype.kind == "f" else random_like(x, rng)) * _size(x)
 
 
 def _size(x: Value) -> Any:
@@ -261,12 +263,13 @@ def _elements(x: Value, rng: np.random.Generator) -> Iterator[tuple[tuple[int, .
             yield place, t[()]
 
 
-# ---------------------------------------------------------------------------------------- the report
+# --------------------------------------------------------------------------------------- the report
+
 
 def explanation(target: Target) -> str:
     """What the numbers of the table are."""
-    what = "slopes" if target.is_scalar else "slopes of u.f, u random,"
-    return f"{what} along random directions; how far off at step h"
+    u = "" if target.is_scalar else "u random; "
+    return f"{u}slopes along random directions; how far off at step h"
 
 
 _STYLE = {"agrees": "good", "kink": "kink", "unsettled": "bad", "DIFFERS": "bad"}
@@ -293,13 +296,13 @@ def report(screen: Screen, findings: Sequence[Finding]) -> bool:
     return not wrong and not noisy
 
 
-def _row(finding: Finding) -> list[str | Cell]:
-    slope = finding.slope
+def _row(finding: Finding) -> list[str]:
+    slope, unit = finding.slope, float(_size(finding.leaf.value))
     offs = [_digits(slope.at_step(h)) for h in SHOWN_STEPS]
     return [
         Cell(clipped(finding.leaf.name, _NAMES), "name"),
-        f"{slope.got:.8g}",
-        f"{float(slope.estimate.value):.8g}",
+        f"{slope.got / unit:.8g}",
+        f"{float(slope.estimate.value) / unit:.8g}",
         *offs,
         _digits(slope.relative(slope.off)),
         Cell(finding.verdict, _STYLE[finding.verdict]),

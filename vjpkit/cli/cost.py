@@ -102,7 +102,7 @@ def _peak(step: Callable[[], Any]) -> int:
             tracemalloc.stop()
 
 
-# ---------------------------------------------------------------------------------------- the report
+# --------------------------------------------------------------------------------------- the report
 
 _MEANING = {
     "evaluation": "the function itself, run by NumPy",
@@ -142,6 +142,8 @@ def report(screen: Screen, target: Target, measured: tuple[list[Cost], int]) -> 
 
 def _count(target: Target) -> str:
     count = sum(aval_of(x).size for x in target.xs)
-    return f"{count:,} partial derivative{'s' * (count != 1)}" if target.is_scalar else (
-        f"{count:,} input{'s' * (count != 1)}"
+    return (
+        f"{count:,} partial derivative{'s' * (count != 1)}"
+        if target.is_scalar
+        else (f"{count:,} input{'s' * (count != 1)}")
     )

@@ -8,14 +8,14 @@ it takes at these arguments, and the way is written down.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from vjpkit.cli.target import Target
-from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import TracerConversionError
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import TracerConversionError, UnsupportedError
 from vjpkit.core.ir import Atom, Var
 from vjpkit.core.staging import Builder, ClosedProgram, Staged
-from vjpkit.core.tree import flatten
+from vjpkit.pytree import flatten
 from vjpkit.transforms.staged import make_ir
 
 __all__ = ["program_of"]
@@ -30,7 +30,7 @@ class Followed(Staged):
         super().__init__(trace, variable)
         self.value = value
 
-    def concrete(self) -> Value:  # type: ignore[override]  # known, unlike a staged value's
+    def concrete(self) -> Value:
         return self.value
 
 
@@ -46,7 +46,7 @@ class Follower(Builder):
 
     def atom(self, x: Value, name: str = "") -> Atom:
         if type(x) is Followed and x.owner is self:
-            return x.variable
+            return cast(Var, x.variable)
         return super().atom(x, name)
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
@@ -57,11 +57,11 @@ class Follower(Builder):
         return primitive.pack(tuple(Followed(self, s.variable, v) for s, v in outs))
 
 
-def program_of(target: Target) -> tuple[ClosedProgram, bool] | str:
-    """The program of the function, and whether it had to be followed; or why there is none."""
+def program_of(target: Target) -> tuple[ClosedProgram, bool]:
+    """The program of the function, and whether it had to be followed to find it."""
     try:
         return make_ir(target.flat)(*target.xs), False
-    except TracerConversionError:
+    except (TracerConversionError, UnsupportedError):  # some choice needs a value
         pass
     follower = Follower()
     outs = flatten(target.flat(*[follower.start(x) for x in target.xs]))[0]

@@ -6,11 +6,11 @@ import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
-__all__ = ["WIDTH", "Cell", "Progress", "Screen", "array_lines", "clipped", "time_text"]
+__all__ = ["WIDTH", "Cell", "Progress", "Screen", "array_lines", "clipped", "time_text", "wrapped"]
 
 WIDTH = 100
 _ANSI = {
@@ -23,11 +23,15 @@ _ANSI = {
 }
 
 
-class Cell(NamedTuple):
-    """A table's entry that has a style."""
+class Cell(str):
+    """An entry of a table that has a style."""
 
-    text: str
     style: str
+
+    def __new__(cls, text: str, style: str) -> Cell:
+        cell = super().__new__(cls, text)
+        cell.style = style
+        return cell
 
 
 def _is_terminal(stream: TextIO) -> bool:
@@ -65,25 +69,20 @@ class Screen:
         remark = f"   {self.paint(remark, 'dim')}" if remark else ""
         self.stream.write(f"\n{self.paint(title, 'heading')}{remark}\n")
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str | Cell]], align: str) -> None:
-        """Aligned columns; ``align`` has < or > for each of them. The last gives way at the edge."""
-        cells = [[c if isinstance(c, Cell) else Cell(c, "") for c in row] for row in rows]
-        texts = [header, *[[c.text for c in row] for row in cells]]
-        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        room = WIDTH - 2 - sum(widths[:-1]) - 3 * len(widths[:-1])
-        if widths[-1] > room:
-            widths[-1] = room
-            cells = [[*row[:-1], Cell(clipped(row[-1].text, room), row[-1].style)] for row in cells]
-        if any(header):
-            cells.insert(0, [Cell(word, "dim") for word in header])
-        for row in cells:
-            padded = [
-                self.paint(c.text, c.style) + " " * (n - len(c.text))
-                if side == "<"
-                else " " * (n - len(c.text)) + self.paint(c.text, c.style)
-                for c, n, side in zip(row, widths, align, strict=True)
-            ]
-            self.line("   ".join(padded))
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> None:
+        """Columns, aligned to < or >; the last one gives way at the edge of the screen."""
+        named = [[Cell(word, "dim") for word in header]] if any(header) else []
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        widths[-1] = min(widths[-1], WIDTH - 2 - sum(widths[:-1]) - 3 * len(widths[:-1]))
+        for row in [*named, *rows]:
+            cells = zip(row, widths, align, strict=True)
+            self.line("   ".join(self._padded(*cell) for cell in cells))
+
+    def _padded(self, cell: str, width: int, side: str) -> str:
+        text = clipped(cell, width)
+        blank = " " * (width - len(text))
+        text = self.paint(text, getattr(cell, "style", ""))
+        return text + blank if side == "<" else blank + text
 
 
 @dataclass
@@ -113,6 +112,13 @@ def clipped(text: str, width: int) -> str:
     'a lon...'
     """
     return text if len(text) <= width else text[: max(width - 3, 0)] + "..."
+
+
+def wrapped(message: str) -> str:
+    """A message in lines of bearable length; a traceback, after an empty line, as it is."""
+    head, blank, rest = message.partition("\n\n")
+    lines = [line for text in head.split("\n") for line in textwrap.wrap(text, WIDTH)]
+    return "\n".join(lines) + blank + rest
 
 
 def time_text(seconds: float) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import linecache
 import re
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,10 @@ from vjpkit.cli.screen import WIDTH, Cell, Screen, array_lines, clipped
 from vjpkit.cli.target import Leaf, Target, type_text
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import Source
-from vjpkit.core.ir import Program
+from vjpkit.core.ir import Equation, Program
 from vjpkit.core.staging import Captured, ClosedProgram
 from vjpkit.core.text import to_text
-from vjpkit.core.tree import flatten
+from vjpkit.pytree import flatten
 from vjpkit.testing.compare import magnitude, pairing, rounding
 from vjpkit.transforms.derivatives import jvp, vjp
 from vjpkit.transforms.jacobians import jacobian
@@ -73,7 +74,7 @@ def _listing(screen: Screen, lines: Sequence[str], full: bool) -> None:
     screen.lines(lines[-tail:])
 
 
-# --------------------------------------------------------------------------- arguments, value, gradient
+# ----------------------------------------------------------------------- arguments, value, gradient
 
 
 def arguments(screen: Screen, target: Target) -> None:
@@ -95,7 +96,9 @@ def _rest(screen: Screen, count: int) -> None:
 def _role(leaf: Leaf) -> str:
     if leaf.moves:
         return "differentiated"
-    integer = isinstance(leaf.value, int) or getattr(leaf.value, "dtype", np.dtype(float)).kind in "biu"
+    integer = (
+        isinstance(leaf.value, int) or getattr(leaf.value, "dtype", np.dtype(float)).kind in "biu"
+    )
     return "held constant (integers)" if integer else "held constant"
 
 
@@ -155,22 +158,22 @@ def _jacobian(screen: Screen, target: Target) -> None:
     _values(screen, list(zip(names, blocks, strict=True)))
 
 
-# -------------------------------------------------------------------------------------------- programs
+# ----------------------------------------------------------------------------------------- programs
 
 
 def program(screen: Screen, target: Target, full: bool) -> None:
     """The IR of the function."""
-    found = program_of(target)
-    if isinstance(found, str):
-        screen.heading("Program")
-        screen.say(found)
-        return
-    closed, followed = found
+    closed, followed = program_of(target)
     body = closed.program
     screen.heading("Program", f"what the function computes, {_equations(body)}")
     if followed:
-        screen.say("The function branches on values; these are the operations at this point.", "dim")
-    names = [*[_captured_name(target, c) for c in closed.captured], *[x.name for x in target.moving]]
+        screen.say(
+            "The function branches on values; these are the operations at this point.", "dim"
+        )
+    names = [
+        *[_captured_name(target, c) for c in closed.captured],
+        *[x.name for x in target.moving],
+    ]
     _legend(screen, body, names)
     _listing(screen, _text(screen, body), full)
 
@@ -181,7 +184,19 @@ def _equations(body: Program) -> str:
 
 
 def _text(screen: Screen, body: Program) -> list[str]:
-    return to_text(body, source=True, color=screen.color).split("\n")
+    """The IR with the user's lines, but not with the line that started this command."""
+    equations = [
+        Equation(
+            e.primitive,
+            e.inputs,
+            e.params,
+            e.outputs,
+            e.position if _source_text(e.source) else None,
+        )
+        for e in body.equations
+    ]
+    own = Program(body.inputs, equations, body.outputs, body.linear)
+    return to_text(own, source=True, color=screen.color).split("\n")
 
 
 def _letters(body: Program) -> list[str]:
@@ -214,7 +229,8 @@ def _same(x: Any, y: Any) -> bool:
 
 
 def _source_text(source: Source | None) -> str:
-    return "" if source is None or source.file.startswith("<frozen") else str(source)
+    """A line of the user's; not of whoever started Python."""
+    return "" if source is None or source.file.startswith(("<frozen", sys.argv[0])) else str(source)
 
 
 def pullback(screen: Screen, target: Target, linear: LinearMap, full: bool) -> None:
@@ -226,10 +242,8 @@ def pullback(screen: Screen, target: Target, linear: LinearMap, full: bool) -> N
     screen.say(f"takes u: {takes}; gives {gives}{rest}")
     residuals = linear.residuals
     count, unit = linear.backing.size()
-    screen.say(
-        f"keeps {len(residuals):,} residual{'s' * (len(residuals) != 1)} of "
-        f"{nbytes_text(linear.nbytes)} from the evaluation ({count:,} {unit})"
-    )
+    kept = f"{len(residuals):,} array{'s' * (len(residuals) != 1)} of {nbytes_text(linear.nbytes)}"
+    screen.say(f"keeps {kept if residuals else 'no arrays'} from the evaluation ({count:,} {unit})")
     _residuals(screen, residuals)
     closed = linear.closed()
     screen.line()
@@ -278,7 +292,7 @@ def _code(source: Source | None) -> str:
     return linecache.getline(source.file, source.line).strip()
 
 
-# --------------------------------------------------------------------------------------------- duality
+# ------------------------------------------------------------------------------------------ duality
 
 
 def duality(screen: Screen, target: Target) -> bool:

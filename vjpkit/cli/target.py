@@ -21,7 +21,7 @@ import numpy as np
 from vjpkit.cli.screen import WIDTH
 from vjpkit.core.aval import Value, aval_of, is_inexact
 from vjpkit.core.errors import INTERNAL
-from vjpkit.core.tree import PyTree, PyTreeDef, flatten_with_path, keystr
+from vjpkit.pytree import PyTree, PyTreeDef, flatten_with_path, keystr
 
 __all__ = ["BadInput", "Leaf", "Target", "failure", "find", "type_text"]
 
@@ -84,11 +84,16 @@ class Target:
         args: Sequence[PyTree],
         kwargs: Mapping[str, Any] | None = None,
         wrt: Sequence[str] = (),
+        given: frozenset[str] | None = None,
     ) -> Target:
-        """Evaluate ``function`` and find what can be differentiated; `BadInput` if nothing can."""
+        """Evaluate ``function`` and find what can be differentiated; `BadInput` if nothing can.
+
+        Derivatives are taken in the arguments that ``wrt`` names, or else in all that are
+        ``given`` (None: all).
+        """
         name = getattr(function, "__name__", type(function).__name__)
         named = _named(function, args)
-        chosen = _chosen(name, [word for word, _ in named], wrt)
+        chosen = _chosen(name, [word for word, _ in named], wrt, given)
         leaves = []
         for word, value in named:
             pairs = flatten_with_path(value)[0]
@@ -158,24 +163,35 @@ def _named(function: Callable[..., Any], args: Sequence[PyTree]) -> list[tuple[s
     return list(zip(names, args))
 
 
-def _chosen(name: str, names: list[str], wrt: Sequence[str]) -> set[str]:
+def _chosen(
+    name: str, names: list[str], wrt: Sequence[str], given: frozenset[str] | None
+) -> set[str]:
+    """The names of the arguments in which derivatives are taken."""
     for word in wrt:
         if word not in names:
             raise BadInput(
                 f"--wrt: {name} has no argument called {word!r}{_nearest(word, names)}\n"
                 f"Its arguments are {', '.join(names)}."
             )
-    return set(wrt or names)
+    return set(wrt) or {word for word in names if given is None or word.partition("[")[0] in given}
 
 
 def _require_movable(name: str, leaves: Sequence[Leaf], wrt: Sequence[str]) -> None:
     """Raise where there is nothing to differentiate in."""
-    for word in wrt or [None]:
-        concerned = [leaf for leaf in leaves if word is None or leaf.argument == word]
+    for word in wrt or [""]:
+        concerned = [leaf for leaf in leaves if leaf.argument == word or not word]
         if any(leaf.moves for leaf in concerned):
             continue
         if not concerned:
-            raise BadInput(f"{name} has no arguments here, so there is nothing to differentiate in.")
+            raise BadInput(
+                f"{name} has no arguments here, so there is nothing to differentiate in."
+            )
+        floats = [leaf.argument for leaf in concerned if has_derivative(leaf.value)]
+        if floats:
+            raise BadInput(
+                f"{name}: of the floating-point arguments only defaults are left: "
+                f"{', '.join(floats)}.\nName what to differentiate in: --wrt {floats[0]}."
+            )
         given = ", ".join(f"{leaf.name} is {_described(leaf.value)}" for leaf in concerned[:6])
         raise BadInput(
             f"{name} has no floating-point argument to differentiate in: {given}.\n"
@@ -228,7 +244,9 @@ def failure(what: str, error: BaseException) -> BadInput:
     lines = [wrapped for line in said for wrapped in textwrap.wrap(line, WIDTH) or [""]]
     if isinstance(error, SyntaxError):  # with a caret below the place
         lines = said
-    return BadInput("\n".join([what, "", "".join(traceback.format_list(frames)) + lines[0], *lines[1:]]))
+    return BadInput(
+        "\n".join([what, "", "".join(traceback.format_list(frames)) + lines[0], *lines[1:]])
+    )
 
 
 # -------------------------------------------------------------------------------- file and function
@@ -242,8 +260,8 @@ def find(target: str, at: Sequence[str] | None = None, wrt: Sequence[str] = ()) 
     module = load(Path(file))
     function = _function(module, Path(file).name, name)
     args, kwargs, origin = _arguments(module, Path(file).name, name, function, at)
-    bound = _bound(function, name, args, kwargs, origin)
-    return Target.of(function, bound.args, bound.kwargs, wrt)
+    args, kwargs, given = _bound(function, name, args, kwargs, origin)
+    return Target.of(function, args, kwargs, wrt, given)
 
 
 def load(path: Path) -> ModuleType:
@@ -295,7 +313,7 @@ def _function(module: ModuleType, file: str, name: str) -> Callable[..., Any]:
         and word != "example_args"
         and getattr(value, "__module__", None) == module.__name__
     ]
-    listing = f"Functions in {file}: {', '.join(names)}." if names else f"{file} has no functions."
+    listing = f"Functions in {file}: {', '.join(names)}." if names else f"{file} has none."
     if not name:
         raise BadInput(f"Which function? Write {file}:FUNCTION.\n{listing}")
     function = getattr(module, name, None)
@@ -321,22 +339,22 @@ def _arguments(
     """Arguments, keywords, and where they come from: --at, example_args, or the defaults."""
     if at is not None:
         return *_written(at, module, file), "with --at"
-    if hasattr(module, "example_args"):
-        return _example(module, file, name), {}, f"by example_args of {file}"
+    example = _example(module, file, name)
+    if example is not None:
+        return example, {}, f"by example_args of {file}"
     parameters = _parameters(function)
-    empty = inspect.Parameter.empty
-    missing = [p.name for p in parameters if p.default is empty and p.kind not in _VARIADIC]
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in _VARIADIC]
     given = tuple(p.default for p in parameters if p.kind in _POSITIONAL)
-    if not missing and given:
+    if not needed and given:
         return given, {}, "by its defaults"
+    expressions = " ".join(["1.5", "'np.ones(3)'"][i % 2] for i in range(len(needed) or 1))
     raise BadInput(
-        f"{name} needs arguments at which to differentiate: {', '.join(missing) or 'any number'}.\n"
-        f"Give one expression for each, say: --at {' '.join(['1.5', _EXAMPLE][: len(missing) or 1])}\n"
-        f"or define in {file}: example_args = (...), a tuple, or a function that returns one."
+        f"{name} needs arguments at which to differentiate: {', '.join(needed) or 'some'}.\n"
+        f"Give one expression for each, as in --at {expressions}\n"
+        f"or define in {file}: example_args = (...), their tuple, or a function that returns it."
     )
 
 
-_EXAMPLE = "'np.ones(3)'"
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _BY_NAME = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)(.*)", re.S)
@@ -350,28 +368,22 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
         return []
 
 
-def _example(module: ModuleType, file: str, name: str) -> tuple[Any, ...]:
-    """The file's own ``example_args``."""
-    example = module.example_args
+def _example(module: ModuleType, file: str, name: str) -> tuple[Any, ...] | None:
+    """The file's own ``example_args``: a tuple, a function that gives one, or a dict of these."""
+    example = getattr(module, "example_args", None)
     if isinstance(example, dict):
-        if name not in example:
-            known = ", ".join(map(str, example))
-            raise BadInput(
-                f"example_args of {file} has arguments for {known}, but none for {name}.\n"
-                f"Give them with --at, or add example_args[{name!r}] = (...)."
-            )
-        example = example[name]
+        example = example.get(name)
     if callable(example):
         try:
             example = example()
         except Exception as error:
-            raise failure(f"example_args() of {file} raised:", error) from None
-    if not isinstance(example, tuple | list):
-        raise BadInput(
-            f"example_args of {file} is {type_text(example)}; it must be the tuple of arguments "
-            "(for one argument: (x,)), or a function that returns it."
-        )
-    return tuple(example)
+            raise failure(f"example_args of {file} raised:", error) from None
+    if example is None or isinstance(example, tuple):
+        return example
+    raise BadInput(
+        f"example_args of {file} is {type_text(example)}; it must be a tuple of arguments (of one "
+        "argument: (x,)), a function that returns it, or a dict of these by the function's name."
+    )
 
 
 def _written(
@@ -429,25 +441,20 @@ def _stored(file: str, name: str | None) -> Any:
 
 def _bound(
     function: Callable[..., Any], name: str, args: Any, kwargs: Any, origin: str
-) -> inspect.BoundArguments | _Unbound:
-    """The arguments by parameter, or an error that says which do not fit."""
+) -> tuple[tuple[Any, ...], dict[str, Any], frozenset[str] | None]:
+    """Arguments by position, keywords, and the names that were given (the rest are defaults)."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return _Unbound(args, kwargs)
+        return args, kwargs, None
     try:
-        return signature.bind(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         given = [type_text(x) for x in args] + [f"{k}={type_text(x)}" for k, x in kwargs.items()]
         raise BadInput(
             f"{name}{signature}: the arguments given {origin} do not fit: {error}.\n"
             f"Given: {', '.join(given) or 'none'}."
         ) from None
-
-
-@dataclass(frozen=True)
-class _Unbound:
-    """Arguments of a function that has no signature."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    given_names = frozenset(bound.arguments)
+    bound.apply_defaults()
+    return bound.args, bound.kwargs, given_names

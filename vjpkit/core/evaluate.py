@@ -63,7 +63,9 @@ def lowered_source(program: Program, quick: bool = False) -> tuple[str, dict[str
     lines = [f"def evaluate_program({', '.join(map(name, program.inputs))}):"]
     for i, eqn in enumerate(program.equations):
         function = f"{eqn.primitive.name}_{i}"
-        scope[function] = eqn.primitive.quick if quick and eqn.primitive.quick else eqn.primitive.impl
+        scope[function] = (
+            eqn.primitive.quick if quick and eqn.primitive.quick else eqn.primitive.impl
+        )
         arguments = [name(a) for a in eqn.inputs]
         for key, value in eqn.params.items():
             scope[f"{key}_{i}"] = value

@@ -130,7 +130,3 @@ class Primitive:
 
     def __reduce__(self) -> Any:
         return lookup, (self.name,)
-
-
-# TEMPORARY
-from vjpkit.kinds import *  # noqa

@@ -76,7 +76,7 @@ class Linear(Primitive):
         trace.append(
             (self.pull, k, *user_position(frame), x.slot, value.shape, value.dtype, (), params)
         )
-        return Eager(out, trace, k)
+        return eager(out, trace, k)
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any

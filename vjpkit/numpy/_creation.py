@@ -132,7 +132,7 @@ def array(
     if form.dtype.kind not in "biufc":
         raise TypeError(f"array: arrays of dtype {form.dtype} do not hold traced values")
     out = joined(object, form.dtype)
-    if aval_of(out).shape != form.shape:
+    if aval_of(out).shape != form.shape or (isinstance(out, Tracer) and not is_array(out)):
         out = structural.reshape(out, shape=form.shape)
     if out is not object and copy is False:
         raise ValueError("Unable to avoid copy while creating an array as requested.")

@@ -41,9 +41,11 @@ def take(
         indices = as_values(indices)
     elif n == 0 or np.asarray(indices).dtype.kind not in "iu":
         indices = np.take(np.arange(n), indices, mode=mode)  # NumPy's conversion, or its error
+    else:
+        indices = np.asarray(indices)
     if mode != "raise":
         indices = indices % n if mode == "wrap" else np.clip(indices, 0, n - 1)
-    return a[(*[slice(None)] * axis, np.asarray(indices) if type(indices) is list else indices)]
+    return indexing.take(a, indices, axis=axis)
 
 
 @implements(np.take_along_axis)

@@ -11,10 +11,10 @@ import numpy as np
 from vjpkit.core.aval import Shape, Value, aval_of
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
-from vjpkit.numpy._creation import array, laid_out
+from vjpkit.numpy._creation import array, is_contiguous, laid_out
 from vjpkit.numpy._dispatch import implements, refuse
-from vjpkit.numpy._shape import dense, integers, ravel, reshape, whole
-from vjpkit.ops import structural
+from vjpkit.numpy._shape import cast, dense, integers, ravel, reshape, whole
+from vjpkit.ops import indexing, structural
 from vjpkit.ops.indexing import Index, scatter_sum, stand_in
 
 __all__: list[str] = []
@@ -32,7 +32,7 @@ def _in_dtype(arrays: list[Value], dtype: Any, casting: str) -> list[Value]:
                 f"Cannot cast array data from {a.dtype!r} to {np.dtype(dtype)!r} according to the "
                 f"rule {casting!r}"
             )
-    return [structural.to_dtype(a, np.dtype(dtype)) for a in arrays]
+    return [cast(a, np.dtype(dtype), "K", False) for a in arrays]
 
 
 def _each(arrays: Any) -> list[Value]:
@@ -253,7 +253,7 @@ def repeat(a: Value, repeats: Any, axis: int | None = None) -> Value:
     counts = concrete(repeats, "repeat")
     places = np.repeat(np.arange(a.shape[axis]), counts)  # NumPy's errors
     if np.size(counts) != 1:
-        return a[(*[slice(None)] * axis, places)]
+        return indexing.take(a, places, axis=axis)
     times = max(int(np.ravel(counts)[0]), 0)
     before, n, after = a.shape[:axis], a.shape[axis], a.shape[axis + 1 :]
     shape = (*before, n * times, *after)
@@ -290,7 +290,13 @@ def insert(arr: Value, obj: Any, values: Value, axis: int | None = None) -> Valu
         order[order == n] = np.arange(n, n + count)
     shape = (*arr.shape[:axis], count, *arr.shape[axis + 1 :])
     both = concatenate([arr, np.broadcast_to(values, shape)], axis)
-    return both[(slice(None),) * axis + (order,)]
+    return _laid_out_like(arr, indexing.take(both, order, axis=axis))
+
+
+def _laid_out_like(arr: Value, out: Value) -> Value:
+    """``out`` in Fortran order where ``arr`` has it."""
+    is_fortran = is_contiguous(arr, "F") and not is_contiguous(arr, "C")
+    return laid_out(out, "F" if is_fortran else "C", True)
 
 
 @implements(np.delete)
@@ -304,8 +310,8 @@ def delete(arr: Value, obj: Any, axis: int | None = None) -> Value:
         raise IndexError(str(error).replace("for axis 0", f"for axis {axis}")) from None
     lead = (slice(None),) * axis
     if kept.size and np.array_equal(kept, np.arange(kept[0], kept[-1] + 1)):
-        return laid_out(arr[(*lead, slice(int(kept[0]), int(kept[-1]) + 1))], "C", True)
-    return arr[(*lead, kept)]
+        return _laid_out_like(arr, arr[(*lead, slice(int(kept[0]), int(kept[-1]) + 1))])
+    return _laid_out_like(arr, indexing.take(arr, kept, axis=axis))
 
 
 # ---- padding -----------------------------------------------------------------------------------
@@ -355,7 +361,7 @@ def pad(array: Value, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> 
     for axis, width in enumerate(widths):
         if any(width):
             places = np.pad(np.arange(a.shape[axis]), width, mode)
-            a = a[(slice(None),) * axis + (places,)]
+            a = indexing.take(a, places, axis=axis)
     return a
 
 

@@ -188,7 +188,7 @@ def cross(
     (a0, a1, a2), (b0, b1, b2) = _components(a), _components(b)
     last = a0 * b1 - a1 * b0
     if sizes == (2, 2):
-        return last
+        return last if last.ndim else np.reshape(last, ())  # NumPy gives an array, not a scalar
     if a2 is None:
         first, second = a1 * b2, -(a0 * b2)
     elif b2 is None:

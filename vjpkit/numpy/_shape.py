@@ -134,6 +134,8 @@ def ravel(a: Value, order: str = "C") -> Value:
 def squeeze(a: Value, axis: Any = None) -> Value:
     a = as_array(a)
     shape = stand_in(Aval(a.shape, bool)).squeeze(axis).shape
+    if isinstance(a, Tracer) and not is_array(a):
+        return a
     return view(structural.reshape, a, shape=shape)
 
 
@@ -189,7 +191,7 @@ def broadcast_to(array: Value, shape: Any, subok: bool = False) -> Value:
 def broadcast_arrays(*args: Value, subok: bool = False) -> tuple[Value, ...]:
     arrays = [as_array(a) for a in args]
     shape = np.broadcast(*[stand_in(Aval(a.shape, bool)) for a in arrays]).shape if arrays else ()
-    return tuple([a if a.shape == shape else np.broadcast_to(a, shape) for a in arrays])
+    return tuple([a if a.shape == shape != () else broadcast_to(a, shape) for a in arrays])
 
 
 @implements(np.resize)

@@ -58,7 +58,8 @@ UFUNCS.update({np.divmod: divmod_, np.modf: modf, np.frexp: frexp, np.float_powe
 
 def rest(ufunc: np.ufunc, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
     """What NumPy asks of a traced value that is not a plain call of a known ufunc."""
-    if ufunc not in UFUNCS or (method != "__call__" and ufunc.signature):
+    unknown = ufunc not in UFUNCS or (method != "__call__" and ufunc.signature)
+    if unknown or (ufunc in _MACHINE_DEPENDENT and method in ("reduce", "reduceat")):
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         raise UnsupportedError(
             f"np.{name} is not supported on traced values{at(calling_position())}\n"
@@ -69,6 +70,10 @@ def rest(ufunc: np.ufunc, method: str, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 dispatch_rest("ufunc", rest)
+
+# On some machines NumPy's vectorised loops of these combine only the first and the last element, so
+# that there is no value to agree with.
+_MACHINE_DEPENDENT = (np.power, np.arctan2)
 
 
 def call(
@@ -245,9 +250,7 @@ def reduce(
     keywords = {"axis": axis, "keepdims": keepdims, "where": where}
     if initial is not _NO:
         keywords["initial"] = initial
-    if _is_constant(ufunc) and not any(
-        map(_is_tracer, (array, where, initial))
-    ):
+    if _is_constant(ufunc) and not any(map(_is_tracer, (array, where, initial))):
         result = ufunc.reduce(array, dtype=dtype, **keywords)
     elif ufunc in (np.logical_and, np.logical_or):
         refuse(f"{ufunc.__name__}.reduce", dtype=dtype, initial=initial)

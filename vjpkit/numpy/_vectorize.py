@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.numpy._arguments import known
-from vjpkit.numpy._creation import array, asarray, has_traced
+from vjpkit.numpy._creation import array, asarray, has_traced, promoting
 from vjpkit.numpy._joining import as_values
 
 __all__ = ["asarray_chkfinite", "c_", "r_", "vectorize"]
@@ -85,7 +85,12 @@ class Concatenator:
 
     def __getitem__(self, key: Any) -> Value:
         out = self.numpys[key]
-        return array(out, copy=None) if has_traced(out) else out
+        if not has_traced(key):
+            return out
+        if has_traced(out):
+            return array(out, copy=None)
+        entries = key if isinstance(key, tuple) else (key,)
+        return out.astype(np.result_type(*map(promoting, filter(has_traced, entries))))
 
 
 r_ = Concatenator(np.r_)

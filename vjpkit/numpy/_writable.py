@@ -45,9 +45,7 @@ class View:
 
     __slots__ = ("how", "is_index", "parent", "readonly", "seen")
 
-    def __init__(
-        self, parent: Tracer, how: Any, readonly: bool, is_index: bool, seen: int
-    ) -> None:
+    def __init__(self, parent: Tracer, how: Any, readonly: bool, is_index: bool, seen: int) -> None:
         self.parent = parent
         self.how = how
         self.readonly = readonly
@@ -399,7 +397,10 @@ def store(root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: 
     operands = [*arrays, value]
     level = max((v.owner.level for v in operands if isinstance(v, Tracer)), default=0)
     if level > root.owner.level:
-        lift(root, next(v.owner for v in operands if isinstance(v, Tracer) and v.owner.level == level))
+        lift(
+            root,
+            next(v.owner for v in operands if isinstance(v, Tracer) and v.owner.level == level),
+        )
     own = type(root) is Plain or (type(root) is Eager and not any(map(is_tracer, arrays)))
     if own and level <= root.owner.level:
         _store_in_place(root, steps, index, arrays, value)

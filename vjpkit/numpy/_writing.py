@@ -74,7 +74,9 @@ def put(a: Any, ind: Value, v: Value, mode: str = "raise") -> None:
     if mode != "raise":
         positions = positions % a.size if mode == "wrap" else np.clip(positions, 0, a.size - 1)
     if positions.size and not (-a.size <= positions.min() and positions.max() < a.size):
-        raise IndexError(f"index out of bounds for axis 0 with size {a.size}{at(calling_position())}")
+        raise IndexError(
+            f"index out of bounds for axis 0 with size {a.size}{at(calling_position())}"
+        )
     write(a, np.unravel_index(positions % max(a.size, 1), a.shape), _repeated(v, positions.size))
 
 
@@ -150,7 +152,9 @@ def _layers(a: Tracer, indices: Any) -> Any:
     ranked = ravelled[order]
     starts = np.r_[0, np.flatnonzero(np.diff(ranked)) + 1]
     rank = np.empty(ravelled.size, int)
-    rank[order] = np.arange(ravelled.size) - np.repeat(starts, np.diff(np.r_[starts, ravelled.size]))
+    rank[order] = np.arange(ravelled.size) - np.repeat(
+        starts, np.diff(np.r_[starts, ravelled.size])
+    )
     rank = rank.reshape(positions.shape)
     for n in range(int(rank.max(initial=-1)) + 1):
         mask = rank == n

@@ -141,8 +141,10 @@ def normalized(index: Any) -> tuple[Any, ...]:
 
 
 def _normalized(e: Any) -> Any:
-    if e is None or e is Ellipsis or isinstance(e, bool | Tracer):
+    if e is None or e is Ellipsis or isinstance(e, bool):
         return e
+    if isinstance(e, Tracer):  # at the lowest level are constants
+        return e if e.owner.level else _normalized(refresh(e).value)
     if isinstance(e, slice):
         return slice(*[None if v is None else _bound(v) for v in (e.start, e.stop, e.step)])
     if isinstance(e, int | np.integer):
@@ -307,6 +309,11 @@ def _an_example(array: Value, batched: bool) -> Value:
 def _recorded(trace: Rows, slot: int, value: Value, index: tuple[Any, ...]) -> Value:
     """``value[index]``, and the row of that read."""
     out = read(value, index) if has_tracer(index) else value[index]
+    return _with_row(trace, slot, value, index, out)
+
+
+def _with_row(trace: Rows, slot: int, value: Value, index: tuple[Any, ...], out: Value) -> Value:
+    """``out``, read from ``value`` at ``index``, with a row that says so."""
     kept = tuple(own_values(index, trace))
     k = trace.new()
     aval = aval_of(value)
@@ -410,6 +417,49 @@ def batched_index(
         return index.behind(Index.ARRAY), [examples, *aligned], axes
     place, _ = advanced_axes(index, [rank + 1], ndim)
     return index, aligned, moved(1 + rest + rank, place, 1, 0)
+
+
+@primitive
+class take(Linear):
+    """``x[:, ..., indices]``, read along ``axis`` into dense memory."""
+
+    impl = staticmethod(lambda x, indices, axis: np.take(x, indices, axis))
+
+    def __call__(self, x: Value, *fixed: Value, **params: Any) -> Value:
+        return bind(self, (x, *fixed), params)
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        x, indices = values
+        out = self(x, indices, **params)
+        if slots[0] is None:
+            return out
+        return _with_row(trace, slots[0], x, (slice(None),) * params["axis"] + (indices,), out)
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
+    ) -> Value:
+        index = Index((slice(None),) * params["axis"] + (Index.ARRAY,))
+        return scatter_sum(*fixed, ct, shape=shape, dtype=dtype, indices=(index,))
+
+    def abstract(self, *avals: Aval, axis: int, **params: Any) -> Aval:
+        x, indices = avals
+        return Aval(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], x.dtype)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, axis: int
+    ) -> Value:
+        if batched == [True, False]:
+            return take(*values, axis=axis + 1)
+        index = Index((slice(None),) * axis + (Index.ARRAY,))
+        return type(getitem).batch(getitem, n, values, batched, index=index)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, np.array([[0, 2], [-1, 0]]), axis=1)
+        yield Sample(_T, np.array([1, 1, 0]), axis=0)
+        yield Sample(_T, np.array(2), axis=1)
+        yield Sample(_M, np.zeros(0, int), axis=0)
 
 
 # ---- adding ------------------------------------------------------------------------------------

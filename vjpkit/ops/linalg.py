@@ -802,7 +802,9 @@ class eig(General):
     multi = True
     core_ndims = (2,)
 
-    exempt = {"analytic": "NumPy orders the eigenvalues of real and of complex matrices differently"}
+    exempt = {
+        "analytic": "NumPy orders the eigenvalues of real and of complex matrices differently"
+    }
 
     @staticmethod
     def impl(a: Value) -> tuple[Value, Value]:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.primitive import Bilinear, Sample, primitive
+from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import annihilate, cast, roles, unbroadcast
 from vjpkit.core.tracer import UFUNCS
+from vjpkit.kinds import Bilinear
 from vjpkit.ops.elementwise import multiply
 from vjpkit.ops.selection import aligned
 
@@ -119,7 +120,9 @@ def _merged(x: Value, y: Value) -> Value:
     if x.ndim <= 2:
         return matmul(x, y)
     rows = np.reshape(x, (aval_of(x).size // max(x.shape[-1], 1), x.shape[-1]))
-    return np.reshape(matmul(rows, y), (*x.shape[:-1], *y.shape[1:])) if x.shape[-1] else matmul(x, y)
+    return (
+        np.reshape(matmul(rows, y), (*x.shape[:-1], *y.shape[1:])) if x.shape[-1] else matmul(x, y)
+    )
 
 
 def _fitted(ct: Value, shape: Shape, dtype: Any) -> Value:
@@ -220,7 +223,9 @@ class contract(Bilinear):
         sizes: dict[str, int] = {}
         for index, size in zip(p.x + p.y, x.shape + y.shape, strict=True):
             if sizes.setdefault(index, size) != size:
-                raise ValueError(f"contract: shapes {x.shape} and {y.shape} do not fit {subscripts}")
+                raise ValueError(
+                    f"contract: shapes {x.shape} and {y.shape} do not fit {subscripts}"
+                )
         return Aval(tuple([sizes[i] for i in p.out]), np.result_type(x.dtype, y.dtype))
 
     def batch(

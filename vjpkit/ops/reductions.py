@@ -264,6 +264,12 @@ def _number(shape: Shape, axes: Axes) -> int:
     return math.prod(shape if axes is None else [shape[a] for a in axes])
 
 
+def _centered(x: Value, axes: Axes) -> Value:
+    """Half the derivative of ``|x - mean|**2``: the conjugate distance from the mean."""
+    distance = x - np.mean(x, axis=axes, keepdims=True)
+    return np.conj(distance) if distance.dtype.kind == "c" else distance
+
+
 class Dispersion(Reduction):
     """A measure of the distances from the mean over ``axes``; real, also of complex ones."""
 
@@ -287,7 +293,7 @@ class var(Dispersion):
 
     def weights(self, x: Value, out: Value, *, axes: Axes, ddof: float, **params: Any) -> Value:
         freedom = max(_number(x.shape, axes) - ddof, 0) or math.nan
-        return np.conj(x - np.mean(x, axis=axes, keepdims=True)) * (2 / freedom)
+        return _centered(x, axes) * (2 / freedom)
 
 
 @primitive
@@ -304,7 +310,7 @@ class std(Dispersion):
         ]
         equal = np.all(x == first, axis=axes, keepdims=True)
         scale = np.where(equal, 0, 1 / (np.where(equal, 1, out) * freedom))
-        return np.conj(x - np.mean(x, axis=axes, keepdims=True)) * scale
+        return _centered(x, axes) * scale
 
 
 # ---- locally constant --------------------------------------------------------------------------

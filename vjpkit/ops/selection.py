@@ -9,7 +9,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import unbroadcast
+from vjpkit.core.rows import annihilate, unbroadcast
 from vjpkit.kinds import LinearMany, PiecewiseConstant
 from vjpkit.ops import structural
 
@@ -31,8 +31,8 @@ class where(LinearMany):
         (mask,) = fixed
         (x, y), (x_live, y_live) = avals, live
         return (
-            unbroadcast(where(mask, ct, 0), x.shape, x.dtype) if x_live else None,
-            unbroadcast(where(mask, 0, ct), y.shape, y.dtype) if y_live else None,
+            unbroadcast(masked(ct, mask), x.shape, x.dtype) if x_live else None,
+            unbroadcast(masked(ct, mask, False), y.shape, y.dtype) if y_live else None,
         )
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
@@ -48,6 +48,16 @@ class where(LinearMany):
         yield Sample(mask, _M[0], 1.0)
         yield Sample(mask[:, None], _M[0], _M[1])
         yield Sample(np.True_, np.float64(0.3), _M)
+
+
+def masked(x: Value, mask: Value, kept: bool = True) -> Value:
+    """``x`` where the mask is ``kept``, else an exact zero.
+
+    On arrays a product, which has no branches that the processor could guess wrongly.
+    """
+    if type(x) is np.ndarray and type(mask) is np.ndarray and mask.dtype == bool:
+        return annihilate(x, mask if kept else ~mask)
+    return where(mask, x, 0) if kept else where(mask, 0, x)
 
 
 @primitive

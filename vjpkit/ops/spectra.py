@@ -294,7 +294,9 @@ class spectrum_pull(General):
         total = None
         if any(t is not None for t in ts[1:]):
             some = next(t for t in ts[1:] if t is not None)
-            dense = [zeros(aval_of(v), some) if t is None else t for v, t in zip(values[1:], ts[1:])]
+            dense = [
+                zeros(aval_of(v), some) if t is None else t for v, t in zip(values[1:], ts[1:])
+            ]
             total = spectrum_pull(values[0], *dense, hermitian=hermitian)
         if ts[0] is None or len(values) < 3:
             return total

@@ -17,12 +17,15 @@ from vjpkit.core.rows import (
     Parts,
     Product,
     Row,
+    Rows,
     add_product,
     cast,
+    eager,
     roles,
     settled,
     unbroadcast,
 )
+from vjpkit.core.tracer import bind
 from vjpkit.kinds import Linear, LinearMany, PiecewiseConstant, reduced_shape, rule
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
@@ -344,6 +347,15 @@ class item(Linear):
     """The one element of ``x`` as a Python number, which does not decide promotion."""
 
     impl = staticmethod(lambda x: x if type(x) in (float, complex) else x.item())
+
+    def __call__(self, x: Value, *fixed: Value, **params: Any) -> Value:
+        return bind(self, (x,), params)
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        out = super().record(trace, values, slots, params)
+        return eager(out.value, trace, out.slot)
 
     def transpose(
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any

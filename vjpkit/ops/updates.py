@@ -79,7 +79,9 @@ class last_writes(PiecewiseConstant):
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
     ) -> Value:
-        positions, flat = batched_positions(n, values, batched, (), params["index"], params["shape"])
+        positions, flat = batched_positions(
+            n, values, batched, (), params["index"], params["shape"]
+        )
         every = Index((Index.ARRAY, Index.ARRAY))
         return self(batch_numbers(n, positions), positions, shape=(n, flat), index=every)
 
@@ -128,9 +130,7 @@ class update(LinearMany):
         write_into(out, steps, index.fill(arrays), value)
         return out
 
-    def value_cotangent(
-        self, ct: Value, aval: Aval, arrays: Sequence[Value], params: Any
-    ) -> Value:
+    def value_cotangent(self, ct: Value, aval: Aval, arrays: Sequence[Value], params: Any) -> Value:
         """What was written to comes back, summed over what broadcasting repeated."""
         steps, index = params["steps"], params["index"]
         part = getitem(through(ct, steps), *arrays, index=index)
@@ -163,7 +163,9 @@ class update(LinearMany):
         *arrays, x, value = values
         shape = aval_of(x).shape[1:] if batched[-2] else aval_of(x).shape
         x = x if batched[-2] else np.broadcast_to(x, (n, *shape))
-        positions, flat = batched_positions(n, arrays, batched, params["steps"], params["index"], shape)
+        positions, flat = batched_positions(
+            n, arrays, batched, params["steps"], params["index"], shape
+        )
         target = (n, *positions.shape[1:])
         if batched[-1]:
             own = aval_of(value).shape[1:]
@@ -195,7 +197,12 @@ def zeroed(ct: np.ndarray[Any, Any], arrays: Sequence[Value], steps: Steps, inde
 
 
 def batched_positions(
-    n: int, arrays: Sequence[Value], batched: Sequence[bool], steps: Steps, index: Index, shape: Shape
+    n: int,
+    arrays: Sequence[Value],
+    batched: Sequence[bool],
+    steps: Steps,
+    index: Index,
+    shape: Shape,
 ) -> tuple[Value, int]:
     """(n, *target): flat positions in one example of what is written, and an example's size."""
     size = Aval(shape, np.dtype(bool)).size

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of, is_inexact
-from vjpkit.core.tree import PyTree, flatten_with_path, keystr
+from vjpkit.pytree import PyTree, flatten_with_path, keystr
 from vjpkit.testing.compare import magnitude, pairing, random_like
 from vjpkit.testing.numeric import STEPS, Estimate, central, one_sided
 from vjpkit.transforms.derivatives import jvp, vjp

@@ -10,7 +10,7 @@ import numpy as np
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.tracer import Tracer, operand
-from vjpkit.core.tree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
+from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 
 __all__ = ["Transformed", "float_leaf", "name_of", "resolve_argnums"]
 
@@ -150,7 +150,9 @@ def scalar_output(label: str, y: Value, aval: Aval | None, holomorphic: bool) ->
             if aval is not None and aval.size == 1
             else "return np.sum(...) or another scalar, or use jacrev / jacfwd / vjp for array outputs"
         )
-        raise TypeError(f"{label}: the function returned {what}; a gradient needs a scalar ().\n{advice}")
+        raise TypeError(
+            f"{label}: the function returned {what}; a gradient needs a scalar ().\n{advice}"
+        )
     if aval.dtype.kind == "c" and not holomorphic:
         raise TypeError(
             f"{label}: the function returned a complex number ({aval}); a gradient needs a real one.\n"
@@ -162,4 +164,6 @@ def scalar_output(label: str, y: Value, aval: Aval | None, holomorphic: bool) ->
             "Integer and boolean results do not change continuously; return a float."
         )
     if holomorphic and aval.dtype.kind != "c":
-        raise TypeError(f"{label}: holomorphic=True, but the function returned {aval}, which is real")
+        raise TypeError(
+            f"{label}: holomorphic=True, but the function returned {aval}, which is real"
+        )

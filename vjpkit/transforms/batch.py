@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import ClosedTraceError, TracerConversionError, UnsupportedError, at, calling_position
-from vjpkit.core.primitive import Primitive, Ufunc
+from vjpkit.core.errors import (
+    ClosedTraceError,
+    TracerConversionError,
+    UnsupportedError,
+    at,
+    calling_position,
+)
+from vjpkit.core.primitive import Primitive
 from vjpkit.core.tracer import LEVELS, Tracer, refresh
+from vjpkit.kinds import Ufunc
 from vjpkit.ops import structural
 from vjpkit.ops.selection import aligned
 

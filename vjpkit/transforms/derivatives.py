@@ -9,9 +9,19 @@ import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.rows import COPY_LIMIT, Eager, EagerScalar, Guard, Row, Rows, filled_like, new_slots, pull_once
+from vjpkit.core.rows import (
+    COPY_LIMIT,
+    Eager,
+    EagerScalar,
+    Guard,
+    Row,
+    Rows,
+    filled_like,
+    new_slots,
+    pull_once,
+)
 from vjpkit.core.tracer import RUNNING, Tracer, operand
-from vjpkit.core.tree import PyTree, flatten, flatten_with_path, keystr, tree_map
+from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import (
     LEAF,
     Transformed,
@@ -36,7 +46,12 @@ class ValueAndGrad(Transformed):
 
     def __init__(self, fun: Function, argnums: Any, has_aux: bool, holomorphic: bool, allow_int: bool, strict: bool) -> None:  # fmt: skip
         super().__init__(
-            fun, argnums=argnums, has_aux=has_aux, holomorphic=holomorphic, allow_int=allow_int, strict=strict
+            fun,
+            argnums=argnums,
+            has_aux=has_aux,
+            holomorphic=holomorphic,
+            allow_int=allow_int,
+            strict=strict,
         )
         self.argnums = argnums
         self.has_aux = has_aux
@@ -258,7 +273,9 @@ def grad(
 # --------------------------------------------------------------------------- linearize, vjp, jvp, hvp
 
 
-def _linearized(label: str, fun: Function, primals: tuple[PyTree, ...], has_aux: bool, strict: bool) -> Any:
+def _linearized(
+    label: str, fun: Function, primals: tuple[PyTree, ...], has_aux: bool, strict: bool
+) -> Any:
     """Output tree, aux and the linear map at ``primals``."""
     leaves, tree = flatten(primals)
     trace = Rows(label)
@@ -307,7 +324,9 @@ def _primal_leaf(label: str, primals: PyTree, i: int, x: Value) -> Value:
     """A leaf of the primals; integers and booleans are constants of the map (float0)."""
     if isinstance(x, bool | np.bool_):
         return np.asarray(x)
-    if isinstance(x, str | bytes) or not (isinstance(x, int | float | complex) or hasattr(x, "dtype")):
+    if isinstance(x, str | bytes) or not (
+        isinstance(x, int | float | complex) or hasattr(x, "dtype")
+    ):
         path = keystr(flatten_with_path(primals)[0][i][0])
         return float_leaf(label, f"argument {path}", x)
     return float_leaf(label, "argument", x, allow_int=not isinstance(x, int))
@@ -394,7 +413,9 @@ def jvp(
         )
     trace = Duals(label, strict)
     leaves = [
-        x if type(x) is np.ndarray and x.dtype.kind in "fc" else _primal_leaf(label, tuple(primals), i, x)
+        x
+        if type(x) is np.ndarray and x.dtype.kind in "fc"
+        else _primal_leaf(label, tuple(primals), i, x)
         for i, x in enumerate(leaves)
     ]
     side = Side.of_leaves(leaves, tree, star=True)

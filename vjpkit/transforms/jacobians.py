@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.tracer import Tracer
-from vjpkit.core.tree import PyTree
+from vjpkit.pytree import PyTree
 from vjpkit.transforms.arguments import Transformed, read_arguments, resolve_argnums
 from vjpkit.transforms.derivatives import Function, linearize
 from vjpkit.transforms.linear import LinearMap, Side, nbytes_text
@@ -93,14 +93,18 @@ def _require_memory(label: str, n: int, nbytes: int) -> None:
         )
 
 
-def matrix(linear: LinearMap, forward: bool, chunk_size: int | None, label: str) -> list[list[Value]]:
+def matrix(
+    linear: LinearMap, forward: bool, chunk_size: int | None, label: str
+) -> list[list[Value]]:
     """``blocks[out leaf][in leaf]`` of shape (\\*out, \\*in), by pushing or by pulling the basis."""
     if forward:
         blocks = columns(linear, chunk_size, label)
         pairs = zip(blocks, linear.codomain.live_avals, strict=True)
         return [[_moved(b, a.ndim) for b in row] for row, a in pairs]
     pulled = columns(linear.T, chunk_size, label)
-    return [[pulled[i][j] for i in range(len(pulled))] for j in range(len(linear.codomain.live_avals))]
+    return [
+        [pulled[i][j] for i in range(len(pulled))] for j in range(len(linear.codomain.live_avals))
+    ]
 
 
 def _moved(block: Value, out_ndim: int) -> Value:
@@ -224,7 +228,9 @@ class Jacobian(Transformed):
         self.transform = {"auto": "jacobian", "rev": "jacrev", "fwd": "jacfwd"}[mode]
         super().__init__(fun, argnums=argnums, has_aux=has_aux, holomorphic=holomorphic)
         if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
-            raise ValueError(f"{self.transform}: chunk_size must be a positive int, got {chunk_size!r}")
+            raise ValueError(
+                f"{self.transform}: chunk_size must be a positive int, got {chunk_size!r}"
+            )
         self.argnums = argnums
         self.has_aux = has_aux
         self.holomorphic = holomorphic

@@ -30,7 +30,14 @@ from vjpkit.core.staging import (
     unbound,
 )
 from vjpkit.core.tracer import Tracer
-from vjpkit.core.tree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, register_pytree_node
+from vjpkit.pytree import (
+    PyTree,
+    PyTreeDef,
+    flatten,
+    flatten_with_path,
+    keystr,
+    register_pytree_node,
+)
 from vjpkit.transforms.batch import Batched, Batches
 
 __all__ = ["FLOAT0", "LinearMap", "Residual", "Side", "float0"]
@@ -87,7 +94,9 @@ class Side:
             raise TypeError(f"{name} takes 1 argument (a value like {self}), got {len(arguments)}")
         value = arguments if self.star else arguments[0]
         if self.star and len(arguments) != len(self.tree.children()):
-            raise TypeError(f"{name} takes {len(self.tree.children())} arguments {self}, got {len(arguments)}")
+            raise TypeError(
+                f"{name} takes {len(self.tree.children())} arguments {self}, got {len(arguments)}"
+            )
         leaves, tree = flatten(value)
         if tree != self.tree:
             raise ValueError(
@@ -105,7 +114,9 @@ class Side:
         if type(leaf) is np.ndarray and leaf.shape == wanted.shape and leaf.dtype == wanted.dtype:
             return leaf
         if isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic):
-            fits = wanted.shape == () and (wanted.dtype.kind == "c" or not isinstance(leaf, complex))
+            fits = wanted.shape == () and (
+                wanted.dtype.kind == "c" or not isinstance(leaf, complex)
+            )
             if fits:
                 return wanted.dtype.type(leaf)
         elif hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
@@ -217,7 +228,14 @@ class Backing(Protocol):
 class Recorded:
     """The rows of a finished trace."""
 
-    def __init__(self, trace: Rows, rows: list[Row], inputs: list[int], outputs: list[int | None], strict: bool) -> None:
+    def __init__(
+        self,
+        trace: Rows,
+        rows: list[Row],
+        inputs: list[int],
+        outputs: list[int | None],
+        strict: bool,
+    ) -> None:
         self.rows = rows
         self.guards = list(trace.guards.values())
         self.count = trace.new()
@@ -300,10 +318,14 @@ class Programmed:
         transposed = transpose_program(self.closed.program)
         return self._run(transposed, (*transposed.consts, *self.closed.consts), cts)
 
-    def _run(self, closed: ClosedProgram, consts: Sequence[Value], xs: Sequence[Value | None]) -> Any:
+    def _run(
+        self, closed: ClosedProgram, consts: Sequence[Value], xs: Sequence[Value | None]
+    ) -> Any:
         program = closed.program
         avals = program.in_avals[len(program.inputs) - len(xs) :]
-        dense = [np.zeros(a.shape, a.dtype) if x is None else x for x, a in zip(xs, avals, strict=True)]
+        dense = [
+            np.zeros(a.shape, a.dtype) if x is None else x for x, a in zip(xs, avals, strict=True)
+        ]
         with np.errstate(all="ignore"):
             return evaluate(program, [*consts, *dense])
 
@@ -423,7 +445,9 @@ class LinearMap:
         value = arguments if self.domain.star else arguments[0]
         leaves, tree = flatten(value)
         if tree != self.domain.tree:
-            raise ValueError(f"{self.name}.batched: got the tree {tree}, but {self.domain.tree} is wanted")
+            raise ValueError(
+                f"{self.name}.batched: got the tree {tree}, but {self.domain.tree} is wanted"
+            )
         live = [leaves[i] for i in self.domain.live]
         n = self._batch_size(live)
         return self.codomain.tree.unflatten(self._filled(self.apply_batched(live, n), n))
@@ -470,7 +494,9 @@ class LinearMap:
     @property
     def T(self) -> LinearMap:
         """The transpose: ``<ct, L t> == <L.T ct, t>``."""
-        return self._with(transposed=not self.transposed, domain=self.codomain, codomain=self.domain)
+        return self._with(
+            transposed=not self.transposed, domain=self.codomain, codomain=self.domain
+        )
 
     @property
     def H(self) -> LinearMap:
@@ -489,7 +515,10 @@ class LinearMap:
                 f"A @ B: B gives {other.codomain}, but A takes {self.domain}; the two have to agree"
             )
         return _staged_map(
-            lambda xs: self.apply(other.apply(xs)), other.domain, self.codomain, f"{self.name} @ {other.name}"
+            lambda xs: self.apply(other.apply(xs)),
+            other.domain,
+            self.codomain,
+            f"{self.name} @ {other.name}",
         )
 
     def __add__(self, other: LinearMap) -> LinearMap:
@@ -498,7 +527,9 @@ class LinearMap:
     def __sub__(self, other: LinearMap) -> LinearMap:
         return self._combined(other, "-", lambda a, b: a - b)
 
-    def _combined(self, other: LinearMap, sign: str, add: Callable[[Value, Value], Value]) -> LinearMap:
+    def _combined(
+        self, other: LinearMap, sign: str, add: Callable[[Value, Value], Value]
+    ) -> LinearMap:
         if not isinstance(other, LinearMap):
             return NotImplemented
         for mine, its, word in (
@@ -512,7 +543,9 @@ class LinearMap:
             pairs = zip(self.apply(xs), other.apply(xs), strict=True)
             zero = 0.0
             return [
-                None if a is None and b is None else add(zero if a is None else a, zero if b is None else b)
+                None
+                if a is None and b is None
+                else add(zero if a is None else a, zero if b is None else b)
                 for a, b in pairs
             ]
 
@@ -528,8 +561,12 @@ class LinearMap:
                 for y, a in zip(self.apply(xs), self.codomain.live_avals, strict=True)
             ]
 
-        if isinstance(factor, complex) and any(a.dtype.kind != "c" for a in self.codomain.live_avals):
-            raise TypeError("a real linear map times a complex number is not a map between the same spaces")
+        if isinstance(factor, complex) and any(
+            a.dtype.kind != "c" for a in self.codomain.live_avals
+        ):
+            raise TypeError(
+                "a real linear map times a complex number is not a map between the same spaces"
+            )
         return _staged_map(apply, self.domain, self.codomain, f"{factor} * {self.name}")
 
     __rmul__ = __mul__
@@ -683,7 +720,10 @@ def _stage(
 
 
 def _staged_map(
-    apply: Callable[[Sequence[Value]], Sequence[Value | None]], domain: Side, codomain: Side, name: str
+    apply: Callable[[Sequence[Value]], Sequence[Value | None]],
+    domain: Side,
+    codomain: Side,
+    name: str,
 ) -> LinearMap:
     """A map backed by the program of ``apply``."""
     return LinearMap(Programmed(_stage(apply, domain, codomain)), domain, codomain, name)
@@ -691,7 +731,13 @@ def _staged_map(
 
 def _flatten_map(m: LinearMap) -> tuple[list[Value], Any]:
     closed = m.closed()
-    return list(closed.consts), (closed.program, closed.captured_names(), m.domain, m.codomain, m.name)
+    return list(closed.consts), (
+        closed.program,
+        closed.captured_names(),
+        m.domain,
+        m.codomain,
+        m.name,
+    )
 
 
 def _unflatten_map(aux: Any, values: Iterable[Value]) -> LinearMap:
@@ -703,4 +749,3 @@ def _unflatten_map(aux: Any, values: Iterable[Value]) -> LinearMap:
 
 
 register_pytree_node(LinearMap, _flatten_map, _unflatten_map)
-

@@ -9,7 +9,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.tracer import operand
-from vjpkit.core.tree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
+from vjpkit.pytree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed
 from vjpkit.transforms.batch import Batched, Batches
 
@@ -98,7 +98,9 @@ class VMap(Transformed):
         self, sizes: dict[int, int], leaves: Sequence[Value], tree: PyTreeDef
     ) -> NoReturn:
         words = [
-            f"axis_size is {n}" if i < 0 else f"{_place(tree, i)} has {n} (shape {np.shape(leaves[i])})"
+            f"axis_size is {n}"
+            if i < 0
+            else f"{_place(tree, i)} has {n} (shape {np.shape(leaves[i])})"
             for i, n in sizes.items()
         ]
         raise ValueError(
@@ -163,5 +165,3 @@ def vmap(
     if fun is None:
         return lambda f: VMap(f, in_axes, out_axes, axis_size)
     return VMap(fun, in_axes, out_axes, axis_size)
-
-

@@ -12,7 +12,7 @@ from vjpkit.core.errors import NotLinearError
 from vjpkit.core.ir import Equation, nonlinear_equation
 from vjpkit.core.staging import Builder, ClosedProgram, Staged
 from vjpkit.core.tracer import Tracer, operand
-from vjpkit.core.tree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
+from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import Transformed, name_of
 from vjpkit.transforms.derivatives import Function
 from vjpkit.transforms.linear import FLOAT0, LinearMap, Programmed, Side
@@ -80,7 +80,9 @@ def staged(
             outs[i] = operand(out)
         elif not (hasattr(out, "dtype") or isinstance(out, bool | int | float | complex)):
             path = keystr(flatten_with_path(y)[0][i][0])
-            raise TypeError(f"{label}: the function returned a {type(out).__name__}{path and f' at {path}'}")
+            raise TypeError(
+                f"{label}: the function returned a {type(out).__name__}{path and f' at {path}'}"
+            )
     return builder.finish(outs), out_tree, outs
 
 
@@ -145,7 +147,9 @@ def linear_transpose(fun: Function, *primals: PyTree) -> LinearMap:
 def _example(x: Value) -> Value:
     """Something with the shape and dtype of ``x``, scalar where it is one."""
     aval = aval_of(x)
-    return np.broadcast_to(np.zeros((), aval.dtype), aval.shape) if aval.shape else aval.dtype.type(0)
+    return (
+        np.broadcast_to(np.zeros((), aval.dtype), aval.shape) if aval.shape else aval.dtype.type(0)
+    )
 
 
 def _require_linear(label: str, program: Any) -> None:
@@ -165,7 +169,9 @@ def _require_linear(label: str, program: Any) -> None:
         )
 
 
-def closure_convert(fun: Function, *example_args: PyTree) -> tuple[Callable[..., PyTree], list[Value]]:
+def closure_convert(
+    fun: Function, *example_args: PyTree
+) -> tuple[Callable[..., PyTree], list[Value]]:
     """``fun`` with the traced values it closes over as explicit extra arguments.
 
     Gives ``(converted, hoisted)`` with ``converted(*args, *hoisted) == fun(*args)``; derivatives flow

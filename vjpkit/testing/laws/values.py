@@ -12,8 +12,8 @@ from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.evaluate import interpret
 from vjpkit.core.ir import check
 from vjpkit.core.staging import stage
-from vjpkit.core.text import parse
 from vjpkit.kinds import Ufunc
+from vjpkit.parsing import parse
 from vjpkit.testing.case import Case, cast, linearize, tangents
 from vjpkit.testing.compare import assert_aval, assert_close, assert_identical
 from vjpkit.testing.laws.registry import everywhere, law
@@ -33,6 +33,9 @@ def value(case: Case) -> None:
         ts = case.random(xs, case.rng)
         _identical(linearize(f, xs).outs, wanted, f"{case.text}: eager, operands {live} traced")
         _identical(tangents(f, xs, ts)[0], wanted, f"{case.text}: forward, operands {live} traced")
+        squares = linearize(lambda *ys, f=f: tuple(y * y for y in f(*ys)), xs).outs
+        with np.errstate(all="ignore"):
+            _identical(squares, [y * y for y in wanted], f"{case.text}: eager results squared")
     staged = stage(case.call, case.avals)
     check(staged.program)
     _identical(staged(*case.operands), wanted, f"{case.text}: staged")

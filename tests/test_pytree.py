@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vjpkit.core import tree
-from vjpkit.core.tree import (
+from vjpkit import pytree as tree
+from vjpkit.pytree import (
     KINDS,
     LEAF,
     DictKey,
