@@ -63,7 +63,7 @@ class Child:
     def __init__(self, library: str, settings: Settings) -> None:
         self.library = library
         self.patience = settings.patience
-        self.complaints = TemporaryFile("w+", encoding="utf-8")
+        self.complaints = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # see close
         flags = ["--one-core"] if settings.one_core else []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", library, *flags],

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from vjpkit.core.aval import aval_of
 from vjpkit.core.evaluate import interpret
 from vjpkit.pytree import flatten
 from vjpkit.testing import check_grads
 from vjpkit.testing.compare import assert_aval, assert_close, rounding
-from vjpkit.core.aval import aval_of
 from vjpkit.transforms.derivatives import jvp, vjp
 from vjpkit.transforms.mapping import vmap
 from vjpkit.transforms.staged import make_ir
@@ -110,3 +111,8 @@ def warned(f: Callable[[], Any]) -> tuple[Any, list[str]]:
         warnings.simplefilter("always")
         out = f()
     return out, [str(w.message) for w in found]
+
+
+def source(program: Any) -> str:
+    """The text of a one-line program, as the name of a test."""
+    return program if isinstance(program, str) else inspect.getsource(program).strip(" ,\n")

@@ -157,7 +157,9 @@ def _watched(target: Target) -> Iterator[None]:
 
 def _show(screen: Screen, progress: Progress, target: Target, full: bool = False) -> bool:
     """All views, from the source to the cost; whether the checks hold."""
+    progress("differentiating")
     _, pullback = vjp(target.flat, *target.xs)
+    progress.clear()
     show.function(screen, target, full)
     show.arguments(screen, target)
     show.derivative(screen, target, pullback)

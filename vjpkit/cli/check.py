@@ -8,47 +8,27 @@ the function has a kink there, and any slope between the two is right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from vjpkit.cli.screen import Cell, Progress, Screen, clipped
+from vjpkit.cli.slope import ROUNDING, Line, Slope, direction, elements, size_of
 from vjpkit.cli.target import Leaf, Target
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.pytree import flatten
 from vjpkit.testing.compare import magnitude, pairing, random_like
-from vjpkit.testing.numeric import STEPS, Estimate, central, one_sided, wide
 from vjpkit.transforms.derivatives import vjp
 from vjpkit.transforms.linear import LinearMap
 
-__all__ = ["Finding", "agreement", "cotangent", "direction", "explanation", "pulled_back", "report"]
+__all__ = ["Finding", "agreement", "cotangent", "explanation", "pulled_back", "report"]
 
-SHOWN_STEPS = (1e-2, 1e-4, 1e-6)
-_FINE = tuple(1e-4 * 0.5**k for k in range(8))
-_ELEMENTS = 100
-"""How many elements of a leaf are looked at one by one, to name the worst."""
-_ROUNDING = 1e-9
-"""What rounding may do to a slope, in terms of the value: far above eps / step."""
+_SHOWN_STEPS = (1e-2, 1e-4, 1e-6)
 _TOLERANCE = {2: 5e-2, 4: 1e-3}
+"""How exact a derivative is expected to be, by the bytes of a real number."""
 _DEFAULT_TOLERANCE = 1e-6
 _SEED = 20240229
-
-
-def direction(x: Value, rng: np.random.Generator) -> Any:
-    """A random tangent of a leaf, of the leaf's own size; of a real number simply the size."""
-    aval = aval_of(x)
-    t = np.ones(aval.shape, aval.dtype)[()]
-    return (t if aval.size == 1 and aval.dtype.kind == "f" else random_like(x, rng)) * _size(x)
-
-
-def _size(x: Value) -> Any:
-    """The size of a leaf, by which its steps are scaled; of its real dtype."""
-    kind = np.empty(0, aval_of(x).dtype).real.dtype.type
-    largest = float(np.max(abs(np.asarray(x)), initial=0.0))
-    return kind(largest if 0 < largest < np.inf else 1)
 
 
 def cotangent(target: Target, rng: np.random.Generator) -> list[Value]:
@@ -62,114 +42,6 @@ def cotangent(target: Target, rng: np.random.Generator) -> list[Value]:
 def pulled_back(pullback: LinearMap, cts: Sequence[Value]) -> tuple[Value, ...]:
     """``uJ``, one cotangent per moving leaf."""
     return tuple(pullback(cts[0] if len(cts) == 1 else tuple(cts)))
-
-
-# ---------------------------------------------------------------------------------------- one slope
-
-
-@dataclass(frozen=True)
-class Slope:
-    """What is known of the derivative along one direction."""
-
-    got: float
-    """From the pullback."""
-    size: float
-    """Of the terms that were added up for it."""
-    scale: float
-    """Of the function's value."""
-    tolerance: float
-    place: tuple[int, ...] | None
-    repeatable: bool
-    """Whether the function gives the same value when it is called again."""
-    line: Line
-
-    @cached_property
-    def estimate(self) -> Estimate:
-        """Differences at coarse steps, or at fine ones where only these say the same."""
-        coarse = self._central(STEPS)
-        if self._near(coarse):
-            return coarse
-        fine = self._central(_FINE)
-        return fine if self._near(fine) or fine.error < coarse.error else coarse
-
-    def _central(self, steps: Sequence[float]) -> Estimate:
-        try:
-            return central(self.line, steps)[0]
-        except ArithmeticError:  # the point is on the edge of the function's domain
-            return Estimate(np.array(np.nan), np.array(np.inf))
-
-    @cached_property
-    def sides(self) -> tuple[float, float] | None:
-        """The slopes from the left and from the right, where they disagree."""
-        try:
-            left, right = (one_sided(self.line, side, _FINE)[0] for side in (-1, 1))
-            closer = [one_sided(self.line, side, _FINE[4:])[0] for side in (-1, 1)]
-        except ArithmeticError:
-            return None
-        a, b = float(left.value), float(right.value)
-        noise = 10 * float(left.error + right.error)
-        noise += 10 * sum(abs(float(x.value) - y) for x, y in zip(closer, (a, b)))  # a jump's
-        small = 1e-3 * max(abs(a), abs(b), self.size) + 1e3 * _ROUNDING * self.scale
-        return (a, b) if abs(a - b) > noise + small else None
-
-    @property
-    def off(self) -> float:
-        return abs(self.got - float(self.estimate.value))
-
-    @property
-    def verdict(self) -> str:
-        """agrees, kink, unsettled (the differences say nothing), or DIFFERS."""
-        if not self.repeatable:
-            return "unsettled"
-        if not np.isfinite(self.got):
-            return "DIFFERS"
-        if self.sides is not None:
-            low, high = sorted(self.sides)
-            slack = self._allowed(self.estimate)
-            return "kink" if low - slack <= self.got <= high + slack else "DIFFERS"
-        loose = 1e-3 * max(self.size, abs(self.got)) + 1e3 * _ROUNDING * self.scale
-        if float(self.estimate.error) > loose:
-            return "unsettled"
-        return "agrees" if self._near(self.estimate) else "DIFFERS"
-
-    def _allowed(self, estimate: Estimate) -> float:
-        size = max(self.size, abs(float(estimate.value)))
-        return 10 * float(estimate.error) + self.tolerance * size + _ROUNDING * self.scale
-
-    def _near(self, estimate: Estimate) -> bool:
-        return abs(self.got - float(estimate.value)) <= self._allowed(estimate)
-
-    def at_step(self, h: float) -> float:
-        """The relative difference between the pullback and a plain central difference."""
-        return self.relative(abs(self.got - float(self._central((h,)).value)))
-
-    def relative(self, off: float) -> float:
-        return off / (max(abs(self.got), abs(float(self.estimate.value))) or 1.0)
-
-
-class Line:
-    """``u.f`` along a direction in one leaf, as a function of the step; values are kept."""
-
-    def __init__(self, target: Target, cts: Sequence[Value], i: int, t: Value) -> None:
-        self.target = target
-        self.cts = cts
-        self.i = i
-        self.t = wide(t)
-        self.known: dict[float, tuple[Value]] = {}
-
-    def __call__(self, h: float) -> tuple[Value]:
-        found = self.known.get(h)
-        if found is None:
-            # Copies, because the function may write to its arguments.
-            xs = [x.copy() if isinstance(x, np.ndarray) else x for x in self.target.xs]
-            xs[self.i] = wide(xs[self.i]) + h * self.t
-            outs = flatten(self.target.flat(*xs))[0]
-            found = (np.float64(sum(pairing(c, y) for c, y in zip(self.cts, outs, strict=True))),)
-            self.known[h] = found
-        return found
-
-
-# ----------------------------------------------------------------------------------------- one leaf
 
 
 @dataclass(frozen=True)
@@ -227,14 +99,14 @@ class Probe:
         )
         again = flatten(target.flat(*target.xs))[0]
         moved = sum(magnitude(c, y - z) for c, y, z in zip(cts, ys, again, strict=True))
-        return cls(target, cts, rng, scale, tolerance, moved <= _ROUNDING * scale)
+        return cls(target, cts, rng, scale, tolerance, moved <= ROUNDING * scale)
 
     def finding(self, i: int, leaf: Leaf, ct: Value) -> Finding:
         """A random direction; where it does not simply agree, the elements one by one."""
         slope = self.slope(i, ct, direction(leaf.value, self.rng), None)
         if slope.verdict == "agrees" or not self.repeatable:
             return Finding(leaf, slope, None, (0, 0))
-        slopes = [self.slope(i, ct, t, place) for place, t in _elements(leaf.value, self.rng)]
+        slopes = [self.slope(i, ct, t, place) for place, t in elements(leaf.value, self.rng)]
         for verdict in ("DIFFERS", "kink"):
             found = [s for s in slopes if s.verdict == verdict]
             if found:
@@ -243,24 +115,13 @@ class Probe:
         return Finding(leaf, slope, None, (0, len(slopes)))
 
     def slope(self, i: int, ct: Value, t: Value, place: tuple[int, ...] | None) -> Slope:
-        got, size = pairing(ct, t), magnitude(ct, t)
+        """What is known along ``t``, which is zero but at ``place``, if there is one."""
         line = Line(self.target, self.cts, i, t)
+        if place is not None:  # the others say nothing, not even inf * 0
+            ct, t = np.asarray(ct)[place], np.asarray(t)[place]
+        with np.errstate(invalid="ignore"):
+            got, size = pairing(ct, t), magnitude(ct, t)
         return Slope(got, size, self.scale, self.tolerance, place, self.repeatable, line)
-
-
-def _elements(x: Value, rng: np.random.Generator) -> Iterator[tuple[tuple[int, ...], Value]]:
-    """Directions along single elements: all of them, or as many as one can look at."""
-    shape, size = np.shape(x), int(np.size(x))
-    numbers = np.arange(size)
-    if size > _ELEMENTS:
-        numbers = np.sort(rng.choice(size, _ELEMENTS, replace=False))
-    units = (1, 1j) if aval_of(x).dtype.kind == "c" else (1,)
-    for k in numbers:
-        place = tuple(int(n) for n in np.unravel_index(k, shape))
-        for unit in units:
-            t = np.zeros(shape, aval_of(x).dtype)
-            t[place] = unit * _size(x)
-            yield place, t[()]
 
 
 # --------------------------------------------------------------------------------------- the report
@@ -278,7 +139,7 @@ _NAMES = 24
 
 def report(screen: Screen, findings: Sequence[Finding]) -> bool:
     """Print the table and what it means; whether all is well."""
-    steps = [f"h={h:.0e}".replace("e-0", "e-") for h in SHOWN_STEPS]
+    steps = [f"h={h:.0e}".replace("e-0", "e-") for h in _SHOWN_STEPS]
     header = ["argument", "pullback", "differences", *steps, "h -> 0", ""]
     screen.table(header, [_row(f) for f in findings], "<>>>>>><")
     screen.line()
@@ -297,8 +158,8 @@ def report(screen: Screen, findings: Sequence[Finding]) -> bool:
 
 
 def _row(finding: Finding) -> list[str]:
-    slope, unit = finding.slope, float(_size(finding.leaf.value))
-    offs = [_digits(slope.at_step(h)) for h in SHOWN_STEPS]
+    slope, unit = finding.slope, float(size_of(finding.leaf.value))
+    offs = [_digits(slope.at_step(h)) for h in _SHOWN_STEPS]
     return [
         Cell(clipped(finding.leaf.name, _NAMES), "name"),
         f"{slope.got / unit:.8g}",
@@ -320,12 +181,14 @@ def _explain(screen: Screen, finding: Finding) -> None:
         return
     if not slope.repeatable:
         text = "the function gives another value when it is called again; fix its random seed"
+    elif finding.verdict == "unsettled" and not np.isfinite(slope.got):
+        text = "the pullback is not finite here, nor are differences; choose another point"
     elif finding.verdict == "unsettled":
         text = "differences at shrinking steps do not settle; the function is not smooth here, or "
         text += "has no values on both sides of this point"
     else:
         name += str(list(slope.place)) if slope.place else ""
-        text = _numbers(slope, float(_size(finding.leaf.value)))
+        text = _numbers(slope, float(size_of(finding.leaf.value)))
         count, total = finding.counts
         if count > 1:
             text += f" ({count} such elements among {total})"

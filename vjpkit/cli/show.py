@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.cli.check import cotangent, direction, pulled_back
+from vjpkit.cli.check import cotangent, pulled_back
 from vjpkit.cli.path import program_of
 from vjpkit.cli.screen import WIDTH, Cell, Screen, array_lines, clipped
+from vjpkit.cli.slope import direction
 from vjpkit.cli.target import Leaf, Target, type_text
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import Source
@@ -59,7 +60,7 @@ def _file(target: Target) -> str:
     path = Path(inspect.getsourcefile(target.function) or "?")
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
-    return str(path)
+    return str(path) if len(str(path)) < 60 else str(Path("...", *path.parts[-3:]))
 
 
 def _listing(screen: Screen, lines: Sequence[str], full: bool) -> None:
@@ -207,9 +208,10 @@ def _letters(body: Program) -> list[str]:
 
 def _legend(screen: Screen, body: Program, names: Sequence[str]) -> None:
     """``a = weights, b = bias``: what the inputs are."""
-    if names:
-        pairs = zip(_letters(body), names, strict=True)
-        screen.say(", ".join(f"{letter} = {name}" for letter, name in pairs))
+    pairs = list(zip(_letters(body), names, strict=True))
+    if pairs:
+        rest = ", ..." if len(pairs) > _ROWS else ""
+        screen.say(", ".join(f"{letter} = {name}" for letter, name in pairs[:_ROWS]) + rest)
 
 
 def _captured_name(target: Target, captured: Captured) -> str:

@@ -73,14 +73,16 @@ def flag(x: Any) -> bool:
     return x is not np._NoValue and bool(x)
 
 
-def reduced_axes(axis: Any, ndim: int) -> tuple[int, ...] | None:
-    """The axes of a reduction, non-negative; of a 0-d array NumPy also reduces axes 0 and -1."""
+def reduced_axes(axis: Any, ndim: int, numbers: bool = True) -> tuple[int, ...] | None:
+    """The axes of a reduction, non-negative; ufuncs also reduce axes 0 and -1 of ``numbers``."""
     if axis is None:
         return None
     if type(axis) is int and 0 <= axis < ndim:
         return (axis,)
     axes = tuple(map(index, axis)) if isinstance(axis, tuple) else index(axis)
-    return () if ndim == 0 and axes in (0, -1) else normalize_axes(axes, ndim)
+    if numbers and ndim == 0 and axes in (0, -1):
+        return ()
+    return normalize_axes(axes, ndim)
 
 
 def normalize_axis(axis: Any, ndim: int) -> int:

@@ -134,9 +134,11 @@ def array(
     out = joined(object, form.dtype)
     if aval_of(out).shape != form.shape or (isinstance(out, Tracer) and not is_array(out)):
         out = structural.reshape(out, shape=form.shape)
-    if out is not object and copy is False:
+    if isinstance(object, Tracer) and object.dtype == form.dtype:
+        return laid_out(out, order or "K", copy)
+    if copy is False:
         raise ValueError("Unable to avoid copy while creating an array as requested.")
-    return laid_out(out, order or "K", copy if out is object else None)
+    return laid_out(out, order if order in ("C", "F") else "C", None)
 
 
 @implements(np.asarray)

@@ -311,7 +311,7 @@ def delete(arr: Value, obj: Any, axis: int | None = None) -> Value:
     lead = (slice(None),) * axis
     if kept.size and np.array_equal(kept, np.arange(kept[0], kept[-1] + 1)):
         return _laid_out_like(arr, arr[(*lead, slice(int(kept[0]), int(kept[-1]) + 1))])
-    return _laid_out_like(arr, indexing.take(arr, kept, axis=axis))
+    return indexing.take(arr, kept, axis=axis)
 
 
 # ---- padding -----------------------------------------------------------------------------------
@@ -344,24 +344,34 @@ def pad(array: Value, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> 
     if a.ndim == 0:
         return reshape(a, ())
     if mode in ("constant", "empty"):
-        return _pad_constant(a, widths, kwargs.get("constant_values", 0))
-    if a.size == 0:
-        for axis, width in enumerate(widths):
-            if a.shape[axis] == 0 and any(width):
-                raise ValueError(
-                    f"can't extend empty axis {axis} using modes other than 'constant' or 'empty'"
-                )
-        return _pad_constant(a, widths, 0)
-    if mode == "linear_ramp":
-        return _pad_ramps(a, widths, _pairs(kwargs.get("end_values", 0), a.ndim))
-    if mode in _STATISTICS:
-        return _pad_statistics(a, widths, mode, lengths)
-    if kwargs.get("reflect_type", "even") == "odd":
-        return _pad_odd(a, widths, include_edge=mode == "symmetric")
+        out = _pad_constant(a, widths, kwargs.get("constant_values", 0))
+    elif a.size == 0:
+        out = _pad_empty(a, widths)
+    elif mode == "linear_ramp":
+        out = _pad_ramps(a, widths, _pairs(kwargs.get("end_values", 0), a.ndim))
+    elif mode in _STATISTICS:
+        out = _pad_statistics(a, widths, mode, lengths)
+    elif kwargs.get("reflect_type", "even") == "odd":
+        out = _pad_odd(a, widths, include_edge=mode == "symmetric")
+    else:
+        out = _pad_places(a, widths, mode)
+    return _laid_out_like(a, out)
+
+
+def _pad_empty(a: Value, widths: Sequence[tuple[int, int]]) -> Value:
+    for axis, width in enumerate(widths):
+        if a.shape[axis] == 0 and any(width):
+            raise ValueError(
+                f"can't extend empty axis {axis} using modes other than 'constant' or 'empty'"
+            )
+    return _pad_constant(a, widths, 0)
+
+
+def _pad_places(a: Value, widths: Sequence[tuple[int, int]], mode: Any) -> Value:
+    """Modes that repeat elements: read along every axis, at the places that NumPy pads."""
     for axis, width in enumerate(widths):
         if any(width):
-            places = np.pad(np.arange(a.shape[axis]), width, mode)
-            a = indexing.take(a, places, axis=axis)
+            a = indexing.take(a, np.pad(np.arange(a.shape[axis]), width, mode), axis=axis)
     return a
 
 

@@ -160,6 +160,8 @@ def multi_dot(arrays: Sequence[Value], *, out: Any = None) -> Value:
     xs = [as_array(x) for x in arrays]
     if len(xs) < 2:
         raise ValueError("Expecting at least two arrays.")
+    if len(xs) == 2:
+        return np.dot(*xs)
     first, last = xs[0].ndim, xs[-1].ndim
     if first == 1:
         xs[0] = xs[0][None, :]
@@ -388,10 +390,6 @@ def _vector_norm(x: Value, order: Any, axes: tuple[int, ...], keepdims: bool) ->
     return np.sum(size**order, axis=axes, keepdims=keepdims) ** (1 / order)
 
 
-_COLUMNS = {1: np.max, -1: np.min}
-_ROWS = {np.inf: np.max, -np.inf: np.min}
-
-
 def _matrix_norm(x: Value, order: Any, axes: tuple[int, ...], keepdims: bool) -> Value:
     row, column = axes
     if order in (None, "fro", "f"):
@@ -403,15 +401,13 @@ def _matrix_norm(x: Value, order: Any, axes: tuple[int, ...], keepdims: bool) ->
         else:
             out = np.max(s, axis=-1, initial=0) if order == 2 else np.min(s, axis=-1)
         return np.expand_dims(out, tuple(sorted(axes))) if keepdims else out
-    if order in _COLUMNS:
-        total, extremum, rest = np.sum(abs(x), axis=row, keepdims=True), _COLUMNS[order], column
-    elif order in _ROWS:
-        total, extremum, rest = np.sum(abs(x), axis=column, keepdims=True), _ROWS[order], row
-    else:
+    if order not in (1, -1, np.inf, -np.inf):
         raise ValueError("Invalid norm order for matrices.")
-    least = {"initial": 0} if extremum is np.max else {}
-    out = extremum(total, axis=rest, keepdims=True, **least)
-    return out if keepdims else np.squeeze(out, axis=axes)
+    summed, rest = (row, column) if abs(order) == 1 else (column, row)
+    total = np.sum(abs(x), axis=summed)
+    rest -= rest > summed
+    out = np.max(total, axis=rest, initial=0) if order > 0 else np.min(total, axis=rest)
+    return np.expand_dims(out, tuple(sorted(axes))) if keepdims else out
 
 
 @implements(np.linalg.matrix_norm)

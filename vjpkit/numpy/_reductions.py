@@ -91,12 +91,10 @@ def sum(  # NumPy's name
 ) -> Value:
     a = _operand("sum", a, dtype, out, where, 0)
     axes = reduced_axes(axis, a.ndim)
-    total = structural.sum_(a, axes=axes, keepdims=flag(keepdims))
-    if initial is _NO:
-        return total
     if initial is None:
-        return _nonempty(a, axes, np.add, total)
-    return total + _initial(initial, total.dtype)
+        _require_identity(np.add, a, axes, where)
+    total = structural.sum_(a, axes=axes, keepdims=flag(keepdims))
+    return total if initial is None or initial is _NO else total + _initial(initial, total.dtype)
 
 
 @method("prod")
@@ -112,19 +110,23 @@ def prod(
 ) -> Value:
     a = _operand("prod", a, dtype, out, where, 1)
     axes = reduced_axes(axis, a.ndim)
-    total = reductions.prod(a, axes=axes, keepdims=flag(keepdims))
-    if initial is _NO:
-        return total
     if initial is None:
-        return _nonempty(a, axes, np.multiply, total)
-    return total * _initial(initial, total.dtype)
+        _require_identity(np.multiply, a, axes, where)
+    total = reductions.prod(a, axes=axes, keepdims=flag(keepdims))
+    return total if initial is None or initial is _NO else total * _initial(initial, total.dtype)
 
 
-def _nonempty(a: Value, axes: Any, ufunc: np.ufunc, total: Value) -> Value:
-    """``total``, unless ``initial=None`` forbids to reduce nothing."""
-    if total.size and not _count(a, axes, None, False):
-        ufunc.reduce(np.zeros(0), initial=None)  # raises NumPy's error
-    return total
+def _require_identity(ufunc: np.ufunc, a: Value, axes: Any, where: Any) -> None:
+    """Raise NumPy's error where a reduction would need an identity and ``initial`` says: none."""
+    if where is not True and where is not _NO:
+        raise ValueError(
+            f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where "
+            "mask one has to specify 'initial'"
+        )
+    if not _count(a, axes, None, False):
+        raise ValueError(
+            f"zero-size array to reduction operation {ufunc.__name__} which has no identity"
+        )
 
 
 # ---- extrema -----------------------------------------------------------------------------------
@@ -152,14 +154,9 @@ def _extremum(
         return primitive(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
     better = primitive.larger
     if initial is _NO or initial is None:
-        if where is not True and where is not _NO:
-            raise ValueError(
-                f"reduction operation '{better.__name__}' does not have an identity, so to use a "
-                "where mask one has to specify 'initial'"
-            )
-        return _extremum(
-            name, sign, _operand(name, a, None, out, True, 0), axis, None, keepdims, _NO, _NO
-        )
+        array = _operand(name, a, None, out, True, 0)
+        _require_identity(better, array, reduced_axes(axis, array.ndim), where)
+        return primitive(array, axes=reduced_axes(axis, array.ndim), keepdims=flag(keepdims))
     array = as_array(a)
     array = _operand(name, array, None, out, where, _limit(array.dtype, sign))
     axes = reduced_axes(axis, array.ndim)
@@ -223,7 +220,7 @@ def mean(
     if out is not None:
         refuse("mean", out=out)
     a = as_array(a)
-    axes = reduced_axes(axis, a.ndim)
+    axes = reduced_axes(axis, a.ndim, numbers=False)
     mask = _mask_for(a, where)
     count = _count(a, axes, mask, flag(keepdims))
     if mask is not None:
@@ -271,10 +268,11 @@ def _dispersion(
     a = as_array(a)
     if dtype is not None:
         a = structural.to_dtype(a, np.dtype(dtype))
-    axes = reduced_axes(axis, a.ndim)
+    axes = reduced_axes(axis, a.ndim, numbers=False)
     mask = _mask_for(a, where)
     if mask is None and not given(mean) and a.dtype.kind in "fc":
-        return primitive(a, axes=axes, keepdims=flag(keepdims), ddof=ddof)
+        result = primitive(a, axes=axes, keepdims=flag(keepdims), ddof=ddof)
+        return result if dtype is None else structural.to_dtype(result, np.dtype(dtype))
     center = np.mean(a, axis=axes, keepdims=True, where=_NO if mask is None else mask)
     variance = _mean_square(
         a, as_array(mean) if given(mean) else center, axes, ddof, keepdims, mask

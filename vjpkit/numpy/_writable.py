@@ -17,7 +17,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import UnsupportedError, at, calling_position
-from vjpkit.core.rows import Eager, Rows, roles
+from vjpkit.core.rows import Eager, Rows, innermost, roles
 from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
 from vjpkit.ops.indexing import Index, getitem, is_basic, normalized, read, split_index
@@ -102,11 +102,7 @@ def root_of(x: Tracer) -> Tracer:
 
 def is_abstract(x: Value) -> bool:
     """Whether the innermost value is staged, so that its memory layout is not known."""
-    while isinstance(x, Tracer):
-        if not hasattr(x, "value"):
-            return True
-        x = x.value
-    return False
+    return isinstance(innermost(x), Tracer)
 
 
 def require_certain(x: Tracer) -> None:
@@ -261,6 +257,11 @@ def private(x: Value) -> Value:
     return x
 
 
+def _has_ellipsis(index: Any) -> bool:
+    """Whether an index without arrays gives an array even of shape ``()``."""
+    return index is Ellipsis or (type(index) is tuple and any(e is Ellipsis for e in index))
+
+
 def is_view(out: Value, x: Value) -> bool:
     """Whether NumPy gave a view of ``x`` rather than a copy, at the innermost value.
 
@@ -268,7 +269,7 @@ def is_view(out: Value, x: Value) -> bool:
     reshape that is written to, or read after a write, is an error.
     """
     if is_abstract(x):
-        return isinstance(out, Tracer) and bool(out.shape)
+        return isinstance(out, Tracer)
     while isinstance(x, Tracer):
         if not isinstance(out, Tracer):
             return False
@@ -290,7 +291,8 @@ def viewed(
     out: Value, x: Tracer, how: Any, readonly: bool = False, is_index: bool = False
 ) -> Value:
     """``out``, remembered as the view of the handle ``x`` that ``how`` leads to."""
-    if isinstance(out, Tracer) and is_view(out, x):
+    scalar = is_index and not out.shape and not _has_ellipsis(how)
+    if isinstance(out, Tracer) and not scalar and is_view(out, x):
         root = root_of(x)
         out.origin = View(x, how, readonly, is_index, version(root))
         if type(base_of(root)) is Root:
@@ -511,12 +513,16 @@ def write_whole(x: Tracer, out: Value) -> None:
 
 
 def is_array(x: Tracer) -> bool:
-    """Whether the innermost value is an array, which has identity, rather than a scalar."""
-    value: Any = x
-    while isinstance(value, Tracer):
-        if not hasattr(value, "value"):
-            return bool(value.shape)
-        value = value.value
+    """Whether ``x`` is an array, which has identity, rather than a scalar.
+
+    Of one example of a batch, and of a staged value, only views of shape ``()`` are known to be 0-d
+    arrays.
+    """
+    if x.shape:
+        return True
+    value = innermost(x)
+    if isinstance(value, Tracer) or np.ndim(value):
+        return base_of(x) is not None
     return isinstance(value, np.ndarray)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import annihilate, cast, filled_like
+from vjpkit.core.rows import cast, filled_like
 from vjpkit.kinds import General, Linear
 from vjpkit.ops import structural
 from vjpkit.ops.selection import same
@@ -127,7 +127,7 @@ def _solve(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 
     Cut into blocks: all are run at once from zero; then a recurrence over the blocks gives what
     comes into each, to which it adds that times the product of its factors. O(n) operations in
-    O(n^(1/2)) calls.
+    O(n^(1/2)) calls. Where such a product leaves the range of the numbers: step by step.
     """
     n = len(b)
     y = np.array(b, np.result_type(a, b))
@@ -140,13 +140,22 @@ def _solve(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, 
         """The whole blocks, as (place in the block, block, ...)."""
         return x[:cut].reshape(-1, size, *x.shape[1:]).swapaxes(0, 1)
 
-    factors, blocks = by_step(a), by_step(y)
-    _run(factors, blocks)
+    factors = by_step(a)
     growth = np.multiply.accumulate(factors, axis=0)
+    if not _in_range(growth, factors):
+        return _run(a, y)
+    blocks = _run(factors, by_step(y))
     ends = _solve(growth[-1], blocks[-1])
-    blocks[:, 1:] += annihilate(growth[:, 1:], ends[:-1])
+    blocks[:, 1:] += growth[:, 1:] * ends[:-1]
     _run(a[cut - 1 :], y[cut - 1 :])
     return y
+
+
+def _in_range(growth: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> bool:
+    """Whether running products have neither overflowed nor underflowed."""
+    zero = np.logical_or.accumulate(factors == 0, axis=0)
+    size = abs(growth)
+    return bool((np.isfinite(size) & (zero | (size >= np.finfo(size.dtype).tiny))).all())
 
 
 def _run(a: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

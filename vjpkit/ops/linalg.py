@@ -527,7 +527,7 @@ class cholesky(General):
         products: list[Value] = []
         if type(ct) is Parts:
             taken = [p for _, p in ct[1:] if type(p) is Product and _fits(p, l)]
-            rest = Parts([part for part in ct if type(part) is Aval or part[1] not in taken])
+            rest = Parts([ct[0], *[part for part in ct[1:] if not any(part[1] is p for p in taken)]])
             products = [x for p in taken for x in (p.w, p.v)]
             ct = settled(rest) if len(rest) > 1 else zeros(aval_of(l), products[0])
         return [cholesky_pull(l, ct, *products)]
