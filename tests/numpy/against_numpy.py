@@ -9,11 +9,35 @@ from typing import Any
 import numpy as np
 
 import vjpkit as vk
+import vjpkit.numpy
 from vjpkit.core.rows import Rows
 from vjpkit.core.tracer import Tracer
 from vjpkit.tree import flatten
 
 Call = Callable[[Any], Any]
+
+RNG = np.random.default_rng(0)
+CUBE = RNG.normal(size=(2, 3, 4))
+ARRAYS = {
+    "cube": CUBE,
+    "vector": RNG.normal(size=5),
+    "matrix": RNG.normal(size=(3, 4)),
+    "scalar": np.float64(0.7),
+    "0d": np.array(1.5),
+    "empty": np.zeros((0, 3)),
+    "backwards": CUBE[::-1, :, ::2],
+    "fortran": np.asfortranarray(CUBE[0]),
+    "narrow": CUBE[:1, :, :1],
+    "single": CUBE[0].astype(np.float32),
+    "complex": CUBE[0] * (1 + 2j),
+}
+"""Arrays of every rank and layout; what NumPy refuses, traced arrays must refuse too."""
+
+
+def program(code: str) -> Call:
+    """The function of ``X`` that ``code`` is the body of."""
+    names = {"np": np, "vnp": vk.numpy}
+    return eval(f"lambda X: {code}", names)  # type: ignore[no-any-return]  # a test's own text
 
 
 def outcome(f: Call, x: Any) -> tuple[Any, Exception | None]:

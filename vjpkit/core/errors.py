@@ -117,4 +117,5 @@ class UnsupportedError(TypeError):
 
 
 class TracerConversionError(TypeError):
-    """A traced value was to become a Python number or a plain array; its derivative would be lost."""
+    """A traced value was to become a Python number or a plain array; its derivative would be
+    lost."""

@@ -20,7 +20,7 @@ def evaluate(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
             return interpret(program, values)
     if program.cached("quick", lambda: (has_quick(program),))[0]:
         out = program.cached("compiled quickly", lambda: lower(program, quick=True))(*values)
-        if not any([has_nan(y) for y in out]):
+        if not any(map(has_nan, out)):
             return out  # type: ignore[no-any-return]  # the cache is untyped
     return program.cached("compiled", lambda: lower(program))(*values)  # type: ignore[no-any-return]
 

@@ -244,7 +244,7 @@ def fingerprint(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return sums
 
 
-# ------------------------------------------------------------------------- cotangents, and their sum
+# ------------------------------------------------------------------------ cotangents, and their sum
 
 
 def add_cotangent(cts: Cotangents, i: int, ct: Value) -> None:
@@ -268,7 +268,8 @@ def add_cotangent(cts: Cotangents, i: int, ct: Value) -> None:
 
 
 class Parts(list[Any]):
-    """A traced cotangent collected part by part: ``[aval, (index, ct), ...]``, index None for whole.
+    """A traced cotangent collected part by part: ``[aval, (index, ct), ...]``, index None for
+    whole.
 
     Summed by one equation when the slot is read, so that n element reads cost O(n), staged too.
     A part may be a `Product` that nobody has multiplied out yet.
@@ -287,7 +288,8 @@ class Parts(list[Any]):
 class Product:
     """``u vᵀ``, a contribution to the cotangent of matrices A, not multiplied out.
 
-    ``w`` is Aᵀu and ``z`` is A v: who factorized A pulls such a product back at the cost of its rank.
+    ``w`` is Aᵀu and ``z`` is A v: who factorized A pulls such a product back at the cost of its
+    rank.
     """
 
     __slots__ = ("u", "v", "w", "z")
@@ -362,9 +364,8 @@ def annihilate(ct: Value, factor: Value) -> Value:
     exactly zero: a branch that ``where`` did not select never makes a nan. Every product of a
     derivative can come through here, so the test for nan is the quickest that NumPy has.
     """
-    if type(ct) is not _ndarray or type(factor) is not _ndarray:
-        if isinstance(ct, Tracer) or isinstance(factor, Tracer):
-            return _annihilate_traced(ct, factor)
+    if isinstance(ct, Tracer) or isinstance(factor, Tracer):
+        return _annihilate_traced(ct, factor)
     out = ct * factor
     if not has_nan(out):
         return out
@@ -430,11 +431,12 @@ def filled_like(x: Value, value: float) -> Value:
     return np.full(aval.shape, value, dtype)
 
 
-# -------------------------------------------------------------------------------------- the two walks
+# ------------------------------------------------------------------------------------ the two walks
 
 
 def new_slots(count: int, strict: bool = False) -> Cotangents:
-    """Empty slots; the last two entries are the product to use and the slots whose buffer is ours."""
+    """Empty slots; the last two entries are the product to use and the slots whose buffer is
+    ours."""
     return [*[None] * count, plain_product if strict else annihilate, set()]
 
 

@@ -49,9 +49,11 @@ class Staged(Tracer):
     def concrete(self) -> NoReturn:
         origin = self.owner.origin(self.variable)
         raise TracerConversionError(
-            f"the value of {self.aval} is not known while the function is being staged, so it cannot "
+            f"the value of {self.aval} is not known while the function is being staged, so it "
+            "cannot "
             f"decide Python control flow or become a Python number.{at(calling_position())}\n"
-            f"The value comes from {origin}. Use np.where or vk.lax.cond / while_loop for a choice that "
+            f"The value comes from {origin}. Use np.where or vk.lax.cond / while_loop for a choice "
+            "that "
             "depends on it, or pass the argument as a static one."
         )
 
@@ -147,7 +149,8 @@ class Builder:
         def closed(_: Equation) -> None:
             raise ClosedTraceError(
                 "an abstract value was used after its function had been staged"
-                f"{at(calling_position())}\nReturn values from the function instead of storing them."
+                f"{at(calling_position())}\nReturn values from the function instead of storing "
+                "them."
             )
 
         outs = [self.atom(y) for y in outputs]
@@ -199,7 +202,7 @@ def stage(
     return builder.finish(f(*arguments), linear)
 
 
-# ---------------------------------------------------------------------------------------- transposing
+# -------------------------------------------------------------------------------------- transposing
 
 
 def transpose_into(
@@ -211,8 +214,8 @@ def transpose_into(
     """Pull ``cts`` back through ``push``, recorded over dummy tangents of ``builder``.
 
     This is all there is to transposition: the rows of a linear function, walked backwards, do not
-    depend on the tangents. A dummy that is left in the result would be an unbound variable; `unbound`
-    finds it.
+    depend on the tangents. A dummy that is left in the result would be an unbound variable;
+    `unbound` finds it.
     """
     trace = Rows("transposition")
     count = len(builder.inputs)

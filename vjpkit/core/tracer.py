@@ -64,8 +64,8 @@ class Tracer:
     methods and indexing are attached by `vjpkit.numpy`.
 
     All kinds have one layout: ``value`` below the trace, ``owner``, the trace, ``info`` (a slot, a
-    tangent, a variable: each kind names it), and ``origin``, how a writable handle came to be. A handle that is
-    written to takes over the kind and the contents of the written value.
+    tangent, a variable: each kind names it), and ``origin``, how a writable handle came to be. A
+    handle that is written to takes over the kind and the contents of the written value.
     """
 
     __slots__ = ("info", "origin", "owner", "value")
@@ -155,7 +155,8 @@ class Tracer:
             f"{kind}() of a traced value of shape {self.shape} would lose its derivative."
             f"{at(calling_position())}\n"
             "Inside a differentiated function use NumPy's functions instead of Python's or math's; "
-            "to write traced values into an array, start it with np.zeros_like(x), vnp.zeros(...), or "
+            "to write traced values into an array, start it with np.zeros_like(x), vnp.zeros(...), "
+            "or "
             f"build it with np.stack or vnp.array; where the plain number is really meant, "
             f"use {kind}(vk.lax.stop_gradient(x))."
         )
@@ -172,7 +173,8 @@ class Tracer:
         if self.size > 10_000:
             raise TracerConversionError(
                 f"np.array of a traced value of {self.size} elements would make that many "
-                f"single-element tracers.{at(calling_position())}\nUse vnp.array or np.stack instead."
+                f"single-element tracers.{at(calling_position())}\nUse vnp.array or np.stack "
+                "instead."
             )
         out = np.empty(self.shape, object)
         for i in np.ndindex(*self.shape):
@@ -184,7 +186,8 @@ class Tracer:
 
 
 def named_info() -> Any:
-    """`Tracer.info` under the name that a kind of tracer gives it: the same place, no indirection."""
+    """`Tracer.info` under the name that a kind of tracer gives it: the same place, no
+    indirection."""
     return Tracer.__dict__["info"]
 
 
@@ -201,7 +204,8 @@ def _unsupported_function(func: Any, types: Any, args: Any, kwargs: Any) -> Valu
     module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
     raise UnsupportedError(
         f"{module}.{func.__name__} is not supported on traced values.{at(calling_position())}\n"
-        "Write it with supported functions, or give it a rule of its own with vk.custom_vjp; where no "
+        "Write it with supported functions, or give it a rule of its own with vk.custom_vjp; where "
+        "no "
         "derivative is wanted, pass vk.lax.stop_gradient(x)."
     )
 
@@ -218,7 +222,8 @@ def refresh(x: Tracer) -> Tracer:
 
 
 def dispatch_rest(kind: str, handler: Callable[..., Value]) -> None:
-    """Let ``handler`` answer NumPy calls that `UFUNCS` and `FUNCTIONS` do not (ufunc keywords, ...)."""
+    """Let ``handler`` answer NumPy calls that `UFUNCS` and `FUNCTIONS` do not (ufunc keywords,
+    ...)."""
     _hooks[kind] = handler
 
 
@@ -237,7 +242,8 @@ def operand(x: Value) -> Value:
     if isinstance(x, np.ma.MaskedArray | np.matrix):
         raise UnsupportedError(
             f"{type(x).__name__} operands are not supported together with traced values."
-            f"{at(calling_position())}\nPass its .data (and the mask as an array), or np.asarray(x)."
+            f"{at(calling_position())}\nPass its .data (and the mask as an array), or "
+            "np.asarray(x)."
         )
     if isinstance(x, np.ndarray):
         if x.dtype == _OBJECT:
@@ -262,7 +268,8 @@ def _stacked(x: np.ndarray[Any, Any]) -> Value:
     items = [operand(item) if not isinstance(item, Tracer) else item for item in x.ravel().tolist()]
     if not any(map(is_tracer, items)):
         raise UnsupportedError(
-            f"arrays of dtype object are not supported together with traced values{at(calling_position())}"
+            "arrays of dtype object are not supported together with traced "
+            f"values{at(calling_position())}"
         )
     return np.reshape(np.stack(items), x.shape)
 

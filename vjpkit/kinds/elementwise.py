@@ -282,8 +282,8 @@ def compile_record(owner: Elementwise, swapped: bool) -> Any:
     everything else goes to `Elementwise.general`. ``swapped`` makes the reflected operator.
     """
     scope = {
-        "Eager": Eager, "ufunc": owner.ufunc, "general": owner.general, "fit": fit, "ndarray": np.ndarray,
-        "float64": np.float64, "INTERNAL": INTERNAL, "user_position": user_position,
+        "Eager": Eager, "ufunc": owner.ufunc, "general": owner.general, "fit": fit,
+        "ndarray": np.ndarray, "float64": np.float64, "INTERNAL": INTERNAL, "user_position": user_position,
         "getframe": sys._getframe, "refresh": refresh, "ObjectResult": _ObjectResult,
         "NUMBERS": frozenset({float, int}),
     }  # fmt: skip

@@ -119,7 +119,8 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...] | None, keepdims: bool) ->
 
 
 def kept(out: Value, shape: Shape, axes: tuple[int, ...] | None) -> Value:
-    """``out`` of a reduction with the reduced axes as length 1, to broadcast against the operand."""
+    """``out`` of a reduction with the reduced axes as length 1, to broadcast against the
+    operand."""
     full = reduced_shape(shape, axes, keepdims=True)
     return out if out.shape == full else np.reshape(out, full)
 
@@ -154,8 +155,9 @@ class General(Primitive):
 
     ``jvp(values, ts, out, **params)`` gives the tangent (several for ``multi``), None for zero. The
     pullback is that rule staged, transposed, lowered and kept per (parameters, operands, avals).
-    ``transposes[i](ct, values, **params)`` serves where only operand ``i`` is traced and the primitive
-    is linear in it; that also ends the recursion of a rule that uses the primitive itself.
+    ``transposes[i](ct, values, **params)`` serves where only operand ``i`` is traced and the
+    primitive is linear in it; that also ends the recursion of a rule that uses the primitive
+    itself.
 
     ``pullback(values, outs, live, given, **params)``, where there is one, is used instead of the
     derived pullback: it gets the cotangents of all outputs (None for zero) and gives those of the

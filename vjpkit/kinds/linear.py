@@ -19,7 +19,8 @@ __all__ = ["Bilinear", "Linear", "LinearMany", "contribute", "own_values", "rule
 
 
 def own_values(xs: Iterable[Value], trace: Rows) -> list[Value]:
-    """Operands that a row keeps although they are not this trace's: guarded against later changes."""
+    """Operands that a row keeps although they are not this trace's: guarded against later
+    changes."""
     keep = trace.keep
     return [keep(x) if type(x) is np.ndarray else x for x in xs]
 
@@ -37,8 +38,8 @@ def contribute(cts: Cotangents, i: int | None, ct: Value | None) -> None:
 class Linear(Primitive):
     """Linear in operand 0; the operands after it are fixed (index arrays, ...).
 
-    The rule is ``transpose(ct, shape, dtype, /, *fixed, **params)``: the cotangent of an operand of that
-    shape and dtype. The push is the primitive itself.
+    The rule is ``transpose(ct, shape, dtype, /, *fixed, **params)``: the cotangent of an operand of
+    that shape and dtype. The push is the primitive itself.
     """
 
     def __init__(self) -> None:
@@ -114,10 +115,11 @@ def rule(owner: Primitive, pull: Any, push: Any) -> Any:
 
 
 class LinearMany(Primitive):
-    """Jointly linear in all operands after the first ``fixed(params)`` ones: ``concatenate``, ``where``.
+    """Jointly linear in all operands after the first ``fixed(params)`` ones: ``concatenate``,
+    ``where``.
 
-    The rule is ``transpose(ct, avals, live, *fixed, **params)``: cotangents of the linear operands, of
-    which ``live`` marks those that are wanted (others may be None).
+    The rule is ``transpose(ct, avals, live, *fixed, **params)``: cotangents of the linear operands,
+    of which ``live`` marks those that are wanted (others may be None).
     """
 
     def __init__(self) -> None:
@@ -189,7 +191,8 @@ class LinearMany(Primitive):
 
 
 def zeros(aval: Aval, like: Value) -> Value:
-    """Zeros of an aval, staged where ``like`` is; else as light as they can be: one stored element."""
+    """Zeros of an aval, staged where ``like`` is; else as light as they can be: one stored
+    element."""
     dtype = aval.dtype if aval.inexact else np.dtype(np.float64)
     while isinstance(like, Tracer) and hasattr(like, "value"):
         like = like.value
@@ -207,8 +210,8 @@ def space(x: Value) -> tuple[Shape, Any]:
 class Bilinear(Primitive):
     """Linear in each of two operands.
 
-    The rules are ``transpose_x(ct, y, shape, dtype, **params)`` and ``transpose_y(ct, x, shape, dtype,
-    **params)``; the push is the primitive itself.
+    The rules are ``transpose_x(ct, y, shape, dtype, **params)`` and ``transpose_y(ct, x, shape,
+    dtype, **params)``; the push is the primitive itself.
     """
 
     def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,10 +52,11 @@ def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...] | None:
     if axis is None:
         return None
     axes = axis if isinstance(axis, tuple | list) else (axis,)
-    out = tuple(int(a) + ndim if a < 0 else int(a) for a in axes)
-    for a, given in zip(out, axes, strict=True):
+    numbers = tuple(map(index, axes))
+    out = tuple(a + ndim if a < 0 else a for a in numbers)
+    for a, given in zip(out, numbers, strict=True):
         if not 0 <= a < ndim:
-            raise np.exceptions.AxisError(int(given), ndim)
+            raise np.exceptions.AxisError(given, ndim)
     if len(set(out)) != len(out):
         raise ValueError("duplicate value in 'axis'")
     return out

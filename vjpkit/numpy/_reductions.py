@@ -272,14 +272,15 @@ def _dispersion(
     mask = _mask_for(a, where)
     if mask is None and not given(mean) and a.dtype.kind in "fc":
         result = primitive(a, axes=axes, keepdims=flag(keepdims), ddof=ddof)
-        return result if dtype is None else structural.to_dtype(result, np.dtype(dtype))
-    center = np.mean(a, axis=axes, keepdims=True, where=_NO if mask is None else mask)
-    variance = _mean_square(
-        a, as_array(mean) if given(mean) else center, axes, ddof, keepdims, mask
-    )
-    if primitive is reductions.var:
-        return variance
-    return _root(variance, a, axes, flag(keepdims), mask)
+    else:
+        if given(mean):
+            center = as_array(mean)
+        else:
+            center = np.mean(a, axis=axes, keepdims=True, where=_NO if mask is None else mask)
+        result = _mean_square(a, center, axes, ddof, keepdims, mask)
+        if primitive is reductions.std:
+            result = _root(result, a, axes, flag(keepdims), mask)
+    return result if dtype is None else structural.to_dtype(result, np.dtype(dtype))
 
 
 def _mean_square(
@@ -550,7 +551,9 @@ def _nan_dispersion(
     warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice.")
     variance = _divided(total, freedom)
     variance = scalar(selection.where(freedom <= 0, math.nan, variance))
-    return variance if name == "nanvar" else _root(variance, a, axes, flag(keepdims), mask)
+    if name == "nanstd":
+        variance = _root(variance, a, axes, flag(keepdims), mask)
+    return variance if dtype is None else structural.to_dtype(variance, np.dtype(dtype))
 
 
 @implements(np.nanvar)

@@ -111,7 +111,8 @@ def require_certain(x: Tracer) -> None:
     while type(base) is View:
         if not base.certain:
             raise UnsupportedError(
-                "writing to an array that was reshaped while staging: whether the reshape is a view "
+                "writing to an array that was reshaped while staging: whether the reshape is a "
+                "view "
                 f"depends on the memory layout, which is not known.{at(calling_position())}\n"
                 "Reshape a copy, x.copy().reshape(...), or write before reshaping."
             )
@@ -190,7 +191,7 @@ def writable(value: np.ndarray[Any, Any]) -> Plain:
     return Plain(value)
 
 
-# ------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def snapshot(x: Tracer) -> Value:
@@ -251,9 +252,8 @@ def private(x: Value) -> Value:
     """A slice of an array that is being written to: copied, so that it does not pin the buffer."""
     if isinstance(x, np.ndarray):
         return x if x.base is None else x.copy(order="K")
-    if isinstance(x, Tracer):
-        if isinstance(getattr(x, "value", None), np.ndarray | Tracer):
-            x.value = private(x.value)
+    if isinstance(x, Tracer) and isinstance(getattr(x, "value", None), np.ndarray | Tracer):
+        x.value = private(x.value)
     return x
 
 
@@ -300,7 +300,7 @@ def viewed(
     return out
 
 
-# ------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------ writing
 
 reuse = True
 """Whether buffers that nobody else holds are written in place; the results are the same."""
@@ -312,7 +312,8 @@ def references(x: Tracer) -> int:
 
 
 def _calibrate() -> int | None:
-    """What `references` says of a value that only its tracer holds; None where counting is unsound."""
+    """What `references` says of a value that only its tracer holds; None where counting is
+    unsound."""
     probe = Plain(np.empty(3))
     alone = references(probe)
     alias = probe.value
@@ -434,7 +435,8 @@ def lift(root: Tracer, trace: Any) -> None:
 def _store_in_place(
     root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: Value
 ) -> None:
-    """Write into the root's own buffer if nobody else holds it, else into a copy; record the row."""
+    """Write into the root's own buffer if nobody else holds it, else into a copy; record the
+    row."""
     trace = root.owner
     mine = isinstance(value, Eager) and value.owner is trace
     inner = value.value if mine else value
@@ -501,7 +503,8 @@ def write_whole(x: Tracer, out: Value) -> None:
     aval = aval_of(out)
     if aval.shape != x.shape:
         raise ValueError(
-            f"non-broadcastable output operand with shape {x.shape} doesn't match the broadcast shape "
+            f"non-broadcastable output operand with shape {x.shape} doesn't match the broadcast "
+            "shape "
             f"{aval.shape}{at(calling_position())}"
         )
     if not np.can_cast(aval.dtype, x.dtype, "same_kind"):

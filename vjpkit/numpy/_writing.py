@@ -20,7 +20,8 @@ def destination(name: str, x: Any) -> Tracer:
     if isinstance(x, Tracer):
         return x
     raise TracerConversionError(
-        f"{name}: a traced value can't be written into a plain {type(x).__name__}; its derivative would "
+        f"{name}: a traced value can't be written into a plain {type(x).__name__}; its derivative "
+        "would "
         f"be lost.{at(calling_position())}\nStart the array with np.zeros_like(x), np.copy(x) or "
         "vnp.zeros(...) inside the differentiated function, or use the function's result instead."
     )
@@ -115,7 +116,8 @@ def fill_diagonal(a: Any, val: Value, wrap: bool = False) -> None:
 def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Value) -> None:
     """``ufunc.at(a, indices, b)``: unbuffered, so that repeated indices accumulate.
 
-    Sums go through one functional scatter; other ufuncs write element by element of each repetition.
+    Sums go through one functional scatter; other ufuncs write element by element of each
+    repetition.
     """
     a = destination(f"np.{ufunc.__name__}.at", a)
     if ufunc in (np.add, np.subtract):
@@ -141,7 +143,8 @@ def scattered(value: Value, indices: Any, like: Tracer) -> Value:
 
 
 def _layers(a: Tracer, indices: Any) -> Any:
-    """Sets of distinct positions whose order is that of the repetitions: (index, positions, mask)."""
+    """Sets of distinct positions whose order is that of the repetitions: (index, positions,
+    mask)."""
     from vjpkit.ops.indexing import normalized, split_index
 
     index, arrays = split_index(normalized(indices))

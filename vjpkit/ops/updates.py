@@ -1,4 +1,5 @@
-"""Writing by index, as a function: a copy of ``x`` with ``value`` written through a chain of views."""
+"""Writing by index, as a function: a copy of ``x`` with ``value`` written through a chain of
+views."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def write_into(x: np.ndarray[Any, Any], steps: Steps, index: Any, value: Value) 
 
 @primitive
 class last_writes(PiecewiseConstant):
-    """Where an assignment through index arrays is the last one to its element, as NumPy does them."""
+    """Where an assignment through index arrays is the last one to its element, as NumPy does
+    them."""
 
     @staticmethod
     def impl(*arrays: Value, shape: Shape, index: Index) -> Value:

@@ -97,14 +97,18 @@ def float_leaf(label: str, which: str, x: Value, allow_int: bool = False) -> Val
             return x
     elif not isinstance(x, bool):
         raise TypeError(
-            f"{label}: {which} is a {kind.__name__}, which is neither an array nor a number{_here()}.\n"
-            "Pass it as a keyword or through a closure, or choose other argnums; a class of your own "
+            f"{label}: {which} is a {kind.__name__}, which is neither an array nor a "
+            f"number{_here()}.\n"
+            "Pass it as a keyword or through a closure, or choose other argnums; a class of your "
+            "own "
             "becomes a container with vk.tree_util.register_pytree_node or as a dataclass."
         )
     raise TypeError(
-        f"{label}: {which} is {aval_of(x) if not isinstance(x, bool) else 'a bool'}; derivatives are "
+        f"{label}: {which} is {aval_of(x) if not isinstance(x, bool) else 'a bool'}; derivatives "
+        "are "
         f"taken in floating-point arguments.{_here()}\n"
-        "Cast it, e.g. x.astype(float), choose other argnums, or pass allow_int=True for float0 zeros."
+        "Cast it, e.g. x.astype(float), choose other argnums, or pass allow_int=True for float0 "
+        "zeros."
     )
 
 
@@ -148,15 +152,17 @@ def scalar_output(label: str, y: Value, aval: Aval | None, holomorphic: bool) ->
         advice = (
             "it has one element: return y[0] or np.sum(y)"
             if aval is not None and aval.size == 1
-            else "return np.sum(...) or another scalar, or use jacrev / jacfwd / vjp for array outputs"
+            else "return np.sum(...) or another scalar, or use jacrev, jacfwd or vjp for array outputs"
         )
         raise TypeError(
             f"{label}: the function returned {what}; a gradient needs a scalar ().\n{advice}"
         )
     if aval.dtype.kind == "c" and not holomorphic:
         raise TypeError(
-            f"{label}: the function returned a complex number ({aval}); a gradient needs a real one.\n"
-            "Return its real part or absolute value, or pass holomorphic=True for a holomorphic function."
+            f"{label}: the function returned a complex number ({aval}); a gradient needs a real "
+            "one.\n"
+            "Return its real part or absolute value, or pass holomorphic=True for a holomorphic "
+            "function."
         )
     if not aval.inexact:
         raise TypeError(

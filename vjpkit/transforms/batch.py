@@ -1,8 +1,8 @@
 """Batching: a tracer whose value has the batch as leading axis, and a rule per kind.
 
 `batch_rule` finds how a primitive maps over a leading axis: its own ``batch`` method, or its kind's
-default here. ``batch(n, values, batched, **params)`` gets the operands, those that ``batched`` marks
-with a leading axis of length n, and returns outputs that all have it.
+default here. ``batch(n, values, batched, **params)`` gets the operands, those that ``batched``
+marks with a leading axis of length n, and returns outputs that all have it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Batched(Tracer):
 
     def concrete(self) -> Value:
         raise TracerConversionError(
-            f"a batched value of {self.aval} stands for {self.owner.n} examples, so it cannot decide "
+            f"a batched value of {self.aval} stands for {self.owner.n} examples, so it cannot "
+            "decide "
             f"Python control flow or become one Python number.{at(calling_position())}\n"
             "Use np.where or vk.lax.cond for a choice that depends on it."
         )
@@ -73,7 +74,8 @@ class Batches:
         if self.closed:
             raise ClosedTraceError(
                 f"a traced value of {self.closed} was used after {self.closed} had finished"
-                f"{at(calling_position())}\nReturn values from the function instead of storing them."
+                f"{at(calling_position())}\nReturn values from the function instead of storing "
+                "them."
             )
         xs, params = primitive.canonical(xs, params)
         mine = [isinstance(x, Batched) and x.owner is self for x in xs]
@@ -126,7 +128,8 @@ def default(*kinds: type[Primitive]) -> Callable[[Rule], Rule]:
 def _core(
     self: Any, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
 ) -> Value:
-    """A primitive that maps over leading axes by itself: all but ``core_ndims`` of each operand's."""
+    """A primitive that maps over leading axes by itself: all but ``core_ndims`` of each
+    operand's."""
     return self(*aligned(n, values, batched, self.core_ndims), **params)
 
 

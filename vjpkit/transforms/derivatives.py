@@ -44,7 +44,15 @@ class ValueAndGrad(Transformed):
 
     transform = "value_and_grad"
 
-    def __init__(self, fun: Function, argnums: Any, has_aux: bool, holomorphic: bool, allow_int: bool, strict: bool) -> None:  # fmt: skip
+    def __init__(
+        self,
+        fun: Function,
+        argnums: Any,
+        has_aux: bool,
+        holomorphic: bool,
+        allow_int: bool,
+        strict: bool,
+    ) -> None:
         super().__init__(
             fun,
             argnums=argnums,
@@ -200,8 +208,8 @@ def value_and_grad(
 ) -> ValueAndGrad: ...  # fmt: skip
 @overload
 def value_and_grad(
-    fun: None = ..., argnums: int | Sequence[int] = ..., has_aux: bool = ..., holomorphic: bool = ...,
-    allow_int: bool = ..., *, strict: bool = ...,
+    fun: None = ..., argnums: int | Sequence[int] = ..., has_aux: bool = ...,
+    holomorphic: bool = ..., allow_int: bool = ..., *, strict: bool = ...,
 ) -> Callable[[Function], ValueAndGrad]: ...  # fmt: skip
 def value_and_grad(
     fun: Function | None = None,
@@ -232,8 +240,8 @@ def grad(
 ) -> Grad: ...  # fmt: skip
 @overload
 def grad(
-    fun: None = ..., argnums: int | Sequence[int] = ..., has_aux: bool = ..., holomorphic: bool = ...,
-    allow_int: bool = ..., *, strict: bool = ...,
+    fun: None = ..., argnums: int | Sequence[int] = ..., has_aux: bool = ...,
+    holomorphic: bool = ..., allow_int: bool = ..., *, strict: bool = ...,
 ) -> Callable[[Function], Grad]: ...  # fmt: skip
 def grad(
     fun: Function | None = None,
@@ -246,9 +254,10 @@ def grad(
 ) -> Grad | Callable[[Function], Grad]:
     """The gradient of a scalar function: the pullback of 1.
 
-    ``fun`` takes arrays, numbers and trees of them and returns a real floating scalar of shape ``()``.
-    The gradient has the tree, shapes and dtypes of the chosen argument: an int ``argnums`` gives it
-    bare, a sequence gives a tuple. Gradients are fresh, writable arrays (NumPy scalars for scalars).
+    ``fun`` takes arrays, numbers and trees of them and returns a real floating scalar of shape
+    ``()``. The gradient has the tree, shapes and dtypes of the chosen argument: an int ``argnums``
+    gives it bare, a sequence gives a tuple. Gradients are fresh, writable arrays (NumPy scalars for
+    scalars).
 
     * ``has_aux``: ``fun`` returns ``(output, aux)``, the result is ``(gradient, aux)``.
     * ``holomorphic``: complex in, complex out, the complex derivative. For a real output of complex
@@ -256,8 +265,8 @@ def grad(
     * ``allow_int``: integer leaves get ``float0`` zeros instead of raising.
     * ``strict``: plain IEEE arithmetic where a partial derivative is not finite.
 
-    Costs a small constant times one evaluation, whatever the number of inputs. Raises `TypeError` for
-    outputs that are not real scalars, arguments without derivatives, and argnums out of range.
+    Costs a small constant times one evaluation, whatever the number of inputs. Raises `TypeError`
+    for outputs that are not real scalars, arguments without derivatives, and argnums out of range.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.grad(lambda x: np.sum(np.sin(x)))(np.array([0.0, 1.0]))
@@ -270,7 +279,7 @@ def grad(
     return Grad(fun, argnums, has_aux, holomorphic, allow_int, strict)
 
 
-# --------------------------------------------------------------------------- linearize, vjp, jvp, hvp
+# ------------------------------------------------------------------------- linearize, vjp, jvp, hvp
 
 
 def _linearized(
@@ -305,8 +314,10 @@ def _linearized(
         if value is None:
             path = keystr(flatten_with_path(y)[0][i][0])
             raise TypeError(
-                f"{label}: the function returned a {type(out).__name__}{f' at {path}' if path else ''}; "
-                "outputs are arrays, numbers and trees of them (has_aux=True passes other things through)"
+                f"{label}: the function returned a "
+                f"{type(out).__name__}{f' at {path}' if path else ''}; "
+                "outputs are arrays, numbers and trees of them (has_aux=True passes other things "
+                "through)"
             )
         values.append(value)
         if aval_of(value).inexact:
@@ -354,8 +365,8 @@ def _root(x: Any) -> Any:
 def linearize(fun: Function, *primals: PyTree, has_aux: bool = False, strict: bool = False) -> Any:
     """Value of ``fun`` at ``primals`` and its linearization there: f(x + t) ≈ f(x) + L(t).
 
-    ``(out, L)``, or ``(out, L, aux)``; ``L(*tangents)`` has the tree of the output. `LinearMap` says
-    what else ``L`` can do.
+    ``(out, L)``, or ``(out, L, aux)``; ``L(*tangents)`` has the tree of the output. `LinearMap`
+    says what else ``L`` can do.
 
     >>> import numpy as np, vjpkit as vk
     >>> y, L = vk.linearize(lambda x: x * x, 3.0)
@@ -367,7 +378,8 @@ def linearize(fun: Function, *primals: PyTree, has_aux: bool = False, strict: bo
 
 
 def vjp(fun: Function, *primals: PyTree, has_aux: bool = False, strict: bool = False) -> Any:
-    """Value of ``fun`` at ``primals`` and its pullback: the vector-Jacobian product as a `LinearMap`.
+    """Value of ``fun`` at ``primals`` and its pullback: the vector-Jacobian product as a
+    `LinearMap`.
 
     ``(out, pullback)``, or ``(out, pullback, aux)``. ``pullback(ct)`` takes one cotangent of the
     output's tree and returns a tuple, one cotangent per primal; any number of times.
@@ -391,9 +403,9 @@ def jvp(
 ) -> Any:
     """Value of ``fun`` and its directional derivative: the Jacobian-vector product.
 
-    ``primals`` and ``tangents`` are tuples or lists of the same tree (`TypeError`), shapes and dtypes
-    (`ValueError`). Gives ``(out, tangent)``, or ``(out, tangent, aux)``. Memory does not grow with the
-    length of the computation.
+    ``primals`` and ``tangents`` are tuples or lists of the same tree (`TypeError`), shapes and
+    dtypes (`ValueError`). Gives ``(out, tangent)``, or ``(out, tangent, aux)``. Memory does not
+    grow with the length of the computation.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.jvp(np.sin, (0.0,), (2.0,))
@@ -403,7 +415,8 @@ def jvp(
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
         raise TypeError(
             f"{label}: primals and tangents must be tuples or lists of arguments, got "
-            f"{type(primals).__name__} and {type(tangents).__name__}; write ({name_of(fun)}, (x,), (t,))"
+            f"{type(primals).__name__} and {type(tangents).__name__}; write ({name_of(fun)}, (x,), "
+            "(t,))"
         )
     leaves, tree = flatten(tuple(primals))
     t_leaves, t_tree = flatten(tuple(tangents))

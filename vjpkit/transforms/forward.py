@@ -59,7 +59,8 @@ class Duals:
         if self.closed:
             raise ClosedTraceError(
                 f"a traced value of {self.name} was used after {self.name} had finished"
-                f"{at(calling_position())}\nReturn values from the function instead of storing them."
+                f"{at(calling_position())}\nReturn values from the function instead of storing "
+                "them."
             )
         mine = [isinstance(x, Dual) and x.owner is self for x in xs]
         values = tuple([x.value if m else x for x, m in zip(xs, mine, strict=True)])
@@ -81,7 +82,8 @@ class Duals:
             return y.value, None
         if isinstance(y, Tracer) and y.owner.level > self.level:
             raise ClosedTraceError(
-                f"{self.name}: the function returned a traced value of an inner transformation that "
+                f"{self.name}: the function returned a traced value of an inner transformation "
+                "that "
                 f"has finished; its derivative would be lost{at(calling_position())}"
             )
         return y, None

@@ -18,7 +18,7 @@ from vjpkit.transforms.linear import LinearMap, Side, nbytes_text
 __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]
 
 
-# ------------------------------------------------------------------------------- matrices of linear maps
+# -------------------------------------------------------------------------- matrices of linear maps
 
 
 def basis(avals: Sequence[Aval], start: int, stop: int) -> list[Value]:
@@ -37,7 +37,8 @@ def basis(avals: Sequence[Aval], start: int, stop: int) -> list[Value]:
 
 
 def columns(linear: LinearMap, chunk_size: int | None, label: str) -> list[list[Value]]:
-    """The map at every basis vector: for each codomain leaf and domain leaf (\\*domain, \\*codomain)."""
+    """The map at every basis vector: for each codomain leaf and domain leaf (\\*domain,
+    \\*codomain)."""
     avals = linear.domain.live_avals
     outs = linear.codomain.live_avals
     n = linear.domain.size
@@ -96,7 +97,8 @@ def _require_memory(label: str, n: int, nbytes: int) -> None:
 def matrix(
     linear: LinearMap, forward: bool, chunk_size: int | None, label: str
 ) -> list[list[Value]]:
-    """``blocks[out leaf][in leaf]`` of shape (\\*out, \\*in), by pushing or by pulling the basis."""
+    """``blocks[out leaf][in leaf]`` of shape (\\*out, \\*in), by pushing or by pulling the
+    basis."""
     if forward:
         blocks = columns(linear, chunk_size, label)
         pairs = zip(blocks, linear.codomain.live_avals, strict=True)
@@ -200,13 +202,14 @@ def _require_complex_linear(linear: LinearMap, dtype: np.dtype[Any]) -> None:
         )
     if real_only:
         raise TypeError(
-            f"{linear.name}.as_scipy: the map is linear over the real numbers only (it mixes real and "
+            f"{linear.name}.as_scipy: the map is linear over the real numbers only (it mixes real "
+            "and "
             "complex values, or takes real parts), so it is not a matrix of complex numbers.\n"
             "Differentiate with respect to real and imaginary parts as separate real arrays."
         )
 
 
-# ---------------------------------------------------------------------------------- jacrev, jacfwd, ...
+# ------------------------------------------------------------------------------ jacrev, jacfwd, ...
 
 
 class Jacobian(Transformed):
@@ -252,7 +255,7 @@ class Jacobian(Transformed):
             return self.fun(*full, **kwargs)
 
         partial.__name__ = label
-        out, linear, *aux = linearize(partial, *chosen, has_aux=self.has_aux, strict=self.strict)
+        _, linear, *aux = linearize(partial, *chosen, has_aux=self.has_aux, strict=self.strict)
         linear.name = label
         _check_types(label, linear, self.holomorphic)
         forward = self.mode == "fwd" or (
@@ -271,7 +274,8 @@ def _check_types(label: str, linear: LinearMap, holomorphic: bool) -> None:
         raise TypeError(f"{label}: holomorphic=True needs complex arguments and complex outputs")
     if not holomorphic and "c" in outs:
         raise TypeError(
-            f"{label}: the function returned complex values; its Jacobian is a complex matrix only for a "
+            f"{label}: the function returned complex values; its Jacobian is a complex matrix only "
+            "for a "
             "holomorphic function: pass holomorphic=True, or return real and imaginary parts."
         )
     if len(linear.codomain.live) != len(linear.codomain.avals):
@@ -297,9 +301,9 @@ def jacrev(
 ) -> Callable[..., PyTree]:
     """The Jacobian by reverse mode: all output basis vectors pulled back in one batched pass.
 
-    A tree of the output whose leaves are trees of the argument, each array of shape (*output, *input).
-    ``chunk_size`` bounds how many basis vectors go at once. Raises `MemoryError` with an estimate
-    where the result cannot fit.
+    A tree of the output whose leaves are trees of the argument, each array of shape (*output,
+    *input). ``chunk_size`` bounds how many basis vectors go at once. Raises `MemoryError` with an
+    estimate where the result cannot fit.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.jacrev(lambda x: np.array([1.0, 2.0]) * x[0] * x[1])(np.array([3.0, 5.0]))
@@ -318,7 +322,8 @@ def jacfwd(
     chunk_size: int | None = None,
     strict: bool = False,
 ) -> Callable[..., PyTree]:
-    """The Jacobian by forward mode: all input basis vectors pushed in one batched pass. See `jacrev`.
+    """The Jacobian by forward mode: all input basis vectors pushed in one batched pass. See
+    `jacrev`.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.jacfwd(lambda x: x * x)(np.array([1.0, 2.0]))

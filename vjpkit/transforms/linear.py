@@ -1,13 +1,15 @@
 """`LinearMap`: a pullback or a pushforward as a value.
 
-A map is backed by the rows of a trace (fresh from `vjp`, nothing materialised) or by a `Program` and
-the residual values of its leading inputs. Both can be applied forwards (push) and backwards (pull),
-with arrays or with tracers, so transposing is a flag and everything else is a composition of calls.
+A map is backed by the rows of a trace (fresh from `vjp`, nothing materialised) or by a `Program`
+and the residual values of its leading inputs. Both can be applied forwards (push) and backwards
+(pull), with arrays or with tracers, so transposing is a flag and everything else is a composition
+of calls.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,7 +49,7 @@ FLOAT0 = np.dtype([("float0", np.void, 0)])
 float0 = FLOAT0
 
 
-# --------------------------------------------------------------------------------------------- sides
+# -------------------------------------------------------------------------------------------- sides
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,8 @@ class Side:
             )
             if fits:
                 return wanted.dtype.type(leaf)
-        elif hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-            if tuple(leaf.shape) == wanted.shape and leaf.dtype == wanted.dtype:
-                return leaf
+        elif hasattr(leaf, "dtype") and aval_of(leaf).strong() == wanted:
+            return leaf
         path = keystr(flatten_with_path(value)[0][i][0])
         came = aval_of(leaf) if hasattr(leaf, "dtype") else type(leaf).__name__
         raise ValueError(
@@ -140,8 +141,7 @@ class Side:
         return self.tree.unflatten(leaves)
 
     def __str__(self) -> str:
-        text = str(self.tree.unflatten(list(self.avals)))
-        return text if self.star or not text.startswith("(") else text
+        return str(self.tree.unflatten(list(self.avals)))
 
 
 def _advice(leaf: Value, wanted: Aval) -> str:
@@ -172,7 +172,7 @@ def fresh(x: Value | None, aval: Aval, scalar: bool, taken: set[int]) -> Value:
     return x
 
 
-# ------------------------------------------------------------------------------------------- backings
+# ----------------------------------------------------------------------------------------- backings
 
 
 @dataclass(frozen=True)
@@ -384,15 +384,16 @@ class Freed:
         return 0, "rows (freed)"
 
 
-# ------------------------------------------------------------------------------------------ LinearMap
+# ---------------------------------------------------------------------------------------- LinearMap
 
 
 class LinearMap:
     """A linear map between trees of arrays: what `vjp` and `linearize` return.
 
     ``L(*arguments)`` applies it; ``L.T`` is its transpose, ``<ct, L t> == <L.T ct, t>`` without
-    conjugation; ``L.H`` the conjugate transpose. ``A @ B``, ``A + B``, ``2 * A`` and ``-A`` are maps
-    again. Maps can be called any number of times, from any thread; they pickle and are pytrees.
+    conjugation; ``L.H`` the conjugate transpose. ``A @ B``, ``A + B``, ``2 * A`` and ``-A`` are
+    maps again. Maps can be called any number of times, from any thread; they pickle and are
+    pytrees.
 
     >>> import numpy as np, vjpkit as vk
     >>> y, pullback = vk.vjp(lambda x: np.sin(x) * x, np.array([0.0, 1.0]))
@@ -422,7 +423,7 @@ class LinearMap:
         self.conjugated = conjugated
         self._staged: ClosedProgram | None = None
 
-    # -- applying ------------------------------------------------------------------------------------
+    # -- applying ----------------------------------------------------------------------------------
 
     def __call__(self, *arguments: PyTree) -> PyTree:
         leaves = self.domain.read(self.name, arguments)
@@ -478,14 +479,14 @@ class LinearMap:
     def dense(self, chunk_size: int | None = None) -> PyTree:
         """The matrix: for every pair of leaves an array of shape (*output, *input).
 
-        Built from one batched pass of the cheaper direction. A tree of the codomain whose leaves are
-        trees of the domain; 1-tuples of arguments unwrap.
+        Built from one batched pass of the cheaper direction. A tree of the codomain whose leaves
+        are trees of the domain; 1-tuples of arguments unwrap.
         """
         from vjpkit.transforms.jacobians import dense
 
         return dense(self, chunk_size)
 
-    # -- algebra -------------------------------------------------------------------------------------
+    # -- algebra -----------------------------------------------------------------------------------
 
     def _with(self, **changes: Any) -> LinearMap:
         fields = {s: getattr(self, s) for s in self.__slots__ if s != "_staged"}
@@ -579,7 +580,7 @@ class LinearMap:
             f"-{self.name}",
         )
 
-    # -- looking inside ------------------------------------------------------------------------------
+    # -- looking inside ----------------------------------------------------------------------------
 
     def closed(self) -> ClosedProgram:
         """The linear program of this direction with its residual values; made once, when asked."""
@@ -610,8 +611,8 @@ class LinearMap:
     def only(self, argnums: int | Sequence[int]) -> LinearMap:
         """The map restricted to some arguments: a smaller program, not a filter.
 
-        For a pullback, the cotangents of those arguments alone; for a pushforward, tangents in those
-        arguments alone. A single int still gives a 1-tuple of arguments.
+        For a pullback, the cotangents of those arguments alone; for a pushforward, tangents in
+        those arguments alone. A single int still gives a 1-tuple of arguments.
         """
         side = self.codomain if self.codomain.star else self.domain
         if not side.star:
@@ -661,11 +662,12 @@ class LinearMap:
         memory = nbytes_text(sum(r.nbytes for r in residuals))
         return (
             f"<{self.name}: {self.domain} -> {self.codomain}, {count} {unit}, "
-            f"{len(residuals)} residuals of {memory}>"
+            f"{len(residuals)} residual{'s' * (len(residuals) != 1)} of {memory}>"
         )
 
     def _repr_html_(self) -> str:
-        return f"<p><code>{repr(self)[1:-1].replace('<', '&lt;')}</code></p>{self.program._repr_html_()}"
+        title = html.escape(repr(self)[1:-1])
+        return f"<p><code>{title}</code></p>{self.program._repr_html_()}"
 
     def __reduce__(self) -> Any:
         return _from_program, (self.closed(), self.domain, self.codomain, self.name)

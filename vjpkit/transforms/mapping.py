@@ -80,7 +80,8 @@ class VMap(Transformed):
             shape = np.shape(x)
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(
-                    f"{self.label}: {_place(tree, i)} has shape {shape}, which has no axis {axis} to "
+                    f"{self.label}: {_place(tree, i)} has shape {shape}, which has no axis {axis} "
+                    "to "
                     "map over; use in_axes=None for arguments that are the same for every example"
                 )
             sizes[i] = shape[axis]
@@ -152,9 +153,9 @@ def vmap(
 ) -> Callable[..., PyTree]:
     """Map ``fun`` over leading (or other) axes of its arguments, without a loop.
 
-    ``in_axes`` gives the mapped axis of each argument (a tree prefix of ints; None: the same for all
-    examples), ``out_axes`` where the batch goes in the outputs. Equal to stacking ``fun`` over the
-    examples. Raises `ValueError` where mapped axes differ in length, naming each.
+    ``in_axes`` gives the mapped axis of each argument (a tree prefix of ints; None: the same for
+    all examples), ``out_axes`` where the batch goes in the outputs. Equal to stacking ``fun`` over
+    the examples. Raises `ValueError` where mapped axes differ in length, naming each.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.vmap(vk.grad(lambda x: x**3))(np.array([1.0, 2.0]))

@@ -70,7 +70,8 @@ def staged(
         if not (hasattr(x, "dtype") or isinstance(x, bool | int | float | complex)):
             path = keystr(flatten_with_path(args)[0][i][0])
             raise TypeError(
-                f"{label}: argument {path} is a {type(x).__name__}, which is neither an array nor a number"
+                f"{label}: argument {path} is a {type(x).__name__}, which is neither an array nor "
+                "a number"
             )
         inputs.append(builder.argument(aval_of(operand(x) if isinstance(x, np.ndarray) else x)))
     y = fun(*tree.unflatten(inputs), **(kwargs or {}))
@@ -98,8 +99,8 @@ class MakeIR(Transformed):
 def make_ir(fun: Function) -> MakeIR:
     """The function that gives the program of ``fun`` at arguments like those it is called with.
 
-    Arguments may be `ShapeDtypeStruct`s. The result prints as IR, evaluates when called with arrays,
-    and has ``.program`` and ``.consts`` (the values it captured, its leading inputs).
+    Arguments may be `ShapeDtypeStruct`s. The result prints as IR, evaluates when called with
+    arrays, and has ``.program`` and ``.consts`` (the values it captured, its leading inputs).
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.make_ir(lambda x: np.sin(x) * 2.0)(np.ones(3)).program.out_avals
@@ -122,8 +123,9 @@ def eval_shape(fun: Function, *args: PyTree, **kwargs: Any) -> PyTree:
 def linear_transpose(fun: Function, *primals: PyTree) -> LinearMap:
     """The transpose of a linear function, from its program alone: <ct, f(t)> == <f^T(ct), t>.
 
-    ``primals`` are arrays or `ShapeDtypeStruct`s; only their shapes and dtypes matter. A function that
-    is not linear (an affine one is not) raises `NotLinearError` naming the first offending equation.
+    ``primals`` are arrays or `ShapeDtypeStruct`s; only their shapes and dtypes matter. A function
+    that is not linear (an affine one is not) raises `NotLinearError` naming the first offending
+    equation.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.linear_transpose(lambda x: 3.0 * x, 2.0)(1.0)
@@ -158,13 +160,16 @@ def _require_linear(label: str, program: Any) -> None:
         where = "" if offender.source is None else f"   ({offender.source})"
         words = ", ".join(map(repr, (a.aval for a in offender.inputs)))
         raise NotLinearError(
-            f"{label}: the function is not linear: {offender.primitive.name} of {words} is not linear in "
+            f"{label}: the function is not linear: {offender.primitive.name} of {words} is not "
+            "linear in "
             f"the arguments{where}.\nUse vjp or linearize for the transpose of its linearization."
         )
     if offender is not None:
         raise NotLinearError(
-            f"{label}: the function is not linear: its output {program.outputs.index(offender)} is a "
-            f"constant {offender.aval} that is not known to be zero.\nReturn only what depends on the "
+            f"{label}: the function is not linear: its output {program.outputs.index(offender)} is "
+            "a "
+            f"constant {offender.aval} that is not known to be zero.\nReturn only what depends on "
+            "the "
             "arguments, or use vjp or linearize for the transpose of its linearization."
         )
 
@@ -174,8 +179,8 @@ def closure_convert(
 ) -> tuple[Callable[..., PyTree], list[Value]]:
     """``fun`` with the traced values it closes over as explicit extra arguments.
 
-    Gives ``(converted, hoisted)`` with ``converted(*args, *hoisted) == fun(*args)``; derivatives flow
-    to the hoisted values.
+    Gives ``(converted, hoisted)`` with ``converted(*args, *hoisted) == fun(*args)``; derivatives
+    flow to the hoisted values.
 
     >>> import numpy as np, vjpkit as vk
     >>> def f(x):

@@ -1,0 +1,197 @@
+"""A branch that was not taken gives an exact zero, to second order, in every mode."""
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from vjpkit.core.rows import annihilate
+
+POINTS = np.array([-2.0, -1.0, 0.0, -0.0])
+DIRECTION = np.array([0.5, 1.5, -1.0, 2.0])
+AWAY = np.array([0.5, 1.25, 2.0, 0.75])
+
+# Each is defined for positive x only (or is not finite elsewhere), and selected for positive x only.
+BRANCHES = {
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "log1p": lambda x: np.log1p(x - 1),
+    "x log x": lambda x: x * np.log(x),
+    "log squared": lambda x: np.square(np.log(x)),
+    "log + log": lambda x: np.log(x) + np.log(x) * 3.0,
+    "abs of log": lambda x: np.abs(np.log(x)),
+    "sqrt": np.sqrt,
+    "sqrt of square": lambda x: np.sqrt(x * x),
+    "sqrt of log": lambda x: np.sqrt(np.log(x) + 9),
+    "x sqrt x": lambda x: x * np.sqrt(x),
+    "cbrt": np.cbrt,
+    "1/x": lambda x: 1 / x,
+    "x/x": lambda x: x / x,
+    "reciprocal": np.reciprocal,
+    "x sin(1/x)": lambda x: x * np.sin(1 / x),
+    "cos(1/x)": lambda x: np.cos(1 / x),
+    "sinc(1/x)": lambda x: np.sinc(1 / x),
+    "x**0.3": lambda x: x**0.3,
+    "x**0.5": lambda x: x**0.5,
+    "x**-1": lambda x: x**-1,
+    "x**-1.5": lambda x: x**-1.5,
+    "x**x": lambda x: x**x,
+    "2**(1/x)": lambda x: 2.0 ** (1 / x),
+    "float_power": lambda x: np.float_power(x, 0.4),
+    "arcsin": lambda x: np.arcsin(x / 2 - 1),
+    "arccos": lambda x: np.arccos(1 - x / 2),
+    "arccosh": lambda x: np.arccosh(x + 1),
+    "arctanh": lambda x: np.arctanh(1 - x / 3),
+    "arctan2": lambda x: np.arctan2(x * 0, np.maximum(x, 0)),
+    "tanh of log": lambda x: np.tanh(np.log(x)),
+    "exp": lambda x: np.exp(-1e4 * x),
+    "exp2 squared": lambda x: np.exp2(-1e4 * x) ** 2,
+    "expm1": lambda x: np.expm1(-1e4 * x),
+    "sinh": lambda x: np.sinh(-1e4 * x),
+    "cosh": lambda x: np.cosh(-1e4 * x) * 0.5,
+    "hypot of log": lambda x: np.hypot(np.log(x), x),
+    "logaddexp of logs": lambda x: np.logaddexp(np.log(x), np.log(x)),
+    "remainder by 0": lambda x: np.remainder(x, np.maximum(x, 0)),
+    "maximum of logs": lambda x: np.maximum(np.log(x), 2 * np.log(x)),
+    "complex log": lambda x: np.abs(np.log(x + 0j)),
+    "product of quotients": lambda x: (x / 0.0) * x,
+}
+SELECTIONS = {
+    "where": lambda f: lambda x: np.sum(np.where(x > 0, f(x), 0)),
+    "where, weighted": lambda f: lambda x: np.sum(np.where(x > 0, f(x) * x, x * 0) * DIRECTION),
+    "index": lambda f: lambda x: np.sum(f(x)[x > 0]) + np.sum(0 * x),
+}
+
+
+def first_and_second(f, x):
+    """Derivatives in every mode and every order of modes, eager, staged and mapped."""
+    gradient = vk.grad(f)
+    along = lambda x: vk.jvp(f, (x,), (DIRECTION,))[1]
+    yield "grad", gradient(x)
+    yield "jvp", along(x)
+    yield "grad of grad", vk.grad(lambda x: np.sum(gradient(x) * DIRECTION))(x)
+    yield "jvp of grad", vk.jvp(gradient, (x,), (DIRECTION,))[1]
+    yield "grad of jvp", vk.grad(along)(x)
+    yield "jvp of jvp", vk.jvp(along, (x,), (DIRECTION,))[1]
+    yield "hessian", vk.hessian(f)(x)
+    yield "pullback of vjp", vk.vjp(gradient, x)[1](DIRECTION)[0]
+
+
+def staged(f, x):
+    gradient = vk.grad(f)
+    yield "staged grad", vk.make_ir(gradient)(x)(x)[0]
+    yield "grad of staged", vk.grad(lambda x: program(x)[0])(x) if (program := vk.make_ir(f)(x)) else 0
+    yield "staged jvp of grad", vk.make_ir(lambda x: vk.jvp(gradient, (x,), (DIRECTION,))[1])(x)(x)[0]
+    again = lambda x: vk.grad(lambda x: np.sum(gradient(x) * DIRECTION))(x)
+    yield "staged grad of grad", vk.make_ir(again)(x)(x)[0]
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_branch_not_taken_contributes_nothing(branch, selection):
+    f = SELECTIONS[selection](BRANCHES[branch])
+    with np.errstate(all="ignore"):  # the branch itself may warn, as it does without derivatives
+        for mode, got in first_and_second(f, POINTS):
+            np.testing.assert_array_equal(got, np.zeros(np.shape(got)), err_msg=mode)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_also_staged(branch):
+    f = SELECTIONS["where"](BRANCHES[branch])
+    with np.errstate(all="ignore"):
+        for mode, got in staged(f, POINTS):
+            np.testing.assert_array_equal(got, np.zeros(4), err_msg=mode)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_also_mapped(branch):
+    f = SELECTIONS["where"](BRANCHES[branch])
+    one = lambda x: f(x[None])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(vk.vmap(vk.grad(one))(POINTS), np.zeros(4))
+        np.testing.assert_array_equal(vk.vmap(vk.grad(vk.grad(one)))(POINTS), np.zeros(4))
+        mapped = lambda x: np.sum(vk.vmap(one)(x))
+        np.testing.assert_array_equal(vk.grad(mapped)(POINTS), np.zeros(4))
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_branch_taken_is_not_changed_by_its_neighbours(branch):
+    """Where some elements take the branch, these have the derivatives that they have alone."""
+    f = SELECTIONS["where"](BRANCHES[branch])
+    mixed = np.array([-1.0, 0.5, 0.0, 1.25])
+    taken = mixed > 0
+    with np.errstate(all="ignore"):
+        for alone, together in zip(
+            [vk.grad(f)(mixed[taken]), np.diag(vk.hessian(f)(mixed[taken]))],
+            [vk.grad(f)(mixed), np.diag(vk.hessian(f)(mixed))],
+            strict=True,
+        ):
+            np.testing.assert_allclose(together[taken], alone, rtol=1e-14)
+            np.testing.assert_array_equal(together[~taken], 0)
+
+
+@pytest.mark.parametrize("strict_transform", [vk.grad, vk.jacrev, vk.jacfwd])
+def test_strict_restores_ieee_arithmetic(strict_transform):
+    f = SELECTIONS["where"](np.sqrt)
+    x = np.array([0.0, 4.0])
+    np.testing.assert_array_equal(strict_transform(f)(x), [0, 0.25])
+    np.testing.assert_array_equal(strict_transform(f, strict=True)(x), [np.nan, 0.25])
+
+
+def test_strict_tangent():
+    root = lambda x: np.sqrt(x)
+    assert vk.jvp(root, (0.0,), (0.0,))[1] == 0
+    assert np.isnan(vk.jvp(root, (0.0,), (0.0,), strict=True)[1])
+
+
+def test_derivatives_that_vanish_do_not_warn():
+    """Warnings are errors here: neither mode warns about what it does not use."""
+    x = np.array([0.0, 4.0])
+    for f in (
+        lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0)),
+        lambda x: np.sum(np.where(x > 0, x**0.25, 0)),
+        lambda x: np.sum(np.where(x > 0, np.arccos(1 - x / 8), 0)),
+        lambda x: np.sum(np.where(x > 0, np.cbrt(x), 0)),
+    ):
+        assert vk.grad(f)(x)[0] == 0
+        assert vk.jacfwd(f)(x)[0] == 0
+        assert vk.hessian(f)(x)[0, 0] == 0
+        assert vk.jvp(vk.grad(f), (x,), (np.ones(2),))[1][0] == 0
+
+
+def test_primal_warnings_are_kept():
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        vk.grad(np.log)(np.float64(0))
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        vk.jvp(np.log, (np.float64(0),), (np.float64(1),))
+
+
+def test_a_nan_that_was_selected_stays():
+    f = lambda x: np.sum(np.where(x < 0, np.log(x), 0))
+    with np.errstate(all="ignore"):
+        assert np.isnan(vk.grad(lambda x: np.sum(np.sqrt(x)))(np.array([-1.0])))[0]
+        assert vk.grad(f)(np.array([-2.0]))[0] == -0.5
+        assert np.isnan(vk.grad(lambda x: np.sum(x * np.nan))(np.ones(1)))[0]
+
+
+def test_sigmoid_written_naively():
+    """The cotangent of an overflown exponential is 0: 1 / inf^2."""
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    with np.errstate(over="ignore"):
+        assert vk.grad(sigmoid)(np.float64(-1000)) == 0
+        assert vk.grad(vk.grad(sigmoid))(np.float64(-1000)) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", "complex128"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_zero_annihilates_in_every_dtype_and_layout(dtype, order):
+    ct = np.array([[0, 1, 0], [2, 0, 0]], dtype, order=order)
+    factor = np.array([[np.inf, 3, np.nan], [np.inf, 5, -np.inf]], dtype, order=order)
+    with np.errstate(invalid="ignore"):
+        out = annihilate(ct, factor)
+        assert out.dtype == ct.dtype
+        np.testing.assert_array_equal(out[ct == 0], 0)
+        np.testing.assert_array_equal(out[ct != 0], (ct * factor)[ct != 0])
+        np.testing.assert_array_equal(annihilate(factor, ct), out)
+    assert annihilate(ct[:0], factor[:0]).shape == (0, 3)
+    assert annihilate(np.float64(0), np.float64(np.inf)) == 0
