@@ -91,7 +91,7 @@ def assert_linearized(f: Call, x: Any) -> None:
     rng = np.random.default_rng(7)
     t = np.asarray(rng.normal(size=np.shape(x)))[()]
     out, pullback = vk.vjp(f, x)
-    leaves = [y for y in flatten(out)[0]]
+    leaves = flatten(out)[0]
     h = 1e-3
     up, down = flatten(f(x + h * t))[0], flatten(f(x - h * t))[0]
     differences = [(a - b) / (2 * h) for a, b in zip(up, down, strict=True)]

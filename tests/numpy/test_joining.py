@@ -15,6 +15,9 @@ from tests.numpy.against_numpy import (
 )
 from vjpkit.core.errors import UnsupportedError
 
+_MODES = ["edge", "linear_ramp", "maximum", "mean", "median", "minimum"]
+_MODES += ["reflect", "symmetric", "wrap"]
+
 MOVES = [
     "np.concatenate([X, X])",
     "np.concatenate([X, 2 * X], axis=-1)",
@@ -93,7 +96,7 @@ MOVES = [
     'np.pad(X, (11, 2), mode="symmetric", reflect_type="odd")',
     *[
         f'np.pad(X, {width}, mode="{mode}")'
-        for mode in "edge linear_ramp maximum mean median minimum reflect symmetric wrap".split()
+        for mode in _MODES
         for width in ("1", "(2, 0)", "7")
     ],
 ]

@@ -8,6 +8,7 @@ arrays, outer tracers, batched and staged values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -25,9 +26,9 @@ P = TypeVar("P", bound="Primitive")
 
 
 def primitive(cls: type[P]) -> P:
-    """Class decorator: make and register the one instance of a primitive.
+    """Make and register the one instance of a primitive: ``arctan2 = primitive(Arctan2)``.
 
-    The name is the class's, without a trailing underscore.
+    Its name is the class's in lower case, with an underscore before each later capital.
     """
     instance = cls()
     if instance.name in PRIMITIVES:
@@ -77,7 +78,7 @@ class Primitive:
     impl: Callable[..., Value]
 
     def __init__(self) -> None:
-        self.name = type(self).__name__.rstrip("_")
+        self.name = re.sub(r"\B(?=[A-Z])", "_", type(self).__name__).rstrip("_").lower()
 
     def __call__(self, *xs: Value, **params: Any) -> Value:
         return bind(self, xs, params)

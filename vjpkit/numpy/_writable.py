@@ -251,7 +251,10 @@ roles["snapshot"] = snapshot
 def private(x: Value) -> Value:
     """A slice of an array that is being written to: copied, so that it does not pin the buffer."""
     if isinstance(x, np.ndarray):
-        return x if x.base is None else x.copy(order="K")
+        if x.base is None:
+            return x
+        # From two axes on the strides decide whether NumPy reshapes by view or by copy.
+        return x.copy(order="K") if x.ndim < 2 else copy_with_layout(x)
     if isinstance(x, Tracer) and isinstance(getattr(x, "value", None), np.ndarray | Tracer):
         x.value = private(x.value)
     return x

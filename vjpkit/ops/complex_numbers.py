@@ -41,8 +41,7 @@ def real_aval(x: Aval) -> Aval:
     return Aval(x.shape, np.absolute.resolve_dtypes((x.dtype, None))[1])
 
 
-@primitive
-class real(Part):
+class Real(Part):
     impl = staticmethod(lambda z: np.asarray(z).real[()])
 
     def transpose(
@@ -54,8 +53,10 @@ class real(Part):
         return real_aval(avals[0])
 
 
-@primitive
-class imag(Part):
+real = primitive(Real)
+
+
+class Imag(Part):
     impl = staticmethod(lambda z: np.asarray(z).imag[()])
 
     def transpose(
@@ -67,8 +68,10 @@ class imag(Part):
         return real_aval(avals[0])
 
 
-@primitive
-class conjugate(Part):
+imag = primitive(Imag)
+
+
+class Conjugate(Part):
     impl = staticmethod(np.conjugate)
 
     def transpose(
@@ -80,8 +83,10 @@ class conjugate(Part):
         return Aval(avals[0].shape, np.conjugate.resolve_dtypes((avals[0].dtype, None))[1])
 
 
-@primitive
-class complex_sign(General):
+conjugate = primitive(Conjugate)
+
+
+class ComplexSign(General):
     """``z / |z|``, and 0 at 0, with the derivatives 0 there: the part of t across z, over |z|."""
 
     impl = staticmethod(np.sign)
@@ -107,6 +112,9 @@ class complex_sign(General):
             Sample(_Z[0]),
             Sample(_Z[:0]),
         )
+
+
+complex_sign = primitive(ComplexSign)
 
 
 def conj(z: Value) -> Value:

@@ -20,89 +20,118 @@ from vjpkit.ops.complex_numbers import complex_sign
 # ------------------------------------------------------------------------------------ comparisons
 
 
-@primitive
-class greater(ConstantUfunc):
+class Greater(ConstantUfunc):
     ufunc = np.greater
 
 
-@primitive
-class greater_equal(ConstantUfunc):
+greater = primitive(Greater)
+
+
+class GreaterEqual(ConstantUfunc):
     ufunc = np.greater_equal
 
 
-@primitive
-class less(ConstantUfunc):
+greater_equal = primitive(GreaterEqual)
+
+
+class Less(ConstantUfunc):
     ufunc = np.less
 
 
-@primitive
-class less_equal(ConstantUfunc):
+less = primitive(Less)
+
+
+class LessEqual(ConstantUfunc):
     ufunc = np.less_equal
 
 
-@primitive
-class equal(ConstantUfunc):
+less_equal = primitive(LessEqual)
+
+
+class Equal(ConstantUfunc):
     ufunc = np.equal
 
 
-@primitive
-class not_equal(ConstantUfunc):
+equal = primitive(Equal)
+
+
+class NotEqual(ConstantUfunc):
     ufunc = np.not_equal
+
+
+not_equal = primitive(NotEqual)
 
 
 # ------------------------------------------------------------------------------------------ logic
 
 
-@primitive
-class logical_and(ConstantUfunc):
+class LogicalAnd(ConstantUfunc):
     ufunc = np.logical_and
 
 
-@primitive
-class logical_or(ConstantUfunc):
+logical_and = primitive(LogicalAnd)
+
+
+class LogicalOr(ConstantUfunc):
     ufunc = np.logical_or
 
 
-@primitive
-class logical_xor(ConstantUfunc):
+logical_or = primitive(LogicalOr)
+
+
+class LogicalXor(ConstantUfunc):
     ufunc = np.logical_xor
 
 
-@primitive
-class logical_not(ConstantUfunc):
+logical_xor = primitive(LogicalXor)
+
+
+class LogicalNot(ConstantUfunc):
     ufunc = np.logical_not
+
+
+logical_not = primitive(LogicalNot)
 
 
 # --------------------------------------------------------------------------------- floating point
 
 
-@primitive
-class isnan(ConstantUfunc):
+class Isnan(ConstantUfunc):
     ufunc = np.isnan
 
 
-@primitive
-class isinf(ConstantUfunc):
+isnan = primitive(Isnan)
+
+
+class Isinf(ConstantUfunc):
     ufunc = np.isinf
 
 
-@primitive
-class isfinite(ConstantUfunc):
+isinf = primitive(Isinf)
+
+
+class Isfinite(ConstantUfunc):
     ufunc = np.isfinite
 
 
-@primitive
-class signbit(ConstantUfunc):
+isfinite = primitive(Isfinite)
+
+
+class Signbit(ConstantUfunc):
     ufunc = np.signbit
 
 
-@primitive
-class spacing(ConstantUfunc):
+signbit = primitive(Signbit)
+
+
+class Spacing(ConstantUfunc):
     ufunc = np.spacing
 
 
-@primitive
-class exponent(PiecewiseConstant):
+spacing = primitive(Spacing)
+
+
+class Exponent(PiecewiseConstant):
     """The ``e`` of ``x = m 2^e`` with m between a half and 1: what `numpy.frexp` gives second."""
 
     impl = staticmethod(lambda x: np.frexp(x)[1])
@@ -121,31 +150,41 @@ class exponent(PiecewiseConstant):
         ]
 
 
+exponent = primitive(Exponent)
+
+
 # --------------------------------------------------------------------------------------- rounding
 
 
-@primitive
-class floor(ConstantUfunc):
+class Floor(ConstantUfunc):
     ufunc = np.floor
 
 
-@primitive
-class ceil(ConstantUfunc):
+floor = primitive(Floor)
+
+
+class Ceil(ConstantUfunc):
     ufunc = np.ceil
 
 
-@primitive
-class trunc(ConstantUfunc):
+ceil = primitive(Ceil)
+
+
+class Trunc(ConstantUfunc):
     ufunc = np.trunc
 
 
-@primitive
-class rint(ConstantUfunc):
+trunc = primitive(Trunc)
+
+
+class Rint(ConstantUfunc):
     ufunc = np.rint
 
 
-@primitive
-class floor_divide(ConstantUfunc):
+rint = primitive(Rint)
+
+
+class FloorDivide(ConstantUfunc):
     ufunc, operator = np.floor_divide, "//"
 
     def samples(self) -> Iterable[Sample]:
@@ -153,8 +192,10 @@ class floor_divide(ConstantUfunc):
         return Sample(x, y), Sample(x.reshape(3, 1), y), Sample(x, 0.45), Sample(2.5, y[:0])
 
 
-@primitive
-class sign(ConstantUfunc):
+floor_divide = primitive(FloorDivide)
+
+
+class Sign(ConstantUfunc):
     """-1, 0 or 1; for complex numbers ``z / |z|``, which is not constant, and 0 at 0."""
 
     ufunc = np.sign
@@ -166,49 +207,70 @@ class sign(ConstantUfunc):
         return super().__call__(z)
 
 
+sign = primitive(Sign)
+
+
 # ------------------------------------------------------------------------------------------- bits
 
 
-@primitive
-class bitwise_and(ConstantUfunc):
+class BitwiseAnd(ConstantUfunc):
     ufunc, operator = np.bitwise_and, "&"
 
 
-@primitive
-class bitwise_or(ConstantUfunc):
+bitwise_and = primitive(BitwiseAnd)
+
+
+class BitwiseOr(ConstantUfunc):
     ufunc, operator = np.bitwise_or, "|"
 
 
-@primitive
-class bitwise_xor(ConstantUfunc):
+bitwise_or = primitive(BitwiseOr)
+
+
+class BitwiseXor(ConstantUfunc):
     ufunc, operator = np.bitwise_xor, "^"
 
 
-@primitive
-class invert(ConstantUfunc):
+bitwise_xor = primitive(BitwiseXor)
+
+
+class Invert(ConstantUfunc):
     ufunc, operator = np.invert, "~"
 
 
-@primitive
-class left_shift(ConstantUfunc):
+invert = primitive(Invert)
+
+
+class LeftShift(ConstantUfunc):
     ufunc, operator = np.left_shift, "<<"
 
 
-@primitive
-class right_shift(ConstantUfunc):
+left_shift = primitive(LeftShift)
+
+
+class RightShift(ConstantUfunc):
     ufunc, operator = np.right_shift, ">>"
 
 
-@primitive
-class bitwise_count(ConstantUfunc):
+right_shift = primitive(RightShift)
+
+
+class BitwiseCount(ConstantUfunc):
     ufunc = np.bitwise_count
 
 
-@primitive
-class gcd(ConstantUfunc):
+bitwise_count = primitive(BitwiseCount)
+
+
+class Gcd(ConstantUfunc):
     ufunc = np.gcd
 
 
-@primitive
-class lcm(ConstantUfunc):
+gcd = primitive(Gcd)
+
+
+class Lcm(ConstantUfunc):
     ufunc = np.lcm
+
+
+lcm = primitive(Lcm)

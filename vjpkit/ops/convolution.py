@@ -19,8 +19,7 @@ _X = np.array([0.3, -1.2, 2.5, 0.8, -0.4])
 _Y = np.array([1.7, 0.4, -0.6])
 
 
-@primitive
-class convolve(Bilinear):
+class Convolve(Bilinear):
     """``out[k] = sum of x[i] * y[k - i]``: all of it, or, ``valid``, where the longer x covers y.
 
     The two modes are each other's transposes: with y turned round, the adjoint of ``full`` in x is
@@ -65,3 +64,6 @@ class convolve(Bilinear):
         yield Sample(_Y, _X, valid=False)
         yield Sample(_X, _Y, valid=True)
         yield Sample(_Y, _Y + 1, valid=True)
+
+
+convolve = primitive(Convolve)

@@ -50,8 +50,7 @@ def batch_along_axis(
     return self(*xs, axis=axis + 1, **params)
 
 
-@primitive
-class cumsum(Linear):
+class Cumsum(Linear):
     """Running sums along ``axis``; the transpose runs the other way."""
 
     impl = staticmethod(lambda x, axis, reverse: accumulated(np.add, x, axis, reverse))
@@ -71,8 +70,10 @@ class cumsum(Linear):
         yield Sample(_M, axis=1, reverse=True)
 
 
-@primitive
-class recurrence(General):
+cumsum = primitive(Cumsum)
+
+
+class Recurrence(General):
     """``y[k] = a[k] * y[k-1] + b[k]`` along ``axis``, reversed from the end; a[0] is not used.
 
     Closed under differentiation: dy[k] = a[k] * dy[k-1] + (da[k] * y[k-1] + db[k]), and the
@@ -114,6 +115,9 @@ class recurrence(General):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, _ZEROS, axis=1, reverse=False)
         yield Sample(_ZEROS.T.copy(), _M.T.copy(), axis=0, reverse=True)
+
+
+recurrence = primitive(Recurrence)
 
 
 _LOOP = 64
@@ -165,8 +169,7 @@ def _run(a: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, An
     return y
 
 
-@primitive
-class cumprod(General):
+class Cumprod(General):
     """Running products along ``axis``.
 
     dy[k] = x[k] * dy[k-1] + y[k-1] * dx[k]: no division, so zeros are exact, to every order.
@@ -189,6 +192,9 @@ class cumprod(General):
         yield Sample(_M, axis=0, reverse=False)
         yield Sample(_ZEROS, axis=1, reverse=False)
         yield Sample(_ZEROS, axis=1, reverse=True)
+
+
+cumprod = primitive(Cumprod)
 
 
 class RunningExtremum(General):
@@ -225,11 +231,15 @@ class RunningExtremum(General):
         yield Sample(_M, axis=1, reverse=True)
 
 
-@primitive
-class cummax(RunningExtremum):
+class Cummax(RunningExtremum):
     larger = np.maximum
 
 
-@primitive
-class cummin(RunningExtremum):
+cummax = primitive(Cummax)
+
+
+class Cummin(RunningExtremum):
     larger = np.minimum
+
+
+cummin = primitive(Cummin)

@@ -80,8 +80,7 @@ roles["strong"] = _strong
 # ------------------------------------------------------------------------------------- arithmetic
 
 
-@primitive
-class add(Elementwise):
+class Add(Elementwise):
     ufunc, operator = np.add, "+"
     partials = 1, 1
     linear = ((1, 1),)
@@ -90,8 +89,10 @@ class add(Elementwise):
         return _binary(_X, _Y, (_COMPLEX, _X))
 
 
-@primitive
-class subtract(Elementwise):
+add = primitive(Add)
+
+
+class Subtract(Elementwise):
     ufunc, operator = np.subtract, "-"
     partials = 1, -1
     linear = ((1, 1),)
@@ -100,14 +101,19 @@ class subtract(Elementwise):
         return _binary(_X, _Y, (_X, _COMPLEX))
 
 
-@primitive
-class multiply(Elementwise):
+subtract = primitive(Subtract)
+
+
+class Multiply(Elementwise):
     ufunc, operator = np.multiply, "*"
     partials = "y", "x"
     linear = (1, 0), (0, 1)
 
     def samples(self) -> Iterable[Sample]:
         return _binary(_X, _Y, (_COMPLEX, _X), (_COMPLEX, _OTHER_COMPLEX))
+
+
+multiply = primitive(Multiply)
 
 
 def _quotient(t: Value, y: Value, product: Any) -> Value:
@@ -123,8 +129,7 @@ def _quotient(t: Value, y: Value, product: Any) -> Value:
     return annihilate(t, _inverse(y))
 
 
-@primitive
-class divide(Elementwise):
+class Divide(Elementwise):
     ufunc, operator = np.divide, "/"
     partials = _quotient, (lambda y, out: -out / y)
     linear = ((1, 0),)
@@ -133,8 +138,10 @@ class divide(Elementwise):
         return _binary(_X, _Y, (_COMPLEX, _X), (_X, _COMPLEX))
 
 
-@primitive
-class negative(Elementwise):
+divide = primitive(Divide)
+
+
+class Negative(Elementwise):
     ufunc, operator = np.negative, "u-"
     partials = (-1,)
     linear = ((1,),)
@@ -143,8 +150,10 @@ class negative(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class positive(Elementwise):
+negative = primitive(Negative)
+
+
+class Positive(Elementwise):
     ufunc, operator = np.positive, "u+"
     partials = (1,)
     linear = ((1,),)
@@ -153,8 +162,10 @@ class positive(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class reciprocal(Elementwise):
+positive = primitive(Positive)
+
+
+class Reciprocal(Elementwise):
     ufunc = np.reciprocal
     partials = ((lambda out: -out * out),)
 
@@ -162,8 +173,10 @@ class reciprocal(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class remainder(Elementwise):
+reciprocal = primitive(Reciprocal)
+
+
+class Remainder(Elementwise):
     """``x - floor(x / y) * y``; the floor is locally constant."""
 
     ufunc, operator = np.remainder, "%"
@@ -173,8 +186,10 @@ class remainder(Elementwise):
         return _binary(_X, _DIVISORS)
 
 
-@primitive
-class fraction(General):
+remainder = primitive(Remainder)
+
+
+class Fraction(General):
     """``x - trunc(x)`` with the sign of x: what `numpy.modf` gives first."""
 
     impl = staticmethod(lambda x: np.modf(x)[0])
@@ -194,8 +209,10 @@ class fraction(General):
         return _unary(_X)
 
 
-@primitive
-class fmod(Elementwise):
+fraction = primitive(Fraction)
+
+
+class Fmod(Elementwise):
     """``x - trunc(x / y) * y``; the quotient is the whole number nearest to ``(x - out) / y``."""
 
     ufunc = np.fmod
@@ -203,6 +220,9 @@ class fmod(Elementwise):
 
     def samples(self) -> Iterable[Sample]:
         return _binary(_X, _DIVISORS)
+
+
+fmod = primitive(Fmod)
 
 
 # ------------------------------------------------------------------------------------------ powers
@@ -263,8 +283,7 @@ def _raised(x: Value, y: Value) -> Value:
     return np.power(x, y) if aval_of(x).dtype == bool else x**y
 
 
-@primitive
-class power(Elementwise):
+class Power(Elementwise):
     """``x ** y``; ``x ** 0`` has the derivative 0, ``x ** 1`` the derivative 1, at 0 too."""
 
     ufunc, operator = np.power, "**"
@@ -282,8 +301,10 @@ class power(Elementwise):
         return _binary(_POSITIVE, _Y, *numbers, *more)
 
 
-@primitive
-class square(Elementwise):
+power = primitive(Power)
+
+
+class Square(Elementwise):
     ufunc = np.square
     partials = ((lambda x: 2 * x),)
 
@@ -291,8 +312,10 @@ class square(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class sqrt(Elementwise):
+square = primitive(Square)
+
+
+class Sqrt(Elementwise):
     ufunc = np.sqrt
     partials = ((lambda out: 0.5 / out),)
 
@@ -300,8 +323,10 @@ class sqrt(Elementwise):
         return _unary(_POSITIVE, _COMPLEX)
 
 
-@primitive
-class cbrt(Elementwise):
+sqrt = primitive(Sqrt)
+
+
+class Cbrt(Elementwise):
     ufunc = np.cbrt
     partials = ((lambda out: 1 / (3 * (out * out))),)
 
@@ -309,8 +334,10 @@ class cbrt(Elementwise):
         return _unary(_X)
 
 
-@primitive
-class hypot(Elementwise):
+cbrt = primitive(Cbrt)
+
+
+class Hypot(Elementwise):
     """``sqrt(x^2 + y^2)``; at the origin the derivatives are 0, to every order."""
 
     ufunc = np.hypot
@@ -318,6 +345,9 @@ class hypot(Elementwise):
 
     def samples(self) -> Iterable[Sample]:
         return _binary(_X, _Y)
+
+
+hypot = primitive(Hypot)
 
 
 def _direction(x: Value, length: Value) -> Value:
@@ -331,8 +361,7 @@ def _direction(x: Value, length: Value) -> Value:
 # --------------------------------------------------------------------- exponentials and logarithms
 
 
-@primitive
-class exp(Elementwise):
+class Exp(Elementwise):
     ufunc = np.exp
     partials = ("out",)
 
@@ -340,8 +369,10 @@ class exp(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class exp2(Elementwise):
+exp = primitive(Exp)
+
+
+class Exp2(Elementwise):
     ufunc = np.exp2
     partials = ((lambda out: out * _LN2),)
 
@@ -349,8 +380,10 @@ class exp2(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class expm1(Elementwise):
+exp2 = primitive(Exp2)
+
+
+class Expm1(Elementwise):
     """``exp(x) - 1``; the derivative is not ``out + 1``, which cancels for negative x."""
 
     ufunc = np.expm1
@@ -360,8 +393,10 @@ class expm1(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class log(Elementwise):
+expm1 = primitive(Expm1)
+
+
+class Log(Elementwise):
     ufunc = np.log
     partials = ((lambda x: _inverse(x)),)
 
@@ -369,8 +404,10 @@ class log(Elementwise):
         return _unary(_POSITIVE, _COMPLEX)
 
 
-@primitive
-class log2(Elementwise):
+log = primitive(Log)
+
+
+class Log2(Elementwise):
     ufunc = np.log2
     partials = ((lambda x: _inverse(x * _LN2)),)
 
@@ -378,8 +415,10 @@ class log2(Elementwise):
         return _unary(_POSITIVE, _COMPLEX)
 
 
-@primitive
-class log10(Elementwise):
+log2 = primitive(Log2)
+
+
+class Log10(Elementwise):
     ufunc = np.log10
     partials = ((lambda x: _inverse(x * _LN10)),)
 
@@ -387,13 +426,18 @@ class log10(Elementwise):
         return _unary(_POSITIVE, _COMPLEX)
 
 
-@primitive
-class log1p(Elementwise):
+log10 = primitive(Log10)
+
+
+class Log1p(Elementwise):
     ufunc = np.log1p
     partials = ((lambda x: _inverse(1 + x)),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_POSITIVE, _COMPLEX)
+
+
+log1p = primitive(Log1p)
 
 
 def _share(x: Value, y: Value, grow: Any) -> Value:
@@ -405,8 +449,7 @@ def _share(x: Value, y: Value, grow: Any) -> Value:
     return 1 / (1 + grow(difference))
 
 
-@primitive
-class logaddexp(Elementwise):
+class Logaddexp(Elementwise):
     ufunc = np.logaddexp
     partials = (lambda x, y: _share(x, y, np.exp)), (lambda x, y: _share(y, x, np.exp))
 
@@ -414,8 +457,10 @@ class logaddexp(Elementwise):
         return _binary(_X, _Y)
 
 
-@primitive
-class logaddexp2(Elementwise):
+logaddexp = primitive(Logaddexp)
+
+
+class Logaddexp2(Elementwise):
     ufunc = np.logaddexp2
     partials = (lambda x, y: _share(x, y, np.exp2)), (lambda x, y: _share(y, x, np.exp2))
 
@@ -423,11 +468,13 @@ class logaddexp2(Elementwise):
         return _binary(_X, _Y)
 
 
+logaddexp2 = primitive(Logaddexp2)
+
+
 # --------------------------------------------------------------------------------- trigonometric
 
 
-@primitive
-class sin(Elementwise):
+class Sin(Elementwise):
     ufunc = np.sin
     partials = ((lambda x: np.cos(x)),)
 
@@ -435,8 +482,10 @@ class sin(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class cos(Elementwise):
+sin = primitive(Sin)
+
+
+class Cos(Elementwise):
     ufunc = np.cos
     partials = ((lambda x: -np.sin(x)),)
 
@@ -444,8 +493,10 @@ class cos(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class tan(Elementwise):
+cos = primitive(Cos)
+
+
+class Tan(Elementwise):
     ufunc = np.tan
     partials = ((lambda out: 1 + out * out),)
 
@@ -453,8 +504,10 @@ class tan(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class arcsin(Elementwise):
+tan = primitive(Tan)
+
+
+class Arcsin(Elementwise):
     ufunc = np.arcsin
     partials = ((lambda x: 1 / np.sqrt((1 - x) * (1 + x))),)
 
@@ -462,8 +515,10 @@ class arcsin(Elementwise):
         return _unary(_FRACTION, _COMPLEX)
 
 
-@primitive
-class arccos(Elementwise):
+arcsin = primitive(Arcsin)
+
+
+class Arccos(Elementwise):
     ufunc = np.arccos
     partials = ((lambda x: -1 / np.sqrt((1 - x) * (1 + x))),)
 
@@ -471,8 +526,10 @@ class arccos(Elementwise):
         return _unary(_FRACTION, _COMPLEX)
 
 
-@primitive
-class arctan(Elementwise):
+arccos = primitive(Arccos)
+
+
+class Arctan(Elementwise):
     ufunc = np.arctan
     partials = ((lambda x: 1 / (1 + x * x)),)
 
@@ -480,8 +537,10 @@ class arctan(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class arctan2(Elementwise):
+arctan = primitive(Arctan)
+
+
+class Arctan2(Elementwise):
     """The angle of (y, x), here called ``x`` and ``y`` in NumPy's order of arguments."""
 
     ufunc = np.arctan2
@@ -491,14 +550,16 @@ class arctan2(Elementwise):
         return _binary(_X, _Y)
 
 
+arctan2 = primitive(Arctan2)
+
+
 def _turn(x: Value, y: Value) -> Value:
     """``x / (x^2 + y^2)``, without overflow."""
     length = np.hypot(x, y)
     return (x / length) / length
 
 
-@primitive
-class degrees(Elementwise):
+class Degrees(Elementwise):
     ufunc = np.degrees
     partials = (1 / _DEGREE,)
     linear = ((1,),)
@@ -507,8 +568,10 @@ class degrees(Elementwise):
         return _unary(_X)
 
 
-@primitive
-class radians(Elementwise):
+degrees = primitive(Degrees)
+
+
+class Radians(Elementwise):
     ufunc = np.radians
     partials = (_DEGREE,)
     linear = ((1,),)
@@ -517,8 +580,10 @@ class radians(Elementwise):
         return _unary(_X)
 
 
-@primitive
-class rad2deg(Elementwise):
+radians = primitive(Radians)
+
+
+class Rad2deg(Elementwise):
     ufunc = np.rad2deg
     partials = (1 / _DEGREE,)
     linear = ((1,),)
@@ -527,8 +592,10 @@ class rad2deg(Elementwise):
         return _unary(_X)
 
 
-@primitive
-class deg2rad(Elementwise):
+rad2deg = primitive(Rad2deg)
+
+
+class Deg2rad(Elementwise):
     ufunc = np.deg2rad
     partials = (_DEGREE,)
     linear = ((1,),)
@@ -537,11 +604,13 @@ class deg2rad(Elementwise):
         return _unary(_X)
 
 
+deg2rad = primitive(Deg2rad)
+
+
 # ------------------------------------------------------------------------------------- hyperbolic
 
 
-@primitive
-class sinh(Elementwise):
+class Sinh(Elementwise):
     ufunc = np.sinh
     partials = ((lambda x: np.cosh(x)),)
 
@@ -549,8 +618,10 @@ class sinh(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class cosh(Elementwise):
+sinh = primitive(Sinh)
+
+
+class Cosh(Elementwise):
     ufunc = np.cosh
     partials = ((lambda x: np.sinh(x)),)
 
@@ -558,8 +629,10 @@ class cosh(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class tanh(Elementwise):
+cosh = primitive(Cosh)
+
+
+class Tanh(Elementwise):
     ufunc = np.tanh
     partials = ((lambda out: 1 - out * out),)
 
@@ -567,8 +640,10 @@ class tanh(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
-@primitive
-class arcsinh(Elementwise):
+tanh = primitive(Tanh)
+
+
+class Arcsinh(Elementwise):
     ufunc = np.arcsinh
     partials = ((lambda x: 1 / _length_with_one(x)),)
 
@@ -576,13 +651,15 @@ class arcsinh(Elementwise):
         return _unary(_X, _COMPLEX)
 
 
+arcsinh = primitive(Arcsinh)
+
+
 def _length_with_one(x: Value) -> Value:
     """``sqrt(1 + x^2)``, for real x without overflow."""
     return np.sqrt(1 + x * x) if aval_of(x).dtype.kind == "c" else np.hypot(x, 1.0)
 
 
-@primitive
-class arccosh(Elementwise):
+class Arccosh(Elementwise):
     """Two square roots: the branch cut of their product is that of arccosh."""
 
     ufunc = np.arccosh
@@ -592,8 +669,10 @@ class arccosh(Elementwise):
         return _unary(_POSITIVE + 1, _COMPLEX)
 
 
-@primitive
-class arctanh(Elementwise):
+arccosh = primitive(Arccosh)
+
+
+class Arctanh(Elementwise):
     ufunc = np.arctanh
     partials = ((lambda x: _inverse((1 - x) * (1 + x))),)
 
@@ -601,11 +680,13 @@ class arctanh(Elementwise):
         return _unary(_FRACTION, _COMPLEX)
 
 
+arctanh = primitive(Arctanh)
+
+
 # ------------------------------------------------------------------------------- magnitude and sign
 
 
-@primitive
-class absolute(Elementwise):
+class Absolute(Elementwise):
     """``|x|``; the derivative is the sign (conjugated, for complex x), 0 at 0."""
 
     ufunc, operator = np.absolute, "abs"
@@ -616,12 +697,14 @@ class absolute(Elementwise):
         return _unary(_X, _COMPLEX, _COMPLEX.astype("complex64"))
 
 
+absolute = primitive(Absolute)
+
+
 def _conjugate_sign(x: Value) -> Value:
     return np.conjugate(np.sign(x)) if aval_of(x).dtype.kind == "c" else np.sign(x)
 
 
-@primitive
-class fabs(Elementwise):
+class Fabs(Elementwise):
     ufunc = np.fabs
     partials = ((lambda x: np.sign(x)),)
 
@@ -629,8 +712,10 @@ class fabs(Elementwise):
         return _unary(_X)
 
 
-@primitive
-class copysign(Elementwise):
+fabs = primitive(Fabs)
+
+
+class Copysign(Elementwise):
     """``|x|`` with the sign of ``y``; as for ``abs``, the derivative at x = 0 is 0."""
 
     ufunc = np.copysign
@@ -640,13 +725,15 @@ class copysign(Elementwise):
         return _binary(_X, _Y)
 
 
+copysign = primitive(Copysign)
+
+
 def _same_sign(t: Value, x: Value, y: Value) -> Value:
     """``t`` where x and y have one sign, else ``-t``; 0 where x is 0."""
     return np.where(x == 0, 0, np.where(np.signbit(x) == np.signbit(y), t, -t))
 
 
-@primitive
-class heaviside(Elementwise):
+class Heaviside(Elementwise):
     """A step in ``x``, which has no derivative; its value at 0 is ``y``."""
 
     ufunc = np.heaviside
@@ -656,8 +743,10 @@ class heaviside(Elementwise):
         return [*_binary(_X, _Y), Sample(_X * [1, 0, 0], _Y, wrt=(1,))]
 
 
-@primitive
-class nextafter(Elementwise):
+heaviside = primitive(Heaviside)
+
+
+class Nextafter(Elementwise):
     """``x`` but for its last bit."""
 
     ufunc = np.nextafter
@@ -668,8 +757,10 @@ class nextafter(Elementwise):
         return _binary(_X, _Y)
 
 
-@primitive
-class ldexp(Elementwise):
+nextafter = primitive(Nextafter)
+
+
+class Ldexp(Elementwise):
     """``x * 2**y`` for whole numbers ``y``, exactly."""
 
     ufunc = np.ldexp
@@ -687,6 +778,9 @@ class ldexp(Elementwise):
         )
 
 
+ldexp = primitive(Ldexp)
+
+
 # ----------------------------------------------------------------------------------------- extrema
 
 
@@ -702,8 +796,7 @@ def _only_number(x: Value, y: Value) -> Value:
     return (y != y) & (x == x)
 
 
-@primitive
-class maximum(Elementwise):
+class Maximum(Elementwise):
     ufunc = np.maximum
     partials = (
         (lambda t, x, y: _winner(t, x > y, x == y)),
@@ -714,8 +807,10 @@ class maximum(Elementwise):
         return _binary(_X, _Y, (_COMPLEX, _OTHER_COMPLEX))
 
 
-@primitive
-class minimum(Elementwise):
+maximum = primitive(Maximum)
+
+
+class Minimum(Elementwise):
     ufunc = np.minimum
     partials = (
         (lambda t, x, y: _winner(t, x < y, x == y)),
@@ -726,8 +821,10 @@ class minimum(Elementwise):
         return _binary(_X, _Y, (_COMPLEX, _OTHER_COMPLEX))
 
 
-@primitive
-class fmax(Elementwise):
+minimum = primitive(Minimum)
+
+
+class Fmax(Elementwise):
     """The greater of two, and the number where the other is nan."""
 
     ufunc = np.fmax
@@ -740,8 +837,10 @@ class fmax(Elementwise):
         return _binary(_X, _Y)
 
 
-@primitive
-class fmin(Elementwise):
+fmax = primitive(Fmax)
+
+
+class Fmin(Elementwise):
     """The smaller of two, and the number where the other is nan."""
 
     ufunc = np.fmin
@@ -752,3 +851,6 @@ class fmin(Elementwise):
 
     def samples(self) -> Iterable[Sample]:
         return _binary(_X, _Y)
+
+
+fmin = primitive(Fmin)

@@ -331,8 +331,7 @@ def _push(row: Row, ts: Cotangents) -> None:
     ts[k] = None if ts[i] is None else read(ts[i], index)
 
 
-@primitive
-class getitem(Linear):
+class Getitem(Linear):
     """``x[index]``; index arrays are operands, the rest of the index is a parameter.
 
     A row keeps the filled index; the cotangent is added into the operand's own buffer at the index,
@@ -389,6 +388,9 @@ class getitem(Linear):
         yield Sample(_T, rows, index=Index((slice(None), True, None, one)))
 
 
+getitem = primitive(Getitem)
+
+
 _pull_read = rule(getitem, _pull, _push)
 
 
@@ -419,8 +421,7 @@ def batched_index(
     return index, aligned, moved(1 + rest + rank, place, 1, 0)
 
 
-@primitive
-class take(Linear):
+class Take(Linear):
     """``x[:, ..., indices]``, read along ``axis`` into dense memory."""
 
     impl = staticmethod(lambda x, indices, axis: np.take(x, indices, axis))
@@ -460,6 +461,9 @@ class take(Linear):
         yield Sample(_T, np.array([1, 1, 0]), axis=0)
         yield Sample(_T, np.array(2), axis=1)
         yield Sample(_M, np.zeros(0, int), axis=0)
+
+
+take = primitive(Take)
 
 
 # ---- adding ------------------------------------------------------------------------------------
@@ -535,7 +539,7 @@ def add_at_slot(cts: Cotangents, i: int, ct: Value, shape: Shape, dtype: Any, in
             whole = [] if old is None else [(None, old)]
             old = cts[i] = Parts([Aval(shape, dtype), *whole])
             owned.discard(i)
-        old.append((index, ct))
+        old.append(((None,) if index is None else index, ct))  # None alone stands for the whole
         return
     if old is None:
         old = cts[i] = np.zeros(shape, dtype)
@@ -546,8 +550,7 @@ def add_at_slot(cts: Cotangents, i: int, ct: Value, shape: Shape, dtype: Any, in
     add_into(old, index, ct)
 
 
-@primitive
-class scatter_sum(LinearMany):
+class ScatterSum(LinearMany):
     """Zeros of ``shape`` with every linear operand added at its index: the sum of transposed reads.
 
     Operands are first all index arrays, in the order of ``indices``, then one value per index.
@@ -624,6 +627,9 @@ class scatter_sum(LinearMany):
         yield Sample(_SCALAR, shape=(), dtype=real, indices=(Index(()),))
 
 
+scatter_sum = primitive(ScatterSum)
+
+
 def _require_castable(avals: Iterable[Aval], dtype: np.dtype[Any]) -> None:
     for a in avals:
         if a.dtype != dtype and not np.can_cast(a.dtype, dtype, "same_kind"):
@@ -680,8 +686,7 @@ roles["sum_parts"] = _sum_parts
 # ---- diagonals ---------------------------------------------------------------------------------
 
 
-@primitive
-class diagonal(Linear):
+class Diagonal(Linear):
     """The ``offset``-th diagonal of every matrix of the two axes, as the last axis."""
 
     impl = staticmethod(lambda x, offset, axis1, axis2: np.diagonal(x, offset, axis1, axis2))
@@ -720,3 +725,6 @@ class diagonal(Linear):
         yield Sample(_T, offset=-1, axis1=2, axis2=0)
         yield Sample(_T, offset=1, axis1=1, axis2=2)
         yield Sample(_M, offset=5, axis1=0, axis2=1)
+
+
+diagonal = primitive(Diagonal)

@@ -134,8 +134,7 @@ class OneTriangle(Linear):
         yield Sample(_N, lower=True)
 
 
-@primitive
-class hermitian(OneTriangle):
+class Hermitian(OneTriangle):
     """The Hermitian matrix of which ``x`` has one triangle; what else ``x`` holds is not read."""
 
     @staticmethod
@@ -152,8 +151,10 @@ class hermitian(OneTriangle):
         return fold(ct, **params)
 
 
-@primitive
-class fold(OneTriangle):
+hermitian = primitive(Hermitian)
+
+
+class Fold(OneTriangle):
     """``x + xᴴ`` in one triangle, the real diagonal of ``x``, zeros in the other triangle."""
 
     @staticmethod
@@ -169,11 +170,13 @@ class fold(OneTriangle):
         return hermitian(ct, **params)
 
 
+fold = primitive(Fold)
+
+
 # ---- equations
 
 
-@primitive
-class lu(PiecewiseConstant):
+class Lu(PiecewiseConstant):
     """Factors of square matrices in LAPACK's form, and pivots: an aid for `solve`.
 
     Not differentiated: a solution does not depend on how it was found.
@@ -193,8 +196,10 @@ class lu(PiecewiseConstant):
         yield Sample(_C, wrt=())
 
 
-@primitive
-class solve(General):
+lu = primitive(Lu)
+
+
+class Solve(General):
     """X with A X = B, or Aᵀ X = B if ``transposed``; operands after A and B are `lu` (A)."""
 
     impl = staticmethod(lapack.solve)
@@ -271,6 +276,9 @@ class solve(General):
         yield Sample(_N, _B[:0], transposed=False)
 
 
+solve = primitive(Solve)
+
+
 def _solution_pull(ct: Value, values: Sequence[Value], transposed: bool) -> Value:
     a, b, *aids = values
     return unbroadcast(solve(a, ct, *aids, transposed=not transposed), b.shape, b.dtype)
@@ -287,8 +295,7 @@ def _matrix_cotangent(a: Value, u: Value, x: Value, ct: Value, b: Value, transpo
     return unbroadcast(np.matmul(product.u, mirror(product.v)), a.shape, a.dtype)
 
 
-@primitive
-class inv(General):
+class Inv(General):
     """The inverse; unless ``strict``, inf instead of an error where there is none."""
 
     core_ndims = (2,)
@@ -311,11 +318,13 @@ class inv(General):
         yield Sample(_N, strict=True)
 
 
+inv = primitive(Inv)
+
+
 # ---- determinants
 
 
-@primitive
-class det(General):
+class Det(General):
     """The determinant. Its derivative is the matrix of cofactors, at singular matrices too."""
 
     core_ndims = (2,)
@@ -339,8 +348,10 @@ class det(General):
         yield Sample(_N)
 
 
-@primitive
-class cofactors(General):
+det = primitive(Det)
+
+
+class Cofactors(General):
     """det(A) A⁻ᵀ, which is finite where A⁻¹ is not: the derivative of the determinant."""
 
     core_ndims = (2,)
@@ -373,8 +384,10 @@ class cofactors(General):
         yield Sample(_N)
 
 
-@primitive
-class cofactors_push(Fused):
+cofactors = primitive(Cofactors)
+
+
+class CofactorsPush(Fused):
     """The derivative of `cofactors` at A along T: the second derivative of the determinant.
 
     With A = U S Vᴴ and M = Uᴴ T V that of the cofactors of S has the elements -M_ji prod(s_k, k != i, j)
@@ -419,6 +432,9 @@ class cofactors_push(Fused):
         yield Sample(_N, _N)
 
 
+cofactors_push = primitive(CofactorsPush)
+
+
 def _inverse_and_determinant(a: Value) -> tuple[Value, Value, Value]:
     """Inverses, determinants, and which of the inverses are bad (those are 0)."""
     d = np.asarray(np.linalg.det(a))
@@ -458,8 +474,7 @@ def _cofactors_push_from_svd(a: Value, t: Value) -> Value:
     return _determinant(u, vh) * (u.conj() @ middle @ vh.conj())
 
 
-@primitive
-class slogdet(General):
+class Slogdet(General):
     """Sign (or phase) and logarithm of the absolute value of the determinant."""
 
     multi = True
@@ -489,6 +504,9 @@ class slogdet(General):
         yield Sample(_N)
 
 
+slogdet = primitive(Slogdet)
+
+
 # ---- Cholesky
 
 
@@ -497,8 +515,7 @@ def phi(x: Value) -> Value:
     return (np.tril(x) + np.tril(x, -1)) / 2
 
 
-@primitive
-class cholesky(General):
+class Cholesky(General):
     """L, lower triangular, with L Lᴴ the Hermitian matrix of which the lower triangle is read.
 
     dL = L Φ(L⁻¹ dA L⁻ᴴ). The pullback knows cotangents that come from quadratic forms and from the
@@ -527,7 +544,9 @@ class cholesky(General):
         products: list[Value] = []
         if type(ct) is Parts:
             taken = [p for _, p in ct[1:] if type(p) is Product and _fits(p, l)]
-            rest = Parts([ct[0], *[part for part in ct[1:] if not any(part[1] is p for p in taken)]])
+            rest = Parts(
+                [ct[0], *[part for part in ct[1:] if not any(part[1] is p for p in taken)]]
+            )
             products = [x for p in taken for x in (p.w, p.v)]
             ct = settled(rest) if len(rest) > 1 else zeros(aval_of(l), products[0])
         return [cholesky_pull(l, ct, *products)]
@@ -544,14 +563,16 @@ class cholesky(General):
         yield Sample(_N)
 
 
+cholesky = primitive(Cholesky)
+
+
 def _fits(product: Product, l: Value) -> bool:  # noqa: E741  # the factor L
     """Whether a product needs no conversion to be pulled back together with others."""
     parts = product.w, product.v
     return all(x.dtype == l.dtype and x.shape[:-1] == l.shape[:-1] for x in parts)
 
 
-@primitive
-class cholesky_pull(Fused):
+class CholeskyPull(Fused):
     """The pullback of `cholesky` at L: of a cotangent and of products U Vᵀ, given by Lᵀ U and V."""
 
     core_ndims = (2,)
@@ -581,11 +602,13 @@ class cholesky_pull(Fused):
         yield Sample(_N, _N)
 
 
+cholesky_pull = primitive(CholeskyPull)
+
+
 # ---- orthogonal
 
 
-@primitive
-class basis_tangent(General):
+class BasisTangent(General):
     """``t``, a tangent of vectors ``v`` that are just any orthonormal basis of their space.
 
     The identity; its pullback is an error where the cotangent depends on which basis it is.
@@ -637,6 +660,9 @@ class basis_tangent(General):
         yield Sample(_Q2, _Q1 @ _B[:2, :1], wrt=(1,), checked=False)
 
 
+basis_tangent = primitive(BasisTangent)
+
+
 def with_rest(turned: Value, v: Value) -> Value:
     """Tangents of square orthogonal matrices ``v`` from those of their first columns.
 
@@ -651,8 +677,7 @@ def with_rest(turned: Value, v: Value) -> Value:
     return np.concatenate([turned, basis_tangent(rest, moved, checked=False)], axis=-1)
 
 
-@primitive
-class qr(General):
+class Qr(General):
     """Q with orthonormal columns and upper triangular R, the diagonal of R real; Q square if ``full``.
 
     With X = Qᴴ dA R⁻¹ the part of X below the diagonal is that of Ω = Qᴴ dQ, which is anti-Hermitian.
@@ -703,6 +728,9 @@ class qr(General):
         yield Sample(_N, full=False)
 
 
+qr = primitive(Qr)
+
+
 # ---- spectra
 
 
@@ -734,8 +762,7 @@ def order(a: Aval) -> tuple[Shape, int, np.dtype[Any]]:
     return a.shape[:-2], n, common_dtype(a)
 
 
-@primitive
-class eigh(General):
+class Eigh(General):
     """Eigenvalues and vectors of the Hermitian matrix of which one triangle is read."""
 
     multi = True
@@ -763,8 +790,10 @@ class eigh(General):
         yield Sample(_N, lower=True)
 
 
-@primitive
-class eigvalsh(General):
+eigh = primitive(Eigh)
+
+
+class Eigvalsh(General):
     """Eigenvalues of the Hermitian matrix of which one triangle is read; equal ones share equally."""
 
     core_ndims = (2,)
@@ -787,12 +816,14 @@ class eigvalsh(General):
         yield Sample(_N, lower=True)
 
 
+eigvalsh = primitive(Eigvalsh)
+
+
 def _complex_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(dtype, np.complex64)
 
 
-@primitive
-class eig(General):
+class Eig(General):
     """Eigenvalues and vectors (of length 1, their largest element real) of any square matrix.
 
     The outputs are complex; where NumPy finds that all eigenvalues are real, their imaginary parts
@@ -832,8 +863,10 @@ class eig(General):
         yield Sample(_N)
 
 
-@primitive
-class eigvals(General):
+eig = primitive(Eig)
+
+
+class Eigvals(General):
     """Eigenvalues of any square matrix, complex; equal ones share equally."""
 
     core_ndims = (2,)
@@ -862,8 +895,10 @@ class eigvals(General):
         yield Sample(_N)
 
 
-@primitive
-class svd(General):
+eigvals = primitive(Eigvals)
+
+
+class Svd(General):
     """U, s, Vᴴ with A = U diag(s) Vᴴ; U and Vᴴ square if ``full``.
 
     With M = Uᴴ dA V, X half the sum and Y half the difference of Uᴴ dU and Vᴴ dV: the Hermitian part of
@@ -924,6 +959,9 @@ class svd(General):
         yield Sample(_B[:0], full=False)
 
 
+svd = primitive(Svd)
+
+
 def _beyond(t: Value, v: Value, s: Value) -> Value:
     """What turns vectors V out of their own space: (1 - V Vᴴ) t / s."""
     out = guarded_quotient(t - v @ (adjoint(v) @ t), s[..., None, :])
@@ -938,8 +976,7 @@ def rephased_pair(du: Value, u: Value, dv: Value, v: Value) -> tuple[Value, Valu
     return np.where(in_v, first[1], second[0]), np.where(in_v, first[0], second[1])
 
 
-@primitive
-class svdvals(General):
+class Svdvals(General):
     """Singular values; equal ones share equally, and where one vanishes its derivative is 0."""
 
     core_ndims = (2,)
@@ -962,11 +999,13 @@ class svdvals(General):
         yield Sample(_B[:0])
 
 
+svdvals = primitive(Svdvals)
+
+
 # ---- generalised inverses, and norm
 
 
-@primitive
-class pinv(General):
+class Pinv(General):
     """The pseudo-inverse; singular values up to ``rcond`` times the largest count as zero.
 
     Its derivative is that at constant rank (Golub and Pereyra, 1973).
@@ -1001,8 +1040,10 @@ class pinv(General):
         yield Sample(_B[:0], rcond=1e-15)
 
 
-@primitive
-class lstsq(General):
+pinv = primitive(Pinv)
+
+
+class Lstsq(General):
     """The X of least norm that minimises the norm of A X - B, at constant rank of A."""
 
     core_ndims = (2, 2)
@@ -1042,8 +1083,10 @@ class lstsq(General):
         yield Sample(_C[:2], _A[:2], rcond=1e-15)
 
 
-@primitive
-class norm2(Reduction):
+lstsq = primitive(Lstsq)
+
+
+class Norm2(Reduction):
     """The square root of the sum of ``|x|²`` over ``axes``; its derivative at zero is zero."""
 
     @staticmethod
@@ -1076,3 +1119,6 @@ class norm2(Reduction):
         yield Sample(_C, axes=(1,), keepdims=True)
         yield Sample(np.stack([_C, 2 * _C]), axes=(0, 2), keepdims=False)
         yield Sample(_B[:0], axes=(0,), keepdims=False)
+
+
+norm2 = primitive(Norm2)

@@ -34,8 +34,7 @@ class Order(PiecewiseConstant):
         return Aval(avals[0].shape, np.intp)
 
 
-@primitive
-class argsort(Order):
+class Argsort(Order):
     """The permutation along ``axis`` that sorts; ``kind`` as NumPy has it, None for its default."""
 
     impl = staticmethod(lambda x, axis, kind: np.argsort(x, axis, kind))
@@ -45,8 +44,10 @@ class argsort(Order):
         yield Sample(_ORDER, axis=0, kind="stable")
 
 
-@primitive
-class argpartition(Order):
+argsort = primitive(Argsort)
+
+
+class Argpartition(Order):
     """The permutation along ``axis`` that puts the elements of rank ``kth`` in their places."""
 
     impl = staticmethod(lambda x, axis, kth: np.argpartition(x, kth, axis))
@@ -56,8 +57,10 @@ class argpartition(Order):
         yield Sample(_ORDER, axis=0, kth=(-1,))
 
 
-@primitive
-class lexsort(Order):
+argpartition = primitive(Argpartition)
+
+
+class Lexsort(Order):
     """The permutation along ``axis`` that sorts by several keys, of which the last counts most."""
 
     impl = staticmethod(lambda *keys, axis: np.lexsort(keys, axis))
@@ -66,8 +69,10 @@ class lexsort(Order):
         yield Sample(_M, _ORDER // 2, axis=1)
 
 
-@primitive
-class inverse_permutation(Order):
+lexsort = primitive(Lexsort)
+
+
+class InversePermutation(Order):
     """The permutations along ``axis`` that undo the given ones."""
 
     @staticmethod
@@ -82,8 +87,10 @@ class inverse_permutation(Order):
         yield Sample(_ORDER[1], axis=0)
 
 
-@primitive
-class permuted(Linear):
+inverse_permutation = primitive(InversePermutation)
+
+
+class Permuted(Linear):
     """``x`` with its elements in another order along ``axis``; the transpose restores the order."""
 
     impl = staticmethod(lambda x, order, axis: np.take_along_axis(x, order, axis))
@@ -104,8 +111,10 @@ class permuted(Linear):
         yield Sample(_M[0], _ORDER[0], axis=0)
 
 
-@primitive
-class searchsorted(PiecewiseConstant):
+permuted = primitive(Permuted)
+
+
+class Searchsorted(PiecewiseConstant):
     """Where each of ``v`` belongs in the ascending ``a``."""
 
     impl = staticmethod(lambda a, v, side: np.searchsorted(a, v, side))
@@ -131,3 +140,6 @@ class searchsorted(PiecewiseConstant):
         a = np.array([-1.0, 0.25, 0.25, 1.5])
         yield Sample(a, _M, side="left")
         yield Sample(a, np.float64(0.2), side="right")
+
+
+searchsorted = primitive(Searchsorted)

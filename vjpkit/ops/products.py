@@ -22,8 +22,7 @@ _A = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 _B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
 
 
-@primitive
-class scale(Bilinear):
+class Scale(Bilinear):
     """``x * y`` in which an exact zero wins over inf and nan: a (co)tangent times a partial derivative.
 
     Closed under differentiation: linear in each factor, with itself as derivative, so that a branch
@@ -49,11 +48,13 @@ class scale(Bilinear):
         yield Sample(_A, _A[1])
 
 
+scale = primitive(Scale)
+
+
 roles["annihilate"] = scale
 
 
-@primitive
-class matmul(Bilinear):
+class Matmul(Bilinear):
     """``x @ y``, batched and with vectors as NumPy has it.
 
     For Y = X W: X̄ = Ȳ Wᵀ and W̄ = Xᵀ Ȳ. Transposes are views; BLAS reads them as they are.
@@ -113,6 +114,9 @@ class matmul(Bilinear):
         yield Sample(_A[0], _A[1])
         yield Sample(np.stack([_A, _A * 2]), _B)
         yield Sample(_B.T, np.stack([_A.T[:, None], 2 * _A.T[:, None]])[:, :, 0])
+
+
+matmul = primitive(Matmul)
 
 
 def _merged(x: Value, y: Value) -> Value:
@@ -195,8 +199,7 @@ def _ordered(x: Value, indices: str, wanted: str) -> Value:
     return x if indices == wanted else x.transpose([indices.index(i) for i in wanted])
 
 
-@primitive
-class contract(Bilinear):
+class Contract(Bilinear):
     """The product of two operands over named indices: ``ab,bc->ac``, as `numpy.einsum` has it.
 
     An index occurs at most once in an operand, and in two of the operands and the output or in all
@@ -246,6 +249,9 @@ class contract(Bilinear):
         yield Sample(_A, np.float64(2.0), subscripts="ab,->ab")
         yield Sample(_large(40, 30), _large(30, 20), subscripts="ab,bc->ca")
         yield Sample(_large(3, 20, 12), _large(12, 3, 11), subscripts="kab,bkc->akc")
+
+
+contract = primitive(Contract)
 
 
 def _large(*shape: int) -> Value:

@@ -63,8 +63,7 @@ def _counts(mask: np.ndarray[Any, Any], axes: Axes, slices: int) -> Value | None
     return np.maximum(np.add.reduce(mask, axes, np.intp, None, True), 1)
 
 
-@primitive
-class spread(Linear):
+class Spread(Linear):
     """Each element of ``x`` in equal shares to the true elements of its slice of ``mask``.
 
     ``mask`` has the axes that ``x`` lacks (or, with ``keepdims``, has as length 1), and a true
@@ -109,8 +108,10 @@ class spread(Linear):
         yield Sample(np.float64(0.7), np.array([False, True, False]), axes=None, keepdims=False)
 
 
-@primitive
-class mean_where(Linear):
+spread = primitive(Spread)
+
+
+class MeanWhere(Linear):
     """The mean over ``axes`` of the elements of ``x`` where ``mask``; the transpose of `spread`."""
 
     @staticmethod
@@ -149,6 +150,9 @@ class mean_where(Linear):
         yield Sample(_M, _MASK, axes=(1,), keepdims=False)
         yield Sample(_M, _MASK, axes=(0,), keepdims=True)
         yield Sample(_M[0], np.array([False, True, False]), axes=None, keepdims=False)
+
+
+mean_where = primitive(MeanWhere)
 
 
 class Extremum(Reduction):
@@ -197,21 +201,24 @@ def attained(x: Value, out: Value, axes: Axes) -> Value:
     return same(x, kept(out, x.shape, axes))
 
 
-@primitive
-class max_(Extremum):
+class Max(Extremum):
     larger = np.maximum
 
 
-@primitive
-class min_(Extremum):
+max_ = primitive(Max)
+
+
+class Min(Extremum):
     larger = np.minimum
+
+
+min_ = primitive(Min)
 
 
 # ---- product -----------------------------------------------------------------------------------
 
 
-@primitive
-class prod(Reduction):
+class Prod(Reduction):
     """Product over ``axes``.
 
     The weight of an element is the product of all others: of those before it times those after it.
@@ -246,6 +253,9 @@ class prod(Reduction):
         yield Sample(_M, axes=(), keepdims=False)
         yield Sample(_M[:, :0], axes=(1,), keepdims=False)
         yield Sample(_M[0, 0], axes=(), keepdims=False)
+
+
+prod = primitive(Prod)
 
 
 def _product_of_others(x: Value, axis: int) -> Value:
@@ -285,8 +295,7 @@ class Dispersion(Reduction):
         yield Sample(_M[:0], axes=(1,), keepdims=False, ddof=1)
 
 
-@primitive
-class var(Dispersion):
+class Var(Dispersion):
     """Sum of ``|x - mean|**2`` over ``axes``, divided by their number less ``ddof``."""
 
     impl = staticmethod(lambda x, axes, keepdims, ddof: np.var(x, axes, None, None, ddof, keepdims))
@@ -296,8 +305,10 @@ class var(Dispersion):
         return _centered(x, axes) * (2 / freedom)
 
 
-@primitive
-class std(Dispersion):
+var = primitive(Var)
+
+
+class Std(Dispersion):
     """Root of the variance; where all values are equal, the derivative is 0."""
 
     impl = staticmethod(lambda x, axes, keepdims, ddof: np.std(x, axes, None, None, ddof, keepdims))
@@ -311,6 +322,9 @@ class std(Dispersion):
         equal = np.all(x == first, axis=axes, keepdims=True)
         scale = np.where(equal, 0, 1 / (np.where(equal, 1, out) * freedom))
         return _centered(x, axes) * scale
+
+
+std = primitive(Std)
 
 
 # ---- locally constant --------------------------------------------------------------------------
@@ -330,18 +344,22 @@ class Constant(PiecewiseConstant):
         yield Sample(_ZEROS[:0], axes=(0,), keepdims=False)
 
 
-@primitive
-class any_(Constant):
+class Any_(Constant):
     impl = staticmethod(
         lambda x, axes, keepdims: np.logical_or.reduce(x, axes, bool, None, keepdims)
     )
 
 
-@primitive
-class all_(Constant):
+any_ = primitive(Any_)
+
+
+class All(Constant):
     impl = staticmethod(
         lambda x, axes, keepdims: np.logical_and.reduce(x, axes, bool, None, keepdims)
     )
+
+
+all_ = primitive(All)
 
 
 class Place(PiecewiseConstant):
@@ -377,14 +395,18 @@ class Place(PiecewiseConstant):
         yield Sample(_M, axis=0, keepdims=False)
 
 
-@primitive
-class argmax(Place):
+class Argmax(Place):
     impl = staticmethod(lambda x, axis, keepdims: np.argmax(x, axis, keepdims=keepdims))
 
 
-@primitive
-class argmin(Place):
+argmax = primitive(Argmax)
+
+
+class Argmin(Place):
     impl = staticmethod(lambda x, axis, keepdims: np.argmin(x, axis, keepdims=keepdims))
+
+
+argmin = primitive(Argmin)
 
 
 __all__ = [

@@ -16,8 +16,7 @@ from vjpkit.ops import structural
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 
 
-@primitive
-class where(LinearMany):
+class Where(LinearMany):
     """``x`` where ``mask``, else ``y``: linear in both, an exact zero to the one not selected."""
 
     impl = staticmethod(np.where)
@@ -50,6 +49,9 @@ class where(LinearMany):
         yield Sample(np.True_, np.float64(0.3), _M)
 
 
+where = primitive(Where)
+
+
 def masked(x: Value, mask: Value, kept: bool = True) -> Value:
     """``x`` where the mask is ``kept``, else an exact zero.
 
@@ -60,8 +62,7 @@ def masked(x: Value, mask: Value, kept: bool = True) -> Value:
     return where(mask, x, 0) if kept else where(mask, 0, x)
 
 
-@primitive
-class same(PiecewiseConstant):
+class Same(PiecewiseConstant):
     """``x == y``, with nan the same as nan."""
 
     exempt = {"linear": "of numbers drawn at random no two are the same"}
@@ -81,6 +82,9 @@ class same(PiecewiseConstant):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, np.array([[0.3], [-0.6]]))
         yield Sample(np.float64(2.0), 2.0)
+
+
+same = primitive(Same)
 
 
 def aligned(

@@ -38,8 +38,7 @@ def inexact(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind in "fc" else np.dtype(np.float64)
 
 
-@primitive
-class sinc(Unary):
+class Sinc(Unary):
     """The derivative of ``sin(pi x) / (pi x)`` of the given order; analytic, at 0 too."""
 
     @staticmethod
@@ -50,6 +49,9 @@ class sinc(Unary):
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
         return ts[0] * sinc(values[0], order=params["order"] + 1)
+
+
+sinc = primitive(Sinc)
 
 
 def _sinc_derivative(x: Array, order: int) -> Value:
@@ -80,8 +82,7 @@ def _sinc_series(y: Array, order: int) -> Array:
     return total
 
 
-@primitive
-class bessel_i(Unary):
+class BesselI(Unary):
     """The modified Bessel function of the first kind, I_n: I_n' is the mean of its neighbours."""
 
     @staticmethod
@@ -100,6 +101,9 @@ class bessel_i(Unary):
         if n == 0:
             return ts[0] * bessel_i(x, order=1)
         return ts[0] * (0.5 * (bessel_i(x, order=n - 1) + bessel_i(x, order=n + 1)))
+
+
+bessel_i = primitive(BesselI)
 
 
 _SERIES_UP_TO = 25.0

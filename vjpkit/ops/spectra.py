@@ -89,8 +89,7 @@ def _require_real(w: Value) -> None:
         raise TypeError("the spectrum of a Hermitian matrix is real")
 
 
-@primitive
-class reciprocal_gaps(General):
+class ReciprocalGaps(General):
     """``F_ij = 1 / (w_j - w_i)``, 0 where these agree."""
 
     core_ndims = (1,)
@@ -118,8 +117,10 @@ class reciprocal_gaps(General):
         yield Sample(_W[:0])
 
 
-@primitive
-class spectrum_mean(General):
+reciprocal_gaps = primitive(ReciprocalGaps)
+
+
+class SpectrumMean(General):
     """The mean of ``d`` over values of ``w`` that agree: tangents of a spectrum, ties shared equally.
 
     With ``kink``, 0 where ``w`` is 0: singular values have a kink there, as abs has.
@@ -163,8 +164,10 @@ class spectrum_mean(General):
         yield Sample(_W[:0], _W[:0], wrt=(1,), kink=False)
 
 
-@primitive
-class spectrum_push(General):
+spectrum_mean = primitive(SpectrumMean)
+
+
+class SpectrumPush(General):
     """Tangents of a spectrum and of the rotation of its vectors, from M = Vᴴ dA V.
 
     dw is the diagonal of M, Ω = Vᴴ dV is ``M_ij / (w_j - w_i)``. With ``hermitian`` the Hermitian part
@@ -240,6 +243,9 @@ class spectrum_push(General):
         yield Sample(_W[:0], _M[:0, :0], hermitian=True)
 
 
+spectrum_push = primitive(SpectrumPush)
+
+
 def _gap_tangent(w: Value, tw: Value, omega: Value) -> Value:
     """The tangent of F ∘ M along that of w, from Ω = F ∘ M: dF = -F ∘ F ∘ (dw_j - dw_i)."""
     return omega * reciprocal_gaps(w) * (tw[..., :, None] - tw[..., None, :])
@@ -252,8 +258,7 @@ def _gap_cotangent(w: Value, ct: Value, omega: Value) -> Value:
     return np.real(out) if aval_of(w).dtype.kind != "c" else out
 
 
-@primitive
-class spectrum_pull(General):
+class SpectrumPull(General):
     """The transpose of `spectrum_push`: the cotangent of M from those of the spectrum and of Ω.
 
     Where values agree (a group), a cotangent that does not depend on the basis is one of these:
@@ -344,6 +349,9 @@ class spectrum_pull(General):
         yield Sample(_Z, 1j * _M[0], _M + 1j * _M.T, hermitian=False)
 
 
+spectrum_pull = primitive(SpectrumPull)
+
+
 def _diagonal(w: Value, m: Value, hermitian: bool) -> Value:
     """The transpose of a spectrum's cotangent on the diagonal."""
     d = np.diagonal(m, axis1=-2, axis2=-1)
@@ -393,8 +401,7 @@ def _block(b: Array, c: Array, limit: Any, hermitian: bool) -> Array | None:
     return factor * symmetric if close(factor * d, b) else None
 
 
-@primitive
-class guarded_quotient(General):
+class GuardedQuotient(General):
     """``x / y``, where ``y`` has values that count as zero if they are small against the largest.
 
     There ``x`` must count as zero too, and gives 0; else what it stands for has no derivative.
@@ -441,8 +448,10 @@ class guarded_quotient(General):
         yield Sample(np.stack([_M, _M * 2]), abs(_M.T) + 1)
 
 
-@primitive
-class phase_rows(PiecewiseConstant):
+guarded_quotient = primitive(GuardedQuotient)
+
+
+class PhaseRows(PiecewiseConstant):
     """1 at one element of each column of complex vectors, 0 elsewhere.
 
     LAPACK fixes the phase of a vector by making an element of it real: that of one row (``prefer`` is
@@ -472,3 +481,6 @@ class phase_rows(PiecewiseConstant):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M + 1j * np.tril(_M), wrt=(), prefer="largest")
         yield Sample(_M, wrt=(), prefer="last")
+
+
+phase_rows = primitive(PhaseRows)

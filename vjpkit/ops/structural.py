@@ -54,8 +54,7 @@ def _reshape(x: Value, shape: Shape) -> Value:
     return np.reshape(np.asarray(x) if np.isscalar(x) else x, shape)
 
 
-@primitive
-class reshape(Linear):
+class Reshape(Linear):
     """``x`` in another shape, C order (``shape`` is complete: no -1)."""
 
     impl = staticmethod(_reshape)
@@ -83,8 +82,10 @@ class reshape(Linear):
         yield Sample(_NONE, shape=(0, 3))
 
 
-@primitive
-class transpose(Linear):
+reshape = primitive(Reshape)
+
+
+class Transpose(Linear):
     """``x`` with its axes permuted."""
 
     impl = staticmethod(lambda x, axes: x.transpose(axes))
@@ -128,6 +129,9 @@ class transpose(Linear):
         yield Sample(_NONE, axes=(1, 0))
 
 
+transpose = primitive(Transpose)
+
+
 def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
     """The permutation that undoes this one.
 
@@ -146,8 +150,7 @@ def move_axis(x: Value, source: int, destination: int) -> Value:
     return transpose(x, axes=tuple(order))
 
 
-@primitive
-class broadcast_to(Linear):
+class BroadcastTo(Linear):
     """``x`` repeated along new axes and axes of length 1."""
 
     impl = staticmethod(np.broadcast_to)
@@ -181,8 +184,10 @@ class broadcast_to(Linear):
         yield Sample(_SCALAR, shape=())
 
 
-@primitive
-class roll(Linear):
+broadcast_to = primitive(BroadcastTo)
+
+
+class Roll(Linear):
     """``x`` shifted cyclically: by ``shifts[i]`` along ``axes[i]``, one after another."""
 
     impl = staticmethod(lambda x, shifts, axes: np.roll(x, shifts, axes))
@@ -213,6 +218,9 @@ class roll(Linear):
         yield Sample(_NONE, shifts=(1,), axes=(0,))
 
 
+roll = primitive(Roll)
+
+
 class Triangle(Linear):
     """One triangle of each matrix (of the last two axes), zeros elsewhere: its own transpose."""
 
@@ -234,18 +242,22 @@ class Triangle(Linear):
         yield Sample(_NONE, k=0)
 
 
-@primitive
-class tril(Triangle):
+class Tril(Triangle):
     """The elements on and below the ``k``-th diagonal, zeros above."""
 
     impl = staticmethod(np.tril)
 
 
-@primitive
-class triu(Triangle):
+tril = primitive(Tril)
+
+
+class Triu(Triangle):
     """The elements on and above the ``k``-th diagonal, zeros below."""
 
     impl = staticmethod(np.triu)
+
+
+triu = primitive(Triu)
 
 
 # ---- dtype -------------------------------------------------------------------------------------
@@ -257,8 +269,7 @@ def _astype(x: Value, dtype: Any) -> Value:
     return (x.real if x.dtype.kind == "c" and dtype.kind != "c" else x).astype(dtype)
 
 
-@primitive
-class convert(Linear):
+class Convert(Linear):
     """``x`` in a floating or complex dtype; complex to real takes the real part."""
 
     impl = staticmethod(_astype)
@@ -285,8 +296,10 @@ class convert(Linear):
         yield Sample(_NONE, dtype=np.dtype("complex128"))
 
 
-@primitive
-class discretize(PiecewiseConstant):
+convert = primitive(Convert)
+
+
+class Discretize(PiecewiseConstant):
     """``x`` in an integer or boolean dtype, as NumPy casts (towards zero)."""
 
     impl = staticmethod(_astype)
@@ -305,6 +318,9 @@ class discretize(PiecewiseConstant):
         yield Sample(np.float64(-2.7), dtype=np.dtype("int32"))
 
 
+discretize = primitive(Discretize)
+
+
 def to_dtype(x: Value, dtype: Any) -> Value:
     """``x`` in another dtype, with a derivative where the dtype has one; ``x`` itself if it has it.
 
@@ -316,8 +332,7 @@ def to_dtype(x: Value, dtype: Any) -> Value:
     return convert(x, dtype=dtype) if dtype.kind in "fc" else discretize(x, dtype=dtype)
 
 
-@primitive
-class copy(Linear):
+class Copy(Linear):
     """``x`` in memory of its own, laid out in ``order``."""
 
     impl = staticmethod(lambda x, order: np.array(x, order=order))
@@ -342,8 +357,10 @@ class copy(Linear):
         yield Sample(_NONE, order="A")
 
 
-@primitive
-class item(Linear):
+copy = primitive(Copy)
+
+
+class Item(Linear):
     """The one element of ``x`` as a Python number, which does not decide promotion."""
 
     impl = staticmethod(lambda x: x if type(x) in (float, complex) else x.item())
@@ -383,11 +400,13 @@ class item(Linear):
         yield Sample(np.float32(0.25))
 
 
+item = primitive(Item)
+
+
 # ---- reduction ---------------------------------------------------------------------------------
 
 
-@primitive
-class sum_(Linear):
+class Sum(Linear):
     """Sum over ``axes`` (None for all)."""
 
     impl = staticmethod(lambda x, axes, keepdims: np.add.reduce(x, axes, None, None, keepdims))
@@ -433,11 +452,13 @@ class sum_(Linear):
         yield Sample(_SCALAR, axes=(), keepdims=False)
 
 
+sum_ = primitive(Sum)
+
+
 # ---- constant ----------------------------------------------------------------------------------
 
 
-@primitive
-class fill(Primitive):
+class Fill(Primitive):
     """A constant array, made where it is staged so that nothing of its size is captured."""
 
     impl = staticmethod(lambda shape, value, dtype: np.full(shape, value, dtype)[()])
@@ -452,6 +473,9 @@ class fill(Primitive):
         yield Sample(shape=(2, 3), value=0.5, dtype=np.dtype("float64"))
         yield Sample(shape=(), value=0, dtype=np.dtype("float32"))
         yield Sample(shape=(0, 2), value=1, dtype=np.dtype("complex128"))
+
+
+fill = primitive(Fill)
 
 
 def _fill(trace: Any, shape: Shape, value: float, dtype: Any) -> Value:
@@ -469,8 +493,7 @@ def joined_dtype(avals: Sequence[Aval]) -> np.dtype[Any]:
     return np.result_type(*[a.dtype for a in avals])
 
 
-@primitive
-class concatenate(LinearMany):
+class Concatenate(LinearMany):
     """Arrays joined along ``axis``."""
 
     impl = staticmethod(lambda *xs, axis: np.concatenate(xs, axis))
@@ -509,8 +532,10 @@ class concatenate(LinearMany):
         yield Sample(_REVERSED, _M, _REVERSED, axis=1)
 
 
-@primitive
-class stack(LinearMany):
+concatenate = primitive(Concatenate)
+
+
+class Stack(LinearMany):
     """Arrays of one shape, side by side along a new ``axis``."""
 
     impl = staticmethod(lambda *xs, axis: np.stack(xs, axis))
@@ -540,3 +565,6 @@ class stack(LinearMany):
         yield Sample(_M, 2 * _M, axis=2)
         yield Sample(_SCALAR, np.array(0.1), 0.5, axis=0)
         yield Sample(_NONE, _NONE, axis=1)
+
+
+stack = primitive(Stack)

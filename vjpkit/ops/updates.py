@@ -61,8 +61,7 @@ def write_into(x: np.ndarray[Any, Any], steps: Steps, index: Any, value: Value) 
     through(x, steps)[index] = value
 
 
-@primitive
-class last_writes(PiecewiseConstant):
+class LastWrites(PiecewiseConstant):
     """Where an assignment through index arrays is the last one to its element, as NumPy does
     them."""
 
@@ -91,8 +90,10 @@ class last_writes(PiecewiseConstant):
         yield Sample(np.array([0, 2, 0]), shape=(4,), index=Index((Index.ARRAY,)))
 
 
-@primitive
-class update(LinearMany):
+last_writes = primitive(LastWrites)
+
+
+class Update(LinearMany):
     """A copy of ``x`` in which ``x`` seen through ``steps``, at ``index``, is ``value``.
 
     Operands: the index arrays, then ``x`` and ``value`` (which broadcasts). Linear in both: the
@@ -185,6 +186,9 @@ class update(LinearMany):
         arrays = np.array([0, 1, 0]), np.array([2, 2, 2])
         both = Index((Index.ARRAY, Index.ARRAY))
         yield Sample(*arrays, _M, np.array([1.0, 2.0, 3.0]), steps=(), index=both)
+
+
+update = primitive(Update)
 
 
 def zeroed(ct: np.ndarray[Any, Any], arrays: Sequence[Value], steps: Steps, index: Index) -> None:
