@@ -97,8 +97,8 @@ class Primitive:
         """Operands and hashable parameters, as an equation holds them."""
         return xs, params
 
-    def abstract(self, *avals: Aval, **params: Any) -> Any:
-        """Avals of the outputs."""
+    def abstract(self, *avals: Any, **params: Any) -> Any:
+        """Avals of the outputs, from those of the operands."""
         raise NotImplementedError(f"{self.name} declares no abstract evaluation")
 
     def record(

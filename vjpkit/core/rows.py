@@ -241,7 +241,7 @@ def fingerprint(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     sums = np.add.reduce(head, axis=1)
     tail = int.from_bytes(words[n:].tobytes()[:511], "little") % (1 << 61)
     sums[0] ^= np.uint64(tail)
-    return sums
+    return np.asarray(sums)
 
 
 # ------------------------------------------------------------------------ cotangents, and their sum

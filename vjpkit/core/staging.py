@@ -44,7 +44,8 @@ class Staged(Tracer):
 
     @property
     def aval(self) -> Aval:
-        return self.variable.aval
+        aval: Aval = self.variable.aval
+        return aval
 
     def concrete(self) -> NoReturn:
         origin = self.owner.origin(self.variable)
@@ -108,7 +109,8 @@ class Builder:
         if isinstance(x, Tracer) and x.owner.dirty:
             x = refresh(x)
         if type(x) is Staged and x.owner is self:
-            return x.variable
+            variable: Var = x.variable
+            return variable
         if is_scalar_constant(x):
             return Literal(x)
         found = self.captured.get(id(x))

@@ -53,7 +53,7 @@ class Reduction(Primitive):
 
     def product(self, slots: Cotangents) -> Callable[[Value, Value], Value]:
         """What multiplies a tangent or cotangent by the weights."""
-        return slots[-2] if self.singular else mul  # type: ignore[no-any-return]  # slots are untyped
+        return slots[-2] if self.singular else mul
 
     def weights(self, x: Value, out: Value, *, axes: Any, **params: Any) -> Value:
         raise NotImplementedError(f"{self.name} declares no weights")
@@ -202,7 +202,8 @@ class General(Primitive):
     def _pull(self) -> Any:
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, live, slots, values, outs, params = row
-            given = ct if type(ct) is Many else (ct,)
+            given: Sequence[Value] = ct if type(ct) is Many else (ct,)
+            pulled: Sequence[Value]
             if self.pullback is None:
                 closed = self.transposed_rule(values, outs, live, given, params)
                 some = [c for c in given if c is not None]

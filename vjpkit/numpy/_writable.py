@@ -460,10 +460,10 @@ def _store_in_place(
     avals = [aval_of(root.value), aval_of(inner)]
     params = {"steps": steps, "index": index}
     held = [trace.keep(a) if type(a) is np.ndarray else a for a in arrays]
-    slots = (root.slot, value.slot if mine else None)
+    slots = (root.info, value.info if mine else None)
     k = trace.new()
     trace.append((update.pull, k, *calling_position(), slots, avals, held, params))
-    root.slot = k
+    root.info = k
 
 
 def thawed(x: Tracer) -> Tracer:

@@ -320,7 +320,7 @@ class Programmed:
 
     def _run(
         self, closed: ClosedProgram, consts: Sequence[Value], xs: Sequence[Value | None]
-    ) -> Any:
+    ) -> Sequence[Value]:
         program = closed.program
         avals = program.in_avals[len(program.inputs) - len(xs) :]
         dense = [

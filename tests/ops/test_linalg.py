@@ -1,0 +1,269 @@
+"""What the generated laws do not see: factors used again, products kept as such, special points."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from vjpkit.core.errors import NotDifferentiableError
+from vjpkit.ops import lapack, linalg
+from vjpkit.ops.spectra import phase_rows, spectrum_mean, spectrum_pull, spectrum_push
+
+LA = np.linalg
+RNG = np.random.default_rng(0)
+N = lapack.LARGE + 1
+X = RNG.normal(size=(N, N)) / np.sqrt(N)
+SPD = X @ X.T + np.eye(N)
+Y = RNG.normal(size=N)
+A = np.array([[1.3, -1.2, 2.5], [1.7, 0.4, -0.6], [0.2, 0.9, -1.1]])
+B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
+
+
+def names(f, *args):
+    """The primitives of a staged function."""
+    return [e.primitive.name for e in vk.make_ir(f)(*args).program.equations]
+
+
+def likelihood(k):
+    factor = LA.cholesky(k)
+    z = LA.solve(factor, Y)
+    return -0.5 * np.sum(z * z) - np.sum(np.log(np.diag(factor)))
+
+
+# ---- work that is done once --------------------------------------------------------------------
+
+
+def test_scipy_is_not_imported_for_small_matrices():
+    program = (
+        "import sys, numpy as np, vjpkit as vk\n"
+        "vk.grad(lambda a: np.sum(np.linalg.solve(a, np.linalg.inv(a))))(np.eye(3))\n"
+        "assert not any(name.startswith('scipy') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_factorization_serves_the_equation_and_its_transpose():
+    found = names(vk.grad(lambda a: np.sum(LA.solve(a, Y) ** 2)), SPD)
+    assert found.count("lu") == 1
+    assert found.count("solve") == 2
+
+
+def test_a_batch_of_right_hand_sides_is_one_equation():
+    ys = RNG.normal(size=(5, N))
+    mapped = vk.vmap(lambda y: LA.solve(SPD, y))
+    assert names(mapped, ys).count("solve") == 1
+    assert np.allclose(mapped(ys), LA.solve(SPD, ys.T).T)
+
+
+def test_a_likelihood_pulls_back_without_a_product_of_matrices():
+    """Nothing of cubic cost but the factor and one equation that the kernel answers by potri."""
+    found = names(vk.grad(likelihood), SPD)
+    assert found.count("cholesky") == found.count("cholesky_pull") == 1
+    program = vk.make_ir(vk.grad(likelihood))(SPD).program
+    (pull,) = [e for e in program.equations if e.primitive.name == "cholesky_pull"]
+    assert [v.aval.shape for v in pull.inputs] == [(N, N), (N, N), (N, 1), (N, 1)]
+    products = [e for e in program.equations if e.primitive.name in ("matmul", "contract")]
+    assert all(e.outputs[0].aval.size <= N for e in products)
+
+
+def test_a_transposed_factor_keeps_products_as_such():
+    def f(k):
+        factor = LA.cholesky(k)
+        return Y @ LA.solve(factor.T, LA.solve(factor, Y))
+
+    program = vk.make_ir(vk.grad(f))(SPD).program
+    (pull,) = [e for e in program.equations if e.primitive.name == "cholesky_pull"]
+    assert len(pull.inputs) == 6
+    alpha = LA.solve(SPD, Y)
+    wanted = -np.outer(alpha, alpha)
+    got = vk.grad(f)(SPD)
+    assert np.allclose(got, 2 * np.tril(wanted) - np.diag(np.diag(wanted)))
+
+
+def test_many_equations_with_one_matrix():
+    """Their products are summed before they take more memory than the sum."""
+    a = SPD[:8, :8]
+    ys = RNG.normal(size=(100, 8))
+    f = lambda a: sum(np.sum(LA.solve(a, y) ** 2) for y in ys)
+    x = LA.solve(a, ys.T)
+    wanted = -2 * LA.solve(a.T, x) @ x.T
+    assert np.allclose(vk.grad(f)(a), wanted)
+    mixed = lambda a: f(a) + sum(np.sum((a @ y) ** 2) for y in ys[:3]) + a[0, 1]
+    more = 2 * (a @ ys[:3].T) @ ys[:3]
+    more[0, 1] += 1
+    assert np.allclose(vk.grad(mixed)(a), wanted + more)
+    assert np.allclose(vk.make_ir(vk.grad(mixed))(a)(a)[0], wanted + more)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_products_that_do_not_fit_the_factor(mixed):
+    """A complex right-hand side of a real factor: multiplied out, with the real part."""
+
+    def f(k):
+        factor = LA.cholesky(k)
+        z = LA.solve(factor, Y * (1 + 2j))
+        z = z + LA.solve(factor, Y) if mixed else z
+        return np.sum(np.real(z) ** 2 + np.imag(z) ** 2)
+
+    factor = 8.0 if mixed else 5.0
+    alpha = LA.solve(SPD, Y)
+    wanted = -factor * np.outer(alpha, alpha)
+    assert np.allclose(vk.grad(f)(SPD), 2 * np.tril(wanted) - np.diag(np.diag(wanted)))
+
+
+def test_second_derivatives_of_a_likelihood():
+    k = SPD[:4, :4]
+    f = lambda t: likelihood_of(k + t[0] * np.eye(4) + t[1] * np.diag(Y[:4] ** 2))
+
+    def likelihood_of(k):
+        factor = LA.cholesky(k)
+        z = LA.solve(factor, Y[:4])
+        return -0.5 * np.sum(z * z) - np.sum(np.log(np.diag(factor)))
+
+    g = vk.grad(f)
+    t, h = np.array([0.3, 0.2]), 1e-5
+    wanted = np.stack([(g(t + h * e) - g(t - h * e)) / (2 * h) for e in np.eye(2)])
+    assert np.allclose(vk.hessian(f)(t), wanted, atol=1e-7)
+    assert np.allclose(vk.jacrev(g)(t), wanted, atol=1e-7)
+
+
+# ---- triangles ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda x: x, -1),
+        (np.tril, -2),
+        (np.triu, -3),
+        (lambda x: np.tril(x) * (np.arange(len(x)) != 3), -1),
+        (lambda x: np.tril(x) + 1e-300 * (np.arange(len(x)) == 5) * (x != 0), -1),
+        (np.diag, None),
+        (lambda x: np.where(np.triu(np.ones_like(x), 1) > 0, np.nan, x), -1),
+    ],
+    ids=["full", "lower", "upper", "singular", "nearly", "diagonal", "nan"],
+)
+def test_triangles_are_recognised_exactly(make, kind):
+    a = X + 2 * np.eye(N)
+    if kind is None:
+        a, kind = np.diag(np.arange(1.0, N + 1)), -2
+        assert lapack._triangle(a) == kind
+        return
+    assert lapack._triangle(make(a)) == kind
+
+
+def test_factors_of_many_or_small_matrices_are_none():
+    for a in (A, np.stack([SPD, SPD])):
+        factors, pivots = lapack.factor(a)
+        assert factors is a
+        assert (pivots == -1).all()
+
+
+# ---- cofactors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("kind", [float, complex])
+def test_cofactors_of_singular_matrices(rank, kind):
+    """The determinant is a polynomial: its derivatives exist everywhere."""
+    left, right = RNG.normal(size=(4, rank)), RNG.normal(size=(rank, 4))
+    a = left @ right * (1 + (0.5j if kind is complex else 0))
+    t, u = RNG.normal(size=(2, 4, 4))
+
+    def minor(a, i, j):
+        keep = [k for k in range(4)]
+        return (-1) ** (i + j) * LA.det(
+            a[[k for k in keep if k != i]][:, [k for k in keep if k != j]]
+        )
+
+    wanted = np.array([[minor(a, i, j) for j in range(4)] for i in range(4)])
+    assert np.allclose(linalg.cofactors(a), wanted, atol=1e-12)
+    h = 1e-4
+    along = (linalg.cofactors(a + h * t) - linalg.cofactors(a - h * t)) / (2 * h)
+    assert np.allclose(linalg.cofactors_push(a, t), along, atol=1e-6)
+    symmetric = np.sum(u * linalg.cofactors_push(a, t)), np.sum(t * linalg.cofactors_push(a, u))
+    assert np.isclose(*symmetric)
+
+
+def test_cofactors_of_a_batch_of_which_some_are_singular():
+    a = np.stack([A, B @ B.T, np.zeros((3, 3))])
+    got = linalg.cofactors(a)
+    for x, y in zip(a, got, strict=True):
+        assert np.allclose(linalg.cofactors(x), y)
+
+
+# ---- spectra -----------------------------------------------------------------------------------
+
+W = np.array([1.0, 2.0, 2.0])
+SYMMETRIC = A + A.T
+
+
+def test_equal_values_share_their_tangents():
+    assert np.allclose(spectrum_mean(W, np.array([5.0, 1.0, 2.0]), kink=False), [5, 1.5, 1.5])
+    assert np.allclose(spectrum_mean(W * [0, 1, 1], np.ones(3), kink=True), [0, 1, 1])
+
+
+def test_a_tangent_that_does_not_turn_the_basis():
+    m = np.diag([1.0, 2.0, 3.0])
+    m[0, 1] = m[1, 0] = 0.5
+    dw, omega = spectrum_push(W, m, hermitian=True)
+    assert np.allclose(dw, [1, 2.5, 2.5])
+    assert np.allclose(omega, [[0, 0.5, 0], [-0.5, 0, 0], [0, 0, 0]])
+    m[1, 2] = m[2, 1] = 0.1
+    with pytest.raises(NotDifferentiableError, match="values 1 and 2"):
+        spectrum_push(W, m, hermitian=True)
+
+
+def test_a_cotangent_of_a_function_of_the_matrix():
+    """V f(w) Vᵀ gives f' times S on the diagonal and 2 f S as the cotangent of Ω."""
+    s = SYMMETRIC
+    f, slope = W**3, 3 * W**2
+    got = spectrum_pull(W, slope * np.diag(s), 2 * s * f, hermitian=True)
+    with np.errstate(invalid="ignore"):
+        quotients = (f[:, None] - f) / (W[:, None] - W)
+    wanted = s * np.where(W[:, None] == W, slope, quotients)
+    assert np.allclose(got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("ct_w", "ct_omega"),
+    [
+        ([0.0, 1.0, 2.0], np.zeros((3, 3))),
+        ([0.0, 1.0, 1.0], np.array([[0, 0, 0], [0, 0, 1.0], [0, 0, 0]])),
+        ([0.0, 0.0, 0.0], np.array([[0, 0, 0], [0, 0, 1.0], [0, 1.0, 0]])),
+        ([0.0, 1.0, 2.0], SYMMETRIC),
+    ],
+    ids=["values", "rotation", "undetermined", "out of proportion"],
+)
+def test_cotangents_that_depend_on_the_basis(ct_w, ct_omega):
+    with pytest.raises(NotDifferentiableError, match="choice of their vectors"):
+        spectrum_pull(W, np.array(ct_w), ct_omega, hermitian=True)
+
+
+def test_the_phase_of_complex_vectors_is_that_of_the_routine():
+    h = SYMMETRIC + 1j * (A - A.T)
+    for lower, row in ((True, 0), (False, 2)):
+        _, v = linalg.eigh(h, lower=lower)
+        mask = phase_rows(v, prefer="first" if lower else "last")
+        assert np.array_equal(mask[row], np.ones(3))
+        assert np.allclose(np.sum(mask * v, axis=0).imag, 0)
+    blocks = np.array([[1, 0, 0], [0, 2, 1j], [0, -1j, 4]])
+    _, v = linalg.eigh(blocks, lower=True)
+    assert (phase_rows(v, prefer="first").sum(axis=0) == 1).all()
+
+
+def test_gradients_do_not_see_the_phase():
+    """A projector on an eigenvector does not depend on its phase."""
+    h = SYMMETRIC + 1j * (A - A.T)
+
+    def f(x):
+        v = LA.eigh(x).eigenvectors[:, 1]
+        return np.real(np.sum(np.conjugate(v)[:, None] * v * A))
+
+    def g(x):
+        v = LA.eigh(x).eigenvectors[:, 1] * np.exp(0.7j)
+        return np.real(np.sum(np.conjugate(v)[:, None] * v * A))
+
+    assert np.allclose(vk.grad(f)(h), vk.grad(g)(h))
