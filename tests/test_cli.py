@@ -82,8 +82,7 @@ def root(x):
 
 
 def overwrites(x):
-    x = x * 1.0 if isinstance(x, vk.core.tracer.Tracer) else x
-    x[0] = 2.0
+    x[0] = x[0] * x[1]
     return np.sum(x * x)
 
 
@@ -431,7 +430,7 @@ def test_check_tests_array_outputs_by_projection(run: Runner):
         ("kinked", "np.zeros((0, 3))"),
         ("area", "-3.0"),
         ("scaler", "np.ones((2, 2))"),
-        ("overwrites", "np.ones(3)"),
+        ("overwrites", "np.array([2.0, 3.0])"),
     ],
 )
 def test_check_takes_all_kinds_of_numbers(run: Runner, function: str, point: str):
@@ -482,7 +481,7 @@ def test_cost_sees_memory(run: Runner):
     out = run.good("cost", "model.py:by_keyword", "--at", "np.ones(10**6)")
     assert rows(out)["evaluation"][3:5] == ["8.0", "MB"]
     assert 16 <= float(rows(out)["gradient"][3]) < 40
-    assert "keeps 8.0 MB of residuals; the arguments have 8.0 MB." in " ".join(out.split())
+    assert "holds 8.0 MB of residuals, what is differentiated 8.0 MB." in " ".join(out.split())
 
 
 def test_what_the_function_prints_is_seen_once(run: Runner):
@@ -570,7 +569,7 @@ def test_a_file_never_takes_the_place_of_another_module(run: Runner):
         (["model.py:area", "--wrt", "count"], ["count is the integer 2"]),
         (["model.py:area", "--wrt", "heigth"], ["no argument called 'heigth'", "'height'?"]),
         (["model.py:area", "--at", "count=5"], ["only defaults are left", "--wrt width"]),
-        (["model.py:loss", "--at", "1.0"], ["do not fit: missing a required argument: 'x'", "float"]),
+        (["model.py:loss", "--at", "1.0"], ["do not fit: missing a required argument: 'x'"]),
         (["model.py:area", "--at", "1", "2", "3", "4"], ["too many positional arguments"]),
         (["model.py:area", "--at", "wide=1.0"], ["unexpected keyword argument 'wide'"]),
         (["model.py:area", "--at", "point"], ["'point' cannot be evaluated: NameError"]),

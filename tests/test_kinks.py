@@ -1,11 +1,11 @@
-"""The table of kinks: what a derivative is where there is more than one candidate, to every order."""
+"""The table of kinks: what a derivative is where there are several candidates, to every order."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 import vjpkit as vk
-
-ZERO = np.zeros(())
 
 
 def derivatives(f, x, orders=3):
@@ -20,7 +20,7 @@ def derivatives(f, x, orders=3):
     return out
 
 
-KINKS = {
+KINKS: dict[str, Any] = {
     "abs": (np.abs, 0.0, [0, 0, 0]),
     "abs of -0.0": (np.abs, -0.0, [0, 0, 0]),
     "fabs": (np.fabs, 0.0, [0, 0, 0]),
@@ -43,7 +43,7 @@ KINKS = {
     "0**0 by the exponent": (lambda y: np.float64(0) ** y, 0.0, [0, 0, 0]),
     "hypot at the origin": (lambda x: np.hypot(x, x), 0.0, [0, 0, 0]),
     "hypot with 0": (lambda x: np.hypot(x, 0.0), 0.0, [0, 0, 0]),
-    "hypot of equals": (lambda x: np.hypot(x, np.float64(1)), 1.0, [0.5**0.5, 0.5**1.5, -3 * 0.5**2.5]),
+    "hypot of equals": (lambda x: np.hypot(x, 1.0), 1.0, [0.5**0.5, 0.5**1.5, -3 * 0.5**2.5]),
     "maximum of x and x": (lambda x: np.maximum(x, x), 1.0, [1, 0, 0]),
     "maximum of x and 2x": (lambda x: np.maximum(x, 2 * x), 0.0, [1.5, 0, 0]),
     "maximum(x, 0)": (lambda x: np.maximum(x, 0.0), 0.0, [0.5, 0, 0]),

@@ -219,7 +219,7 @@ def test_the_cost_is_measured(sections: list[tuple[str, str]], number: int):
     assert rows[0][2] == "1.0"
     ratio = rows[3][2]
     assert f"The gradient costs {ratio} evaluations, for 15 partial derivatives." in text
-    assert re.search(r"keeps [\d.]+ [kM]B of\s+residuals", text)
+    assert re.search(r"holds [\d.]+ [kM]B of\s+residuals", text)
 
 
 def test_times_are_medians_of_several_runs(sections: list[tuple[str, str]]):

@@ -6,6 +6,9 @@ array([0.        , 0.90929743])
 """
 
 from vjpkit import lax, numpy, tree, tree_util
+from vjpkit.control.checkpointing import checkpoint
+from vjpkit.control.checkpointing import checkpoint as remat
+from vjpkit.control.custom import custom_jvp, custom_vjp
 from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
 from vjpkit.parsing import parse as parse_ir
 from vjpkit.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
@@ -26,7 +29,10 @@ __all__ = [
     "IR_VERSION",
     "LinearMap",
     "ShapeDtypeStruct",
+    "checkpoint",
     "closure_convert",
+    "custom_jvp",
+    "custom_vjp",
     "eval_shape",
     "float0",
     "grad",
@@ -42,6 +48,7 @@ __all__ = [
     "make_ir",
     "numpy",
     "parse_ir",
+    "remat",
     "tree",
     "tree_util",
     "value_and_grad",

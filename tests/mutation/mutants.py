@@ -290,7 +290,9 @@ class Source:
 
     def mutant(self, name: str, site: Site, text: str) -> Mutant | None:
         """The mutant of a site, unless no function in memory differs by it."""
-        codes = list(codes_in(self.compiled(site.mutated(self.tree))))
+        # The old expression stays in the code, unreached: closures keep their variables.
+        both = Site(site.path, ast.IfExp(ast.Constant(1), site.new, site.old), site.old)
+        codes = list(codes_in(self.compiled(both.mutated(self.tree))))
         if len(codes) != len(self.codes):
             return None
         swaps = [

@@ -37,7 +37,7 @@ ARRAYS = {
 def program(code: str) -> Call:
     """The function of ``X`` that ``code`` is the body of."""
     names = {"np": np, "vnp": vk.numpy}
-    return eval(f"lambda X: {code}", names)  # type: ignore[no-any-return]  # a test's own text
+    return eval(f"lambda X: ({code})", names)  # type: ignore[no-any-return]  # a test's own text
 
 
 def outcome(f: Call, x: Any) -> tuple[Any, Exception | None]:

@@ -14,6 +14,7 @@ from tests.numpy.against_numpy import (
     staged,
 )
 from vjpkit.core.errors import UnsupportedError
+from vjpkit.testing import check_grads
 
 _MODES = ["edge", "linear_ramp", "maximum", "mean", "median", "minimum"]
 _MODES += ["reflect", "symmetric", "wrap"]
@@ -94,11 +95,7 @@ MOVES = [
     'np.pad(X, 3, mode="symmetric", reflect_type="odd")',
     'np.pad(X, 11, mode="reflect", reflect_type="odd")',
     'np.pad(X, (11, 2), mode="symmetric", reflect_type="odd")',
-    *[
-        f'np.pad(X, {width}, mode="{mode}")'
-        for mode in _MODES
-        for width in ("1", "(2, 0)", "7")
-    ],
+    *[f'np.pad(X, {width}, mode="{mode}")' for mode in _MODES for width in ("1", "(2, 0)", "7")],
 ]
 DTYPES = [
     'np.concatenate([X, X], dtype="f4")',
@@ -172,7 +169,7 @@ def test_every_operand_is_differentiated():
         parts = (padded, ramped, inserted, appended, np.block([[x], [y[0] * np.ones((1, 4))]]))
         return sum(np.sum(np.sin(part) * part.size) for part in parts)
 
-    vk.test_util.check_grads(f, (x, y), 2)
+    check_grads(f, (x, y), 2)
 
 
 def test_what_is_repeated_is_no_view():

@@ -173,7 +173,7 @@ def test_cofactors_of_singular_matrices(rank, kind):
     t, u = RNG.normal(size=(2, 4, 4))
 
     def minor(a, i, j):
-        keep = [k for k in range(4)]
+        keep = range(4)
         return (-1) ** (i + j) * LA.det(
             a[[k for k in keep if k != i]][:, [k for k in keep if k != j]]
         )

@@ -13,8 +13,9 @@ import numpy as np
 
 import vjpkit
 from vjpkit.cli import check, cost, show
+from vjpkit.cli.find import find
 from vjpkit.cli.screen import Progress, Screen, wrapped
-from vjpkit.cli.target import BadInput, Target, failure, find
+from vjpkit.cli.target import BadInput, Target, failure
 from vjpkit.transforms.derivatives import vjp
 
 __all__ = ["main"]
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # µ and ± on a terminal that has none
     screen, progress = Screen.on(sys.stdout), Progress(sys.stderr)
     try:
-        return _run(options, screen, progress)
+        status = _run(options, screen, progress)
+        sys.stdout.flush()
+        return status
     except BadInput as problem:
         progress.clear()
         print(wrapped(f"vjpkit: {problem}"), file=sys.stderr)
@@ -117,9 +120,13 @@ _EXAMPLES = {
 
 
 def _shielded(words: list[str]) -> list[str]:
-    """Expressions such as -np.ones(3) among the words, so that they are not taken for options."""
-    known = ("--", "-h")
-    return [f" {w}" if w.startswith("-") and not w.startswith(known) else w for w in words]
+    """The words, in which an argument such as -np.ones(3) cannot be taken for an option."""
+    shielded, among_arguments = [], False
+    for word in words:
+        if word.startswith("--"):
+            among_arguments = word == "--at"
+        shielded.append(f" {word}" if among_arguments and not word.startswith("--") else word)
+    return shielded
 
 
 # ---------------------------------------------------------------------------------------- commands

@@ -17,7 +17,6 @@ from vjpkit.cli.screen import Cell, Progress, Screen, clipped
 from vjpkit.cli.slope import ROUNDING, Line, Slope, direction, elements, size_of
 from vjpkit.cli.target import Leaf, Target
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.pytree import flatten
 from vjpkit.testing.compare import magnitude, pairing, random_like
 from vjpkit.transforms.derivatives import vjp
 from vjpkit.transforms.linear import LinearMap
@@ -97,7 +96,7 @@ class Probe:
             _TOLERANCE.get(np.empty(0, aval_of(x).dtype).real.dtype.itemsize, _DEFAULT_TOLERANCE)
             for x in (*target.xs, *cts)
         )
-        again = flatten(target.flat(*target.xs))[0]
+        again = target.plain(*target.xs)
         moved = sum(magnitude(c, y - z) for c, y, z in zip(cts, ys, again, strict=True))
         return cls(target, cts, rng, scale, tolerance, moved <= ROUNDING * scale)
 

@@ -134,8 +134,8 @@ def report(screen: Screen, target: Target, measured: tuple[list[Cost], int]) -> 
     word = "The gradient costs" if target.is_scalar else "Linearization and pullback cost"
     screen.line()
     screen.say(
-        f"{word} {total:.1f} evaluations, for {_count(target)}. The pullback keeps "
-        f"{nbytes_text(residuals)} of residuals; the arguments have {nbytes_text(arguments)}. "
+        f"{word} {total:.1f} evaluations, for {_count(target)}. The pullback holds "
+        f"{nbytes_text(residuals)} of residuals, what is differentiated {nbytes_text(arguments)}. "
         f"(Medians of {base.runs} runs.)"
     )
 

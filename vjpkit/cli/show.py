@@ -8,7 +8,7 @@ import linecache
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +42,29 @@ _SEED = 1
 
 def function(screen: Screen, target: Target, full: bool) -> None:
     """The user's own lines."""
+    code = _code_of(target)
     try:
-        lines, first = inspect.getsourcelines(target.function)
+        lines, first = inspect.getsourcelines(code)
     except (OSError, TypeError):
         screen.heading("Function", target.name)
         screen.line("(its source is not available)")
         return
-    screen.heading("Function", f"{target.name}, {_file(target)}")
+    screen.heading("Function", f"{target.name}, {_file(code)}")
     text = textwrap.dedent("".join(lines)).rstrip().split("\n")
     digits = len(str(first + len(text)))
     numbered = [f"{screen.paint(f'{first + i:>{digits}}', 'dim')}  {s}" for i, s in enumerate(text)]
     _listing(screen, numbered, full)
 
 
-def _file(target: Target) -> str:
+def _code_of(target: Target) -> Callable[..., Any]:
+    """The user's function itself; of an object its ``__call__``."""
+    function = inspect.unwrap(target.function)
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _file(code: Callable[..., Any]) -> str:
     """The file of the function, from here if it lies below."""
-    path = Path(inspect.getsourcefile(target.function) or "?")
+    path = Path(inspect.getsourcefile(code) or "?")
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path) if len(str(path)) < 60 else str(Path("...", *path.parts[-3:]))
@@ -97,10 +104,8 @@ def _rest(screen: Screen, count: int) -> None:
 def _role(leaf: Leaf) -> str:
     if leaf.moves:
         return "differentiated"
-    integer = (
-        isinstance(leaf.value, int) or getattr(leaf.value, "dtype", np.dtype(float)).kind in "biu"
-    )
-    return "held constant (integers)" if integer else "held constant"
+    integers = isinstance(leaf.value, int) or np.asarray(leaf.value).dtype.kind in "biu"
+    return "held constant (integers)" if integers else "held constant"
 
 
 def _preview(leaf: Leaf) -> str:
@@ -232,14 +237,15 @@ def _same(x: Any, y: Any) -> bool:
 
 def _source_text(source: Source | None) -> str:
     """A line of the user's; not of whoever started Python."""
-    return "" if source is None or source.file.startswith(("<frozen", sys.argv[0])) else str(source)
+    starters = ("<frozen", sys.argv[0] or "<frozen")
+    return "" if source is None or source.file.startswith(starters) else str(source)
 
 
 def pullback(screen: Screen, target: Target, linear: LinearMap, full: bool) -> None:
     """The pullback as a value: what it maps, what it keeps, its own program."""
     screen.heading("Pullback", "the linear map u -> uJ at this point")
     takes = ", ".join(f"{aval!r}" for aval in linear.domain.avals)
-    gives = ", ".join(f"{leaf.name}: {type_text_of(leaf)}" for leaf in target.moving[:_ROWS])
+    gives = ", ".join(f"{leaf.name}: {_tangent_text(leaf)}" for leaf in target.moving[:_ROWS])
     rest = ", ..." if len(target.moving) > _ROWS else ""
     screen.say(f"takes u: {takes}; gives {gives}{rest}")
     residuals = linear.residuals
@@ -283,7 +289,7 @@ def _range(letters: Sequence[str]) -> str:
     return ", ".join(letters) if len(letters) < 4 else f"{letters[0]} to {letters[-1]}"
 
 
-def type_text_of(leaf: Leaf) -> str:
+def _tangent_text(leaf: Leaf) -> str:
     return repr(aval_of(leaf.value).strong())
 
 

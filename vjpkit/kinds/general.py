@@ -11,7 +11,7 @@ import numpy as np
 
 from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import NotDifferentiableError, at, calling_position
+from vjpkit.core.errors import NotDifferentiableError, Position, at, calling_position
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import params_key
 from vjpkit.core.primitive import Primitive
@@ -150,6 +150,11 @@ def _push_part(row: Row, ts: Cotangents) -> None:
 _pull_part.push = _push_part  # type: ignore[attr-defined]  # every pull function carries its push
 
 
+def part_row(k: int, position: Position, whole: int, j: int, count: int) -> Row:
+    """The row of output ``j`` of ``count``, all of which slot ``whole`` stands for."""
+    return (_pull_part, k, *position, whole, j, count)
+
+
 class General(Primitive):
     """Any primitive with a ``jvp`` written in terms of others.
 
@@ -286,7 +291,7 @@ class General(Primitive):
                 results.append(o)
                 continue
             k = trace.new()
-            trace.append((_pull_part, k, code, offset, whole, j, len(outs)))
+            trace.append(part_row(k, (code, offset), whole, j, len(outs)))
             results.append(Eager(o, trace, k))
         return tuple(results)
 

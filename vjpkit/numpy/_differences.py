@@ -61,8 +61,7 @@ def _with_initial(
 ) -> Value:
     """A running sum or product, optionally beginning with that of nothing."""
     array = as_array(x)
-    if array.ndim == 0:
-        raise ValueError("Input array must be at least one dimensional.")
+    array = array if array.ndim else np.reshape(array, 1)
     if axis is None:
         if array.ndim > 1:
             raise ValueError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from vjpkit.ops.structural import to_dtype
 
 __all__: list[str] = []
 
+Composition = TypeVar("Composition", bound=Callable[..., Value])
 
-# ------------------------------------------------------------------------------------ complex numbers
+
+# ---- complex numbers ----------------------------------------------------------------------------
 
 
 def is_complex(x: Value) -> bool:
@@ -68,13 +71,13 @@ def real_if_close(a: Value, tol: float = 100) -> Value:
 # ------------------------------------------------------------------------------ without derivative
 
 
-def constant(function: Any) -> Any:
+def constant(function: Any) -> Callable[[Composition], Composition]:
     """Register what NumPy's ``function``, locally constant, is where values are abstract.
 
     Values below traces that only carry derivatives go to NumPy.
     """
 
-    def register(composition: Any) -> Any:
+    def register(composition: Composition) -> Composition:
         def call(*args: Any, **kwargs: Any) -> Value:
             args = tuple(map(unwrapped, args))
             kwargs = {name: unwrapped(x) for name, x in kwargs.items()}
@@ -82,7 +85,8 @@ def constant(function: Any) -> Any:
                 return composition(*args, **kwargs)
             return function(*args, **kwargs)
 
-        return implements(function)(call)
+        implements(function)(call)
+        return composition
 
     return register
 
@@ -159,6 +163,7 @@ def fix(x: Value, out: Any = None) -> Value:
     return np.trunc(x)
 
 
+@constant(np.around)
 @constant(np.round)
 def round_(a: Value, decimals: int = 0, out: Any = None) -> Value:
     refuse("round", out=out)
@@ -166,9 +171,6 @@ def round_(a: Value, decimals: int = 0, out: Any = None) -> Value:
         return np.rint(a)
     scale = 10.0 ** abs(decimals)
     return np.rint(a * scale) / scale if decimals > 0 else np.rint(a / scale) * scale
-
-
-implements(np.around)(round_)
 
 
 @method("round")

@@ -29,7 +29,7 @@ def _operators() -> None:
         method(f"__{name}__")(op.apply)
         method(f"__r{name}__")(op.reflected)
         method(f"__i{name}__")(in_place(op.apply))
-    binary = {
+    binary: dict[str, Any] = {
         "floordiv": constant.floor_divide, "divmod": np.divmod, "matmul": products.matmul,
         "and": constant.bitwise_and, "or": constant.bitwise_or, "xor": constant.bitwise_xor,
         "lshift": constant.left_shift, "rshift": constant.right_shift,

@@ -77,7 +77,8 @@ def tensorsolve(a: Value, b: Value, axes: Any = None) -> Value:
     n = math.prod(shape)
     if a.size != n**2:
         raise LinAlgError(
-            "Input arrays must satisfy the requirement prod(a.shape[b.ndim:]) == prod(a.shape[:b.ndim])"
+            "Input arrays must satisfy the requirement "
+            "prod(a.shape[b.ndim:]) == prod(a.shape[:b.ndim])"
         )
     return np.reshape(solve(np.reshape(a, (n, n)), np.ravel(b)), shape)
 

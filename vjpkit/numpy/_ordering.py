@@ -98,7 +98,7 @@ def partition(
 def _partition_in_place(
     self: Value, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None
 ) -> None:
-    self[...] = np.partition(self, kth, axis, kind, order)
+    self[...] = partition(self, kth, axis, kind, order)
 
 
 @method("argpartition")
@@ -149,9 +149,9 @@ def digitize(x: Value, bins: Value, right: bool = False) -> Value:
     steps = np.diff(concrete(edges, "digitize"))
     side = "left" if right else "right"
     if (steps >= 0).all():
-        return np.searchsorted(edges, x, side=side)
+        return searchsorted(edges, x, side)
     if (steps <= 0).all():
-        return len(edges) - np.searchsorted(edges[::-1], x, side=side)
+        return len(edges) - searchsorted(edges[::-1], x, side)
     raise ValueError("bins must be monotonically increasing or decreasing")
 
 

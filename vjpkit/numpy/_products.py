@@ -1,7 +1,7 @@
 """Products of vectors, matrices and tensors: NumPy's signatures over two primitives.
 
-`matmul` and `contract` (a product over named indices) are matrix products for BLAS, and so are their
-pullbacks.
+`matmul` and `contract` (a product over named indices) are matrix products for BLAS, and so are
+their pullbacks.
 """
 
 from __future__ import annotations
@@ -104,7 +104,10 @@ def linalg_matmul(x1: Value, x2: Value, /) -> Value:
 
 @implements(np.linalg.vecdot)
 def linalg_vecdot(x1: Value, x2: Value, /, *, axis: int = -1) -> Value:
-    return np.vecdot(x1, x2, axis=axis)
+    x1, x2 = as_array(x1), as_array(x2)
+    if axis != -1:
+        x1, x2 = np.moveaxis(x1, axis, -1), np.moveaxis(x2, axis, -1)
+    return np.vecdot(x1, x2)
 
 
 @implements(np.tensordot)
@@ -263,8 +266,8 @@ def einsum(
         taken = [labelled.pop(i) for i in sorted(places, reverse=True)][::-1]
         total = taken[0]
         for n, other in enumerate(taken[1:], 2):
-            needed = {i for _, labels in (*labelled, *taken[n:]) for i in labels} | set(plan.out)
-            total = _pair(total, other, needed)
+            rest = [labels for _, labels in (*labelled, *taken[n:])]
+            total = _pair(total, other, rest, plan.out)
         labelled.append(total)
     ((x, labels),) = labelled
     if labels == plan.out:
@@ -281,7 +284,7 @@ def _cast(x: Value, dtype: np.dtype[Any], casting: Any) -> Value:
 
 
 def _arguments(operands: Sequence[Any]) -> tuple[str | tuple[Any, ...], list[Value]]:
-    """Subscripts as a string or as tuples of numbers, and operands, of either calling convention."""
+    """Subscripts, a string or tuples of numbers, and operands, of either calling convention."""
     if not operands:
         raise ValueError(
             "must specify the einstein sum subscripts string and at least one operand, or at least "
@@ -365,9 +368,14 @@ def _output(output: Sequence[Any] | None, inputs: Sequence[Labels], dots: int) -
     named = [s for s in output if s is not Ellipsis]
     for label in named:
         if label not in every:
-            raise ValueError("einstein sum subscripts string included output subscript which never appeared in an input")  # fmt: skip
+            raise ValueError(
+                "einstein sum subscripts string included output subscript which never appeared in "
+                "an input"
+            )
         if named.count(label) > 1:
-            raise ValueError("einstein sum subscripts string includes an output subscript multiple times")  # fmt: skip
+            raise ValueError(
+                "einstein sum subscripts string includes an output subscript multiple times"
+            )
     at = output.index(Ellipsis) if Ellipsis in output else len(named)
     return (*named[:at], *range(-dots if Ellipsis in output else 0, 0), *named[at:])
 
@@ -376,7 +384,7 @@ def _prepared(
     inputs: Sequence[Labels], shapes: Sequence[Shape], sizes: dict[int, int], out: Labels
 ) -> tuple[Prepared, ...]:
     """Diagonals, broadcast axes and sums that concern one operand alone."""
-    reduced = []
+    reduced: list[tuple[Labels, tuple[tuple[int, int], ...], tuple[int, ...]]] = []
     for labels, shape in zip(inputs, shapes, strict=True):
         kept, lengths, diagonals = list(labels), list(shape), []
         for label in dict.fromkeys(labels):
@@ -394,10 +402,10 @@ def _prepared(
         kept = [s for n, s in enumerate(kept) if n not in squeezed]
         reduced.append((tuple(kept), tuple(diagonals), tuple(squeezed)))
     found = []
-    for n, (labels, diagonals, squeezed) in enumerate(reduced):
-        others = {s for m, (kept, _, _) in enumerate(reduced) if m != n for s in kept} | set(out)
-        summed = tuple([i for i, s in enumerate(labels) if s not in others])
-        found.append(Prepared(labels, diagonals, squeezed, summed))
+    for n, (own, pairs, axes) in enumerate(reduced):
+        others = {s for m, (labels, _, _) in enumerate(reduced) if m != n for s in labels}
+        summed = tuple([i for i, s in enumerate(own) if s not in others and s not in out])
+        found.append(Prepared(own, pairs, axes, summed))
     return tuple(found)
 
 
@@ -409,7 +417,7 @@ def _left(p: Prepared) -> Labels:
 def _path(
     prepared: Sequence[Prepared], sizes: dict[int, int], out: Labels, optimize: Any
 ) -> tuple[tuple[int, ...], ...]:
-    """Which operands to multiply, in which order: NumPy's search, greedy where none is asked for."""
+    """Which operands to multiply, in which order: by NumPy's search, greedy unless told."""
     count = len(prepared)
     if count <= 2:
         return ((0, 1),) if count == 2 else ()
@@ -439,11 +447,13 @@ def _prepare(x: Value, p: Prepared) -> Value:
 
 
 def _pair(
-    left: tuple[Value, Labels], right: tuple[Value, Labels], needed: set[int]
+    left: tuple[Value, Labels], right: tuple[Value, Labels], rest: Sequence[Labels], out: Labels
 ) -> tuple[Value, Labels]:
     """The product of two labelled operands, summed over what nobody needs afterwards."""
     (x, xs), (y, ys) = left, right
-    out = tuple([s for s in dict.fromkeys((*xs, *ys)) if s in needed])
+    if rest:
+        needed = {*out, *[s for labels in rest for s in labels]}
+        out = tuple([s for s in dict.fromkeys((*xs, *ys)) if s in needed])
     letters = _letters((*xs, *ys))
     a, b, c = ("".join([letters[s] for s in labels]) for labels in (xs, ys, out))
     return contract(x, y, subscripts=f"{a},{b}->{c}"), out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import index
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from vjpkit.ops import constant, cumulative, elementwise
 from vjpkit.ops.structural import to_dtype
 
 __all__: list[str] = []
+
+Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
 _NO = np._NoValue
 
@@ -83,7 +85,7 @@ def call(
     where: Value = True,
     dtype: Any = None,
     signature: Any = None,
-    casting: str = "same_kind",
+    casting: Casting = "same_kind",
     order: str = "K",
     subok: bool = True,
     **axes: Any,
@@ -96,13 +98,13 @@ def call(
         options = {"dtype": dtype, "casting": casting, "signature": signature}
         chosen = {k: v for k, v in options.items() if v is not None}
         return _constant_call(ufunc, plain[:-1], plain[-1], out, chosen)
-    args = _in_loop_dtypes(ufunc, args, dtype, signature, casting)
+    operands = _in_loop_dtypes(ufunc, args, dtype, signature, casting)
     function = _along(ufunc, axes) if axes else UFUNCS[ufunc]
     if where is True:
-        result = function(*args)
+        result = function(*operands)
     else:
         with np.errstate(all="ignore"):  # NumPy does not compute where the mask is False
-            result = function(*args)
+            result = function(*operands)
     results = result if isinstance(result, tuple) else (result,)
     targets = out or (None,) * len(results)
     written = tuple(
@@ -144,7 +146,7 @@ def _kind(x: Value) -> Any:
 
 
 def _in_loop_dtypes(
-    ufunc: np.ufunc, args: Sequence[Value], dtype: Any, signature: Any, casting: str
+    ufunc: np.ufunc, args: Sequence[Value], dtype: Any, signature: Any, casting: Casting
 ) -> Sequence[Value]:
     """Operands in the dtypes of the loop that ``dtype=`` or ``signature=`` selects."""
     if dtype is None and signature is None and casting == "same_kind":
@@ -162,7 +164,7 @@ def _in_loop_dtypes(
     ]
 
 
-def _delivered(name: str, result: Value, out: Any, where: Value, casting: str) -> Value:
+def _delivered(name: str, result: Value, out: Any, where: Value, casting: Casting) -> Value:
     """The result, or ``out`` with the result written to it where the mask is True.
 
     Without ``out`` NumPy leaves what is not computed uninitialised; here it is zero.
@@ -174,13 +176,19 @@ def _delivered(name: str, result: Value, out: Any, where: Value, casting: str) -
         return out
     out = destination(f"np.{name}", out)
     _require_castable(name, aval_of(result).dtype, out.dtype, casting)
+    shape = np.broadcast_shapes(aval_of(result).shape, out.shape)
+    if shape != out.shape:
+        raise ValueError(
+            f"non-broadcastable output operand with shape {out.shape} doesn't match the broadcast "
+            f"shape {shape}{at(calling_position())}"
+        )
     if where is not True:
         result = np.where(where, result, out)
     write(out, Ellipsis, to_dtype(np.broadcast_to(result, out.shape), out.dtype))
     return out
 
 
-def _require_castable(name: str, source: Any, target: Any, casting: str) -> None:
+def _require_castable(name: str, source: Any, target: Any, casting: Casting) -> None:
     if not np.can_cast(source, target, casting):
         raise TypeError(
             f"Cannot cast ufunc '{name}' output from {source!r} to {target!r} with casting rule "
@@ -280,11 +288,10 @@ def _log_sum(
         array = np.where(where, array, -np.inf)
     peak = unwrapped(np.max(array, axis=axis, keepdims=True, initial=-np.inf))
     peak = np.where(np.isfinite(peak), peak, 0)
+    total = np.sum(grow(array - peak), axis=axis, keepdims=keepdims)
     with np.errstate(divide="ignore"):
-        total = shrink(np.sum(grow(array - peak), axis=axis, keepdims=True)) + peak
-    if not keepdims:
-        total = np.squeeze(total, axis=axis)
-    return total if initial is _NO else ufunc(initial, total)
+        logarithm = shrink(total) + np.max(peak, axis=axis, keepdims=keepdims)
+    return logarithm if initial is _NO else ufunc(initial, logarithm)
 
 
 def _folded(
@@ -301,7 +308,7 @@ def _folded(
         array = to_dtype(array, np.dtype(dtype))
     shape = array.shape
     example = np.ones([min(n, 1) for n in shape], array.dtype)
-    start = {} if initial is _NO else {"initial": 1}
+    start: Any = {} if initial is _NO else {"initial": 1}
     mask = np.ones((), bool) if where is not True else True
     empty = ufunc.reduce(example, axis=axis, where=mask, **start)  # NumPy's errors, if any
     axes = (

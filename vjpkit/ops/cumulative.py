@@ -13,7 +13,7 @@ from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import cast, filled_like
 from vjpkit.kinds import General, Linear
 from vjpkit.ops import structural
-from vjpkit.ops.selection import same
+from vjpkit.ops.selection import same, where
 
 _M = np.array([[0.3, -1.2, 2.5, 0.8], [1.7, 0.4, -0.6, -1.1]])
 _ZEROS = np.array([[2.0, 0.0, 3.0, -0.5], [0.0, 1.5, 0.0, 0.7]])
@@ -219,7 +219,7 @@ class RunningExtremum(General):
         attained = same(x, out)
         goes_on = same(out, previous(out, params["axis"], params["reverse"], 0))
         factors = structural.to_dtype(goes_on, out.dtype)
-        total = recurrence(factors, np.where(attained, t, 0), **params)
+        total = recurrence(factors, where(attained, t, 0), **params)
         return total / recurrence(factors, structural.to_dtype(attained, out.dtype), **params)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:

@@ -117,7 +117,7 @@ multiply = primitive(Multiply)
 
 
 def _quotient(t: Value, y: Value, product: Any) -> Value:
-    """``t / y`` in one division (in the finer dtype of the two), and 0 / 0 as ``product`` has it."""
+    """``t / y`` in one division, in the finer dtype of the two; 0 / 0 as ``product`` has it."""
     if product is plain_product or (type(y) in _NUMBERS and y != 0):
         return t / y
     if not is_tracer(innermost(t)) and not is_tracer(innermost(y)):
@@ -294,7 +294,7 @@ class Power(Elementwise):
         self.impl = _raised
 
     def samples(self) -> Iterable[Sample]:
-        numbers = [(_X, n) for n in (0, 1, 2, 3, -1, -2)]
+        numbers: list[Any] = [(_X, n) for n in (0, 1, 2, 3, -1, -2)]
         numbers += [(_POSITIVE, y) for y in (0.5, -0.5, 1.5, 2.0)]
         integers = np.array([2, 0, 3])
         more = (_X, integers), (_COMPLEX, 2), (_COMPLEX, _X), (_X, _COMPLEX), (_COMPLEX, _COMPLEX)

@@ -677,7 +677,8 @@ def _multiplied(products: Sequence[Product], aval: Aval) -> Value:
     """The sum of products u vᵀ, as one product."""
     us, vs = [p.u for p in products], [p.v for p in products]
     u, v = (x[0] if len(x) == 1 else np.concatenate(x, axis=-1) for x in (us, vs))
-    return cast(np.matmul(u, np.swapaxes(v, -1, -2)), aval.dtype)
+    multiply = np.multiply if u.shape[-1] == 1 else np.matmul
+    return cast(multiply(u, np.swapaxes(v, -1, -2)), aval.dtype)
 
 
 roles["sum_parts"] = _sum_parts

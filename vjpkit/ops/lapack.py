@@ -44,7 +44,7 @@ def _routine(name: str, a: Value, module: str = "lapack") -> Callable[..., Any] 
         return None
     letter = _LETTERS.get(a.dtype.char)
     library = None if letter is None else _scipy(module)
-    return None if library is None else getattr(library, f"{letter}{name}")  # type: ignore[no-any-return]  # SciPy is untyped
+    return None if library is None else getattr(library, f"{letter}{name}")
 
 
 def _require_square(a: Value) -> None:
@@ -168,9 +168,9 @@ def cholesky(a: Value) -> Value:
 def cholesky_pull(l: Value, ct: Value, *products: Value) -> Value:  # noqa: E741  # the factor L
     """The cotangent of A, lower triangle, from that of its Cholesky factor L.
 
-    The cotangent of L is ``ct`` plus products U Vᵀ, of which ``products`` gives W = Lᵀ U and V. With
-    P = Φ(Lᵀ ct + Σ W Vᵀ), where Φ takes the lower triangle and halves the diagonal, and H the Hermitian
-    part of P, that of A is L⁻ᵀ H conj(L)⁻¹. Two cases need no product or solve of cubic cost for it:
+    The cotangent of L is ``ct`` plus products U Vᵀ, of which ``products`` gives W = Lᵀ U and V.
+    With P = Φ(Lᵀ ct + Σ W Vᵀ), where Φ takes the lower triangle and halves the diagonal, and H the
+    Hermitian part of P, that of A is L⁻ᵀ H conj(L)⁻¹. Two cases do without its cubic costs:
 
     * ct diagonal with ct L_ii constant (the logarithm of the determinant): a multiple of conj(A)⁻¹
     * W a multiple of conj(V), column by column (quadratic forms in A⁻¹): of low rank, like V
@@ -178,7 +178,8 @@ def cholesky_pull(l: Value, ct: Value, *products: Value) -> Value:  # noqa: E741
     potri = _routine("potri", l)
     if potri is None or not all(x.ndim == 2 and x.dtype == l.dtype for x in (ct, *products)):
         return _cholesky_pull(l, ct, products)
-    total, dense = None, []
+    total: Array | None = None
+    dense = []
     for w, v in zip(products[::2], products[1::2], strict=True):
         multiples = _real_multiples(w, v)
         if multiples is None:
@@ -186,7 +187,8 @@ def cholesky_pull(l: Value, ct: Value, *products: Value) -> Value:  # noqa: E741
         else:
             a = _solve_triangular(l, v.conj(), _LOWER, True)
             assert a is not None
-            total = _added(total, (a * (multiples / 2)) @ a.conj().T)
+            multiply = np.multiply if a.shape[1] == 1 else np.matmul
+            total = _added(multiply(a * (multiples / 2), a.conj().T), total)
     weight = _constant_diagonal(ct, l)
     if weight is None:
         dense.append(l.T @ ct)
@@ -219,9 +221,9 @@ def _hermitian_half(p: Array) -> Array:
     half = np.tril(p)
     diagonal = np.einsum("...ii->...i", half)
     diagonal *= 0.5
-    half = half + mirror(half).conj()
-    half *= 0.5
-    return half
+    whole: Array = half + mirror(half).conj()
+    whole *= 0.5
+    return whole
 
 
 def _doubled(s: Array) -> Array:
@@ -259,4 +261,4 @@ def _between_inverses(l: Array, h: Array) -> Array:  # noqa: E741
     trsm = _routine("trsm", l, "blas")
     assert trsm is not None
     left = trsm(1, l.T, h, side=0, lower=0)
-    return trsm(1, l.T, left, side=1, lower=0, trans_a=2, overwrite_b=1)  # type: ignore[no-any-return]  # SciPy is untyped
+    return np.asarray(trsm(1, l.T, left, side=1, lower=0, trans_a=2, overwrite_b=1))

@@ -1,8 +1,8 @@
 """Linear algebra: equations, determinants, factorizations, spectra.
 
-All primitives map over leading axes. The rules hold for complex matrices too; cotangents pair without
-conjugation (Re(sum(ct * t))). Where a routine reads one triangle of a Hermitian matrix, that triangle
-is what it depends on, and so its derivative is in that triangle.
+All primitives map over leading axes. The rules hold for complex matrices too; cotangents pair
+without conjugation (Re(sum(ct * t))). Where a routine reads one triangle of a Hermitian matrix,
+that triangle is what it depends on, and so its derivative is in that triangle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vjpkit.core.rows import (
     settled,
     unbroadcast,
 )
-from vjpkit.kinds import General, Linear, PiecewiseConstant, Reduction, reduced_shape
+from vjpkit.kinds import General, Linear, PiecewiseConstant, Reduction
 from vjpkit.kinds.linear import space, zeros
 from vjpkit.ops import lapack
 from vjpkit.ops.products import scale
@@ -390,14 +390,13 @@ cofactors = primitive(Cofactors)
 class CofactorsPush(Fused):
     """The derivative of `cofactors` at A along T: the second derivative of the determinant.
 
-    With A = U S Vᴴ and M = Uᴴ T V that of the cofactors of S has the elements -M_ji prod(s_k, k != i, j)
-    and on the diagonal sum(M_jj prod(s_k, k != i, j), j != i): finite at singular matrices too.
+    With A = U S Vᴴ and M = Uᴴ T V that of the cofactors of S has the elements
+    -M_ji prod(s_k, k != i, j) and on the diagonal sum(M_jj prod(s_k, k != i, j), j != i): finite at
+    singular matrices too.
     """
 
     core_ndims = (2, 2)
-    transposes = {
-        1: lambda ct, values: unbroadcast(cofactors_push(values[0], ct), *space(values[1]))
-    }
+    transposes = {1: lambda ct, values: _cofactors_pull(ct, values)}
 
     @staticmethod
     def impl(a: Value, t: Value) -> Value:
@@ -433,6 +432,10 @@ class CofactorsPush(Fused):
 
 
 cofactors_push = primitive(CofactorsPush)
+
+
+def _cofactors_pull(ct: Value, values: Sequence[Value]) -> Value:
+    return unbroadcast(cofactors_push(values[0], ct), *space(values[1]))
 
 
 def _inverse_and_determinant(a: Value) -> tuple[Value, Value, Value]:
@@ -540,7 +543,7 @@ class Cholesky(General):
         given: Sequence[Any],
         **params: Any,
     ) -> Sequence[Value | None]:
-        (l,), (ct,) = outs, given
+        (l,), (ct,) = outs, given  # noqa: E741  # the factor L
         products: list[Value] = []
         if type(ct) is Parts:
             taken = [p for _, p in ct[1:] if type(p) is Product and _fits(p, l)]
@@ -626,8 +629,8 @@ class BasisTangent(General):
                 raise NotDifferentiableError(
                     "the cotangent depends on the choice of the vectors that complete a square "
                     f"orthogonal matrix, which are any basis of a space{at(calling_position())}\n"
-                    "Use the reduced form (full_matrices=False, mode='reduced'), or a function that "
-                    "does not depend on that basis."
+                    "Use the reduced form (full_matrices=False, mode='reduced'), or a function "
+                    "that does not depend on that basis."
                 )
         return np.broadcast_to(t, (*np.broadcast_shapes(v.shape[:-2], t.shape[:-2]), *t.shape[-2:]))
 
@@ -666,8 +669,8 @@ basis_tangent = primitive(BasisTangent)
 def with_rest(turned: Value, v: Value) -> Value:
     """Tangents of square orthogonal matrices ``v`` from those of their first columns.
 
-    The other columns are a basis of the complement; of all its turns the one without rotation within
-    the complement is taken.
+    The other columns are a basis of the complement; of all its turns the one without rotation
+    within the complement is taken.
     """
     k = turned.shape[-1]
     if v.shape[-1] == k:
@@ -678,10 +681,10 @@ def with_rest(turned: Value, v: Value) -> Value:
 
 
 class Qr(General):
-    """Q with orthonormal columns and upper triangular R, the diagonal of R real; Q square if ``full``.
+    """Q with orthonormal columns, upper triangular R with real diagonal; Q is square if ``full``.
 
-    With X = Qᴴ dA R⁻¹ the part of X below the diagonal is that of Ω = Qᴴ dQ, which is anti-Hermitian.
-    Columns of A beyond its number of rows only enter R.
+    With X = Qᴴ dA R⁻¹ the part of X below the diagonal is that of Ω = Qᴴ dQ, which is
+    anti-Hermitian. Columns of A beyond its number of rows only enter R.
     """
 
     multi = True
@@ -690,10 +693,11 @@ class Qr(General):
     impl = staticmethod(lambda a, full: tuple(np.linalg.qr(a, "complete" if full else "reduced")))
 
     def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, full: bool = False, **params: Any,
-    ) -> Any:  # fmt: skip
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        full = params["full"]
         q, r = out
-        (t,) = ts
+        t: Value = ts[0]
         m, n = values[0].shape[-2:]
         k = min(m, n)
         q1, r1, t1 = q[..., :, :k], r[..., :k, :k], t[..., :, :k]
@@ -745,8 +749,8 @@ def rephased(
 ) -> tuple[Value, ...]:
     """Tangents ``turned`` of complex vectors ``v``, turned in phase as LAPACK fixes it.
 
-    The element of each vector that LAPACK made real stays real; ``others`` are pairs (tangent, vector)
-    that turn with them.
+    The element of each vector that LAPACK made real stays real; ``others`` are pairs (tangent,
+    vector) that turn with them.
     """
     mask = phase_rows(v, prefer=prefer)
     anchor = np.real(np.sum(mask * v, axis=-2))
@@ -770,8 +774,9 @@ class Eigh(General):
     impl = staticmethod(lambda a, lower: tuple(np.linalg.eigh(a, "L" if lower else "U")))
 
     def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, lower: bool = True, **params: Any,
-    ) -> Any:  # fmt: skip
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        lower = params["lower"]
         w, v = out
         dw, omega = spectrum_push(w, adjoint(v) @ hermitian(ts[0], lower=lower) @ v, hermitian=True)
         dv = v @ omega
@@ -794,14 +799,15 @@ eigh = primitive(Eigh)
 
 
 class Eigvalsh(General):
-    """Eigenvalues of the Hermitian matrix of which one triangle is read; equal ones share equally."""
+    """Eigenvalues of the Hermitian matrix of which one triangle is read; ties share equally."""
 
     core_ndims = (2,)
     impl = staticmethod(lambda a, lower: np.linalg.eigvalsh(a, "L" if lower else "U"))
 
     def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, lower: bool = True, **params: Any,
-    ) -> Any:  # fmt: skip
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        lower = params["lower"]
         w, v = eigh(values[0], lower=lower)
         d = projected_diagonal(v, hermitian(ts[0], lower=lower), v)
         return spectrum_mean(w, np.real(d) if is_complex(d) else d, kink=False)
@@ -846,7 +852,8 @@ class Eig(General):
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
         w, v = out
-        m = solve(v, np.matmul(ts[0], v), transposed=False)
+        t: Value = ts[0]
+        m = solve(v, t @ v, transposed=False)
         dw, omega = spectrum_push(w, m, hermitian=False)
         turned = v @ omega
         growth = np.real(np.sum(np.conjugate(v) * turned, axis=-2))
@@ -882,7 +889,8 @@ class Eigvals(General):
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
         w, v = eig(values[0])
-        m = solve(v, np.matmul(ts[0], v), transposed=False)
+        t: Value = ts[0]
+        m = solve(v, t @ v, transposed=False)
         return spectrum_mean(w, np.diagonal(m, axis1=-2, axis2=-1), kink=False)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
@@ -901,8 +909,8 @@ eigvals = primitive(Eigvals)
 class Svd(General):
     """U, s, Vᴴ with A = U diag(s) Vᴴ; U and Vᴴ square if ``full``.
 
-    With M = Uᴴ dA V, X half the sum and Y half the difference of Uᴴ dU and Vᴴ dV: the Hermitian part of
-    M gives ds and X as for `eigh`, its other part gives Y by division by ``s_i + s_j``.
+    With M = Uᴴ dA V, X half the sum and Y half the difference of Uᴴ dU and Vᴴ dV: the Hermitian
+    part of M gives ds and X as for `eigh`, its other part gives Y by division by ``s_i + s_j``.
     """
 
     multi = True
@@ -915,14 +923,15 @@ class Svd(General):
     impl = staticmethod(lambda a, full: tuple(np.linalg.svd(a, full)))
 
     def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, full: bool = False, **params: Any,
-    ) -> Any:  # fmt: skip
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        full = params["full"]
         u, s, vh = out
-        (t,) = ts
+        t: Value = ts[0]
         k = s.shape[-1]
         v = adjoint(vh)
         u1, v1 = (u[..., :, :k], v[..., :, :k]) if full else (u, v)
-        tv = np.matmul(t, v1)
+        tv = t @ v1
         m = adjoint(u1) @ tv
         ds, x = spectrum_push(s, m, hermitian=True)
         sums = s[..., :, None] + s[..., None, :]
@@ -1055,8 +1064,9 @@ class Lstsq(General):
         return np.linalg.pinv(a, rcond) @ b
 
     def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, rcond: float = 0.0, **params: Any,
-    ) -> Any:  # fmt: skip
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        rcond = params["rcond"]
         (a, b), (ta, tb) = values, ts
         p = pinv(a, rcond=rcond)
         if ta is None:
@@ -1092,20 +1102,21 @@ class Norm2(Reduction):
     @staticmethod
     def impl(x: Value, axes: tuple[int, ...] | None, keepdims: bool) -> Value:
         x = x if x.dtype.kind in "fc" else x.astype(float)
+        if axes is None and x.dtype.kind == "f" and not keepdims:
+            flat = x.ravel(order="K")
+            return np.sqrt(flat.dot(flat))
         if x.dtype.kind == "c":
             square = x.real * x.real + x.imag * x.imag
         else:
             square = x * x
-        return np.sqrt(np.add.reduce(square, axes, keepdims=keepdims))
+        return np.sqrt(np.sum(square, axis=axes, keepdims=keepdims))
 
     def weights(self, x: Value, out: Value, *, axes: Any, **params: Any) -> Value:
         conjugate = np.conjugate(x) if is_complex(x) else x
         return conjugate / np.where(out == 0, float("inf"), out)
 
-    def abstract(self, *avals: Aval, axes: Any, keepdims: bool, **params: Any) -> Aval:
-        (x,) = avals
-        dtype = real_dtype(x.dtype) if x.inexact else np.dtype(float)
-        return Aval(reduced_shape(x.shape, axes, keepdims), dtype)
+    def out_dtype(self, dtype: Any) -> Any:
+        return real_dtype(dtype) if dtype.kind in "fc" else np.dtype(float)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, axes: Any, **params: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import string
 from collections.abc import Iterable, Sequence
@@ -178,7 +179,7 @@ def _contract(x: Value, y: Value, subscripts: str) -> Value:
     sizes = dict(zip(p.x + p.y, x.shape + y.shape, strict=True))
 
     def count(indices: str) -> int:
-        return int(np.prod([sizes[i] for i in indices], dtype=np.intp))
+        return math.prod([sizes[i] for i in indices])
 
     terms = count(p.batch + p.rows + p.inner + p.columns)
     few = terms < _SMALL or not p.inner or (p.batch and not (p.rows and p.columns))

@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import Cotangents, Row
+from vjpkit.core.rows import Cotangents, Row, filled_like
 from vjpkit.kinds import (
     Linear,
     PiecewiseConstant,
@@ -21,7 +21,7 @@ from vjpkit.kinds import (
     rule,
 )
 from vjpkit.ops import structural
-from vjpkit.ops.cumulative import cumprod, previous
+from vjpkit.ops.cumulative import along
 from vjpkit.ops.selection import same
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
@@ -60,7 +60,7 @@ def _counts(mask: np.ndarray[Any, Any], axes: Axes, slices: int) -> Value | None
     """
     if np.count_nonzero(mask) == slices:
         return None
-    return np.maximum(np.add.reduce(mask, axes, np.intp, None, True), 1)
+    return np.maximum(np.sum(mask, axes, np.intp, keepdims=True), 1)
 
 
 class Spread(Linear):
@@ -117,7 +117,7 @@ class MeanWhere(Linear):
     @staticmethod
     def impl(x: Value, mask: Value, axes: Axes, keepdims: bool) -> Value:
         mask = np.asarray(mask)
-        total = np.add.reduce(x, axes, x.dtype, None, keepdims, 0, mask)
+        total = np.sum(x, axes, x.dtype, keepdims=keepdims, where=mask)
         count = _counts(mask, axes, total.size)
         if count is None:
             return total
@@ -165,7 +165,7 @@ class Extremum(Reduction):
     def __init__(self) -> None:
         super().__init__()
         reduce = self.larger.reduce
-        self.impl = lambda x, axes, keepdims: reduce(x, axes, None, None, keepdims)
+        self.impl = lambda x, axes, keepdims: reduce(x, axes, keepdims=keepdims)
 
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, x, out, params = row
@@ -180,9 +180,9 @@ class Extremum(Reduction):
     def weighted(self, x: Value, t: Value, out: Value, params: Any, product: Any) -> Value:
         return mean_where(t, attained(x, out, params["axes"]), **params)
 
-    def abstract(self, *avals: Aval, axes: Axes, keepdims: bool, **params: Any) -> Aval:
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
         (x,) = avals
-        shape = reduced_shape(x.shape, axes, keepdims)
+        shape = reduced_shape(x.shape, params["axes"], params["keepdims"])
         if x.size == 0 and 0 not in shape:
             self.larger.reduce(np.zeros(0, x.dtype))  # raises NumPy's error
         return Aval(shape, x.dtype)
@@ -221,11 +221,11 @@ min_ = primitive(Min)
 class Prod(Reduction):
     """Product over ``axes``.
 
-    The weight of an element is the product of all others: of those before it times those after it.
-    Nothing is divided, so zeros are exact, to every order.
+    The weight of an element is the product of all others, found by multiplying pairs, pairs of
+    pairs, ... Nothing is divided, so zeros are exact, to every order.
     """
 
-    impl = staticmethod(lambda x, axes, keepdims: np.multiply.reduce(x, axes, None, None, keepdims))
+    impl = staticmethod(lambda x, axes, keepdims: np.multiply.reduce(x, axes, keepdims=keepdims))
     batch = batch_over_axes
     singular = True
 
@@ -259,11 +259,25 @@ prod = primitive(Prod)
 
 
 def _product_of_others(x: Value, axis: int) -> Value:
-    before, after = [
-        previous(cumprod(x, axis=axis, reverse=reverse), axis, reverse, 1)
-        for reverse in (False, True)
-    ]
-    return before * after
+    """For each element, the product of all others: those of the other pairs, times its partner."""
+    n = x.shape[axis]
+    if n == 1:
+        return filled_like(x, 1)
+    if n == 2:
+        return x[along(axis, slice(None, None, -1))]
+    half = n // 2
+    even, odd = x[along(axis, slice(0, 2 * half, 2))], x[along(axis, slice(1, None, 2))]
+    single = along(axis, slice(2 * half, None))
+    groups = even * odd
+    if n % 2:
+        groups = structural.concatenate(groups, x[single], axis=axis)
+    others = _product_of_others(groups, axis)
+    pairs = others[along(axis, slice(0, half))]
+    woven = structural.stack(pairs * odd, pairs * even, axis=axis + 1)
+    woven = structural.reshape(woven, shape=(*x.shape[:axis], 2 * half, *x.shape[axis + 1 :]))
+    if n % 2 == 0:
+        return woven
+    return structural.concatenate(woven, others[along(axis, slice(half, None))], axis=axis)
 
 
 # ---- variance ----------------------------------------------------------------------------------
@@ -300,8 +314,8 @@ class Var(Dispersion):
 
     impl = staticmethod(lambda x, axes, keepdims, ddof: np.var(x, axes, None, None, ddof, keepdims))
 
-    def weights(self, x: Value, out: Value, *, axes: Axes, ddof: float, **params: Any) -> Value:
-        freedom = max(_number(x.shape, axes) - ddof, 0) or math.nan
+    def weights(self, x: Value, out: Value, *, axes: Axes, **params: Any) -> Value:
+        freedom = max(_number(x.shape, axes) - params["ddof"], 0) or math.nan
         return _centered(x, axes) * (2 / freedom)
 
 
@@ -313,8 +327,8 @@ class Std(Dispersion):
 
     impl = staticmethod(lambda x, axes, keepdims, ddof: np.std(x, axes, None, None, ddof, keepdims))
 
-    def weights(self, x: Value, out: Value, *, axes: Axes, ddof: float, **params: Any) -> Value:
-        freedom = max(_number(x.shape, axes) - ddof, 0) or math.nan
+    def weights(self, x: Value, out: Value, *, axes: Axes, **params: Any) -> Value:
+        freedom = max(_number(x.shape, axes) - params["ddof"], 0) or math.nan
         # Equal values are found by comparing them: their mean may be off by a rounding.
         first = x[
             tuple(slice(0, 1) if axes is None or i in axes else slice(None) for i in range(x.ndim))
@@ -346,7 +360,7 @@ class Constant(PiecewiseConstant):
 
 class Any_(Constant):
     impl = staticmethod(
-        lambda x, axes, keepdims: np.logical_or.reduce(x, axes, bool, None, keepdims)
+        lambda x, axes, keepdims: np.logical_or.reduce(x, axes, bool, keepdims=keepdims)
     )
 
 
@@ -355,7 +369,7 @@ any_ = primitive(Any_)
 
 class All(Constant):
     impl = staticmethod(
-        lambda x, axes, keepdims: np.logical_and.reduce(x, axes, bool, None, keepdims)
+        lambda x, axes, keepdims: np.logical_and.reduce(x, axes, bool, keepdims=keepdims)
     )
 
 

@@ -92,8 +92,8 @@ def aligned(
 ) -> list[Value]:
     """Operands that broadcast against each other, with the batch in front of all axes.
 
-    ``core`` says how many trailing axes of each operand do not broadcast; the last number serves all
-    further operands.
+    ``core`` says how many trailing axes of each operand do not broadcast; the last number serves
+    all further operands.
     """
     cores = [core[min(i, len(core) - 1)] for i in range(len(values))]
     ranks = [aval_of(v).ndim - b - c for v, b, c in zip(values, batched, cores, strict=True)]

@@ -61,7 +61,7 @@ def _gaps(w: Array) -> tuple[Array, Array]:
 
 def _degenerate(equal: Array) -> bool:
     """Whether any value agrees with another one."""
-    return np.count_nonzero(equal) > equal.size // max(equal.shape[-1], 1)
+    return bool(np.count_nonzero(equal) > equal.size // max(equal.shape[-1], 1))
 
 
 def _refuse(equal: Array, what: str) -> NoReturn:
@@ -70,8 +70,8 @@ def _refuse(equal: Array, what: str) -> NoReturn:
     raise NotDifferentiableError(
         f"values {i} and {j} of a spectrum agree to rounding (10 n eps times the largest), and "
         f"{what}, which are an arbitrary basis there{at(calling_position())}\n"
-        "Use the values alone (eigvalsh, svdvals), a function that does not depend on the basis, or "
-        "move the matrix so that its spectrum is simple."
+        "Use the values alone (eigvalsh, svdvals), a function that does not depend on the basis, "
+        "or move the matrix so that its spectrum is simple."
     )
 
 
@@ -121,18 +121,14 @@ reciprocal_gaps = primitive(ReciprocalGaps)
 
 
 class SpectrumMean(General):
-    """The mean of ``d`` over values of ``w`` that agree: tangents of a spectrum, ties shared equally.
+    """The mean of ``d`` over values of ``w`` that agree: tangents of a spectrum with ties.
 
     With ``kink``, 0 where ``w`` is 0: singular values have a kink there, as abs has.
     """
 
     core_ndims = (1, 1)
     exempt = {"linear": "of numbers drawn at random no two agree"}
-    transposes = {
-        1: lambda ct, values, **params: unbroadcast(
-            spectrum_mean(values[0], ct, **params), *space(values[1])
-        )
-    }
+    transposes = {1: lambda ct, values, **params: _mean_pull(ct, values, params)}
 
     @staticmethod
     def impl(w: Value, d: Value, kink: bool) -> Value:
@@ -167,12 +163,16 @@ class SpectrumMean(General):
 spectrum_mean = primitive(SpectrumMean)
 
 
+def _mean_pull(ct: Value, values: Sequence[Value], params: Any) -> Value:
+    return unbroadcast(spectrum_mean(values[0], ct, **params), *space(values[1]))
+
+
 class SpectrumPush(General):
     """Tangents of a spectrum and of the rotation of its vectors, from M = Vᴴ dA V.
 
-    dw is the diagonal of M, Ω = Vᴴ dV is ``M_ij / (w_j - w_i)``. With ``hermitian`` the Hermitian part
-    of M is taken. Where values agree, M must be diagonal (then the basis need not turn), or else the
-    vectors have no derivative.
+    dw is the diagonal of M, Ω = Vᴴ dV is ``M_ij / (w_j - w_i)``. With ``hermitian`` the Hermitian
+    part of M is taken. Where values agree, M must be diagonal (then the basis need not turn), or
+    else the vectors have no derivative.
     """
 
     multi = True
@@ -209,7 +209,7 @@ class SpectrumPush(General):
         given: Sequence[Value | None],
         **params: Any,
     ) -> Sequence[Value | None]:
-        w, m = values
+        w = values[0]
         ct_w, ct_omega = given
         pulled: list[Value | None] = []
         for i in live:
@@ -319,7 +319,7 @@ class SpectrumPull(General):
         given: Sequence[Value | None],
         **params: Any,
     ) -> Sequence[Value | None]:
-        w, ct_w, *ct_omega = values
+        w, _, *ct_omega = values
         (ct,) = given
         if not ct_omega:
             d = unbroadcast(_diagonal(w, ct, **params), *space(values[1]))
@@ -385,7 +385,10 @@ def _fill_groups(out: Array, equal: Array, ct_w: Array, ct: Array, hermitian: bo
 
 def _block(b: Array, c: Array, limit: Any, hermitian: bool) -> Array | None:
     """The cotangent of one group's block of M, from those of its values and of its block of Ω."""
-    close = lambda x, y: bool((abs(x - y) <= negligible(y)).all())  # noqa: E731
+
+    def close(x: Array, y: Array) -> bool:
+        return bool((abs(x - y) <= negligible(y)).all())
+
     symmetric = (c + c.conj().T) / 2
     if (abs(c - (symmetric if hermitian else 0)) > limit).any():
         return None
@@ -393,12 +396,12 @@ def _block(b: Array, c: Array, limit: Any, hermitian: bool) -> Array | None:
     off = abs(symmetric - np.diag(np.diagonal(symmetric)))
     mean = b.mean()
     if (off <= limit).all() and (abs(d - d.mean()) <= limit).all() and close(mean, b):
-        return mean * np.eye(len(b))  # type: ignore[no-any-return]  # NumPy's scalars are untyped
+        return np.asarray(mean * np.eye(len(b)))
     square = d @ d
     if not hermitian or square <= limit * limit:
         return None
     factor = (b @ d) / square
-    return factor * symmetric if close(factor * d, b) else None
+    return np.asarray(factor * symmetric) if close(factor * d, b) else None
 
 
 class GuardedQuotient(General):
@@ -408,11 +411,7 @@ class GuardedQuotient(General):
     """
 
     core_ndims = (2, 2)
-    transposes = {
-        0: lambda ct, values, **params: unbroadcast(
-            guarded_quotient(ct, values[1]), *space(values[0])
-        )
-    }
+    transposes = {0: lambda ct, values: _quotient_pull(ct, values)}
 
     @staticmethod
     def impl(x: Value, y: Value) -> Value:
@@ -424,8 +423,8 @@ class GuardedQuotient(General):
                 raise NotDifferentiableError(
                     "singular values vanish to rounding, and vectors that belong to them are to be "
                     f"differentiated; these have no derivative there{at(calling_position())}\n"
-                    "Use the singular values alone (svdvals), or only the vectors that belong to the "
-                    "others."
+                    "Use the singular values alone (svdvals), or only the vectors that belong to "
+                    "the others."
                 )
             return np.where(small, 0, x / np.where(small, 1, y))
         return x / y
@@ -451,12 +450,16 @@ class GuardedQuotient(General):
 guarded_quotient = primitive(GuardedQuotient)
 
 
+def _quotient_pull(ct: Value, values: Sequence[Value]) -> Value:
+    return unbroadcast(guarded_quotient(ct, values[1]), *space(values[0]))
+
+
 class PhaseRows(PiecewiseConstant):
     """1 at one element of each column of complex vectors, 0 elsewhere.
 
-    LAPACK fixes the phase of a vector by making an element of it real: that of one row (``prefer`` is
-    "first" or "last"), or the largest. Of the elements without imaginary part this is that one, or
-    else the largest; a column of zeros says that there is none.
+    LAPACK fixes the phase of a vector by making an element of it real: that of one row (``prefer``
+    is "first" or "last"), or the largest. Of the elements without imaginary part this is that one,
+    or else the largest; a column of zeros says that there is none.
     """
 
     core_ndims = (2,)

@@ -9,6 +9,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
+from vjpkit.core.rows import roles
 from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh
 
 __all__ = ["Dual", "Duals"]
@@ -43,6 +44,11 @@ class Dual(Tracer):
         return format(self.value, spec)
 
 
+def _snapshot(x: Value) -> Value:
+    """An operand of another trace as it is now: it may be an array that is written to later."""
+    return roles["snapshot"](x) if isinstance(x, Tracer) else x
+
+
 class Duals:
     """The trace of one ``jvp``: every primitive pushes its operands' tangents at once."""
 
@@ -63,7 +69,7 @@ class Duals:
                 "them."
             )
         mine = [isinstance(x, Dual) and x.owner is self for x in xs]
-        values = tuple([x.value if m else x for x, m in zip(xs, mine, strict=True)])
+        values = tuple([x.value if m else _snapshot(x) for x, m in zip(xs, mine, strict=True)])
         ts = tuple([x.tangent if m else None for x, m in zip(xs, mine, strict=True)])
         out = primitive(*values, **params)
         outs = primitive.unpack(out)

@@ -112,10 +112,10 @@ def matrix(
 def _moved(block: Value, out_ndim: int) -> Value:
     """(\\*in, \\*out) as (\\*out, \\*in)."""
     if not out_ndim or block.ndim == out_ndim:
-        return block if isinstance(block, Tracer) else np.ascontiguousarray(block)
+        return block if isinstance(block, Tracer) else np.asarray(block, order="C")
     order = (*range(block.ndim - out_ndim, block.ndim), *range(block.ndim - out_ndim))
     moved = np.transpose(block, order)
-    return moved if isinstance(moved, Tracer) else np.ascontiguousarray(moved)
+    return moved if isinstance(moved, Tracer) else np.asarray(moved, order="C")
 
 
 def arranged(blocks: list[list[Value]], codomain: Side, domain: Side) -> PyTree:

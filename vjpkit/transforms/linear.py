@@ -294,6 +294,8 @@ def _row_values(row: Row) -> Iterable[tuple[str, Value]]:
             stack.extend(field)
         elif isinstance(field, np.ndarray | Tracer):
             yield primitive.name, field
+        elif hasattr(field, "residuals"):  # the linear map of a call
+            yield from [(r.name, r.value) for r in field.residuals()]
 
 
 def _builder_of(values: Sequence[Value | None]) -> Builder | None:

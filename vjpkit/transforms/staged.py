@@ -11,7 +11,7 @@ from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import NotLinearError
 from vjpkit.core.ir import Equation, nonlinear_equation
 from vjpkit.core.staging import Builder, ClosedProgram, Staged
-from vjpkit.core.tracer import Tracer, operand
+from vjpkit.core.tracer import RUNNING, Tracer, operand
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import Transformed, name_of
 from vjpkit.transforms.derivatives import Function
@@ -74,7 +74,11 @@ def staged(
                 "a number"
             )
         inputs.append(builder.argument(aval_of(operand(x) if isinstance(x, np.ndarray) else x)))
-    y = fun(*tree.unflatten(inputs), **(kwargs or {}))
+    token = RUNNING.set(True)
+    try:
+        y = fun(*tree.unflatten(inputs), **(kwargs or {}))
+    finally:
+        RUNNING.reset(token)
     outs, out_tree = flatten(y)
     for i, out in enumerate(outs):
         if isinstance(out, np.ndarray) and out.dtype == object:

@@ -1,0 +1,211 @@
+"""`custom_vjp`, `custom_jvp` and `checkpoint`: JAX's spelling, under every other transform."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from vjpkit.core.tracer import Tracer
+
+X = np.array([0.1, 0.2, 0.3])
+Y = np.array([1.0, 2.0, 3.0])
+
+
+def plain(x: Any, y: Any) -> Any:
+    return np.sin(x) * y
+
+
+def with_vjp() -> Any:
+    f = vk.custom_vjp(plain)
+    f.defvjp(
+        lambda x, y: (np.sin(x) * y, (x, y)),
+        lambda r, ct: (ct * np.cos(r[0]) * r[1], ct * np.sin(r[0])),
+    )
+    return f
+
+
+def with_jvp() -> Any:
+    f = vk.custom_jvp(plain)
+
+    @f.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        (x, y), (tx, ty) = primals, tangents
+        return f(x, y), np.cos(x) * y * tx + np.sin(x) * ty
+
+    return f
+
+
+MADE = {"vjp": with_vjp, "jvp": with_jvp, "checkpoint": lambda: vk.checkpoint(plain)}
+
+
+@pytest.fixture(params=MADE)
+def f(request: pytest.FixtureRequest) -> Any:
+    return MADE[request.param]()
+
+
+def total(f: Any) -> Any:
+    return lambda x, y: np.sum(f(x, y) * x)
+
+
+def test_values_and_first_derivatives(f: Any) -> None:
+    np.testing.assert_array_equal(f(X, Y), plain(X, Y))
+    for n in (0, 1, (0, 1)):
+        wanted = vk.grad(total(plain), n)(X, Y)
+        np.testing.assert_allclose(vk.grad(total(f), n)(X, Y), wanted, rtol=1e-14)
+    pairs = zip(vk.jvp(total(f), (X, Y), (Y, X)), vk.jvp(total(plain), (X, Y), (Y, X)), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_second_and_third_order(f: Any) -> None:
+    for transform in (
+        vk.hessian,
+        lambda g: vk.jacrev(vk.jacrev(g)),
+        lambda g: vk.jacfwd(vk.jacfwd(g)),
+    ):
+        wanted = transform(total(plain))(X, Y)
+        np.testing.assert_allclose(transform(total(f))(X, Y), wanted, rtol=1e-13, atol=1e-14)
+    third = vk.grad(vk.grad(vk.grad(lambda x: f(x, 2.0))))(0.3)
+    assert third == pytest.approx(-2 * np.cos(0.3), rel=1e-13)
+
+
+def test_batched_and_staged(f: Any) -> None:
+    xs = np.stack([X, 2 * X])
+    np.testing.assert_allclose(vk.vmap(f, (0, None))(xs, Y), np.sin(xs) * Y, rtol=1e-15)
+    gradients = vk.vmap(vk.grad(total(f)), (0, None))(xs, Y)
+    wanted = np.stack([vk.grad(total(plain))(x, Y) for x in xs])
+    np.testing.assert_allclose(gradients, wanted, rtol=1e-14)
+    of_batched = vk.grad(lambda x: np.sum(vk.vmap(f, (0, None))(x, Y) * x))(xs)
+    np.testing.assert_allclose(of_batched, wanted, rtol=1e-14)
+    closed = vk.make_ir(vk.grad(total(f)))(X, Y)
+    np.testing.assert_allclose(closed(X, Y)[0], vk.grad(total(plain))(X, Y), rtol=1e-14)
+
+
+def test_pullbacks_print_compile_and_transpose(f: Any) -> None:
+    _, pullback = vk.vjp(f, X, Y)
+    np.testing.assert_allclose(pullback(X)[0], X * np.cos(X) * Y, rtol=1e-14)
+    np.testing.assert_allclose(pullback.T(X, Y), X * np.cos(X) * Y + Y * np.sin(X), rtol=1e-14)
+
+
+def test_the_rule_is_what_counts() -> None:
+    f = vk.custom_vjp(lambda x: np.sin(x))
+    f.defvjp(lambda x: (np.sin(x), None), lambda _, ct: (100.0 * ct,))
+    assert vk.grad(f)(0.5) == 100.0
+    assert vk.jvp(f, (0.5,), (2.0,))[1] == 200.0
+
+
+def test_rules_run_on_concrete_arrays() -> None:
+    seen: list[type] = []
+
+    def fwd(x: Any) -> Any:
+        seen.append(type(x))
+        return float(x) ** 2, x
+
+    def bwd(x: Any, ct: Any) -> Any:
+        seen.append(type(ct))
+        return (ct * 2 * float(x),)
+
+    f = vk.custom_vjp(lambda x: x * x)
+    f.defvjp(fwd, bwd)
+    assert vk.grad(f)(np.float64(3.0)) == 6.0
+    assert not any(issubclass(t, Tracer) for t in seen)
+
+
+def test_trees_none_and_nondiff_arguments() -> None:
+    def loss(kind: str, p: Any, n: Any) -> Any:
+        return {"v": p["w"] ** 2 * n, "kind": 1}
+
+    f = vk.custom_vjp(loss, nondiff_argnums=(0,))
+
+    def bwd(kind: str, r: Any, ct: Any) -> Any:
+        assert kind == "square"
+        return {"w": 2 * r["w"] * ct["v"] * 3, "b": None}, None
+
+    f.defvjp(lambda kind, p, n: (loss(kind, p, n), p), bwd)
+    g = vk.grad(lambda p: f("square", p, 3)["v"])({"w": 2.0, "b": 1.0})
+    assert g == {"w": 12.0, "b": 0.0}
+
+
+def test_keywords_and_defaults_become_positional() -> None:
+    def scaled(x: Any, scale: Any = 2.0) -> Any:
+        return x * scale
+
+    f = vk.custom_vjp(scaled)
+    f.defvjp(lambda x, s: (x * s, (x, s)), lambda r, ct: (ct * r[1], ct * r[0]))
+    assert vk.grad(f)(3.0) == 2.0
+    assert vk.grad(lambda x: f(x, scale=5.0))(3.0) == 5.0
+
+
+def test_defjvps() -> None:
+    f = vk.custom_jvp(lambda x, y: x * y)
+    f.defjvps(lambda t, out, x, y: t * y, None)
+    assert vk.grad(f, (0, 1))(2.0, 3.0) == (3.0, 0.0)
+
+
+def test_bwd_may_return_what_it_keeps() -> None:
+    kept = np.ones(3)
+    f = vk.custom_vjp(lambda x: np.sum(x))
+    f.defvjp(lambda x: (np.sum(x), kept), lambda r, ct: (r,))
+    g = vk.grad(f)(X)
+    g[:] = 7.0
+    np.testing.assert_array_equal(kept, np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("bwd", "error", "words"),
+    [
+        (lambda r, ct: ct, TypeError, "bwd must return a tuple of 1 cotangents"),
+        (lambda r, ct: (ct, ct), TypeError, "one per differentiable argument, got 2"),
+        (lambda r, ct: ([ct],), TypeError, "bwd returned the tree"),
+        (lambda r, ct: (np.ones(2),), ValueError, r"bwd returned shape \(2,\) at \[0\]"),
+    ],
+)
+def test_wrong_cotangents_are_refused(bwd: Any, error: Any, words: str) -> None:
+    f = vk.custom_vjp(lambda x: np.sum(x))
+    f.defvjp(lambda x: (np.sum(x), None), bwd)
+    with pytest.raises(error, match=words):
+        vk.grad(f)(X)
+
+
+def test_a_missing_rule_and_a_wrong_fwd() -> None:
+    f = vk.custom_vjp(lambda x: x)
+    with pytest.raises(TypeError, match=r"no rule is defined yet; call <lambda>.defvjp"):
+        vk.grad(f)(1.0)
+    f.defvjp(lambda x: x, lambda r, ct: (ct,))
+    with pytest.raises(TypeError, match="fwd must return a pair"):
+        vk.grad(f)(1.0)
+    g = vk.custom_jvp(lambda x: x)
+    with pytest.raises(TypeError, match="no rule is defined yet"):
+        vk.grad(g)(1.0)
+
+
+def test_closing_over_a_traced_value_is_an_error_not_a_lost_gradient() -> None:
+    def outer(c: Any) -> Any:
+        return vk.checkpoint(lambda x: x * c)(c)
+
+    with pytest.raises(RuntimeError, match="closes over a traced value"):
+        vk.grad(outer)(2.0)
+
+
+def test_closing_over_a_value_of_an_outer_transform_is_fine() -> None:
+    def outer(c: Any) -> Any:
+        f = vk.custom_vjp(lambda x: x * c)
+        f.defvjp(lambda x: (x * c, None), lambda _, ct: (ct * c,))
+        return vk.grad(f)(3.0) * c
+
+    assert vk.grad(outer)(2.0) == 4.0
+
+
+def test_checkpoint_keeps_only_the_arguments() -> None:
+    def deep(x: Any) -> Any:
+        for _ in range(20):
+            x = np.sin(x) * 1.1
+        return x
+
+    x = np.linspace(0.1, 1.0, 1000)
+    _, whole = vk.vjp(deep, x)
+    _, light = vk.vjp(vk.checkpoint(deep), x)
+    assert whole.nbytes >= 20 * x.nbytes
+    assert light.nbytes == x.nbytes
+    np.testing.assert_array_equal(light(x)[0], whole(x)[0])

@@ -1,0 +1,361 @@
+"""Reading by index: everything that NumPy accepts, its errors, and the transpose."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from vjpkit.core.aval import aval_of
+from vjpkit.core.errors import TracerConversionError
+from vjpkit.core.rows import Parts, Rows, new_slots, pull_rows, settled
+from vjpkit.core.staging import stage
+from vjpkit.ops.indexing import (
+    Index,
+    add_into,
+    advanced_axes,
+    flat_positions,
+    getitem,
+    is_basic,
+    normalized,
+    scatter_sum,
+    split_index,
+    take,
+)
+from vjpkit.transforms.batch import Batched, Batches
+
+RNG = np.random.default_rng(1)
+X = RNG.normal(size=(2, 3, 4))
+XS = RNG.normal(size=(5, 2, 3, 4))
+ENTRIES = [
+    0,
+    -1,
+    slice(None),
+    slice(2, 0, -1),
+    None,
+    Ellipsis,
+    np.array([0, 1, -1]),
+    np.array([[1], [0]]),
+    [1, 0],
+    True,
+    np.False_,
+    np.int32(1),
+    np.array(1),
+    np.array([], int),
+]
+MASKS = [X > 0, np.array([True, False]), np.array([[True, False, True], [False, True, True]])]
+INDICES = [
+    *ENTRIES,
+    *MASKS,
+    X > 9,
+    *itertools.product(ENTRIES, repeat=2),
+    *[t for t in itertools.product(ENTRIES, repeat=3) if RNG.random() < 0.25],
+    *[t for t in itertools.product(ENTRIES, repeat=4) if RNG.random() < 0.02],
+    *[(mask, 0) for mask in MASKS],
+    *[(Ellipsis, mask) for mask in MASKS],
+    *[(mask, np.array([0, 1, -1])) for mask in MASKS],
+    (None, MASKS[1], slice(None), [0, 2]),
+    np.ix_([0, 1], [2, 0], [3, 1]),
+    5,
+    -3,
+    (0, 3),
+    (0, 0, 0, 0),
+    (..., ...),
+    1.0,
+    "a",
+    np.array([0.0]),
+    [0, 5],
+    np.array([True, False, True]),
+    {"a": 1},
+    (slice(None, None, 0),),
+    range(2),
+    (range(1), (1, 2)),
+]
+
+
+def outcome(x, index):
+    try:
+        return x[index], None
+    except (IndexError, ValueError, TypeError) as error:
+        return None, error
+
+
+def test_every_index_that_numpy_takes():
+    """Values, strides and errors of eager reads, the transpose, staged and batched reads."""
+    refused = 0
+    for index in INDICES:
+        wanted, wanted_error = outcome(X, index)
+        trace = Rows()
+        got, error = outcome(trace.argument(X), index)
+        if wanted_error is not None:
+            refused += 1
+            assert (type(error), str(error)) == (type(wanted_error), str(wanted_error)), index
+            continue
+        assert error is None, f"{index}: {error!r}"
+        assert type(got.value) is type(wanted)
+        assert got.value.strides == wanted.strides
+        np.testing.assert_array_equal(got.value, wanted)
+        _assert_transposed(trace, got, index)
+        _assert_staged_and_batched(index)
+    assert 100 < refused < len(INDICES) / 2
+
+
+def _assert_transposed(trace, out, index):
+    """The cotangent is added at the index, repeatedly where that repeats."""
+    ct = np.asarray(RNG.normal(size=out.shape))[()]
+    slots = new_slots(trace.new())
+    slots[out.slot] = ct
+    pull_rows(trace.rows, slots, free=False)
+    wanted = np.zeros_like(X)
+    np.add.at(wanted, index, ct)
+    np.testing.assert_array_equal(slots[0], wanted)
+
+
+def _assert_staged_and_batched(index):
+    closed = stage(lambda x: (x[index],), [aval_of(X)])
+    assert closed.program.out_avals[0].shape == X[index].shape
+    np.testing.assert_array_equal(closed(X)[0], X[index])
+    batched = Batched(XS, Batches(5))[index]
+    np.testing.assert_array_equal(batched.value, np.stack([x[index] for x in XS]))
+
+
+def test_batches_of_indices():
+    """Every combination of batched and fixed index arrays, for batched and fixed arrays."""
+    compared = 0
+    for index in INDICES:
+        if outcome(X, index)[1] is not None:
+            continue
+        static, arrays = split_index(index)
+        for flags in itertools.product((False, True), repeat=len(arrays)):
+            if any(flags):
+                _assert_batched_arrays(static, arrays, flags)
+                compared += 1
+    assert compared > 500
+
+
+def _assert_batched_arrays(static, arrays, flags):
+    batches = Batches(5)
+    many = [
+        np.stack([RNG.permutation(a.ravel()).reshape(a.shape) for _ in range(5)]) for a in arrays
+    ]
+    given = [Batched(m, batches) if b else a for a, m, b in zip(arrays, many, flags, strict=True)]
+    each = [
+        static.fill([m[i] if b else a for a, m, b in zip(arrays, many, flags, strict=True)])
+        for i in range(5)
+    ]
+    for x, examples in ((X, [X] * 5), (Batched(XS, batches), XS)):
+        out = getitem(x, *given, index=static).value
+        wanted = np.stack([one[index] for one, index in zip(examples, each, strict=True)])
+        np.testing.assert_array_equal(out, wanted)
+    ct = RNG.normal(size=wanted.shape)
+    params = {"shape": X.shape, "dtype": X.dtype, "indices": (static,)}
+    sums = scatter_sum(*given, Batched(ct, batches), **params).value
+    for i in range(5):
+        one = np.zeros_like(X)
+        np.add.at(one, each[i], ct[i])
+        np.testing.assert_allclose(sums[i], one, rtol=1e-14, atol=1e-15)
+
+
+def test_flat_positions_are_those_of_numpy():
+    places = np.arange(X.size).reshape(X.shape)
+    for index in INDICES:
+        if outcome(X, index)[1] is None and not is_basic(normalized(index)):
+            flat = flat_positions(X.shape, index)
+            np.testing.assert_array_equal(np.broadcast_to(flat, X[index].shape), places[index])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c16"])
+def test_large_sums_by_index_are_exact(dtype: str):
+    """The path that goes by flat positions adds the same numbers in the same order."""
+    shape = (7, 5, 3)
+    for index, size in (
+        ((RNG.integers(-7, 7, 3000),), (3000, 5, 3)),
+        ((RNG.integers(0, 7, 3000), slice(None), RNG.integers(-3, 3, 3000)), (3000, 5)),
+        ((slice(None), RNG.integers(0, 5, (50, 60)), 0), (7, 50, 60)),
+    ):
+        ct = RNG.normal(size=size).astype(dtype)
+        got, wanted = np.zeros(shape, dtype), np.zeros(shape, dtype)
+        add_into(got, index, ct)
+        np.add.at(wanted, index, ct)
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_cotangents_meet_in_one_buffer():
+    """n reads of an array cost one buffer and O(n), not n dense arrays."""
+    trace = Rows()
+    x = trace.argument(np.ones(1000))
+    outs = [x[i] for i in range(100)] + [x[10:20], x[[1, 1]]]
+    slots = new_slots(trace.new())
+    for out in outs:
+        slots[out.slot] = np.ones(out.shape)[()]
+    last = trace.rows.pop()
+    last[0](last, slots[last[1]], slots)
+    buffer = slots[0]
+    pull_rows(trace.rows, slots, free=False)
+    assert slots[0] is buffer
+    assert buffer.sum() == 112
+
+
+def test_traced_cotangents_are_summed_by_one_equation():
+    def gradient(x):
+        return vk.grad(lambda x: sum((x[i] * x[i + 1] for i in range(20)), start=np.sum(x)))(x)
+
+    program = vk.make_ir(gradient)(np.ones(30)).program
+    assert [e.primitive.name for e in program.equations].count("scatter_sum") == 1
+    np.testing.assert_array_equal(program.eval(np.ones(30))[0], gradient(np.ones(30)))
+
+
+def test_gathers_by_traced_integers_are_summed_by_one_equation():
+    def gradient(x, i):
+        return vk.grad(lambda x: sum(np.sum(np.sin(x[i + k])) for k in range(20)))(x)
+
+    x, i = np.linspace(0.0, 1.0, 30), np.array([3, 1, 3])
+    program = vk.make_ir(gradient)(x, i).program
+    assert [e.primitive.name for e in program.equations].count("scatter_sum") == 1
+    np.testing.assert_allclose(program.eval(x, i)[0], gradient(x, i), rtol=1e-15)
+
+
+def test_parts_keep_what_came_before():
+    """A whole cotangent, then parts of it, then another whole one."""
+
+    def f(x):
+        return np.sum(x * 2) + x[0] * x[1] + np.sum(np.exp(x)) + np.sum(x[np.array([0, 0])])
+
+    x = np.array([0.3, 0.5])
+    np.testing.assert_allclose(vk.jacfwd(vk.grad(f))(x), vk.jacrev(vk.grad(f))(x), rtol=1e-14)
+    np.testing.assert_allclose(vk.make_ir(vk.grad(f))(x)(x)[0], vk.grad(f)(x), rtol=1e-15)
+
+
+def test_a_later_change_of_the_index_does_not_matter():
+    def f(x):
+        index = np.array([0, 1])
+        mask = np.array([True, False, True])
+        out = np.sum(x[index] * 2.0) + np.sum(x[mask])
+        index[:] = 2
+        mask[:] = False
+        return out
+
+    np.testing.assert_array_equal(vk.grad(f)(np.ones(3)), [3.0, 2.0, 1.0])
+
+
+def test_integers_of_every_width_and_pandas():
+    x = np.arange(10.0)
+    f = lambda x, index: np.sum(x[index])
+    for kind in (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64):
+        np.testing.assert_array_equal(vk.grad(f)(x, np.array([9, 0, 9], kind))[[0, 9]], [1, 2])
+        assert vk.grad(f)(x, kind(3))[3] == 1.0
+    pandas = pytest.importorskip("pandas")
+    series = pandas.Series([1, 1, 4], index=["a", "b", "c"])
+    np.testing.assert_array_equal(vk.grad(lambda x: np.sum(x[series]))(x)[:5], [0, 2, 0, 0, 1])
+    mask = pandas.Series(x > 6)
+    np.testing.assert_array_equal(vk.grad(lambda x: np.sum(x[mask]))(x), x > 6)
+
+
+# ---- what is not known -------------------------------------------------------------------------
+
+
+def test_a_mask_that_is_not_known_names_where():
+    with pytest.raises(TracerConversionError, match=r"Use np\.where") as caught:
+        vk.make_ir(lambda x: x[x > 0])(np.ones(3))
+    assert "test_indexing.py" in str(caught.value)
+    with pytest.raises(TracerConversionError, match=r"Use np\.where"):
+        vk.vmap(lambda x: x[x > 0])(np.ones((2, 3)))
+
+
+def test_a_mask_of_another_shape_is_numpys_error():
+    mask = np.array([True, False])
+    for f in (vk.make_ir(lambda x: x[mask]), vk.grad(lambda x: np.sum(x[mask]))):
+        with pytest.raises(
+            IndexError, match="boolean index did not match indexed array along axis 0"
+        ):
+            f(np.ones(3))
+
+
+def test_a_traced_slice_names_dynamic_slice():
+    with pytest.raises(TracerConversionError, match="dynamic_slice"):
+        vk.make_ir(lambda x, i: x[i:])(np.ones(3), 1)
+
+
+def test_a_traced_float_is_no_index():
+    with pytest.raises(IndexError, match="only integers, slices"):
+        vk.grad(lambda i: np.sum(i * i[i[0]]))(np.ones(3))
+    with pytest.raises(IndexError, match=r"integer \(or boolean\) type"):
+        vk.grad(lambda i: np.sum(i[i]))(np.ones(3))
+    with pytest.raises(IndexError, match=r"integer \(or boolean\) type"):
+        vk.grad(lambda i: np.sum(i[[i[0], i[1]]]))(np.ones(3))
+
+
+def test_traced_integers():
+    """Scalars, arrays, and lists of them; out of bounds is NumPy's error at run time."""
+    x = np.linspace(0.0, 1.0, 5)
+    f = lambda x, i, j: x[i] * x[[i, j]] * x[np.stack([j, i])] + x[..., j, None]
+    closed = vk.make_ir(f)(x, 1, 3)
+    for i, j in ((1, 3), (0, -1)):
+        np.testing.assert_array_equal(closed(x, i, j)[0], f(x, i, j))
+    with pytest.raises(IndexError, match="index 7 is out of bounds for axis 0 with size 5"):
+        closed(x, 7, 0)
+
+
+def test_batched_errors_speak_of_one_example():
+    with pytest.raises(IndexError, match="index 9 is out of bounds for axis 1 with size 4"):
+        vk.vmap(lambda x: x[0, 9])(np.ones((2, 3, 4)))
+    with pytest.raises(IndexError, match="index 9 is out of bounds for axis 1 with size 4"):
+        vk.vmap(lambda x: x[:, np.array([0, 9])])(np.ones((2, 3, 4)))
+    with pytest.raises(IndexError, match="too many indices for array: array is 1-dimensional"):
+        vk.vmap(lambda x: x[0, 0])(np.ones((2, 3)))
+
+
+# ---- the parts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (0, -3),
+        (slice(1, None), slice(None, None, -1), slice(None)),
+        (None, Ellipsis, Index.ARRAY),
+        (True, False, 1, 0),
+        (),
+    ],
+)
+def test_the_text_of_an_index_reads_back(entries):
+    index = Index(entries)
+    assert Index.parse(repr(index)) == index
+    assert hash(Index.parse(repr(index))) == hash(index)
+    assert index != Index((*entries, 0))
+
+
+def test_true_is_not_one():
+    assert Index((True,)) != Index((1,))
+
+
+def test_where_index_arrays_stand():
+    """Against NumPy, by a length that nothing else has."""
+    x = np.zeros((2, 3, 4, 5))
+    array = np.zeros((7,), int)
+    entries = [0, slice(None), None, Ellipsis, Index.ARRAY]
+    for combination in itertools.product(entries, repeat=4):
+        if Index.ARRAY not in combination or combination.count(Ellipsis) > 1:
+            continue
+        index = Index(combination)
+        arrays = [array] * index.arrays
+        place, count = advanced_axes(index, [1] * len(arrays), x.ndim)
+        assert count == 1
+        assert x[index.fill(arrays)].shape.index(7) == place, combination
+
+
+def test_take_is_dense():
+    """Unlike a read behind a slice, for which NumPy puts the axes of index arrays first."""
+    i = np.array([2, 0])
+    assert take(X, i, axis=1).flags.c_contiguous
+    assert not X[:, i].flags.c_contiguous
+    np.testing.assert_array_equal(take(X, i, axis=1), X[:, i])
+
+
+def test_the_sign_of_zero_survives_padding():
+    assert np.signbit(vk.vjp(lambda x: np.pad(x, 1), np.array([-0.0]))[0][1])
+
+
+def test_no_part_is_lost_when_all_are_whole():
+    parts = Parts([aval_of(np.ones(2)), (None, np.ones(2)), (None, np.ones(2))])
+    np.testing.assert_array_equal(settled(parts), [2.0, 2.0])

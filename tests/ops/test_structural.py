@@ -1,0 +1,106 @@
+"""Structural primitives: views where NumPy has views, promotion, weak numbers."""
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from vjpkit.core.aval import Aval, aval_of
+from vjpkit.core.rows import EagerScalar, Rows
+from vjpkit.ops import structural
+from vjpkit.ops.structural import inverse, move_axis, to_dtype
+
+X = np.arange(24.0).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("primitive", "params"),
+    [
+        (structural.reshape, {"shape": (6, 4)}),
+        (structural.transpose, {"axes": (2, 0, 1)}),
+        (structural.broadcast_to, {"shape": (5, 2, 3, 4)}),
+    ],
+)
+def test_views_stay_views(primitive, params):
+    out = primitive(Rows().argument(X), **params)
+    assert np.shares_memory(out.value, X)
+
+
+@pytest.mark.parametrize(
+    "primitive", [structural.copy, structural.roll, structural.tril, structural.convert]
+)
+def test_copies_are_copies(primitive):
+    params = {
+        structural.copy: {"order": "K"},
+        structural.roll: {"shifts": (0,), "axes": (0,)},
+        structural.tril: {"k": 9},
+        structural.convert: {"dtype": np.dtype(float)},
+    }[primitive]
+    out = primitive(Rows().argument(X), **params)
+    assert not np.shares_memory(out.value, X)
+    np.testing.assert_array_equal(out.value, X)
+
+
+def test_to_dtype_does_nothing_where_nothing_is_to_do():
+    x = Rows().argument(np.ones(3))
+    assert to_dtype(x, np.dtype(float)) is x
+    assert type(to_dtype(x, np.dtype(int))) is np.ndarray
+    assert type(to_dtype(Rows().argument(2.0), np.dtype(float))) is not EagerScalar
+
+
+def test_dtypes_are_promoted_as_numpy_does():
+    """Python numbers among arrays that are joined count as arrays of their own dtype."""
+    half, number = aval_of(np.float16(1)), aval_of(1.0)
+    assert structural.stack.abstract(half, number, axis=0) == Aval((2,), np.float64)
+    assert np.stack([np.float16(1), 1.0]).dtype == np.float64
+
+
+def test_abstract_values_refuse_what_numpy_refuses():
+    x = aval_of(X)
+    for primitive, params in (
+        (structural.reshape, {"shape": (5, 5)}),
+        (structural.broadcast_to, {"shape": (2, 3, 5)}),
+        (structural.broadcast_to, {"shape": (3, 4)}),
+        (structural.item, {}),
+    ):
+        with pytest.raises(ValueError, match=r"cannot|can only"):
+            primitive.abstract(x, **params)
+    with pytest.raises(ValueError, match="same shape"):
+        structural.stack.abstract(x, aval_of(1.0), axis=0)
+    with pytest.raises(ValueError, match="must match exactly"):
+        structural.concatenate.abstract(x, aval_of(X[:, 1:]), axis=0)
+
+
+def test_item_is_weak_everywhere():
+    """Eagerly, staged, and as the operand of what promotes; batched it is an array."""
+    x = np.array([0.5])
+    eager = structural.item(Rows().argument(x))
+    assert type(eager) is EagerScalar
+    assert type(eager.value) is float
+    assert (eager * np.ones(2, np.float32)).dtype == np.float32
+    program = vk.make_ir(lambda x: x.item() * np.ones(2, np.float32))(x).program
+    assert program.out_avals == (Aval((2,), np.float32),)
+    batched = vk.vmap(lambda x: x.item())(np.ones((3, 1), np.float32))
+    assert batched.dtype == np.float64
+
+
+def test_longdouble_is_nobodys_number():
+    x = np.array([0.5], np.longdouble)
+    assert vk.vjp(lambda x: structural.item(x), x)[0].dtype == np.longdouble
+
+
+def test_permutations():
+    for axes in ((0, 1, 2), (2, 0, 1), (1, 2, 0), (1, 0, 2)):
+        np.testing.assert_array_equal(X.transpose(axes).transpose(inverse(axes)), X)
+    for i in range(3):
+        for j in range(3):
+            np.testing.assert_array_equal(move_axis(X, i, j), np.moveaxis(X, i, j))
+
+
+def test_a_roll_is_undone_by_its_transpose():
+    _, pullback = vk.vjp(lambda x: np.roll(x, (1, -5), (0, 2)), X)
+    np.testing.assert_array_equal(pullback(np.roll(X, (1, -5), (0, 2)))[0], X)
+
+
+def test_sums_of_small_integers_are_wide():
+    staged = vk.make_ir(lambda x: np.sum(x))(np.ones(3, np.int8)).program
+    assert staged.out_avals[0].dtype == np.sum(np.ones(3, np.int8)).dtype
