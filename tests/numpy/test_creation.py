@@ -74,7 +74,7 @@ LIKE = [
     "np.full_like(X, 2, shape=(2, 2))",
     "np.empty_like(X).shape",
     'np.zeros_like(X, order="F")',
-    "np.full_like(np.ones(X.shape), X)",
+    "np.full_like(X, X * 2)",
 ]
 REFUSED = [
     "vnp.array([X, [1.0]])",

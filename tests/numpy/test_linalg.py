@@ -249,7 +249,7 @@ def test_gradient_of_matrix_norms_at_zero_is_zero(order):
 
 def test_norms_of_rows_of_which_some_vanish():
     x = np.array([[3.0, 4.0], [0.0, 0.0]])
-    assert np.allclose(vk.grad(lambda x: np.sum(LA.norm(x, axis=1)))(x), [[0.6, 0.8], [0, 0]])
+    assert np.allclose(vk.grad(lambda x: np.sum(LA.norm(x, axis=1)))(x), [[0.6, 0.8], [0.0, 0.0]])
     hessian = vk.hessian(lambda x: LA.norm(x))(np.zeros(2))
     assert np.array_equal(hessian, np.zeros((2, 2)))
 

@@ -1,5 +1,7 @@
 """Products of vectors, matrices and tensors through plain NumPy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,8 @@ T = np.arange(24.0).reshape(2, 3, 4) / 10 - 1
 U = np.arange(24.0).reshape(4, 3, 2) / 7 - 1
 C = A + 1j * B.T
 D = B - 0.5j * A.T
+vecdot: Any = np.vecdot  # NumPy's stubs do not know its axis
+linalg_vecdot: Any = np.linalg.vecdot
 
 
 @pytest.mark.parametrize(
@@ -58,9 +62,9 @@ D = B - 0.5j * A.T
         (np.linalg.cross, (S, W)),
         (np.vecdot, (A, V)),
         (np.vecdot, (C, C[0])),
-        (lambda a, b: np.vecdot(a, b, axis=0), (A, A[:, :1])),
+        (lambda a, b: vecdot(a, b, axis=0), (A, A[:, :1])),
         (np.linalg.vecdot, (C, V)),
-        (lambda a, b: np.linalg.vecdot(a, b, axis=0), (C, C)),
+        (lambda a, b: linalg_vecdot(a, b, axis=0), (C, C)),
         (np.tensordot, (T, np.transpose(T, (1, 2, 0)))),
         (lambda a, b: np.tensordot(a, b, axes=1), (T, U)),
         (lambda a, b: np.tensordot(a, b, axes=0), (A, V)),

@@ -359,3 +359,12 @@ def test_the_sign_of_zero_survives_padding():
 def test_no_part_is_lost_when_all_are_whole():
     parts = Parts([aval_of(np.ones(2)), (None, np.ones(2)), (None, np.ones(2))])
     np.testing.assert_array_equal(settled(parts), [2.0, 2.0])
+
+
+def test_a_traced_python_number_is_an_array_without_axes():
+    """As NumPy's scalars are: ``x[()]`` is the number, ``x[None]`` an array of one."""
+    for f in (lambda x: x[()] * 3.0, lambda x: x[...] * 3.0, lambda x: np.sum(x[None] * 3.0)):
+        assert vk.grad(f)(2.0) == 3.0
+        assert vk.jvp(f, (2.0,), (1.0,))[1] == 3.0
+        assert vk.make_ir(f)(2.0)(2.0)[0] == 6.0
+    assert vk.grad(lambda x: np.sum(np.array([x, x * x]) * 1.0))(2.0) == 5.0

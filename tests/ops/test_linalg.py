@@ -210,7 +210,7 @@ def test_a_tangent_that_does_not_turn_the_basis():
     m[0, 1] = m[1, 0] = 0.5
     dw, omega = spectrum_push(W, m, hermitian=True)
     assert np.allclose(dw, [1, 2.5, 2.5])
-    assert np.allclose(omega, [[0, 0.5, 0], [-0.5, 0, 0], [0, 0, 0]])
+    assert np.allclose(omega, np.array([[0, 0.5, 0], [-0.5, 0, 0], [0, 0, 0]]))
     m[1, 2] = m[2, 1] = 0.1
     with pytest.raises(NotDifferentiableError, match="values 1 and 2"):
         spectrum_push(W, m, hermitian=True)

@@ -70,8 +70,8 @@ class CustomRule(Transformed):
     def __init__(self, fun: Function, nondiff_argnums: Sequence[int]) -> None:
         super().__init__(fun, nondiff_argnums=tuple(nondiff_argnums))
         self.nondiff = tuple(nondiff_argnums)
-        parameters = inspect.signature(fun).parameters.values()
         self.signature = inspect.signature(fun)
+        parameters = self.signature.parameters.values()
         if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
             raise TypeError(f"{self.label}: required keyword-only arguments are not supported")
 

@@ -6,11 +6,11 @@ operands: eager recording costs one NumPy call, one tuple and one tracer.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import operator
 import sys
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -94,12 +94,28 @@ class Elementwise(Ufunc):
     def __init__(self) -> None:
         super().__init__()
         self.arity = self.ufunc.nin
+        UFUNCS[self.ufunc] = self.by_name if self.operator else self.first_call
+
+    @cached_property
+    def rules(self) -> dict[tuple[int, ...], Any]:
+        """The pull function of each pattern of traced operands."""
         masks = [m for m in itertools.product((0, 1), repeat=self.arity) if any(m)]
-        self.rules = {mask: _RuleSource(self, mask).compile() for mask in masks}
-        self.apply = compile_record(self, swapped=False)
+        return {mask: _RuleSource(self, mask).compile() for mask in masks}
+
+    @cached_property
+    def apply(self) -> Any:
         """The record function: what operators and ``np.f(tracer)`` call."""
-        self.reflected = compile_record(self, swapped=True) if self.arity == 2 else self.apply
-        UFUNCS[self.ufunc] = self.by_name if self.operator else self.apply
+        return compile_record(self, swapped=False)
+
+    @cached_property
+    def reflected(self) -> Any:
+        """The record function with its operands exchanged."""
+        return compile_record(self, swapped=True) if self.arity == 2 else self.apply
+
+    def first_call(self, *xs: Value) -> Value:
+        """``np.f(*xs)`` before the record function exists; from then on NumPy calls that."""
+        UFUNCS[self.ufunc] = self.apply
+        return self.apply(*xs)
 
     def __call__(self, *xs: Value, **params: Any) -> Value:
         return self.apply(*xs)
@@ -201,7 +217,10 @@ class _RuleSource:
         partial = self.owner.partials[i]
         if isinstance(partial, str):
             return [partial]
-        return list(inspect.signature(partial).parameters) if callable(partial) else []
+        if not callable(partial):
+            return []
+        code = partial.__code__
+        return list(code.co_varnames[: code.co_argcount])
 
     def product(self, i: int, factor: str, slots: str) -> str:
         """The contribution of operand ``i``: its partial times ``factor``, a (co)tangent."""
@@ -283,9 +302,9 @@ def compile_record(owner: Elementwise, swapped: bool) -> Any:
     """
     scope = {
         "Eager": Eager, "ufunc": owner.ufunc, "general": owner.general, "fit": fit,
-        "ndarray": np.ndarray, "float64": np.float64, "INTERNAL": INTERNAL, "user_position": user_position,
-        "getframe": sys._getframe, "refresh": refresh, "ObjectResult": _ObjectResult,
-        "NUMBERS": frozenset({float, int}),
+        "ndarray": np.ndarray, "float64": np.float64, "OBJECT": np.dtype(object),
+        "INTERNAL": INTERNAL, "user_position": user_position, "getframe": sys._getframe,
+        "refresh": refresh, "ObjectResult": _ObjectResult, "NUMBERS": frozenset({float, int}),
     }  # fmt: skip
     scope.update({f"pull{''.join(map(str, m))}": p for m, p in owner.rules.items()})
     lines = _record_unary(owner) if owner.arity == 1 else _record_binary(owner, swapped)
@@ -336,7 +355,7 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
             f"        {mine} = {mine}_.value; {other} = {other}_; kind = type({other})",
             "        if kind in NUMBERS:",
             f"            out = {call}; fit{i} = None",
-            "        elif kind is ndarray or kind is float64:",
+            f"        elif kind is ndarray and {other}.dtype is not OBJECT or kind is float64:",
             f"            out = {call}; shape = out.shape",
             f"            {fit_line.format(i, mine)}",
             f"            if kind is ndarray: {other} = trace.keep({other})" if keeps else "",

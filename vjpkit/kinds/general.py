@@ -38,13 +38,13 @@ class Reduction(Primitive):
         super().__init__()
 
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
-            _, _, _, _, i, x, out, params = row
+            _, _, _, _, i, out, params, x = row
             axes = params["axes"]
             weights = self.weights(x, kept(out, x.shape, axes), **params)
             contribute(cts, i, self.product(cts)(kept(ct, x.shape, axes), weights))
 
         def push(row: Row, ts: Cotangents) -> None:
-            _, k, _, _, i, x, out, params = row
+            _, k, _, _, i, out, params, x = row
             ts[k] = (
                 None if ts[i] is None else self.weighted(x, ts[i], out, params, self.product(ts))
             )
@@ -80,7 +80,7 @@ class Reduction(Primitive):
         value = x.value
         out = self(value, **params) if isinstance(value, Tracer) else self.impl(value, **params)
         k = trace.new()
-        trace.append((self.pull, k, *calling_position(), x.slot, value, out, params))
+        trace.append((self.pull, k, *calling_position(), x.slot, out, params, value))
         return Eager(out, trace, k)
 
     def record(
@@ -89,7 +89,7 @@ class Reduction(Primitive):
         x = _array(values[0])
         out = self(x, **params)
         k = trace.new()
-        trace.append((self.pull, k, *calling_position(), slots[0], x, out, params))
+        trace.append((self.pull, k, *calling_position(), slots[0], out, params, x))
         return Eager(out, trace, k)
 
     def forward(

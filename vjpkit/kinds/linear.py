@@ -219,28 +219,28 @@ class Bilinear(Primitive):
         transpose_x, transpose_y = self.transpose_x, self.transpose_y
 
         def pull_x(row: Row, ct: Value, cts: Cotangents) -> None:
-            _, _, _, _, i, shape, dtype, y, params = row
+            _, _, _, _, i, shape, dtype, params, y = row
             contribute(cts, i, transpose_x(ct, y, shape, dtype, **params))
 
         def push_x(row: Row, ts: Cotangents) -> None:
-            _, k, _, _, i, _, _, y, params = row
+            _, k, _, _, i, _, _, params, y = row
             ts[k] = None if ts[i] is None else self(ts[i], y, **params)
 
         def pull_y(row: Row, ct: Value, cts: Cotangents) -> None:
-            _, _, _, _, i, shape, dtype, x, params = row
+            _, _, _, _, i, shape, dtype, params, x = row
             contribute(cts, i, transpose_y(ct, x, shape, dtype, **params))
 
         def push_y(row: Row, ts: Cotangents) -> None:
-            _, k, _, _, i, _, _, x, params = row
+            _, k, _, _, i, _, _, params, x = row
             ts[k] = None if ts[i] is None else self(x, ts[i], **params)
 
         def pull_xy(row: Row, ct: Value, cts: Cotangents) -> None:
-            _, _, _, _, i, j, x, y, params = row
+            _, _, _, _, i, j, params, x, y = row
             contribute(cts, i, transpose_x(ct, y, *space(x), **params))
             contribute(cts, j, transpose_y(ct, x, *space(y), **params))
 
         def push_xy(row: Row, ts: Cotangents) -> None:
-            _, k, _, _, i, j, x, y, params = row
+            _, k, _, _, i, j, params, x, y = row
             ts[k] = self.forward((x, y), (ts[i], ts[j]), None, params, False)
 
         self.pull_x = rule(self, pull_x, push_x)
@@ -284,12 +284,12 @@ class Bilinear(Primitive):
         row: Row
         if j is None:
             y = trace.keep(y) if type(y) is np.ndarray else y
-            row = (self.pull_x, k, code, offset, i, *space(x), y, params)
+            row = (self.pull_x, k, code, offset, i, *space(x), params, y)
         elif i is None:
             x = trace.keep(x) if type(x) is np.ndarray else x
-            row = (self.pull_y, k, code, offset, j, *space(y), x, params)
+            row = (self.pull_y, k, code, offset, j, *space(y), params, x)
         else:
-            row = (self.pull_xy, k, code, offset, i, j, x, y, params)
+            row = (self.pull_xy, k, code, offset, i, j, params, x, y)
         trace.append(row)
         return Eager(out, trace, k)
 

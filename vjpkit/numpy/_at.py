@@ -38,7 +38,7 @@ _MODES = (None, "promise_in_bounds", "clip", "wrap", "drop", "fill")
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """``x.at``: waits for an index."""
+    """``x.at``: waits for an index. ``At(x)`` does the same for an array that may be plain."""
 
     array: Value
 
@@ -46,11 +46,12 @@ class At:
         return Place(self.array, index)
 
 
-@method("at")
-@property
 def _at(self: Value) -> At:
     """Functional updates: ``x.at[index].set(values)``, ``add``, ``multiply``, ``get``, ..."""
     return At(self)
+
+
+method("at")(property(_at))
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def array(
     dtype: Any = None,
     *,
     copy: bool | None = True,
-    order: str | None = "K",
+    order: Any = "K",
     subok: bool = False,
     ndmin: int = 0,
     ndmax: int = 0,
@@ -145,7 +145,7 @@ def array(
 def asarray(
     a: Any,
     dtype: Any = None,
-    order: str | None = None,
+    order: Any = None,
     *,
     device: Any = None,
     copy: bool | None = None,
@@ -158,7 +158,7 @@ def asarray(
     np.float64(1.0)
     """
     if not has_traced(a):
-        return np.asarray(a, dtype, order, device=device, copy=copy)  # type: ignore[call-overload]  # any order
+        return np.asarray(a, dtype, order, device=device, copy=copy)
     return array(a, dtype, copy=copy, order=order)
 
 
@@ -166,7 +166,7 @@ def asarray(
 def asanyarray(
     a: Any,
     dtype: Any = None,
-    order: str | None = None,
+    order: Any = None,
     *,
     device: Any = None,
     copy: bool | None = None,
@@ -174,7 +174,7 @@ def asanyarray(
 ) -> Value:
     """`numpy.asanyarray`, of traced values too."""
     if not has_traced(a):
-        return np.asanyarray(a, dtype, order, device=device, copy=copy)  # type: ignore[call-overload]  # any order
+        return np.asanyarray(a, dtype, order, device=device, copy=copy)
     return array(a, dtype, copy=copy, order=order)
 
 
@@ -259,7 +259,7 @@ def filled(value: Value, dtype: Any, shape: Shape, order: str) -> Value:
 
 
 def like(
-    prototype: Value, value: Value, dtype: Any, order: str, subok: bool, shape: Any, device: Any
+    prototype: Value, value: Value, dtype: Any, order: Any, subok: bool, shape: Any, device: Any
 ) -> Value:
     """``value`` everywhere, in shape, dtype and layout like ``prototype`` unless said otherwise."""
     aval = aval_of(prototype)
@@ -366,12 +366,11 @@ def arange(
     device: Any = None,
     like: Any = None,
 ) -> Value:
-    if not has_traced([start_or_stop, stop, step]):
-        bounds = (start_or_stop,) if stop is None else (start_or_stop, stop)
-        return np.arange(*bounds, step=step, dtype=dtype, device=device)
     start, stop = (0, start_or_stop) if stop is None else (start_or_stop, stop)
+    if not has_traced([start, stop, step]):
+        return np.arange(start, stop, step, dtype=dtype, device=device)
     first, last, by = (concrete(v, "arange") for v in (start, stop, step))
-    form = np.arange(first, last, by, dtype, device=device)
+    form = np.arange(first, last, by, dtype=dtype, device=device)
     if form.dtype.kind not in "fc":
         return form
     return structural.to_dtype(start + np.arange(form.size) * as_array(step), form.dtype)

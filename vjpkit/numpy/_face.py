@@ -11,6 +11,7 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import Tracer, refresh
+from vjpkit.kinds import Elementwise
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._writable import in_place
 from vjpkit.ops import constant, elementwise, products
@@ -25,10 +26,9 @@ def _operators() -> None:
         "truediv": elementwise.divide, "mod": elementwise.remainder, "pow": elementwise.power,
     }  # fmt: skip
     for name, op in differentiable.items():
-        # The operators of every tracer are the record functions themselves.
-        method(f"__{name}__")(op.apply)
-        method(f"__r{name}__")(op.reflected)
-        method(f"__i{name}__")(in_place(op.apply))
+        _recording(f"__{name}__", op, "apply")
+        _recording(f"__r{name}__", op, "reflected")
+        method(f"__i{name}__")(in_place(op))
     binary: dict[str, Any] = {
         "floordiv": constant.floor_divide, "divmod": np.divmod, "matmul": products.matmul,
         "and": constant.bitwise_and, "or": constant.bitwise_or, "xor": constant.bitwise_xor,
@@ -39,9 +39,9 @@ def _operators() -> None:
         method(f"__r{name}__")(_reflected(function))
         if name != "divmod":
             method(f"__i{name}__")(in_place(function))
-    method("__neg__")(elementwise.negative.apply)
-    method("__pos__")(elementwise.positive.apply)
-    method("__abs__")(elementwise.absolute.apply)
+    _recording("__neg__", elementwise.negative, "apply")
+    _recording("__pos__", elementwise.positive, "apply")
+    _recording("__abs__", elementwise.absolute, "apply")
     method("__invert__")(_unary(constant.invert))
     comparisons = {
         operator.lt: constant.less, operator.le: constant.less_equal,
@@ -52,6 +52,16 @@ def _operators() -> None:
         method(f"__{compare.__name__}__")(_comparison(compare, comparison))
     for function in (round, math.trunc, math.floor, math.ceil):
         method(f"__{function.__name__}__")(_rounding(function))
+
+
+def _recording(name: str, op: Elementwise, which: str) -> None:
+    """The operators of every tracer are the record functions themselves, made at their first use."""
+
+    def first_call(self: Value, *other: Value) -> Value:
+        record = method(name)(getattr(op, which))
+        return record(self, *other)
+
+    method(name)(first_call)
 
 
 def _bound(function: Any) -> Any:

@@ -26,7 +26,7 @@ __all__: list[str] = []
 
 @implements(np.take)
 def take(
-    a: Value, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise"
+    a: Value, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
 ) -> Value:
     refuse("take", out=out)
     a = as_values(a)

@@ -12,6 +12,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._creation import laid_out, strides_of
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._shape import cast
@@ -23,27 +24,30 @@ __all__: list[str] = []
 # ---- attributes --------------------------------------------------------------------------------
 
 
-@method("T")
-@property
 def _transposed(self: Value) -> Value:
     return np.transpose(self)
 
 
-@method("mT")
-@property
+method("T")(property(_transposed))
+
+
 def _matrix_transposed(self: Value) -> Value:
     if self.ndim < 2:
         raise ValueError("matrix transpose with ndim < 2 is undefined")
     return np.swapaxes(self, -1, -2)
 
 
-@method("strides")
-@property
+method("mT")(property(_matrix_transposed))
+
+
 def _strides(self: Value) -> tuple[int, ...]:
     strides = strides_of(self)
     if strides is None:
         raise AttributeError("the memory layout of an array is not known while it is staged")
     return strides
+
+
+method("strides")(property(_strides))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class Flat:
     base: Value
 
     def __getitem__(self, index: Any) -> Value:
-        return np.ravel(self.base)[index]
+        out = np.ravel(self.base)[index]
+        return laid_out(out, "C", True) if isinstance(index, slice) else out
 
     def __setitem__(self, index: Any, value: Value) -> None:
         places = np.arange(self.base.size)[index]
@@ -72,13 +77,14 @@ class Flat:
         return flatten(self.base)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.ravel(self.base).__array__(dtype, copy)
+        return np.asarray(np.ravel(self.base), dtype)
 
 
-@method("flat")
-@property
 def _flat(self: Value) -> Flat:
     return Flat(self)
+
+
+method("flat")(property(_flat))
 
 
 # ---- shape -------------------------------------------------------------------------------------
@@ -275,13 +281,36 @@ for _name in ("byteswap", "getfield", "resize", "setfield", "setflags"):
     _memory_of(_name)
 
 
+# ---- for NumPy's loops over objects ------------------------------------------------------------
+
+
+def _called_by_name(ufunc: np.ufunc) -> None:
+    """NumPy computes ``np.sin`` of an array of objects by their method ``sin``."""
+
+    def call(self: Value, *others: Value) -> Value:
+        return ufunc(self, *others)
+
+    call.__name__ = ufunc.__name__
+    call.__doc__ = f"See `numpy.{ufunc.__name__}`."
+    method(ufunc.__name__)(call)
+
+
+for _name in np.__all__:
+    _ufunc = vars(np).get(_name)  # not getattr, which would import NumPy's submodules
+    if not isinstance(_ufunc, np.ufunc) or _ufunc.__name__ != _name or hasattr(Tracer, _name):
+        continue
+    if _ufunc.nin == 1 or _name in ("arctan2", "fmod", "hypot"):
+        _called_by_name(_ufunc)
+
+
 # ---- the array API standard --------------------------------------------------------------------
 
 
-@method("device")
-@property
 def _device(self: Value) -> str:
     return "cpu"
+
+
+method("device")(property(_device))
 
 
 @method("to_device")
@@ -295,7 +324,7 @@ def to_device(self: Value, device: str, /, *, stream: Any = None) -> Value:
 
 
 @method("__array_namespace__")
-def array_namespace(self: Value, *, api_version: str | None = None) -> ModuleType:
+def array_namespace(self: Value, *, api_version: Any = None) -> ModuleType:
     """`vjpkit.numpy`, for libraries written against the array API standard."""
     np.empty(0).__array_namespace__(api_version=api_version)  # NumPy's error for other versions
     return sys.modules["vjpkit.numpy"]

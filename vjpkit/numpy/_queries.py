@@ -68,12 +68,12 @@ def _memory(x: Any) -> Any:
 
 
 @implements(np.shares_memory)
-def shares_memory(a: Any, b: Any, /, max_work: int = -1) -> bool:
+def shares_memory(a: Any, b: Any, /, max_work: Any = -1) -> bool:
     return np.shares_memory(_memory(a), _memory(b), max_work)
 
 
 @implements(np.may_share_memory)
-def may_share_memory(a: Any, b: Any, /, max_work: int = 0) -> bool:
+def may_share_memory(a: Any, b: Any, /, max_work: Any = 0) -> bool:
     return np.may_share_memory(_memory(a), _memory(b), max_work)
 
 

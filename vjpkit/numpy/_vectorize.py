@@ -26,7 +26,8 @@ class vectorize(np.vectorize):
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Value:
-        if self.pyfunc is np._NoValue or not has_traced([*args, *kwargs.values()]):
+        pyfunc: Any = self.pyfunc
+        if pyfunc is np._NoValue or not has_traced([*args, *kwargs.values()]):
             return super().__call__(*args, **kwargs)
         keys = [k for k in (*range(len(args)), *kwargs) if k not in self.excluded]
         given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
@@ -44,7 +45,7 @@ class vectorize(np.vectorize):
         for place in np.ndindex(*shape):
             here = given | {k: a[place] for k, a in zip(keys, spread, strict=True)}
             positional = [here.pop(i) for i in range(len(args))]
-            results.append(self.pyfunc(*positional, **here))
+            results.append(pyfunc(*positional, **here))
         if not results:
             raise ValueError("cannot call `vectorize` on size 0 inputs with traced values")
         if not isinstance(results[0], tuple):

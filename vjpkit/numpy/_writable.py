@@ -381,7 +381,7 @@ def fitted(x: Tracer, index: Index, arrays: list[Value], value: Value) -> Value:
         return dtype.type(value)
     shape = value.shape
     if shape and shape[0] == 1:
-        ndim = len(getitem.abstract(x.aval, *map(aval_of, arrays), index=index).shape)
+        ndim = len(getitem.abstract(aval_of(x), *map(aval_of, arrays), index=index).shape)
         extra = len(shape) - ndim
         if extra > 0 and all(n == 1 for n in shape[:extra]):
             value = np.reshape(value, shape[extra:])

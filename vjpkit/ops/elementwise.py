@@ -62,7 +62,7 @@ def _inverse(x: Value) -> Value:
 
 def _widened(x: Value, y: Value) -> tuple[Value, Value]:
     """Both in the dtype that they have together, so that no partial is coarser than the result."""
-    if type(x) in _NUMBERS or type(y) in _NUMBERS:
+    if aval_of(x).weak or aval_of(y).weak:
         return x, y
     dtype = np.result_type(x.dtype, y.dtype)
     if dtype.kind not in "fc":
@@ -125,7 +125,8 @@ def _quotient(t: Value, y: Value, product: Any) -> Value:
         if not has_nan(innermost(out)):
             return out
     if type(y) not in _NUMBERS:
-        y = to_dtype(y, np.result_type(t.dtype, y.dtype))
+        seen = y.dtype.type(0).item() if aval_of(y).weak else y.dtype
+        y = to_dtype(y, np.result_type(t.dtype, seen))
     return annihilate(t, _inverse(y))
 
 
@@ -262,14 +263,13 @@ def _power_of_numbers(x: complex, y: complex) -> Any:
         return math.inf
 
 
-def _power_y(x: Value, y: Value, out: Value) -> Value:
+def _power_y(x: Value, out: Value) -> Value:
     """``x^y log x``, and 0 where x is 0."""
-    is_complex = aval_of(out).dtype.kind == "c"
+    dtype = aval_of(out).dtype
     if type(x) in _NUMBERS:
-        return out * (_log_of_number(x, is_complex) if x != 0 else 0)
-    x, _ = _widened(x, y)
-    safe = np.where(x == 0, 1, x)
-    return out * np.log(safe + 0j if is_complex else safe)
+        return out * (_log_of_number(x, dtype.kind == "c") if x != 0 else 0)
+    x = to_dtype(x, dtype)
+    return out * np.log(np.where(x == 0, 1, x))
 
 
 def _log_of_number(x: Any, is_complex: bool) -> Any:
@@ -353,7 +353,7 @@ hypot = primitive(Hypot)
 def _direction(x: Value, length: Value) -> Value:
     """``x / length``, and 0 where the length is 0."""
     origin = length == 0
-    if not is_tracer(origin) and not np.any(origin):
+    if not is_tracer(origin) and not origin.any():
         return x / length
     return np.where(origin, 0, x / np.where(origin, 1, length))
 
@@ -443,9 +443,9 @@ log1p = primitive(Log1p)
 def _share(x: Value, y: Value, grow: Any) -> Value:
     """``grow(x) / (grow(x) + grow(y))``: a half each where both are the same infinity."""
     difference = y - x
-    same_infinity = (difference != difference) & (x == y)
-    if is_tracer(same_infinity) or np.any(same_infinity):
-        difference = np.where(same_infinity, 0, difference)
+    below = innermost(difference)
+    if is_tracer(below) or has_nan(below):
+        difference = np.where((difference != difference) & (x == y), 0, difference)
     return 1 / (1 + grow(difference))
 
 
@@ -786,8 +786,9 @@ ldexp = primitive(Ldexp)
 
 def _winner(t: Value, wins: Value, ties: Value) -> Value:
     """``t`` where it wins, half of it where it ties, and exactly 0 elsewhere."""
-    if is_tracer(ties) or np.any(ties):
-        return np.where(wins, t, np.where(ties, 0.5 * t, 0))
+    if ties if type(ties) is bool else is_tracer(ties) or ties.any():
+        t = np.where(ties, 0.5 * t, t)
+        wins = wins | ties
     return np.where(wins, t, 0)
 
 

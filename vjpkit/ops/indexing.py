@@ -227,8 +227,8 @@ def stand_in(aval: Aval) -> np.ndarray[Any, Any]:
 
 def indexed_shape(shape: Shape, index: Index, arrays: Sequence[Aval]) -> Shape:
     """Shape of ``x[index]``, asked of NumPy; its IndexError where the index does not fit."""
-    dummy = stand_in(Aval(shape, bool))
-    return dummy[index.fill(map(stand_in, arrays))].shape
+    indexed: Shape = stand_in(Aval(shape, bool))[index.fill(map(stand_in, arrays))].shape
+    return indexed
 
 
 def advanced_axes(index: Index, ranks: Sequence[int], ndim: int) -> tuple[int, int]:
@@ -298,6 +298,11 @@ def _read_any(x: Value, index: Any) -> Value:
     return getitem(x, *arrays, index=static)
 
 
+def indexable(x: Value) -> Value:
+    """``x``, or a Python number as an array without axes: of that NumPy takes ``x[()]``."""
+    return np.asarray(x) if type(x) in (float, complex, int, bool) else x
+
+
 def _without_value(e: Any) -> Any:
     return stand_in(e.aval) if isinstance(e, Tracer) else e
 
@@ -308,7 +313,7 @@ def _an_example(array: Value, batched: bool) -> Value:
 
 def _recorded(trace: Rows, slot: int, value: Value, index: tuple[Any, ...]) -> Value:
     """``value[index]``, and the row of that read."""
-    out = read(value, index) if has_tracer(index) else value[index]
+    out = read(value, index) if has_tracer(index) else indexable(value)[index]
     return _with_row(trace, slot, value, index, out)
 
 
@@ -338,7 +343,7 @@ class Getitem(Linear):
     not into a dense array of zeros.
     """
 
-    impl = staticmethod(lambda x, *arrays, index: x[index.fill(arrays)])
+    impl = staticmethod(lambda x, *arrays, index: indexable(x)[index.fill(arrays)])
 
     def __call__(self, x: Value, *fixed: Value, **params: Any) -> Value:
         return bind(self, (x, *fixed), params)

@@ -24,7 +24,7 @@ _B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
 
 
 class Scale(Bilinear):
-    """``x * y`` in which an exact zero wins over inf and nan: a (co)tangent times a partial derivative.
+    """``x * y`` in which an exact zero wins over inf and nan: a tangent times a partial derivative.
 
     Closed under differentiation: linear in each factor, with itself as derivative, so that a branch
     not taken contributes nothing to any order.

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.tracer import operand
+from vjpkit.core.tracer import RUNNING, operand
 from vjpkit.pytree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed
 from vjpkit.transforms.batch import Batched, Batches
@@ -47,9 +47,11 @@ class VMap(Transformed):
             for x, axis in zip(leaves, axes, strict=True)
         ]
         inner_args, inner_kwargs = tree.unflatten(inputs)
+        token = RUNNING.set(True)
         try:
             y = self.fun(*inner_args, **inner_kwargs)
         finally:
+            RUNNING.reset(token)
             trace.close(self.label)
         outs, out_tree = flatten(y)
         out_axes = broadcast_prefix(self.out_axes, y, is_none, f"{self.label}: out_axes")
