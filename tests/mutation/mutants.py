@@ -102,7 +102,7 @@ def is_data(node: ast.expr) -> bool:
         return False
     return not isinstance(
         node, ast.Tuple | ast.List | ast.Constant | ast.Dict | ast.JoinedStr | ast.ListComp
-        | ast.GeneratorExp | ast.Lambda | ast.Compare | ast.BoolOp
+        | ast.GeneratorExp | ast.Lambda | ast.Compare | ast.BoolOp | ast.Starred
     )  # fmt: skip
 
 

@@ -256,3 +256,12 @@ def vk_contract(x, y):
     from vjpkit.ops.products import contract
 
     return contract(x, y, subscripts="bij,jbk->kbi")
+
+
+def test_einsum_path_looks_at_shapes():
+    def f(x):
+        path, text = np.einsum_path("ij,jk,kl", x, B, x)
+        assert (path, text) == np.einsum_path("ij,jk,kl", A, B, A)
+        return np.einsum("ij,jk,kl", x, B, x, optimize=path)
+
+    agrees(f, A)

@@ -216,6 +216,34 @@ def test_single_precision_stays_single(name, other):
         assert tangent.dtype == np.float32
 
 
+@pytest.mark.parametrize("name", ["multiply", "divide", "power", "hypot", "maximum", "remainder"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_traced_python_number_does_not_decide_the_dtype(name, swapped):
+    """Neither below another trace nor staged."""
+    x = np.array([0.5, 0.25, 1.5], "float32")
+    f = getattr(np, name)
+    call = (lambda x, p: f(p, x)) if swapped else f
+    gradient = vk.grad(lambda x, p: np.sum(call(x, p)))
+    want = gradient(x, 1.75)
+    assert want.dtype == np.float32
+    seen = []
+
+    def outer(p):
+        seen.append(gradient(x, p).dtype)
+        return np.sum(gradient(x, p) ** 2)
+
+    assert vk.grad(outer)(1.75).dtype == np.float64
+    assert vk.jvp(outer, (1.75,), (1.0,))[1].dtype == np.float32
+    assert set(seen) == {np.dtype("float32")}
+    (staged,) = vk.make_ir(gradient)(x, 1.75)(x, 1.75)
+    assert staged.dtype == np.float32
+    np.testing.assert_allclose(staged, want, rtol=1e-6)
+    by_number = lambda x, p: vk.grad(lambda p: np.sum(call(x, p)))(p)
+    (staged,) = vk.make_ir(by_number)(x, 1.75)(x, 1.75)
+    assert staged.dtype == np.float64
+    np.testing.assert_allclose(staged, by_number(x, 1.75), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["divide", "power", "hypot", "arctan2", "logaddexp"])
 def test_a_mixture_of_precisions_is_as_precise_as_the_result(name):
     f = getattr(np, name)

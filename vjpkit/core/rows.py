@@ -470,9 +470,8 @@ def walked(
     given.
     """
     if slots[-2] is annihilate:
-        plain = slots[:]
-        plain[-2] = plain_product
-        plain[-1] = set()
+        plain = slots[:-2]
+        plain += plain_product, set()
         walk(plain)
         out = wanted_slots(plain, wanted)
         for x in out:

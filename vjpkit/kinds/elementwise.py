@@ -283,8 +283,10 @@ def fit(x: Value, out: Value) -> Any:
 
 _POSITION = """
     f = getframe(1); code = f.f_code
-    if INTERNAL[code.co_filename]: f = f.f_back; code = f.f_code
-    if INTERNAL[code.co_filename]: code, offset = user_position(f)
+    if INTERNAL[code.co_filename]:
+        f = f.f_back; code = f.f_code
+        if INTERNAL[code.co_filename]: code, offset = user_position(f)
+        else: offset = f.f_lasti
     else: offset = f.f_lasti
     k = trace.new()"""
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vjpkit.core.aval import Shape, Value
-from vjpkit.core.tracer import UFUNCS
+from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
 from vjpkit.ops.products import contract, matmul
@@ -457,3 +457,14 @@ def _pair(
     letters = _letters((*xs, *ys))
     a, b, c = ("".join([letters[s] for s in labels]) for labels in (xs, ys, out))
     return contract(x, y, subscripts=f"{a},{b}->{c}"), out
+
+
+@implements(np.einsum_path)
+def einsum_path(*operands: Any, optimize: Any = "greedy", einsum_call: bool = False) -> Value:
+    """The search looks at shapes alone."""
+    refuse("einsum_path", einsum_call=einsum_call)
+    stand_ins = [
+        np.broadcast_to(np.zeros((), x.dtype), x.shape) if isinstance(x, Tracer) else x
+        for x in operands
+    ]
+    return np.einsum_path(*stand_ins, optimize=optimize)

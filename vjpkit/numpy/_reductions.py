@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
+from vjpkit.core.rows import Eager
 from vjpkit.numpy._arguments import (
     as_array,
     flag,
@@ -89,8 +90,9 @@ def sum(  # NumPy's name
     initial: Any = _NO,
     where: Any = True,
 ) -> Value:
-    a = _operand("sum", a, dtype, out, where, 0)
-    axes = reduced_axes(axis, a.ndim)
+    if type(a) is not Eager or not (dtype is None and out is None and where is True):
+        a = _operand("sum", a, dtype, out, where, 0)
+    axes = None if axis is None else reduced_axes(axis, a.ndim)
     if initial is None:
         _require_identity(np.add, a, axes, where)
     total = structural.sum_(a, axes=axes, keepdims=flag(keepdims))

@@ -168,11 +168,11 @@ class Extremum(Reduction):
         self.impl = lambda x, axes, keepdims: reduce(x, axes, keepdims=keepdims)
 
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
-            _, _, _, _, i, x, out, params = row
+            _, _, _, _, i, out, params, x = row
             contribute(cts, i, spread(ct, attained(x, out, params["axes"]), **params))
 
         def push(row: Row, ts: Cotangents) -> None:
-            _, k, _, _, i, x, out, params = row
+            _, k, _, _, i, out, params, x = row
             ts[k] = None if ts[i] is None else self.weighted(x, ts[i], out, params, ts[-2])
 
         self.pull = rule(self, pull, push)

@@ -39,6 +39,10 @@ __all__ = ["Function", "grad", "hvp", "jvp", "linearize", "value_and_grad", "vjp
 Function = Callable[..., PyTree]
 
 
+quiet_pull = np.errstate(all="ignore")(pull_once)
+"""`pull_once` without NumPy's warnings: what would warn contributes nothing, or shows as nan."""
+
+
 class ValueAndGrad(Transformed):
     """What `value_and_grad` and `grad` return: calls the function once, pulls 1 back."""
 
@@ -101,9 +105,7 @@ class ValueAndGrad(Transformed):
         for guard in trace.guards.values():
             guard.check()
         y = trace = None  # type: ignore[assignment]  # the walk frees what it has used
-        with np.errstate(all="ignore"):
-            pulled = pull_once(rows, cts, range(count))
-        return value, aux, self._gradient(read, pulled)
+        return value, aux, self._gradient(read, quiet_pull(rows, cts, range(count)))
 
     def _gradient(
         self, read: Sequence[tuple[list[Value], Any]], pulled: Sequence[Value | None]
