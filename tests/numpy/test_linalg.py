@@ -500,8 +500,16 @@ def test_large_cholesky_in_general(scipy, kind):
     weights = large(kind, 3)
     checked(lambda a: size(LA.cholesky(a) * weights), a)
     checked(lambda a: size(LA.solve(LA.cholesky(a), weights)), a)
+    checked(lambda a: size(LA.solve(LA.cholesky(a), weights[:, :6])), a)
     checked(lambda a: size(LA.solve(LA.cholesky(a), weights[:, :3]) * weights[:, 4:7]), a)
     checked(lambda a: np.sum(np.real(np.diag(LA.cholesky(a))) ** 3), a)
+
+    def together(a):
+        l = LA.cholesky(a)  # noqa: E741  # the factor L
+        z = LA.solve(l, weights[:, :6])
+        return size(z) + size(z[:, :2] * weights[:, 4:6]) - np.sum(np.log(np.real(np.diag(l))))
+
+    checked(together, a)
 
 
 # ---- errors ------------------------------------------------------------------------------------

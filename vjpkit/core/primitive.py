@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.rows import Rows
 from vjpkit.core.tracer import bind

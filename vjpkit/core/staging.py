@@ -24,8 +24,10 @@ from vjpkit.core.rows import (
     Row,
     Rows,
     add_cotangent,
+    innermost,
     new_slots,
     settled,
+    wanted_slots,
 )
 from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh
 
@@ -229,8 +231,7 @@ def transpose_into(
     rows = trace.close()
     slots = new_slots(trace.new())
     seed_cotangents(slots, [trace.slot_of(o) for o in outs], cts)
-    pull_staged(builder, rows, slots)
-    return [settled(slots[i]) for i in range(len(avals))]
+    return pull_staged(builder, rows, slots, range(len(avals)))
 
 
 def seed_cotangents(
@@ -245,8 +246,10 @@ def seed_cotangents(
                 add_cotangent(slots, k, ct)
 
 
-def pull_staged(builder: Builder, rows: list[Row], slots: Cotangents) -> None:
-    """`pull_rows`, giving each row's equations the row's line."""
+def pull_staged(
+    builder: Builder, rows: list[Row], slots: Cotangents, wanted: Sequence[int | None]
+) -> list[Value | None]:
+    """`pull_rows`, giving each row's equations the row's line; then the wanted slots."""
     outer = builder.here
     for row in reversed(rows):
         ct = slots[row[1]]
@@ -254,7 +257,18 @@ def pull_staged(builder: Builder, rows: list[Row], slots: Cotangents) -> None:
             slots[row[1]] = None
             builder.here = (row[2], row[3]) if row[2] is not None else outer
             row[0](row, settled(ct, row[0]), slots)
+    pulled = wanted_slots(slots, wanted)
     builder.here = outer
+    return pulled
+
+
+def builder_of(values: Iterable[Value]) -> Builder | None:
+    """The builder in which one of these is staged, whose equations can carry the rows' lines."""
+    for value in values:
+        inner = innermost(value)
+        if isinstance(inner, Staged):
+            return inner.owner  # type: ignore[no-any-return]  # a staged value's trace
+    return None
 
 
 def push_staged(builder: Builder, rows: list[Row], slots: Cotangents) -> None:

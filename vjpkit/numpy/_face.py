@@ -30,7 +30,7 @@ def _operators() -> None:
         _recording(f"__r{name}__", op, "reflected")
         method(f"__i{name}__")(in_place(op))
     binary: dict[str, Any] = {
-        "floordiv": constant.floor_divide, "divmod": np.divmod, "matmul": products.matmul,
+        "floordiv": constant.floor_divide, "divmod": _divmod, "matmul": products.matmul,
         "and": constant.bitwise_and, "or": constant.bitwise_or, "xor": constant.bitwise_xor,
         "lshift": constant.left_shift, "rshift": constant.right_shift,
     }  # fmt: skip
@@ -62,6 +62,10 @@ def _recording(name: str, op: Elementwise, which: str) -> None:
         return record(self, *other)
 
     method(name)(first_call)
+
+
+def _divmod(x: Value, y: Value) -> tuple[Value, Value]:
+    return x // y, x % y
 
 
 def _bound(function: Any) -> Any:

@@ -32,7 +32,7 @@ _NO = np._NoValue
 
 def divmod_(x: Value, y: Value) -> tuple[Value, Value]:
     """`numpy.divmod`: the quotient is locally constant."""
-    return x // y, x % y
+    return np.floor_divide(x, y), np.remainder(x, y)
 
 
 def modf(x: Value) -> tuple[Value, Value]:
@@ -94,7 +94,8 @@ def call(
     if order != "K":
         refuse(ufunc.__name__, order=order)
     plain = [unwrapped(x) for x in (*args, where)]
-    if _is_constant(ufunc) and not any(map(_is_tracer, plain)):
+    varies = ufunc is np.sign and as_array(args[0]).dtype.kind == "c"
+    if _is_constant(ufunc) and not varies and not any(map(_is_tracer, plain)):
         options = {"dtype": dtype, "casting": casting, "signature": signature}
         chosen = {k: v for k, v in options.items() if v is not None}
         return _constant_call(ufunc, plain[:-1], plain[-1], out, chosen)
@@ -319,8 +320,10 @@ def _folded(
     masks = None
     if where is not True:
         masks = _elements(np.broadcast_to(as_array(where), shape), axes)
+    if initial is _NO and masks is not None:
+        initial = ufunc.identity  # without one NumPy has raised
     if initial is not _NO:
-        elements = [initial, *elements]
+        elements = [to_dtype(as_array(initial), array.dtype), *elements]
         masks = None if masks is None else [True, *masks]
     total = _fold(ufunc, elements, masks, empty)
     kept = tuple(1 if a in axes else n for a, n in enumerate(shape))

@@ -63,10 +63,20 @@ def mirror(a: Value) -> Value:
 def _is_lower(a: Array) -> bool:
     """Whether all above the diagonal is exactly zero; blockwise, so that a full matrix is cheap."""
     n = len(a)
-    if n <= 32:
+    if n <= 64:
         return not np.triu(a, 1).any()
     h = n // 2
     return not a[:h, h:].any() and _is_lower(a[:h, :h]) and _is_lower(a[h:, h:])
+
+
+def _is_diagonal(a: Array) -> bool:
+    """Whether all beside the diagonal is exactly zero."""
+    n = len(a)
+    if n <= 64:
+        return bool(np.count_nonzero(a) == np.count_nonzero(np.diagonal(a)))
+    h = n // 2
+    blocks = a[:h, h:].any() or a[h:, :h].any()
+    return not blocks and _is_diagonal(a[:h, :h]) and _is_diagonal(a[h:, h:])
 
 
 def _triangle(a: Array) -> int:
@@ -178,27 +188,50 @@ def cholesky_pull(l: Value, ct: Value, *products: Value) -> Value:  # noqa: E741
     potri = _routine("potri", l)
     if potri is None or not all(x.ndim == 2 and x.dtype == l.dtype for x in (ct, *products)):
         return _cholesky_pull(l, ct, products)
-    total: Array | None = None
-    dense = []
+    dense, low = [], []
     for w, v in zip(products[::2], products[1::2], strict=True):
         multiples = _real_multiples(w, v)
         if multiples is None:
             dense.append(w @ v.T)
         else:
-            a = _solve_triangular(l, v.conj(), _LOWER, True)
-            assert a is not None
-            multiply = np.multiply if a.shape[1] == 1 else np.matmul
-            total = _added(multiply(a * (multiples / 2), a.conj().T), total)
+            low.append((multiples, _solve_triangular(l, v.conj(), _LOWER, True)))
     weight = _constant_diagonal(ct, l)
-    if weight is None:
+    if weight is None or (dense and weight):
         dense.append(l.T @ ct)
-    elif weight:
-        inverse = potri(l.T, lower=0)[0].T
-        inverse *= weight / 2
-        total = _added(inverse.conj() if np.iscomplexobj(inverse) else inverse, total)
     if dense:
-        total = _added(_between_inverses(l, _hermitian_half(sum(dense[1:], dense[0]))), total)
-    return np.zeros_like(l) if total is None else _doubled(total)
+        out = _doubled(_between_inverses(l, _hermitian_half(sum(dense[1:], dense[0]))))
+    else:
+        out = _weighted_inverse(potri, l, weight)
+    for multiples, a in low:
+        assert a is not None
+        out = _with_low_rank(out, multiples, a)
+    return out
+
+
+def _weighted_inverse(potri: Callable[..., Any], l: Array, weight: Any) -> Array:  # noqa: E741
+    """The lower triangle of c conj(L Lᴴ)⁻¹, with half the diagonal."""
+    if not weight:
+        return np.zeros_like(l)
+    out: Array = potri(l.T, lower=0)[0].T
+    if np.iscomplexobj(out):
+        np.conjugate(out, out=out)
+    out *= weight
+    diagonal = np.einsum("ii->i", out)
+    diagonal *= 0.5
+    return out
+
+
+def _with_low_rank(out: Array, multiples: Array, a: Array) -> Array:
+    """A triangle plus the lower triangle of A diag(c) Aᴴ, half of its diagonal."""
+    update = _routine("her" if np.iscomplexobj(a) else "syr", out, "blas")
+    if update is None or a.shape[1] > 4:
+        return out + _doubled((a * (multiples / 2)) @ a.conj().T)
+    for c, column in zip(multiples, a.T, strict=True):
+        before = np.diagonal(out).copy()
+        out = update(c, column.conj(), lower=0, a=out.T, overwrite_a=1).T
+        diagonal = np.einsum("ii->i", out)
+        diagonal[...] = (before + diagonal) / 2
+    return out
 
 
 def _cholesky_pull(l: Array, ct: Array, products: Sequence[Array]) -> Array:  # noqa: E741
@@ -208,12 +241,6 @@ def _cholesky_pull(l: Array, ct: Array, products: Sequence[Array]) -> Array:  # 
         p = p + w @ mirror(v)
     x = np.linalg.inv(l)
     return _doubled(mirror(x) @ _hermitian_half(p) @ x.conj())
-
-
-def _added(x: Array, y: Array | None) -> Array:
-    if x is None or y is None:
-        return y if x is None else x
-    return np.add(x, y, out=x)
 
 
 def _hermitian_half(p: Array) -> Array:
@@ -247,10 +274,9 @@ def _real_multiples(w: Array, v: Array) -> Array | None:
 
 def _constant_diagonal(ct: Array, l: Array) -> float | None:  # noqa: E741
     """c where ``ct`` is diagonal and ct_ii L_ii = c to rounding; None elsewhere."""
-    diagonal = np.diagonal(ct)
-    if np.count_nonzero(ct) != np.count_nonzero(diagonal):
+    if not _is_diagonal(ct):
         return None
-    c = (diagonal * np.diagonal(l)).real
+    c = (np.diagonal(ct) * np.diagonal(l)).real
     mean = c.mean()
     rounding = 8 * np.finfo(c.dtype).eps
     return mean if (abs(c - mean) <= rounding * abs(mean)).all() else None

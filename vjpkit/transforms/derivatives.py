@@ -20,6 +20,7 @@ from vjpkit.core.rows import (
     new_slots,
     pull_once,
 )
+from vjpkit.core.staging import builder_of, pull_staged
 from vjpkit.core.tracer import RUNNING, Tracer, operand
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import (
@@ -105,7 +106,12 @@ class ValueAndGrad(Transformed):
         for guard in trace.guards.values():
             guard.check()
         y = trace = None  # type: ignore[assignment]  # the walk frees what it has used
-        return value, aux, self._gradient(read, quiet_pull(rows, cts, range(count)))
+        builder = None if type(value) is np.float64 else builder_of([value])
+        if builder is None:
+            pulled = quiet_pull(rows, cts, range(count))
+        else:
+            pulled = pull_staged(builder, rows, cts, range(count))
+        return value, aux, self._gradient(read, pulled)
 
     def _gradient(
         self, read: Sequence[tuple[list[Value], Any]], pulled: Sequence[Value | None]

@@ -20,11 +20,12 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, NotLinearError, Source
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Equation, Program
-from vjpkit.core.rows import Row, Rows, new_slots, pull_rows, push_rows, settled, walked
+from vjpkit.core.rows import Row, Rows, new_slots, pull_rows, push_rows, walked
 from vjpkit.core.staging import (
     Builder,
     Captured,
     ClosedProgram,
+    builder_of,
     pull_staged,
     push_staged,
     seed_cotangents,
@@ -252,7 +253,7 @@ class Recorded:
         slots = new_slots(self.count, self.strict)
         for i, t in zip(self.inputs, ts, strict=True):
             slots[i] = t
-        builder = _builder_of(ts)
+        builder = builder_of(ts)
         with np.errstate(all="ignore"):
             if builder is None:
                 return walked(lambda s: push_rows(self.rows, s), slots, self.outputs)
@@ -263,12 +264,11 @@ class Recorded:
         self.check()
         slots = new_slots(self.count, self.strict)
         seed_cotangents(slots, self.outputs, cts)
-        builder = _builder_of(cts)
+        builder = builder_of(cts)
         with np.errstate(all="ignore"):
             if builder is None:
                 return walked(lambda s: pull_rows(self.rows, s, free=False), slots, self.inputs)
-            pull_staged(builder, self.rows, slots)
-        return [settled(slots[i]) for i in self.inputs]
+            return pull_staged(builder, self.rows, slots, self.inputs)
 
     def residuals(self) -> list[Residual]:
         found: dict[int, Residual] = {}
@@ -296,15 +296,6 @@ def _row_values(row: Row) -> Iterable[tuple[str, Value]]:
             yield primitive.name, field
         elif hasattr(field, "residuals"):  # the linear map of a call
             yield from [(r.name, r.value) for r in field.residuals()]
-
-
-def _builder_of(values: Sequence[Value | None]) -> Builder | None:
-    """The builder that is staging these values, so that equations can carry their rows' lines."""
-    for value in values:
-        trace = getattr(value, "owner", None)
-        if isinstance(trace, Builder):
-            return trace
-    return None
 
 
 class Programmed:
