@@ -62,10 +62,16 @@ class Case:
     operations: Callable[[Size], int] | None = None
     """How many operations the function makes, where the cost per operation is of interest."""
     measures: tuple[str, ...] = ("function", "gradient")
+    at_most: Mapping[str, int] = field(default_factory=dict)
+    """The largest size for libraries that take minutes for more, by name."""
     tags: frozenset[str] = field(default_factory=frozenset)
 
     def chosen_sizes(self, quick: bool) -> tuple[Size, ...]:
         return self.quick if quick else self.sizes
+
+    def fits(self, library: str, size: Size) -> bool:
+        """Whether a library is asked for this size."""
+        return size[0] <= self.at_most.get(library, size[0])
 
     def problem(self, size: Size) -> tuple[Any, ...]:
         """The inputs at a size: the same ones in every process."""

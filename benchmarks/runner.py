@@ -154,7 +154,7 @@ def checked(case: Case, size: Size, children: Children, results: Results) -> lis
     right: list[str] = []
     reference: list[np.ndarray] | None = None
     with TemporaryDirectory() as folder:
-        for name in children.of:
+        for name in [name for name in children.of if case.fits(name, size)]:
             file = Path(folder, f"{name}.npz")
             reply = children.ask(name, "prepare", case=case.name, size=size, file=str(file))
             if "error" in reply:

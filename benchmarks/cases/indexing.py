@@ -105,6 +105,7 @@ CASES = (
         inputs=vector,
         function=index_loop,
         operations=lambda size: 4 * size[0],
-        tags=frozenset({"small"}),
+        at_most={"jax": 1000, "jax-eager": 1000, "autograd": 1000},
+        tags=frozenset({"small", "unrolled"}),
     ),
 )

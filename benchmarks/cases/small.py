@@ -68,13 +68,14 @@ CASES = (
     Case(
         name="chain",
         about="a chain of small operations on 4 elements; the size is their number",
-        sizes=((60,), (600,), (6000,)),
+        sizes=((60,), (600,), (1800,)),
         quick=((600,),),
         inputs=four_and_steps,
         function=chain,
         hand=chain_by_hand,
         operations=lambda size: size[0],
         measures=EVERY,
-        tags=frozenset({"small"}),
+        at_most={"jax": 600, "jax-eager": 600},
+        tags=frozenset({"small", "unrolled"}),
     ),
 )

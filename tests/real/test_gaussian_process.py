@@ -66,9 +66,7 @@ def test_hessian_agrees_with_differences_of_the_gradient(
 def test_optimum_is_scikit_learns(real: ModuleType, data: tuple[Any, Any]) -> None:
     value_and_grad = vk.value_and_grad(real.negative_log_likelihood)
     options = {"gtol": 1e-4, "ftol": 0.0, "maxiter": 500}
-    found = minimize(
-        value_and_grad, real.guess, data, jac=True, method="L-BFGS-B", options=options
-    )
+    found = minimize(value_and_grad, real.guess, data, jac=True, method="L-BFGS-B", options=options)
     theirs = reference(real.guess, data, "fmin_l_bfgs_b").kernel_.theta
     hessian = vk.hessian(real.negative_log_likelihood)(found.x, *data)
     mu = np.linalg.eigvalsh(hessian)[0]

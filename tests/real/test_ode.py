@@ -1,11 +1,10 @@
-"""An ODE integrated by a Python loop, fitted, and checked against SciPy's integrator and fit."""
+"""An ODE integrated by a Python loop, fitted, and checked against SciPy's fit of its solution."""
 
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
 from scipy.optimize import curve_fit, least_squares
 
 import vjpkit as vk
@@ -67,7 +66,7 @@ def test_jacobian_is_that_of_the_closed_form(real: ModuleType, record: Any) -> N
     times = record[0]
     ours = vk.jacfwd(lambda p: real.trajectory(p, times))(P) * UNITS
     exact = vk.jacfwd(lambda p: closed_form(p, times))(P) * UNITS
-    np.testing.assert_allclose(ours, exact, atol=2e-3 * abs(exact).max(axis=0))
+    assert np.all(abs(ours - exact) < 2e-3 * abs(exact).max(axis=0))
 
 
 def test_optimum_is_curve_fits(real: ModuleType, record: Any) -> None:
@@ -76,24 +75,20 @@ def test_optimum_is_curve_fits(real: ModuleType, record: Any) -> None:
     def residuals(p: Any) -> Any:
         return real.trajectory(p, times)[measured] - co2[measured]
 
-    def integrated(_: Any, *p: Any) -> Any:
-        span = (times[0], times[-1])
-        precisely = {"method": "DOP853", "rtol": 1e-11, "atol": 1e-9}
-        return solve_ivp(
-            lambda t, c: real.rate(c, t, p), span, p[:1], t_eval=times, **precisely
-        ).y[0][measured]
+    def solved(_: Any, *p: Any) -> Any:
+        return closed_form(p, times)[measured]
 
     tight = {"xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-12}
     jacobian = vk.jacfwd(residuals)
     ours = least_squares(residuals, real.first_guess, jac=jacobian, x_scale="jac", **tight).x
     theirs, _ = curve_fit(
-        integrated, times[measured], co2[measured], real.first_guess,
+        solved, times[measured], co2[measured], real.first_guess,
         method="trf", x_scale="jac", **tight,
     )  # fmt: skip
 
     # Trajectories that differ by d at equal parameters have fits that differ by J^+ d.
     j = jacobian(ours)
-    discretization = real.trajectory(ours, times)[measured] - integrated(None, *ours)
+    discretization = real.trajectory(ours, times)[measured] - solved(None, *ours)
     predicted = -np.linalg.pinv(j / abs(j).max(axis=0)) @ discretization / abs(j).max(axis=0)
     variance = np.mean(residuals(ours) ** 2)
     uncertain = np.sqrt(variance * np.diag(np.linalg.inv(j.T @ j)))

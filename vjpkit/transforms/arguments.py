@@ -154,7 +154,7 @@ def scalar_output(label: str, y: Value, aval: Aval | None, holomorphic: bool) ->
         advice = (
             "it has one element: return y[0] or np.sum(y)"
             if aval is not None and aval.size == 1
-            else "return np.sum(...) or another scalar, or use jacrev, jacfwd, vjp for array outputs"
+            else "return np.sum(...) or another scalar, or use jacrev, jacfwd, vjp for arrays"
         )
         raise TypeError(
             f"{label}: the function returned {what}; a gradient needs a scalar ().\n{advice}"
