@@ -7,7 +7,6 @@ cannot be noticed, because they compute the same, are in `tests.mutation.equival
 It takes minutes, so it is no part of the suite.
 """
 
-import importlib
 import itertools
 import signal
 import sys
@@ -21,9 +20,9 @@ import vjpkit as vk
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.mutants import (
     Mutant,
+    Source,
     concerned,
     mutants_of_declarations,
-    mutants_of_module,
 )
 from vjpkit.core.primitive import PRIMITIVES, Primitive
 from vjpkit.testing.case import cases_of
@@ -142,8 +141,9 @@ def all_mutants(
     wanted: list[Primitive], everything: list[Primitive]
 ) -> Iterator[tuple[Mutant, list[Primitive]]]:
     """Mutants, each with the primitives whose checks may notice it."""
-    for module in dict.fromkeys(type(p).__module__ for p in wanted):
-        for mutant in mutants_of_module(importlib.import_module(module)):
+    modules = dict.fromkeys(type(p).__module__ for p in wanted)
+    for source in [Source(sys.modules[name]) for name in modules]:  # all read before any is changed
+        for mutant in source.mutants():
             primitives = concerned(mutant, everything)
             if any(p in wanted for p in primitives):
                 yield mutant, primitives

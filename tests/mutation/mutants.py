@@ -28,7 +28,7 @@ from vjpkit.core.primitive import PRIMITIVES, Primitive
 from vjpkit.kinds import Elementwise, General
 from vjpkit.kinds.elementwise import _RuleSource
 
-__all__ = ["Mutant", "concerned", "mutants_of_declarations", "mutants_of_module"]
+__all__ = ["Mutant", "Source", "concerned", "mutants_of_declarations"]
 
 NOT_RULES = {"impl", "abstract", "samples", "canonical", "fixed", "__init__", "out_dtype"}
 """Methods that say what is computed, not how it is differentiated."""
@@ -275,6 +275,7 @@ class Source:
                     yield name, function, path
 
     def mutants(self) -> Iterator[Mutant]:
+        """Every mutant of the module's functions."""
         for name, node, path in self.rules():
             seen = set()
             for site in sites(node, path, not_arithmetic):
@@ -331,11 +332,6 @@ def name_of(item: ast.stmt) -> str:
         return item.name
     target = item.targets[0] if isinstance(item, ast.Assign) else getattr(item, "target", None)
     return target.id if isinstance(target, ast.Name) else ast.unparse(target) if target else ""
-
-
-def mutants_of_module(module: ModuleType) -> Iterator[Mutant]:
-    """Every mutant of the functions of a module."""
-    return Source(module).mutants()
 
 
 def reached_names(node: ast.AST) -> set[str]:

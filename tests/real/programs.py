@@ -1,6 +1,6 @@
 """The programs and data of the second notebook: its cells tagged "program", run as one module.
 
-The notebook is where these programs are written and explained; nothing in those cells knows of vjpkit.
+The notebook is where these programs are written and explained; none of those cells knows of vjpkit.
 """
 
 import json

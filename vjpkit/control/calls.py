@@ -7,14 +7,14 @@ differentiated are kinds of calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
-from vjpkit.core.primitive import Primitive, primitive
+from vjpkit.core.primitive import Primitive, Sample, primitive
 from vjpkit.core.rows import Cotangents, Eager, Row, Rows
 from vjpkit.core.staging import stage
 from vjpkit.core.tracer import Tracer, bind
@@ -48,6 +48,7 @@ class Apply(Primitive):
     """A `Call` as one equation."""
 
     multi = True
+    exempt = {"text": "a Python function has no text that could be read back"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,6 +108,15 @@ class Apply(Primitive):
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, call: Call
     ) -> tuple[Value, ...]:
         return self(*values, call=call.mapped(n, batched))  # type: ignore[no-any-return]
+
+    def samples(self) -> Iterable[Sample]:
+        from vjpkit.control.checkpointing import CheckpointCall
+
+        def pair(x: Value, y: Value) -> tuple[Value, Value]:
+            return np.sin(x) * y, np.sum(x * x)
+
+        x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])
+        yield Sample(x, y, call=CheckpointCall("checkpoint(pair)", pair, (x, y), ()))
 
 
 apply = primitive(Apply)

@@ -195,7 +195,8 @@ def _annotated(rows: list[tuple[str, str]]) -> Iterator[str]:
 def to_text(program: Program, source: bool = False, color: bool = False) -> str:
     """The text of a program; ``source`` adds the user's lines, ``color`` a terminal's colours.
 
-    >>> a = Var(Aval((3,), np.float64))
+    >>> from vjpkit.core.aval import Aval
+    >>> a = Var(Aval((3,), float))
     >>> print(to_text(Program([a], [], [a, Literal(2.0)])))
     program(a: f64[3]) {
       return a, 2.0

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, Position, at, calling_position
 from vjpkit.core.evaluate import evaluate
@@ -178,7 +177,7 @@ class General(Primitive):
 
     def __init__(self) -> None:
         super().__init__()
-        self.transposed: OrderedDict[Any, ClosedProgram] = OrderedDict()
+        self.transposed: OrderedDict[Any, tuple[ClosedProgram, tuple[int, ...]]] = OrderedDict()
 
         def push(row: Row, ts: Cotangents) -> None:
             _, k, _, _, _, slots, values, outs, params = row
@@ -209,13 +208,14 @@ class General(Primitive):
             _, _, _, _, live, slots, values, outs, params = row
             given: Sequence[Value] = ct if type(ct) is Many else (ct,)
             pulled: Sequence[Value]
+            reached = live
             if self.pullback is None:
-                closed = self.transposed_rule(values, outs, live, given, params)
+                closed, reached = self.transposed_rule(values, outs, live, given, params)
                 some = [c for c in given if c is not None]
                 pulled = evaluate(closed.program, [*closed.consts, *values, *outs, *some])
             else:
                 pulled = self.pullback(values, outs, live, given, **params)
-            for i, c in zip(live, pulled, strict=True):
+            for i, c in zip(reached, pulled, strict=True):
                 if type(c) is Product:
                     add_product(cts, slots[i], c, aval_of(values[i]))
                 else:
@@ -231,14 +231,17 @@ class General(Primitive):
         live: tuple[int, ...],
         given: Sequence[Value | None],
         params: Any,
-    ) -> ClosedProgram:
-        """The program (values, outs, cotangents) -> cotangents of the live operands; kept."""
+    ) -> tuple[ClosedProgram, tuple[int, ...]]:
+        """The program (values, outs, cotangents) -> cotangents, and whose operands' they are; kept.
+
+        A live operand on which no given output depends gets none.
+        """
         pattern = tuple(c is not None for c in given)
         key = (params_key(params), live, pattern, tuple(map(aval_of, values)))
         found = self.transposed.get(key)
         if found is None:
             found = self._transpose_rule(values, outs, live, given, params)
-            assert not any(isinstance(c, Tracer) for c in found.consts), (
+            assert not any(isinstance(c, Tracer) for c in found[0].consts), (
                 f"{self.name} captured a tracer"
             )
             self.transposed[key] = found
@@ -248,7 +251,7 @@ class General(Primitive):
 
     def _transpose_rule(
         self, values: Any, outs: Any, live: Any, given: Any, params: Any
-    ) -> ClosedProgram:
+    ) -> tuple[ClosedProgram, tuple[int, ...]]:
         builder = Builder()
         staged = [builder.argument(aval_of(v)) for v in values]
         staged_outs = tuple([builder.argument(aval_of(o)) for o in outs])
@@ -262,11 +265,9 @@ class General(Primitive):
 
         avals = [aval_of(values[i]).strong() for i in live]
         pulled = transpose_into(builder, push, avals, cts)
-        dense = [
-            _rows.roles["fill"](builder, a.shape, 0, a.dtype) if c is None else c
-            for c, a in zip(pulled, avals, strict=True)
-        ]
-        return builder.finish(dense, linear=sum(c is not None for c in given))
+        reached = tuple(i for i, c in zip(live, pulled, strict=True) if c is not None)
+        some = [c for c in pulled if c is not None]
+        return builder.finish(some, linear=sum(c is not None for c in given)), reached
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any

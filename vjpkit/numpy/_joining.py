@@ -53,14 +53,12 @@ def concatenate(
     parts = _each(arrays)
     if axis is None:
         parts, axis = [ravel(a) for a in parts], 0
-    if any(a.ndim != parts[0].ndim or not a.ndim for a in parts):
+    ranks = {a.ndim for a in parts}
+    if 0 in ranks or len(ranks) != 1:
         np.concatenate([stand_in(aval_of(a)) for a in parts], axis)  # NumPy's error
     axis = normalize_axis(axis, parts[0].ndim)
     if dtype is not None:
         parts = _in_dtype(parts, dtype, casting)
-    shapes = {a.shape[:axis] + a.shape[axis + 1 :] for a in parts}
-    if len(shapes) > 1:
-        np.concatenate([stand_in(aval_of(a)) for a in parts], axis)  # NumPy's error
     return structural.concatenate(*parts, axis=axis)
 
 
@@ -75,8 +73,6 @@ def stack(
 ) -> Value:
     refuse("stack", out=out)
     parts = _each(arrays)
-    if len({a.shape for a in parts}) > 1:
-        raise ValueError("all input arrays must have the same shape")
     axis = normalize_axis(axis, parts[0].ndim + 1)
     if dtype is not None:
         parts = _in_dtype(parts, dtype, casting)

@@ -13,9 +13,9 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.tracer import Tracer
+from vjpkit.numpy import _indices, _joining, _shape
 from vjpkit.numpy._creation import laid_out, strides_of
 from vjpkit.numpy._dispatch import method
-from vjpkit.numpy._shape import cast
 from vjpkit.numpy._writable import is_array, write
 from vjpkit.ops import structural
 
@@ -25,7 +25,7 @@ __all__: list[str] = []
 
 
 def _transposed(self: Value) -> Value:
-    return np.transpose(self)
+    return _shape.transpose(self)
 
 
 method("T")(property(_transposed))
@@ -34,7 +34,7 @@ method("T")(property(_transposed))
 def _matrix_transposed(self: Value) -> Value:
     if self.ndim < 2:
         raise ValueError("matrix transpose with ndim < 2 is undefined")
-    return np.swapaxes(self, -1, -2)
+    return _shape.swapaxes(self, -1, -2)
 
 
 method("mT")(property(_matrix_transposed))
@@ -98,43 +98,43 @@ def _sole(args: tuple[Any, ...]) -> Any:
 @method("reshape")
 def reshape(self: Value, *shape: Any, order: str = "C", copy: bool | None = None) -> Value:
     """See `numpy.reshape`."""
-    return np.reshape(self, _sole(shape), order=order, copy=copy)  # type: ignore[call-overload]  # any order
+    return _shape.reshape(self, _sole(shape), order, copy=copy)
 
 
 @method("transpose")
 def transpose(self: Value, *axes: Any) -> Value:
     """See `numpy.transpose`."""
-    return np.transpose(self, _sole(axes) if axes else None)
+    return _shape.transpose(self, _sole(axes) if axes else None)
 
 
 @method("ravel")
 def ravel(self: Value, order: str = "C") -> Value:
     """See `numpy.ravel`."""
-    return np.ravel(self, order)  # type: ignore[call-overload]  # any order
+    return _shape.ravel(self, order)
 
 
 @method("flatten")
 def flatten(self: Value, order: str = "C") -> Value:
     """A copy as an array of one axis."""
-    return laid_out(np.ravel(self, order), "C", True)  # type: ignore[call-overload]  # any order
+    return laid_out(_shape.ravel(self, order), "C", True)
 
 
 @method("swapaxes")
 def swapaxes(self: Value, axis1: int, axis2: int, /) -> Value:
     """See `numpy.swapaxes`."""
-    return np.swapaxes(self, axis1, axis2)
+    return _shape.swapaxes(self, axis1, axis2)
 
 
 @method("squeeze")
 def squeeze(self: Value, axis: Any = None) -> Value:
     """See `numpy.squeeze`."""
-    return np.squeeze(self, axis)
+    return _shape.squeeze(self, axis)
 
 
 @method("repeat")
 def repeat(self: Value, repeats: Any, axis: int | None = None) -> Value:
     """See `numpy.repeat`."""
-    return np.repeat(self, repeats, axis)
+    return _joining.repeat(self, repeats, axis)
 
 
 @method("take")
@@ -142,13 +142,13 @@ def take(
     self: Value, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
 ) -> Value:
     """See `numpy.take`."""
-    return np.take(self, indices, axis, out, mode)
+    return _indices.take(self, indices, axis, out, mode)
 
 
 @method("diagonal")
 def diagonal(self: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
     """See `numpy.diagonal`."""
-    return np.diagonal(self, offset, axis1, axis2)
+    return _indices.diagonal(self, offset, axis1, axis2)
 
 
 @method("trace")
@@ -156,7 +156,7 @@ def trace(
     self: Value, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
 ) -> Value:
     """See `numpy.trace`."""
-    return np.trace(self, offset, axis1, axis2, dtype, out)
+    return _indices.trace(self, offset, axis1, axis2, dtype, out)
 
 
 @method("dot")
@@ -200,7 +200,7 @@ def astype(
             f"Cannot cast array data from {self.dtype!r} to {dtype!r} according to the rule "
             f"{casting!r}"
         )
-    return cast(self, dtype, order, copy)
+    return _shape.cast(self, dtype, order, copy)
 
 
 @method("item")

@@ -31,7 +31,8 @@ normalize_axis_tuple = np.lib.array_utils.normalize_axis_tuple
 
 def integers(shape: Any) -> Shape:
     """A shape as a tuple of Python integers; a single number is one axis."""
-    return tuple(map(operator.index, shape if isinstance(shape, tuple | list) else (shape,)))
+    entries = shape if isinstance(shape, tuple | list) else (shape,)
+    return tuple(map(operator.index, entries))
 
 
 def whole(a: Value) -> tuple[slice, ...]:
@@ -77,23 +78,27 @@ def dense(a: Value) -> Value:
 # ---- shape -------------------------------------------------------------------------------------
 
 
-def complete(shape: Any, aval: Aval) -> Shape:
-    """A new shape of an array, with -1 replaced by what is missing; NumPy's errors."""
+def complete(shape: Any, a: Value) -> Shape:
+    """A new shape for an array, with -1 replaced by what is missing; NumPy's errors."""
     new = integers(shape)
+    size = math.prod(a.shape)
+    if math.prod(new) == size and min(new, default=0) >= 0:
+        return new
     missing = new.count(-1)
     known = math.prod([n for n in new if n != -1])
-    fits = known == aval.size if not missing else known and aval.size % known == 0
-    if missing > 1 or min(new, default=0) < -1 or not fits:
-        return stand_in(Aval(aval.shape, bool)).reshape(new).shape
-    return tuple([aval.size // known if n == -1 else n for n in new])
+    if missing != 1 or min(new) < -1 or not known or size % known:
+        return stand_in(Aval(a.shape, bool)).reshape(new).shape
+    return tuple([size // known if n == -1 else n for n in new])
 
 
 @implements(np.reshape)
 def reshape(a: Value, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Value:
     a = as_array(a)
+    shape = complete(shape, a)
+    if order == "C" and copy is None:
+        return view(structural.reshape, a, shape=shape)
     if order == "K":
         raise ValueError("order 'K' is not permitted for reshaping")
-    shape = complete(shape, aval_of(a))
     if copy:
         a = laid_out(a, order, True)
     if read_order("reshape", a, order) == "F":

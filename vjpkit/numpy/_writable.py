@@ -62,7 +62,8 @@ class View:
         """Name and parameters of the structural primitive that leads from the parent here."""
         if self.is_index:
             return "getitem", (("index", split_index(normalized(self.how))[0]),)
-        return self.how
+        name, params = self.how
+        return name, tuple(params.items())
 
 
 class Root:
@@ -287,7 +288,13 @@ def is_view(out: Value, x: Value) -> bool:
 
 def view(primitive: Any, x: Value, readonly: bool = False, **params: Any) -> Value:
     """What a structural primitive gives, remembered as a view where NumPy gives one."""
-    return viewed(primitive(x, **params), x, (primitive.name, tuple(params.items())), readonly)
+    out = primitive(x, **params)
+    if type(out) is Eager and type(out.value) is np.ndarray and not x.owner.dirty:  # the hot path
+        value, base = x.value, out.value.base
+        if base is not None and (base is value or base is value.base):
+            out.origin = View(x, (primitive.name, params), readonly, False, 0)
+        return out
+    return viewed(out, x, (primitive.name, params), readonly)
 
 
 def viewed(

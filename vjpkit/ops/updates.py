@@ -129,6 +129,7 @@ class Update(LinearMany):
     @staticmethod
     def impl(*operands: Value, steps: Steps, index: Index) -> Value:
         *arrays, x, value = operands
+        require_real(aval_of(x).dtype, aval_of(value).dtype)
         out = copy_with_layout(np.asarray(x))
         write_into(out, steps, index.fill(arrays), value)
         return out
@@ -158,6 +159,9 @@ class Update(LinearMany):
         *arrays, x, value = avals
         target = indexed_shape(seen_shape(x.shape, steps), index, arrays)
         np.broadcast_shapes(target, value.shape)
+        require_real(x.dtype, value.dtype)
+        if value.weak and value.dtype.kind == "c" and x.dtype.kind != "c":
+            raise TypeError(f"a complex number cannot be written into an array of {x.dtype}")
         return Aval(x.shape, x.dtype)
 
     def batch(
@@ -189,6 +193,12 @@ class Update(LinearMany):
 
 
 update = primitive(Update)
+
+
+def require_real(array: np.dtype[Any], value: np.dtype[Any]) -> None:
+    """Raise where writing would drop an imaginary part."""
+    if value.kind == "c" and array.kind != "c":
+        raise TypeError(f"a value of {value} does not fit into an array of {array}")
 
 
 def zeroed(ct: np.ndarray[Any, Any], arrays: Sequence[Value], steps: Steps, index: Index) -> None:

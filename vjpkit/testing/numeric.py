@@ -84,7 +84,7 @@ def complex_step(line: Callable[[complex], Sequence[Value]]) -> tuple[Array, ...
     f(ih) = f(0) + i h f'(0) + O(h^2) has it in its imaginary part, without any difference.
 
     >>> complex_step(lambda h: [np.exp(2 * h)])
-    (array(2.),)
+    (np.float64(2.0),)
     """
     return tuple(np.asarray(y).imag / _COMPLEX_STEP for y in line(_COMPLEX_STEP * 1j))
 
