@@ -352,7 +352,7 @@ def test_numpys_errors_of_shapes_and_casts() -> None:
         y[0] = x
         return np.sum(y)
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="could not broadcast"):
         vk.grad(wrong_shape)(X)
 
     def wrong_cast(x: Any) -> Any:

@@ -1,6 +1,7 @@
 """`vjp`, `linearize`, `jvp`, `hvp`, `linear_transpose` and the `LinearMap` they return."""
 
 import pickle
+import re
 import threading
 from typing import Any
 
@@ -38,7 +39,10 @@ def test_the_pullback_takes_the_outputs_tree_and_gives_a_tuple() -> None:
     ("ct", "words"),
     [
         ({"p": np.ones(4), "q": 1.0}, [r"f64\[4\]", r"\['p'\]", r"f64\[5\] is wanted"]),
-        ({"p": np.ones(5, np.float32), "q": 1.0}, [r"f32\[5\]", r"\['p'\]", r"astype\(np.float64\)"]),
+        (
+            {"p": np.ones(5, np.float32), "q": 1.0},
+            [r"f32\[5\]", r"\['p'\]", r"astype\(np.float64\)"],
+        ),
         ({"p": np.ones(5)}, ["tree", "'q'"]),
         (np.ones(5), ["tree"]),
         ({"p": np.ones(5), "q": 1j}, [r"complex", r"\['q'\]"]),
@@ -46,12 +50,10 @@ def test_the_pullback_takes_the_outputs_tree_and_gives_a_tuple() -> None:
 )
 def test_a_wrong_cotangent_is_a_value_error_that_names_the_path(ct: Any, words: list[str]) -> None:
     _, pullback = made()
-    with pytest.raises(ValueError) as e:
+    with pytest.raises(ValueError, match=r"vjp\(program\)") as e:
         pullback(ct)
-    for word in ["vjp(program)", *words]:
-        import re
-
-        assert re.search(word if "\\" in word else re.escape(word), str(e.value)), str(e.value)
+    for word in words:
+        assert re.search(word, str(e.value)), str(e.value)
 
 
 def test_the_number_of_arguments_is_checked() -> None:
@@ -175,7 +177,8 @@ def test_pickles_and_is_a_pytree() -> None:
 
 
 def test_as_scipy_is_a_linear_operator_with_the_adjoint() -> None:
-    _, linear = vk.linearize(lambda z: np.array([1.0 + 2.0j, 3.0]) * z * z, np.array([1.0 + 1.0j, 2.0]))
+    factors = np.array([1.0 + 2.0j, 3.0])
+    _, linear = vk.linearize(lambda z: factors * z * z, np.array([1.0 + 1.0j, 2.0]))
     operator = linear.as_scipy()
     dense = linear.dense()
     v = np.array([0.3 + 0.1j, -1.0])

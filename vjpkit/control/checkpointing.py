@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 from vjpkit.control.calls import Call, call_or_bind
 from vjpkit.control.custom import Bound, CustomRule, MappedCall, guarded, tree_of
@@ -75,6 +75,12 @@ class Checkpoint(CustomRule):
         return call_or_bind(call.leaves, lambda: self.fun(*args), call, lambda: tree_of(call))
 
 
+@overload
+def checkpoint(fun: Function, *, static_argnums: Sequence[int] = ...) -> Checkpoint: ...
+@overload
+def checkpoint(
+    fun: None = ..., *, static_argnums: Sequence[int] = ...
+) -> Callable[[Function], Checkpoint]: ...
 def checkpoint(
     fun: Function | None = None, *, static_argnums: Sequence[int] = ()
 ) -> Checkpoint | Callable[[Function], Checkpoint]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -279,6 +279,12 @@ def tree_of(call: Bound) -> PyTreeDef:
     return call.out_tree
 
 
+@overload
+def custom_vjp(fun: Function, nondiff_argnums: Sequence[int] = ...) -> CustomVJP: ...
+@overload
+def custom_vjp(
+    fun: None = ..., nondiff_argnums: Sequence[int] = ...
+) -> Callable[[Function], CustomVJP]: ...
 def custom_vjp(
     fun: Function | None = None, nondiff_argnums: Sequence[int] = ()
 ) -> CustomVJP | Callable[[Function], CustomVJP]:
@@ -387,6 +393,12 @@ class CustomJVP(CustomRule):
         return call_or_bind(call.leaves, lambda: self.fun(*args), call, lambda: tree_of(call))
 
 
+@overload
+def custom_jvp(fun: Function, nondiff_argnums: Sequence[int] = ...) -> CustomJVP: ...
+@overload
+def custom_jvp(
+    fun: None = ..., nondiff_argnums: Sequence[int] = ...
+) -> Callable[[Function], CustomJVP]: ...
 def custom_jvp(
     fun: Function | None = None, nondiff_argnums: Sequence[int] = ()
 ) -> CustomJVP | Callable[[Function], CustomJVP]:
