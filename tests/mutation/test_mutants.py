@@ -1,0 +1,53 @@
+"""The mutation check itself: it finds rules, changes running code, is noticed, and leaves no trace."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from tests.mutation.equivalent import EQUIVALENT
+from tests.mutation.mutants import Source, concerned, mutants_of_declarations
+from vjpkit.core.primitive import PRIMITIVES
+from vjpkit.testing.rules import failures
+
+NAMES = ("sin", "multiply", "subtract", "sum", "where", "getitem", "matmul", "cumprod")
+
+
+@pytest.fixture(scope="module")
+def sources():
+    modules = {type(PRIMITIVES[name]).__module__ for name in NAMES}
+    return {module: Source(sys.modules[module]) for module in modules}
+
+
+def mutants_of(name, sources):
+    primitive = PRIMITIVES[name]
+    source = sources[type(primitive).__module__]
+    yield from mutants_of_declarations(primitive)
+    for mutant in source.mutants():
+        if primitive in concerned(mutant, [primitive]):
+            yield mutant
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mutant_is_noticed_and_undone(name, sources):
+    primitive = PRIMITIVES[name]
+    assert next(failures(primitive), None) is None
+    mutant = next(m for m in mutants_of(name, sources) if str(m) not in EQUIVALENT)
+    with mutant.installed():
+        assert next(failures(primitive), None) is not None, str(mutant)
+    assert next(failures(primitive), None) is None
+
+
+def test_mistakes_are_made_in_the_running_code(sources):
+    gradient = lambda: vk.grad(np.sin)(0.5)
+    wanted, seen = np.cos(0.5), set()
+    for mutant in mutants_of("sin", sources):
+        with mutant.installed():
+            seen.add(float(gradient()))
+        assert gradient() == wanted
+    assert {-wanted, 0.5} <= seen  # the sign flipped, the cosine dropped
+
+
+def test_every_reason_is_given():
+    assert all(len(reason) > 20 for reason in EQUIVALENT.values())
