@@ -31,7 +31,7 @@ from vjpkit.core.ir import (
 )
 from vjpkit.core.primitive import PRIMITIVES
 from vjpkit.core.staging import stage
-from vjpkit.ops.indexing import Index
+from vjpkit.ops.index import Index
 
 F32 = Aval((), np.float32)
 SCALAR = Aval((), np.float64)

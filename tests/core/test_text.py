@@ -34,7 +34,7 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, check, scalar_
 from vjpkit.core.primitive import PRIMITIVES, Primitive
 from vjpkit.core.staging import stage
 from vjpkit.core.text import FORMAT_VERSION, register_param, to_html, to_text
-from vjpkit.ops.indexing import Index
+from vjpkit.ops.index import Index
 from vjpkit.parsing import parse
 
 SCALAR = Aval((), np.float64)

@@ -356,11 +356,11 @@ def helpers() -> dict[str, set[str]]:
 
 
 @cache
-def helpers_of(cls: Any) -> set[str]:
-    """The functions of the operations' modules that a class reaches, by name."""
+def helpers_of(primitive: Primitive) -> set[str]:
+    """The functions of the operations' modules that a primitive's class reaches, by name."""
     reached: set[str] = set()
     pending: set[str] = set()
-    for base in cls.__mro__:
+    for base in type(primitive).__mro__:
         if base.__module__.startswith("vjpkit.ops."):
             pending |= reached_names(ast.parse(textwrap.dedent(inspect.getsource(base))))
     while pending:
@@ -376,7 +376,7 @@ def concerned(mutant: Mutant, primitives: list[Primitive]) -> list[Primitive]:
     name, *method = mutant.function.split(".")
     if method:
         return [p for p in primitives if any(c.__name__ == name for c in type(p).__mro__)]
-    callers = [p for p in primitives if name in helpers_of(type(p))]
+    callers = [p for p in primitives if name in helpers_of(p)]
     return sorted(callers, key=lambda p: not type(p).__module__.endswith(mutant.owner))
 
 

@@ -1,4 +1,4 @@
-"""The mutation check itself: it finds rules, changes running code, is noticed, and leaves no trace."""
+"""The mutation check itself: it changes running code, is noticed, and leaves no trace."""
 
 import sys
 

@@ -10,18 +10,15 @@ from vjpkit.core.aval import aval_of
 from vjpkit.core.errors import TracerConversionError
 from vjpkit.core.rows import Parts, Rows, new_slots, pull_rows, settled
 from vjpkit.core.staging import stage
-from vjpkit.ops.indexing import (
+from vjpkit.ops.index import (
     Index,
-    add_into,
     advanced_axes,
     flat_positions,
-    getitem,
     is_basic,
     normalized,
-    scatter_sum,
     split_index,
-    take,
 )
+from vjpkit.ops.indexing import add_into, getitem, scatter_sum, take
 from vjpkit.transforms.batch import Batched, Batches
 
 RNG = np.random.default_rng(1)

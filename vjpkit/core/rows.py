@@ -331,7 +331,9 @@ def settled(ct: Value, pull: Any = None) -> Value:
 def unbroadcast(ct: Value, shape: Shape, dtype: np.dtype[Any]) -> Value:
     """Add up whatever broadcasting repeated, and undo promotion."""
     if ct.shape != shape:
-        lead = ct.ndim - len(shape)
+        lead = len(ct.shape) - len(shape)
+        if lead == 1 and ct.shape[1:] == shape and type(ct) is _ndarray:
+            return cast(np.add.reduce(ct, 0), dtype)
         stretched = [i + lead for i, n in enumerate(shape) if n == 1 and ct.shape[i + lead] != 1]
         axes = (*range(lead), *stretched)
         if axes:

@@ -23,8 +23,9 @@ from vjpkit.core.rows import (
     Row,
     Rows,
     add_cotangent,
+    annihilate,
     eager,
-    new_slots,
+    plain_product,
     roles,
     stretch,
     unbroadcast,
@@ -177,12 +178,8 @@ class Elementwise(Ufunc):
         params: Any,
         strict: bool,
     ) -> Any:
-        mask = tuple(int(t is not None) for t in ts)
-        slots = [None, *ts, *new_slots(0, strict)]
-        numbers = [i + 1 if m else None for i, m in enumerate(mask)]
-        row = self.row(mask, 0, (None, -1), values, numbers, out)
-        row[0].push(row, slots)
-        return slots[0]
+        pull = self.rules[tuple([int(t is not None) for t in ts])]
+        return pull.tangent(values, ts, out, plain_product if strict else annihilate)
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
         return tuple(map(int, mask)) in self.linear
@@ -236,6 +233,40 @@ class _RuleSource:
         term = f"partial{i}({', '.join([words.get(name, name) for name in names])})"
         return term if "t" in names else f"{slots}[-2]({factor}, {term})"
 
+    def contribution(self, i: int) -> list[str]:
+        """Lines that compute ``c``, what operand ``i`` receives.
+
+        A large partial that was computed just now is multiplied in place: fresh memory is dearer
+        than arithmetic.
+        """
+        names = self.parameters(i)
+        if not callable(self.owner.partials[i]) or "t" in names:
+            return [f"    c = {self.product(i, 'ct', 'cts')}"]
+        kept = " and ".join(f"c is not {name}" for name in names)
+        return [
+            f"    c = partial{i}({', '.join(names)})",
+            "    if type(c) is ndarray and c.size > 8192 and cts[-2] is plain_product"
+            f" and c.base is None and {kept} and type(ct) is ndarray and ct.shape == c.shape and ct.dtype is c.dtype:",
+            "        c = multiply(ct, c, c)",
+            "    else: c = cts[-2](ct, c)",
+        ]
+
+    def tangent(self) -> list[str]:
+        """Lines of ``tangent(xs, ts, out, product)``: forward mode, without a row."""
+        operands = "xy"[: self.owner.arity]
+        lines = ["def tangent(xs, ts, out, product):", f"    {', '.join(operands)}, = xs"]
+        lines += ["    out_t = None; slots = (product, None)"]
+        lines += ["    shaped = type(out) not in NUMBERS"] if self.fitted else []
+        for i in self.live:
+            if self.owner.partials[i] is None:
+                continue
+            lines += [f"    t = ts[{i}]", f"    t = {self.product(i, 't', 'slots')}"]
+            if self.fitted:
+                lines += ["    if shaped and (t.shape != out.shape or t.dtype is not out.dtype):"]
+                lines += ["        t = stretch(t, out.shape, out.dtype)"]
+            lines.append("    out_t = t if out_t is None else out_t + t")
+        return [*lines, "    return out_t"]
+
     def compile(self) -> Any:
         slots = [f"slot{i}" for i in self.live]
         fits = [f"fit{i}" for i in self.live] if self.fitted else []
@@ -245,7 +276,7 @@ class _RuleSource:
         for i in self.live:
             if self.owner.partials[i] is None:
                 continue
-            pull.append(f"    c = {self.product(i, 'ct', 'cts')}")
+            pull += self.contribution(i)
             push += [f"    t = ts[slot{i}]", "    if t is not None:"]
             push.append(f"        t = {self.product(i, 't', 'ts')}")
             if self.fitted:
@@ -255,10 +286,14 @@ class _RuleSource:
             pull += [f"    else: add_cotangent(cts, slot{i}, c)"]
             push.append("        out_t = t if out_t is None else out_t + t")
         push.append("    ts[k] = out_t")
+        tangent = self.tangent()
         scope = {f"partial{i}": p for i, p in enumerate(self.owner.partials)}
         scope.update(unbroadcast=unbroadcast, stretch=stretch, add_cotangent=add_cotangent)
-        function = generate("\n".join(pull + push), scope, self.owner.name, "pull")
+        scope.update(ndarray=np.ndarray, multiply=np.multiply, plain_product=plain_product)
+        scope["NUMBERS"] = frozenset({float, complex})
+        function = generate("\n".join(pull + push + tangent), scope, self.owner.name, "pull")
         function.push = scope["push"]
+        function.tangent = scope["tangent"]
         function.primitive = self.owner
         function.needs = tuple(self.needs)
         function.fitted = self.fitted
@@ -346,7 +381,10 @@ def _record_unary(owner: Elementwise) -> list[str]:
 
 def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
     call = f"x {owner.operator} y" if owner.operator else "ufunc(x, y)"
-    fit_line = "fit{0} = None if {1}.shape == shape and {1}.dtype is out.dtype else fit({1}, out)"
+    fit_line = (
+        "fit{0} = None if {1}.shape == shape and {1}.dtype is out.dtype else fit({1}, out)"
+        " if out.dtype.kind != 'f' else ({1}.shape, {1}.dtype, shape, out.dtype)"
+    )
 
     def one(mine: str, other: str, mask: tuple[int, int]) -> list[str]:
         """The branch with one traced operand."""

@@ -207,6 +207,11 @@ def space(x: Value) -> tuple[Shape, Any]:
     return aval.shape, aval.dtype
 
 
+def packed(ct: Value) -> Value:
+    """A cotangent as BLAS can read it: one repeated without memory, as that of a sum, is copied."""
+    return ct.copy() if type(ct) is np.ndarray and 0 in ct.strides else ct
+
+
 class Bilinear(Primitive):
     """Linear in each of two operands.
 
@@ -220,7 +225,7 @@ class Bilinear(Primitive):
 
         def pull_x(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, shape, dtype, params, y = row
-            contribute(cts, i, transpose_x(ct, y, shape, dtype, **params))
+            contribute(cts, i, transpose_x(packed(ct), y, shape, dtype, **params))
 
         def push_x(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, _, _, params, y = row
@@ -228,7 +233,7 @@ class Bilinear(Primitive):
 
         def pull_y(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, shape, dtype, params, x = row
-            contribute(cts, i, transpose_y(ct, x, shape, dtype, **params))
+            contribute(cts, i, transpose_y(packed(ct), x, shape, dtype, **params))
 
         def push_y(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, _, _, params, x = row
@@ -236,6 +241,7 @@ class Bilinear(Primitive):
 
         def pull_xy(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, j, params, x, y = row
+            ct = packed(ct)
             contribute(cts, i, transpose_x(ct, y, *space(x), **params))
             contribute(cts, j, transpose_y(ct, x, *space(y), **params))
 

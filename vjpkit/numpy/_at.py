@@ -19,16 +19,16 @@ from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._joining import as_values
 from vjpkit.numpy._writable import fitted
 from vjpkit.ops import structural
-from vjpkit.ops.indexing import (
+from vjpkit.ops.index import (
     addresses_once,
     has_tracer,
     indexed_shape,
     is_basic,
     normalized,
-    scatter_sum,
     split_index,
     takes_axis,
 )
+from vjpkit.ops.indexing import scatter_sum
 from vjpkit.ops.updates import update
 
 __all__ = ["At"]

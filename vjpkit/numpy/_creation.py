@@ -22,7 +22,7 @@ from vjpkit.numpy._arguments import as_array, concrete, known
 from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._writable import copied, is_array, writable
 from vjpkit.ops import structural
-from vjpkit.ops.indexing import stand_in
+from vjpkit.ops.index import stand_in
 from vjpkit.transforms.batch import Batched
 
 __all__ = [

@@ -17,7 +17,8 @@ from vjpkit.numpy._joining import as_values
 from vjpkit.numpy._shape import integers, ravel, reshape
 from vjpkit.numpy._writable import view
 from vjpkit.ops import indexing, structural
-from vjpkit.ops.indexing import Index, scatter_sum, stand_in
+from vjpkit.ops.index import Index, stand_in
+from vjpkit.ops.indexing import scatter_sum
 
 __all__: list[str] = []
 

@@ -15,7 +15,8 @@ from vjpkit.numpy._creation import array, is_contiguous, laid_out
 from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._shape import cast, dense, integers, ravel, reshape, whole
 from vjpkit.ops import indexing, structural
-from vjpkit.ops.indexing import Index, scatter_sum, stand_in
+from vjpkit.ops.index import Index, stand_in
+from vjpkit.ops.indexing import scatter_sum
 
 __all__: list[str] = []
 

@@ -13,7 +13,7 @@ from vjpkit.numpy._arguments import concrete, known
 from vjpkit.numpy._creation import has_traced, promoting
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._joining import as_values
-from vjpkit.ops.indexing import stand_in
+from vjpkit.ops.index import stand_in
 
 __all__: list[str] = []
 

@@ -21,7 +21,7 @@ from vjpkit.numpy._creation import is_contiguous, laid_out, strides_of
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._writable import is_array, view
 from vjpkit.ops import structural
-from vjpkit.ops.indexing import stand_in
+from vjpkit.ops.index import stand_in
 
 __all__: list[str] = []
 

@@ -28,6 +28,7 @@ from vjpkit.numpy._arguments import (
 )
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
 from vjpkit.ops import indexing, ordering, selection, structural
+from vjpkit.ops.index import Index
 from vjpkit.ops.indexing import read
 
 __all__: list[str] = []
@@ -460,7 +461,7 @@ def _within_one(c: Value) -> Value:
 
 def _counted(places: Value, weights: Value, size: int) -> Value:
     """The sum of the weights that fall on each place."""
-    index = indexing.Index((indexing.Index.ARRAY,))
+    index = Index((Index.ARRAY,))
     return indexing.scatter_sum(
         places, weights, shape=(size,), dtype=weights.dtype, indices=(index,)
     )

@@ -20,7 +20,8 @@ from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.rows import Eager, Rows, innermost, roles
 from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
-from vjpkit.ops.indexing import Index, getitem, is_basic, normalized, read, split_index
+from vjpkit.ops.index import Index, is_basic, split_index
+from vjpkit.ops.indexing import getitem, read
 from vjpkit.ops.updates import Steps, copy_with_layout, through, update, write_into
 
 __all__ = [
@@ -61,7 +62,7 @@ class View:
     def step(self) -> Any:
         """Name and parameters of the structural primitive that leads from the parent here."""
         if self.is_index:
-            return "getitem", (("index", split_index(normalized(self.how))[0]),)
+            return "getitem", (("index", split_index(self.how)[0]),)
         name, params = self.how
         return name, tuple(params.items())
 
@@ -360,7 +361,7 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     require_certain(x)
     if readonly:
         raise ValueError(f"assignment destination is read-only{at(calling_position())}")
-    static, arrays = split_index(normalized(index))
+    static, arrays = split_index(index)
     value = fitted(x, static, arrays, value)
     store(root, steps, static, arrays, value)
     count_write(root)

@@ -132,9 +132,10 @@ def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Value) -> None:
 
 def scattered(value: Value, indices: Any, like: Tracer) -> Value:
     """Zeros like ``like`` with ``value`` added at ``indices``, repeatedly where they repeat."""
-    from vjpkit.ops.indexing import normalized, scatter_sum, split_index
+    from vjpkit.ops.index import split_index
+    from vjpkit.ops.indexing import scatter_sum
 
-    index, arrays = split_index(normalized(indices))
+    index, arrays = split_index(indices)
     flat = np.broadcast_to(np.zeros((), bool), like.shape)
     target = flat[index.fill([np.asarray(x) for x in arrays])].shape
     value = np.broadcast_to(np.asarray(value) if not hasattr(value, "dtype") else value, target)
@@ -145,9 +146,9 @@ def scattered(value: Value, indices: Any, like: Tracer) -> Value:
 def _layers(a: Tracer, indices: Any) -> Any:
     """Sets of distinct positions whose order is that of the repetitions: (index, positions,
     mask)."""
-    from vjpkit.ops.indexing import normalized, split_index
+    from vjpkit.ops.index import split_index
 
-    index, arrays = split_index(normalized(indices))
+    index, arrays = split_index(indices)
     flat = np.arange(a.size).reshape(a.shape)
     positions = flat[index.fill([np.asarray(x) for x in arrays])]
     ravelled = positions.ravel()

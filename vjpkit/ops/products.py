@@ -68,7 +68,7 @@ class Matmul(Bilinear):
             return unbroadcast(ct[..., None] * y, shape, dtype)
         if len(shape) == 1:
             return unbroadcast(np.matmul(y, ct[..., None])[..., 0], shape, dtype)
-        return _fitted(np.matmul(ct, np.swapaxes(y, -1, -2)), shape, dtype)
+        return _fitted(np.matmul(ct, y.swapaxes(-1, -2)), shape, dtype)
 
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         if x.ndim == 1:
@@ -76,10 +76,8 @@ class Matmul(Bilinear):
                 ct * x if len(shape) == 1 else x[:, None] * ct[..., None, :], shape, dtype
             )
         if len(shape) == 1:
-            return unbroadcast(
-                np.matmul(np.swapaxes(x, -1, -2), ct[..., None])[..., 0], shape, dtype
-            )
-        return _fitted(np.matmul(np.swapaxes(x, -1, -2), ct), shape, dtype)
+            return unbroadcast(np.matmul(x.swapaxes(-1, -2), ct[..., None])[..., 0], shape, dtype)
+        return _fitted(np.matmul(x.swapaxes(-1, -2), ct), shape, dtype)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         x, y = avals

@@ -65,7 +65,6 @@ def masked(x: Value, mask: Value, kept: bool = True) -> Value:
 class Same(PiecewiseConstant):
     """``x == y``, with nan the same as nan."""
 
-
     @staticmethod
     def impl(x: Value, y: Value) -> Value:
         mask = np.equal(x, y)

@@ -5,6 +5,7 @@ Where NumPy gives a view, so does ``impl``: the value that a tracer holds has Nu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -398,6 +399,7 @@ class Item(Linear):
         yield Sample(np.array([[0.7]]))
         yield Sample(_SCALAR)
         yield Sample(np.float32(0.25))
+        yield Sample(np.array([3], np.int32))
 
 
 item = primitive(Item)
@@ -415,6 +417,11 @@ class Sum(Linear):
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
     ) -> Value:
         if type(ct) is np.ndarray or isinstance(ct, np.generic):
+            if (
+                math.prod(shape) > 8192
+            ):  # repeated without memory; a product makes it dense
+                kept = ct.reshape(reduced_shape(shape, params["axes"], keepdims=True))
+                return np.broadcast_to(cast(kept, dtype), shape)
             full = np.empty(shape, dtype)
             if ct.shape:
                 full[...] = ct.reshape(reduced_shape(shape, params["axes"], keepdims=True))
@@ -447,6 +454,7 @@ class Sum(Linear):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, axes=None, keepdims=False)
         yield Sample(_M, axes=(1,), keepdims=True)
+        yield Sample(_M, axes=(1,), keepdims=False)
         yield Sample(_REVERSED, axes=(0,), keepdims=False)
         yield Sample(_M[:, :0], axes=(0,), keepdims=False)
         yield Sample(_SCALAR, axes=(), keepdims=False)

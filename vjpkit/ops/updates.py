@@ -13,7 +13,8 @@ from vjpkit.core.primitive import PRIMITIVES, Sample, primitive
 from vjpkit.core.rows import Cotangents, Row, cast, unbroadcast
 from vjpkit.core.tracer import Tracer
 from vjpkit.kinds import LinearMany, PiecewiseConstant, contribute, rule
-from vjpkit.ops.indexing import Index, getitem, indexed_shape
+from vjpkit.ops.index import Index, indexed_shape
+from vjpkit.ops.indexing import getitem
 
 __all__ = ["Steps", "last_writes", "through", "update"]
 
