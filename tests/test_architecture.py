@@ -33,7 +33,7 @@ TO_TRANSFORMS = (*TO_BACKENDS, "transforms")
 TO_CONTROL = (*TO_TRANSFORMS, "control")
 TO_NUMPY = (*TO_CONTROL, "numpy")
 TO_SCIPY = (*TO_NUMPY, "scipy")
-LIBRARY = (*TO_SCIPY, "lax", "nn", "tree", "tree_util")
+LIBRARY = (*TO_SCIPY, "lax", "nn", "tree", "tree_util", "memory")
 PUBLIC = (*LIBRARY, "testing", "test_util")
 
 # Imports go down this table, never up; "" is vjpkit/__init__.py. SciPy is optional, so nothing
@@ -58,6 +58,7 @@ LAYERS = {
     "test_util": Layer(("testing",)),
     "": Layer(PUBLIC),
     "cli": Layer((*PUBLIC, "", "examples"), NUMERIC),
+    "memory": Layer(),
     "examples": Layer(),
     "__main__": Layer(("cli",)),
 }

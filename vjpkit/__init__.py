@@ -10,6 +10,7 @@ from vjpkit.control.checkpointing import checkpoint
 from vjpkit.control.checkpointing import checkpoint as remat
 from vjpkit.control.custom import custom_jvp, custom_vjp
 from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
+from vjpkit.memory import retain_memory
 from vjpkit.parsing import parse as parse_ir
 from vjpkit.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
 from vjpkit.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
@@ -49,6 +50,7 @@ __all__ = [
     "numpy",
     "parse_ir",
     "remat",
+    "retain_memory",
     "tree",
     "tree_util",
     "value_and_grad",

@@ -30,7 +30,10 @@ from vjpkit.kinds.elementwise import _RuleSource
 
 __all__ = ["Mutant", "Source", "concerned", "mutants_of_declarations"]
 
-NOT_RULES = {"impl", "abstract", "samples", "canonical", "fixed", "__init__", "out_dtype"}
+NOT_RULES = {
+    "impl", "quick", "abstract", "samples", "canonical", "fixed", "__init__", "__call__", "record", "read",
+    "out_dtype", "aids", "core_ndims", "exempt",
+}  # fmt: skip
 """Methods that say what is computed, not how it is differentiated."""
 
 NOT_ARITHMETIC = {
@@ -96,6 +99,15 @@ def is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
+def saves_work(body: ast.expr, orelse: ast.expr) -> bool:
+    """Whether a choice is between a value and its real part or conjugate: the same, of real ones."""
+    match body:
+        case ast.Call(function, [argument]):
+            same = ast.unparse(argument) == ast.unparse(orelse)
+            return same and ast.unparse(function) in ("np.real", "np.conj", "np.conjugate")
+    return False
+
+
 def is_data(node: ast.expr) -> bool:
     """Whether an expression may be an array."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) in ("bool", "all", "any", "len"):
@@ -130,7 +142,9 @@ def replacements(node: ast.AST) -> Iterator[ast.expr]:
             if name not in NOT_ARITHMETIC and name[:1] != "_" * (name[:1].isupper()):
                 yield first
         case ast.IfExp(_, body, orelse) if not (is_none(body) or is_none(orelse)):
-            yield from (body, orelse)  # None only saves work
+            if not saves_work(body, orelse):
+                yield body
+            yield orelse
         case ast.Constant(int() | float() as value) if not isinstance(value, bool):
             yield ast.Constant(value + 1)
 

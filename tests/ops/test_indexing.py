@@ -12,7 +12,7 @@ from vjpkit.core.rows import Parts, Rows, new_slots, pull_rows, settled
 from vjpkit.core.staging import stage
 from vjpkit.ops.index import (
     Index,
-    advanced_axes,
+    arrays_place,
     flat_positions,
     is_basic,
     normalized,
@@ -336,9 +336,7 @@ def test_where_index_arrays_stand():
             continue
         index = Index(combination)
         arrays = [array] * index.arrays
-        place, count = advanced_axes(index, [1] * len(arrays), x.ndim)
-        assert count == 1
-        assert x[index.fill(arrays)].shape.index(7) == place, combination
+        assert x[index.fill(arrays)].shape.index(7) == arrays_place(index, x.ndim), combination
 
 
 def test_take_is_dense():

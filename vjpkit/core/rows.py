@@ -205,7 +205,7 @@ def _append_closed(name: str, row: Row) -> None:
 
 # ------------------------------------------------------------------------------------------- guards
 
-COPY_LIMIT = 65536
+COPY_LIMIT = 262_144
 
 
 class Guard:

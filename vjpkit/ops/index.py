@@ -15,8 +15,9 @@ from vjpkit.core.text import register_param
 from vjpkit.core.tracer import Tracer, operand, refresh
 
 __all__ = [
-    "Index", "addresses_once", "advanced_axes", "flat_positions", "has_tracer", "indexed_shape",
-    "is_basic", "moved", "normalized", "split_index", "stand_in", "takes_axis",
+    "Index", "addresses_once", "arrays_apart", "arrays_place", "arrays_rank", "flat_positions",
+    "has_tracer", "indexed_shape", "is_basic", "moved", "normalized", "split_index", "stand_in",
+    "takes_axis",
 ]  # fmt: skip
 
 # ---- the index ---------------------------------------------------------------------------------
@@ -234,29 +235,32 @@ def indexed_shape(shape: Shape, index: Index, arrays: Sequence[Aval]) -> Shape:
     return indexed
 
 
-def advanced_axes(index: Index, ranks: Sequence[int], ndim: int) -> tuple[int, int]:
-    """Where the axes of the index arrays stand in the result, and how many these are.
+def arrays_apart(index: Index) -> bool:
+    """Whether something else stands between the index arrays; integers count as such.
 
-    They replace what they index if they are neighbours there, and come first if not. Integers count
-    as index arrays in this; a boolean is one of no or one element along a new axis.
-
-    >>> advanced_axes(Index((slice(None), Index.ARRAY, 0)), [2], 4)
-    (1, 2)
-    >>> advanced_axes(Index((Index.ARRAY, None, 0)), [2], 4)
-    (0, 2)
+    >>> arrays_apart(Index((Index.ARRAY, None, 0))), arrays_apart(Index((None, Index.ARRAY, 0)))
+    (True, False)
     """
-    count = max([*ranks, *[1 for e in index.entries if isinstance(e, bool)]], default=0)
-    named = sum(map(takes_axis, index.entries))
-    before, first, ended = 0, -1, False
-    for e in index.entries:
-        if isinstance(e, int | str):
-            if ended:
-                return 0, count
-            first = before if first < 0 else first
-        else:
-            ended = first >= 0
-            before += ndim - named if e is Ellipsis else 1
-    return max(first, 0), count
+    kinds = [isinstance(e, int | str) for e in index.entries]
+    first, last = kinds.index(True), len(kinds) - kinds[::-1].index(True)
+    return not all(kinds[first:last])
+
+
+def arrays_place(index: Index, ndim: int) -> int:
+    """Where the axes of index arrays stand in the result: first if the arrays stand apart.
+
+    >>> arrays_place(Index((Ellipsis, Index.ARRAY, 0)), 4)
+    2
+    """
+    if arrays_apart(index):
+        return 0
+    entries = index.expanded(ndim)
+    return [isinstance(e, int | str) for e in entries].index(True)
+
+
+def arrays_rank(index: Index, ranks: Sequence[int]) -> int:
+    """How many axes the index arrays have together; a boolean is one along a new axis."""
+    return max([*ranks, *[1 for e in index.entries if isinstance(e, bool)]], default=0)
 
 
 def moved(ndim: int, source: int, count: int, destination: int) -> tuple[int, ...]:
@@ -277,7 +281,7 @@ def flat_positions(shape: Shape, entries: Sequence[Any]) -> np.ndarray[Any, np.d
            [3, 5]])
     """
     index, arrays = split_index(entries)
-    place, rank = advanced_axes(index, [a.ndim for a in arrays], len(shape))
+    place, rank = arrays_place(index, len(shape)), arrays_rank(index, [a.ndim for a in arrays])
     filled = index.expanded(len(shape))
     ndim = rank + sum([not isinstance(e, int | str) for e in filled])
     rest = iter(arrays)

@@ -18,7 +18,9 @@ from vjpkit.kinds import Linear, LinearMany, own_values, rule
 from vjpkit.ops.index import (
     Index,
     addresses_once,
-    advanced_axes,
+    arrays_apart,
+    arrays_place,
+    arrays_rank,
     flat_positions,
     has_tracer,
     indexed_shape,
@@ -58,11 +60,27 @@ def _read_any(x: Value, index: Any) -> Value:
     plain = type(index) is np.ndarray and index.dtype.kind in "bi" and index.shape != ()
     entries = (index,) if plain else normalized(index)
     if type(x) is Eager and (plain or not has_tracer(entries)):
-        return _recorded(x.owner, x.slot, x.value, entries)
-    if any(isinstance(e, np.ndarray) and e.dtype == bool for e in entries):
-        # Let NumPy say what is wrong with the shape of a mask.
-        stand_in(aval_of(x))[tuple([_without_value(e) for e in entries])]
+        return _with_row(x.owner, x.slot, x.value, entries, at_index(x.value, entries))
     static, arrays = split_index(entries)
+    if any(isinstance(e, np.ndarray) and e.dtype == bool for e in entries):
+        _require_fit(x, entries)
+    try:
+        return getitem(x, *arrays, index=static)
+    except IndexError:
+        _require_fit(x, entries)  # in a batch of examples the axes have other numbers
+        raise
+
+
+def _require_fit(x: Value, entries: Sequence[Any]) -> None:
+    """NumPy's IndexError where an index does not fit an array, as far as it is known."""
+    stand_in(aval_of(x))[tuple([stand_in(e.aval) if has_tracer(e) else e for e in entries])]
+
+
+def at_index(x: Value, index: tuple[Any, ...]) -> Value:
+    """``x[index]`` where index arrays, or ``x`` itself, may be traced further out."""
+    if not isinstance(x, Tracer) and not has_tracer(index):
+        return indexable(x)[index]
+    static, arrays = split_index(index)
     return getitem(x, *arrays, index=static)
 
 
@@ -71,21 +89,9 @@ def indexable(x: Value) -> Value:
     return np.asarray(x) if type(x) in (float, complex, int, bool) else x
 
 
-def _without_value(e: Any) -> Any:
-    return stand_in(e.aval) if isinstance(e, Tracer) else e
-
-
-def _an_example(array: Value, batched: bool) -> Value:
-    return _without_value(array[0] if batched else array)
-
-
-def _recorded(trace: Rows, slot: int, value: Value, index: tuple[Any, ...]) -> Value:
-    """``value[index]``, and the row of that read."""
-    out = read(value, index) if has_tracer(index) else indexable(value)[index]
-    return _with_row(trace, slot, value, index, out)
-
-
-def _with_row(trace: Rows, slot: int, value: Value, index: tuple[Any, ...], out: Value) -> Value:
+def _with_row(
+    trace: Rows, slot: int | None, value: Value, index: tuple[Any, ...], out: Value
+) -> Value:
     """``out``, read from ``value`` at ``index``, with a row that says so."""
     kept = tuple(own_values(index, trace))
     k = trace.new()
@@ -101,7 +107,7 @@ def _pull(row: Row, ct: Value, cts: Cotangents) -> None:
 
 def _push(row: Row, ts: Cotangents) -> None:
     _, k, _, _, i, _, _, index = row
-    ts[k] = None if ts[i] is None else read(ts[i], index)
+    ts[k] = None if ts[i] is None else at_index(ts[i], index if type(index) is tuple else (index,))
 
 
 class Getitem(Linear):
@@ -120,14 +126,7 @@ class Getitem(Linear):
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
         x, *arrays = values
-        if slots[0] is None:
-            return self(*values, **params)
-        return _recorded(trace, slots[0], x, params["index"].fill(arrays))
-
-    def transpose(
-        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
-    ) -> Value:
-        return scatter_sum(*fixed, ct, shape=shape, dtype=dtype, indices=(params["index"],))
+        return _with_row(trace, slots[0], x, params["index"].fill(arrays), self(*values, **params))
 
     def abstract(self, *avals: Aval, index: Index, **params: Any) -> Aval:
         return Aval(indexed_shape(avals[0].shape, index, avals[1:]), avals[0].dtype)
@@ -138,14 +137,8 @@ class Getitem(Linear):
         x, *arrays = values
         x_batched, *flags = batched
         ndim = aval_of(x).ndim - x_batched
-        all_at_once, all_arrays, axes = batched_index(index, arrays, flags, ndim, x_batched, n)
-        try:
-            return transpose(getitem(x, *all_arrays, index=all_at_once), axes=axes)
-        except IndexError:
-            if x_batched:  # let NumPy say it of one example, in which the axes have other numbers
-                example = stand_in(Aval(x.shape[1:], bool))
-                example[index.fill([_an_example(a, b) for a, b in zip(arrays, flags, strict=True)])]
-            raise
+        index, arrays, axes = batched_index(index, arrays, flags, ndim, x_batched, n)
+        return transpose(getitem(x, *arrays, index=index), axes=axes)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, index=Index((0, slice(None, None, -1))))
@@ -159,6 +152,7 @@ class Getitem(Linear):
         yield Sample(_T, rows, index=Index((slice(None), 1, one)))
         yield Sample(_M, np.zeros((0, 2), int), index=Index((slice(None), one)))
         yield Sample(_T, rows, index=Index((slice(None), True, None, one)))
+        yield Sample(_T, rows, np.array([[[0]], [[2]]]), index=Index((one, ..., one)))
 
 
 getitem = primitive(Getitem)
@@ -176,12 +170,12 @@ def batched_index(
     the front and the others where one example has them.
     """
     ranks = [aval_of(a).ndim - b for a, b in zip(arrays, flags, strict=True)]
-    place, rank = advanced_axes(index, ranks, ndim)
+    rank = arrays_rank(index, ranks)
     rest = sum([not isinstance(e, int | str) for e in index.expanded(ndim)])
     if not any(flags):
-        index = index.behind(slice(None))
-        first = rank and advanced_axes(index, ranks, ndim + 1)[0] == 0
-        return index, list(arrays), moved(1 + rest + rank, rank if first else 0, 1, 0)
+        behind = rank if rank and arrays_apart(index) else 0
+        return index.behind(slice(None)), list(arrays), moved(1 + rest + rank, behind, 1, 0)
+    place = arrays_place(index, ndim)
     aligned = [
         reshape(a, shape=(n, *[1] * (rank - r), *aval_of(a).shape[1:])) if b and r < rank else a
         for a, b, r in zip(arrays, flags, ranks, strict=True)
@@ -190,7 +184,6 @@ def batched_index(
         examples = np.arange(n).reshape(n, *[1] * rank)
         axes = moved(1 + rest + rank, 1, rank, 1 + place)
         return index.behind(Index.ARRAY), [examples, *aligned], axes
-    place, _ = advanced_axes(index, [rank + 1], ndim)
     return index, aligned, moved(1 + rest + rank, place, 1, 0)
 
 
@@ -206,16 +199,8 @@ class Take(Linear):
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
         x, indices = values
-        out = self(x, indices, **params)
-        if slots[0] is None:
-            return out
-        return _with_row(trace, slots[0], x, (slice(None),) * params["axis"] + (indices,), out)
-
-    def transpose(
-        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
-    ) -> Value:
-        index = Index((slice(None),) * params["axis"] + (Index.ARRAY,))
-        return scatter_sum(*fixed, ct, shape=shape, dtype=dtype, indices=(index,))
+        index = (slice(None),) * params["axis"] + (indices,)
+        return _with_row(trace, slots[0], x, index, self(x, indices, **params))
 
     def abstract(self, *avals: Aval, axis: int, **params: Any) -> Aval:
         x, indices = avals
@@ -329,7 +314,7 @@ class ScatterSum(LinearMany):
         dtype: Any,
         indices: tuple[Index, ...],
     ) -> Value:
-        fixed = len(values) - len(indices)
+        fixed = self.fixed({"indices": indices})
         flags = iter(batched)
         parts = []
         for (index, arrays), value, is_batched in zip(
@@ -351,6 +336,8 @@ class ScatterSum(LinearMany):
         yield Sample(_M[:, None, :2], shape=(2, 4), dtype=real, indices=backwards)
         apart = (Index((one, slice(None), one)),)
         yield Sample(rows, rows, _T[0], shape=(2, 4, 2), dtype=real, indices=apart)
+        last = (Index((slice(None), slice(None), one)),)
+        yield Sample(rows, _T[:, :, :3], shape=(2, 3, 2), dtype=real, indices=last)
         yield Sample(_SCALAR, shape=(3,), dtype=real, indices=(Index((-1,)),))
         yield Sample(_SCALAR, shape=(), dtype=real, indices=(Index(()),))
 
@@ -423,15 +410,13 @@ class Diagonal(Linear):
     def transpose(
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
     ) -> Value:
-        axis1, axis2 = params["axis1"], params["axis2"]
+        first, second = sorted((params["axis1"], params["axis2"]))
         places = np.arange(ct.shape[-1])
-        entries: list[Any] = [slice(None)] * len(shape)
-        entries[axis1], entries[axis2] = Index.ARRAY, Index.ARRAY
-        index = Index(tuple(entries))
         down, right = places + max(-params["offset"], 0), places + max(params["offset"], 0)
-        arrays = (down, right) if axis1 < axis2 else (right, down)
-        place, _ = advanced_axes(index, [1, 1], len(shape))
-        ct = move_axis(ct, ct.ndim - 1, place)
+        arrays = (down, right) if params["axis1"] == first else (right, down)
+        entries = [Index.ARRAY if i in (first, second) else slice(None) for i in range(len(shape))]
+        index = Index(tuple(entries))
+        ct = move_axis(ct, len(shape) - 2, arrays_place(index, len(shape)))
         return scatter_sum(*arrays, ct, shape=shape, dtype=dtype, indices=(index,))
 
     def abstract(self, *avals: Aval, offset: int, axis1: int, axis2: int, **params: Any) -> Aval:

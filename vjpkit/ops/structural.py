@@ -378,7 +378,7 @@ class Item(Linear):
     def transpose(
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
     ) -> Value:
-        return reshape(to_dtype(ct, dtype), shape=shape)
+        return reshape(convert(ct, dtype=dtype), shape=shape)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         (x,) = avals
@@ -393,7 +393,7 @@ class Item(Linear):
         """A batch of Python numbers is an array of the dtype that Python's numbers have."""
         (x,) = values
         dtype = self.abstract(Aval((), aval_of(x).dtype)).dtype
-        return to_dtype(reshape(x, shape=(n,)), dtype)
+        return convert(reshape(x, shape=(n,)), dtype=dtype)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(np.array([[0.7]]))
@@ -417,9 +417,7 @@ class Sum(Linear):
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
     ) -> Value:
         if type(ct) is np.ndarray or isinstance(ct, np.generic):
-            if (
-                math.prod(shape) > 8192
-            ):  # repeated without memory; a product makes it dense
+            if math.prod(shape) > 8192:  # repeated without memory; a product makes it dense
                 kept = ct.reshape(reduced_shape(shape, params["axes"], keepdims=True))
                 return np.broadcast_to(cast(kept, dtype), shape)
             full = np.empty(shape, dtype)
