@@ -31,8 +31,8 @@ from vjpkit.kinds.elementwise import _RuleSource
 __all__ = ["Mutant", "Source", "concerned", "mutants_of_declarations"]
 
 NOT_RULES = {
-    "impl", "quick", "abstract", "samples", "canonical", "fixed", "__init__", "__call__", "record", "read",
-    "out_dtype", "aids", "core_ndims", "exempt",
+    "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed", "impl",
+    "out_dtype", "quick", "read", "record", "samples",
 }  # fmt: skip
 """Methods that say what is computed, not how it is differentiated."""
 
@@ -100,7 +100,7 @@ def is_none(node: ast.expr) -> bool:
 
 
 def saves_work(body: ast.expr, orelse: ast.expr) -> bool:
-    """Whether a choice is between a value and its real part or conjugate: the same, of real ones."""
+    """Whether a choice is between a value and its real part or conjugate: of real ones, itself."""
     match body:
         case ast.Call(function, [argument]):
             same = ast.unparse(argument) == ast.unparse(orelse)

@@ -37,7 +37,12 @@ ARRAYS = {
 def program(code: str) -> Call:
     """The function of ``X`` that ``code`` is the body of."""
     names = {"np": np, "vnp": vk.numpy}
-    return eval(f"lambda X: ({code})", names)  # type: ignore[no-any-return]  # a test's own text
+    return eval(f"lambda X: ({code})", names)
+
+
+def traced(x: Any) -> Any:
+    """``x`` as a traced function sees it."""
+    return Rows().argument(x)
 
 
 def outcome(f: Call, x: Any) -> tuple[Any, Exception | None]:
@@ -57,7 +62,7 @@ def concrete(x: Any) -> Any:
 def assert_same_as_numpy(f: Call, x: Any, tolerance: float = 0.0) -> None:
     """``f`` of a traced ``x``: values, types, dtypes, strides and errors as of ``x`` itself."""
     wanted, wanted_error = outcome(f, x)
-    got, error = outcome(f, Rows().argument(x))
+    got, error = outcome(f, traced(x))
     if wanted_error is not None:
         assert type(error) is type(wanted_error), f"wanted {wanted_error!r}, got {got!r}, {error!r}"
         return

@@ -1,5 +1,8 @@
 """``x.at[index].set(values)`` and its kin against NumPy's in-place ways."""
 
+import functools
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,7 @@ from vjpkit.testing import check_grads
 
 X = np.array([[0.3, -1.2, 2.5, 0.9], [1.7, 0.4, -0.6, 1.1], [0.2, 2.2, -1.4, 0.8]])
 REPEATED = np.array([0, 2, 0, 1, 0])
-INDICES = {
+INDICES: dict[str, Any] = {
     "integer": 1,
     "slice": np.s_[:, ::2],
     "negative": np.s_[::-1, -1],
@@ -25,7 +28,7 @@ INDICES = {
     "all": ...,
     "true": True,
 }
-WAYS = {
+WAYS: dict[str, Any] = {
     "set": None,
     "add": np.add,
     "subtract": np.subtract,
@@ -100,6 +103,10 @@ def test_of_several_values_the_last_stays():
     np.testing.assert_array_equal(ct[0][:, 0], [0, 0, 0])
 
 
+def _read_with(index, mode, v):
+    return At(v)[index].get(mode=mode, fill_value=0.0)
+
+
 def test_out_of_bounds():
     """An error, as in NumPy; JAX's other ways are there by their names."""
     v = np.array([0.5, 1.0, 2.0, 3.0])
@@ -120,7 +127,8 @@ def test_out_of_bounds():
         at(lambda v: At(np.stack([v, v]))[:, i].set(9.0, mode="drop")), [[0.5, 9, 2, 9]] * 2
     )
     for mode in ("clip", "wrap", "fill"):
-        assert_linearized(lambda v, mode=mode: At(v)[i].get(mode=mode, fill_value=0.0), v)
+        read = functools.partial(_read_with, i, mode)
+        assert_linearized(read, v)
     with pytest.raises(TypeError, match="unknown keyword 'foo'"):
         vk.grad(lambda v: At(v)[0].get(mode="foo"))(v)
     with pytest.raises(TypeError, match="unknown keyword 'unsorted'"):

@@ -1,5 +1,7 @@
 """Making arrays, with traced values in them and without."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,9 +15,9 @@ from tests.numpy.against_numpy import (
     outcome,
     program,
     staged,
+    traced,
 )
 from vjpkit.core.errors import TracerConversionError
-from vjpkit.core.rows import Rows
 from vjpkit.core.tracer import Tracer
 
 NESTED = [
@@ -177,11 +179,12 @@ def test_arrays_made_of_or_like_traced_ones_can_be_written(start: str):
 
 
 def test_like_gives_numpys_arrays():
-    x = Rows().argument(np.ones(3))
+    x = traced(np.ones(3))
     for f in (np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.require):
         made = f([1.0, 2.0], like=x)
         np.testing.assert_array_equal(made.concrete() if isinstance(made, Tracer) else made, [1, 2])
-    assert np.eye(2, like=x).concrete().tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    eye: Any = np.eye(2, like=x)
+    assert eye.concrete().tolist() == [[1.0, 0.0], [0.0, 1.0]]
     assert np.frombuffer(b"\x01\x02", np.uint8, like=x).tolist() == [1, 2]
     assert np.fromfunction(lambda i: 2 * i, (3,), like=x).tolist() == [0.0, 2.0, 4.0]
     np.testing.assert_array_equal(np.arange(3, like=x), [0, 1, 2])
@@ -209,7 +212,7 @@ def test_ranges_with_traced_ends():
 
 
 def test_a_mixture_of_dtypes_is_promoted_as_numpy_has_it():
-    x = Rows().argument(np.ones(2, np.float32))
+    x = traced(np.ones(2, np.float32))
     for other in (1.0, 1, 1j, np.float32(1), np.int8(1), np.float16(1), True):
         wanted = np.array([np.float32(1), other]).dtype
         assert vnp.array([x[0], other]).dtype == wanted

@@ -8,9 +8,14 @@ import pytest
 
 import vjpkit as vk
 import vjpkit.numpy as vnp
-from tests.numpy.against_numpy import ARRAYS, assert_linearized, assert_same_as_numpy, program
+from tests.numpy.against_numpy import (
+    ARRAYS,
+    assert_linearized,
+    assert_same_as_numpy,
+    program,
+    traced,
+)
 from vjpkit.core.errors import TracerConversionError, UnsupportedError
-from vjpkit.core.rows import Rows
 from vjpkit.core.tracer import Tracer
 
 CALLS = [
@@ -144,7 +149,7 @@ def test_a_view_is_written_through():
 
 
 def test_the_array_api_standard():
-    x = Rows().argument(np.ones(2))
+    x = traced(np.ones(2))
     xp = x.__array_namespace__()
     assert xp is vnp
     assert x.__array_namespace__(api_version="2023.12") is vnp
@@ -162,7 +167,7 @@ def test_the_array_api_standard():
 
 
 def test_a_traced_array_has_no_hash_and_cannot_be_pickled():
-    x = Rows().argument(np.ones(2))
+    x = traced(np.ones(2))
     with pytest.raises(TypeError, match="unhashable"):
         hash(x)
     with pytest.raises(TypeError, match="cannot be pickled"):

@@ -12,6 +12,7 @@ from tests.numpy.against_numpy import (
     outcome,
     program,
     staged,
+    traced,
 )
 from vjpkit.core.errors import UnsupportedError
 
@@ -110,10 +111,8 @@ def test_same_as_numpy(code: str, name: str):
 @pytest.mark.parametrize("code", REFUSED)
 def test_errors_are_numpys(code: str):
     """Not only the type: the text says the same."""
-    from vjpkit.core.rows import Rows
-
     _, wanted = outcome(program(code), ARRAYS["cube"])
-    _, error = outcome(program(code), Rows().argument(ARRAYS["cube"]))
+    _, error = outcome(program(code), traced(ARRAYS["cube"]))
     assert str(error).split("   (")[0] == str(wanted)
 
 
@@ -148,9 +147,7 @@ def test_complex_to_real_warns_as_numpy_does():
 
 
 def test_casting_to_text_and_objects():
-    from vjpkit.core.rows import Rows
-
-    x = Rows().argument(np.array([0.5, 1.5]))
+    x = traced(np.array([0.5, 1.5]))
     assert x.astype(str).tolist() == ["0.5", "1.5"]
     assert [e.concrete() for e in x.astype(object)] == [0.5, 1.5]
 

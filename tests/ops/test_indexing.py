@@ -1,6 +1,7 @@
 """Reading by index: everything that NumPy accepts, its errors, and the transpose."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ ENTRIES = [
     np.array([], int),
 ]
 MASKS = [X > 0, np.array([True, False]), np.array([[True, False, True], [False, True, True]])]
-INDICES = [
+INDICES: list[Any] = [
     *ENTRIES,
     *MASKS,
     X > 9,
@@ -112,7 +113,8 @@ def _assert_staged_and_batched(index):
     closed = stage(lambda x: (x[index],), [aval_of(X)])
     assert closed.program.out_avals[0].shape == X[index].shape
     np.testing.assert_array_equal(closed(X)[0], X[index])
-    batched = Batched(XS, Batches(5))[index]
+    batched: Any = Batched(XS, Batches(5))
+    batched = batched[index]
     np.testing.assert_array_equal(batched.value, np.stack([x[index] for x in XS]))
 
 
@@ -165,11 +167,12 @@ def test_flat_positions_are_those_of_numpy():
 def test_large_sums_by_index_are_exact(dtype: str):
     """The path that goes by flat positions adds the same numbers in the same order."""
     shape = (7, 5, 3)
-    for index, size in (
+    cases: list[tuple[Any, tuple[int, ...]]] = [
         ((RNG.integers(-7, 7, 3000),), (3000, 5, 3)),
         ((RNG.integers(0, 7, 3000), slice(None), RNG.integers(-3, 3, 3000)), (3000, 5)),
         ((slice(None), RNG.integers(0, 5, (50, 60)), 0), (7, 50, 60)),
-    ):
+    ]
+    for index, size in cases:
         ct = RNG.normal(size=size).astype(dtype)
         got, wanted = np.zeros(shape, dtype), np.zeros(shape, dtype)
         add_into(got, index, ct)
@@ -180,7 +183,7 @@ def test_large_sums_by_index_are_exact(dtype: str):
 def test_cotangents_meet_in_one_buffer():
     """n reads of an array cost one buffer and O(n), not n dense arrays."""
     trace = Rows()
-    x = trace.argument(np.ones(1000))
+    x: Any = trace.argument(np.ones(1000))
     outs = [x[i] for i in range(100)] + [x[10:20], x[[1, 1]]]
     slots = new_slots(trace.new())
     for out in outs:

@@ -1,5 +1,7 @@
 """Structural primitives: views where NumPy has views, promotion, weak numbers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_views_stay_views(primitive, params):
     "primitive", [structural.copy, structural.roll, structural.tril, structural.convert]
 )
 def test_copies_are_copies(primitive):
-    params = {
+    params: dict[str, Any] = {
         structural.copy: {"order": "K"},
         structural.roll: {"shifts": (0,), "axes": (0,)},
         structural.tril: {"k": 9},

@@ -46,13 +46,24 @@ def lookup(name: str) -> Primitive:
 
 
 class Sample:
-    """Operands and parameters at which generated tests check a primitive's laws."""
+    """Operands and parameters at which generated tests check a primitive's laws.
 
-    __slots__ = ("operands", "params", "wrt")
+    ``wrt`` are the operands to differentiate with respect to (those of inexact dtypes), ``exempt``
+    names laws that cannot hold at this point, and why: at a kink, second differences.
+    """
 
-    def __init__(self, *operands: Value, wrt: Sequence[int] | None = None, **params: Any) -> None:
+    __slots__ = ("exempt", "operands", "params", "wrt")
+
+    def __init__(
+        self,
+        *operands: Value,
+        wrt: Sequence[int] | None = None,
+        exempt: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> None:
         self.operands = operands
         self.params = params
+        self.exempt = exempt or {}
         inexact = [i for i, x in enumerate(operands) if aval_of(x).inexact]
         self.wrt = tuple(inexact if wrt is None else wrt)
 

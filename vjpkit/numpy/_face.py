@@ -55,7 +55,7 @@ def _operators() -> None:
 
 
 def _recording(name: str, op: Elementwise, which: str) -> None:
-    """The operators of every tracer are the record functions themselves, made at their first use."""
+    """The operators of every tracer are the record functions themselves, made at first use."""
 
     def first_call(self: Value, *other: Value) -> Value:
         record = method(name)(getattr(op, which))

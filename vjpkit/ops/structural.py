@@ -408,10 +408,13 @@ item = primitive(Item)
 # ---- reduction ---------------------------------------------------------------------------------
 
 
+_add_reduce: Any = np.add.reduce
+
+
 class Sum(Linear):
     """Sum over ``axes`` (None for all)."""
 
-    impl = staticmethod(lambda x, axes, keepdims: np.add.reduce(x, axes, None, None, keepdims))
+    impl = staticmethod(lambda x, axes, keepdims: _add_reduce(x, axes, None, None, keepdims))
 
     def transpose(
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any

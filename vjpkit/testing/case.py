@@ -148,7 +148,7 @@ class Case:
 
     def exemption(self, law: str) -> str | None:
         """Why a law is not asked of this primitive, or not of this variant; None where it is."""
-        exempt = self.primitive.exempt
+        exempt = {**self.primitive.exempt, **self.sample.exempt}
         for key in (law, self.variant, f"{law}:{self.variant}"):
             if key in exempt:
                 return exempt[key]
@@ -207,7 +207,7 @@ class Case:
 
     def moved(self, xs: Sequence[Value], suffix: str) -> Case:
         """The same primitive and parameters at other operands."""
-        sample = Sample(*xs, wrt=self.sample.wrt, **self.params)
+        sample = Sample(*xs, wrt=self.sample.wrt, exempt=self.sample.exempt, **self.params)
         return Case(self.primitive, sample, f"{self.label}-{suffix}")
 
     def random(self, xs: Iterable[Value | Aval], rng: np.random.Generator) -> list[Any]:
@@ -292,7 +292,7 @@ def _empty(case: Case) -> Iterator[Case]:
 
 
 def _scalars(case: Case) -> Iterator[Case]:
-    """A ufunc of NumPy scalars, of 0-d arrays, and of Python numbers in each place."""
+    """A ufunc of NumPy scalars, of 0-d arrays, of Python numbers in each place and in all."""
     if not isinstance(case.primitive, Ufunc) or any(a.size == 0 for a in case.avals):
         return
     scalars = [np.asarray(x).ravel()[0] for x in case.operands]
@@ -302,3 +302,6 @@ def _scalars(case: Case) -> Iterator[Case]:
         if i in case.live and np.ndim(x):
             number = [*case.operands[:i], scalars[i].item(), *case.operands[i + 1 :]]
             yield case.moved(number, f"number{i}")
+    if case.live:
+        live = [x.item() if i in case.live else x for i, x in enumerate(scalars)]
+        yield case.moved(live, "numbers")

@@ -26,14 +26,14 @@ _SETTLED = 1e-4
 def jvp(case: Case) -> None:
     """The tangent is the derivative along it: central differences at several steps."""
     xs = case.at(case.live)
-    ts = _directions(case)
+    ts = _directions(case, case.rng)
     outs, out_ts = tangents(case.function(case.live), xs, ts)
     _assert_derivatives(case, outs, out_ts, central(_line(case, ts)), "tangent of output")
 
 
-def _directions(case: Case) -> list[Any]:
+def _directions(case: Case, rng: np.random.Generator) -> list[Any]:
     """Random tangents of the differentiable operands, of size 1 at most."""
-    ts = case.random(case.at(case.live), case.rng)
+    ts = case.random(case.at(case.live), rng)
     return [(t / max(1.0, np.max(abs(t), initial=0.0))).astype(t.dtype)[()] for t in ts]
 
 
@@ -77,7 +77,7 @@ def is_real(case: Case) -> bool:
 @law(is_real)
 def analytic(case: Case) -> None:
     """Where the function is analytic, the complex step gives the tangent to rounding."""
-    ts = _directions(case)
+    ts = _directions(case, case.rng)
     line = _line(case, ts)
     if not _is_analytic(case, line):
         return
@@ -211,17 +211,12 @@ def has_smooth_output(case: Case) -> bool:
 
 @law(has_smooth_output)
 def second(case: Case) -> None:
-    """Forward and reverse in every order give one symmetric second derivative: the numerical."""
-    live = case.live
-    xs = case.at(live)
-    f = case.function(live)
-    smooth = [i for i, y in enumerate(case.outs) if aval_of(y).inexact]
+    """Forward and reverse, in every order, give one symmetric second derivative."""
+    xs = case.at(case.live)
+    f = case.function(case.live)
     rng = case.rng
-    cts = [c if i in smooth else None for i, c in enumerate(case.random(case.outs, rng))]
-    ts, us = _directions(case), case.random(xs, rng)
-
-    def pull(*ys: Value) -> tuple[Value, ...]:
-        return tuple(dense(c, x) for c, x in zip(linearize(f, ys).pull(cts), xs, strict=True))
+    cts, ts, us = _cotangents(case, rng), _directions(case, rng), _directions(case, rng)
+    pull = _pull_of(case, cts)
 
     def push(*ys: Value) -> tuple[Value, ...]:
         pairs = zip(tangents(f, ys, us)[1], case.outs, strict=True)
@@ -242,10 +237,38 @@ def second(case: Case) -> None:
         name = f"{case.text}: {order} against forward over reverse, divided by {size:.3g}"
         assert_close(got / size, first / size, rounding(*xs, *case.outs), name)
 
+
+def is_precise(case: Case) -> bool:
+    """Whether differences of the gradient say something: nothing is in single precision."""
+    return has_smooth_output(case) and rounding(*case.operands, *case.outs) <= rounding(1.0)
+
+
+@law(is_precise)
+def curvature(case: Case) -> None:
+    """The second derivative is the derivative of the first: differences of the pullback."""
+    xs, rng = case.at(case.live), case.rng
+    pull = _pull_of(case, _cotangents(case, rng))
+    ts = _directions(case, rng)
     start = [wide(x) for x in xs]
     line = lambda h: pull(*[x + h * wide(t) for x, t in zip(start, ts, strict=True)])  # noqa: E731
-    if rounding(*xs, *case.outs) <= rounding(1.0):
-        _assert_derivatives(case, xs, outer, central(line), "second derivative, operand")
+    got = tangents(pull, xs, ts)[1]
+    _assert_derivatives(case, xs, got, central(line), "second derivative, operand")
+
+
+def _cotangents(case: Case, rng: np.random.Generator) -> list[Any]:
+    """Random cotangents of the outputs that have them."""
+    cts = case.random(case.outs, rng)
+    return [c if aval_of(y).inexact else None for c, y in zip(cts, case.outs, strict=True)]
+
+
+def _pull_of(case: Case, cts: Sequence[Value | None]) -> Callable[..., tuple[Value, ...]]:
+    """The pullback of fixed cotangents as a function of the operands."""
+    f, xs = case.function(case.live), case.at(case.live)
+
+    def pull(*ys: Value) -> tuple[Value, ...]:
+        return tuple(dense(c, x) for c, x in zip(linearize(f, ys).pull(cts), xs, strict=True))
+
+    return pull
 
 
 def _paired(cts: Sequence[Value | None], ts: Sequence[Value | None]) -> float:

@@ -101,7 +101,8 @@ def _dtype_variants(case: Case) -> Iterator[list[Value]]:
                 yield mixed((i,), dtype)
         is_number = isinstance(case.primitive, Ufunc) or case.avals[i].weak
         if is_number and np.ndim(case.operands[i]) == 0:
-            for number in (2.0, 1, 1.5 + 0.5j, True)[: 4 if len(case.live) > 1 else 3]:
+            alone = all(a.weak for j, a in enumerate(case.avals) if j != i)
+            for number in (2.0, 1, 1.5 + 0.5j, True)[: 3 if alone else 4]:
                 yield [number if j == i else x for j, x in enumerate(case.operands)]
                 yield [number if j == i else x for j, x in enumerate(mixed(case.live, "float32"))]
 
