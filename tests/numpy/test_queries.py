@@ -47,13 +47,21 @@ def test_a_python_number_stays_weak():
     assert seen == [np.float32, np.float32]
 
 
+def staged_answer(question):
+    """What a function is told about an argument whose value is not known."""
+    answers = []
+
+    def f(x):
+        answers.append(question(x))
+        return x
+
+    vk.make_ir(f)(np.ones(3))
+    return answers[0]
+
+
 def test_abstract_values_print_what_is_known():
-    texts = []
-    vk.make_ir(lambda x: (x, texts.append(np.array_str(x)))[0])(np.ones(3))
-    assert texts == ["Traced<f64[3]>"]
+    assert staged_answer(np.array_str) == "Traced<f64[3]>"
 
 
 def test_unknown_memory_is_shared_with_nothing():
-    answers = []
-    vk.make_ir(lambda x: (x, answers.append(np.shares_memory(x, np.ones(3))))[0])(np.ones(3))
-    assert answers == [False]
+    assert staged_answer(lambda x: np.shares_memory(x, np.ones(3))) is False

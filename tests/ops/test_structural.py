@@ -1,7 +1,5 @@
 """Structural primitives: views where NumPy has views, promotion, weak numbers."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -28,15 +26,15 @@ def test_views_stay_views(primitive, params):
 
 
 @pytest.mark.parametrize(
-    "primitive", [structural.copy, structural.roll, structural.tril, structural.convert]
+    ("primitive", "params"),
+    [
+        (structural.copy, {"order": "K"}),
+        (structural.roll, {"shifts": (0,), "axes": (0,)}),
+        (structural.tril, {"k": 9}),
+        (structural.convert, {"dtype": np.dtype(float)}),
+    ],
 )
-def test_copies_are_copies(primitive):
-    params: dict[str, Any] = {
-        structural.copy: {"order": "K"},
-        structural.roll: {"shifts": (0,), "axes": (0,)},
-        structural.tril: {"k": 9},
-        structural.convert: {"dtype": np.dtype(float)},
-    }[primitive]
+def test_copies_are_copies(primitive, params):
     out = primitive(Rows().argument(X), **params)
     assert not np.shares_memory(out.value, X)
     np.testing.assert_array_equal(out.value, X)

@@ -40,7 +40,9 @@ def strides_of(x: Value) -> tuple[int, ...] | None:
         if isinstance(x, Staged):
             return None
         x = x.value
-    return x.strides[x.ndim - ndim :] if isinstance(x, np.ndarray) else ()
+    if isinstance(x, np.ndarray):
+        return x.strides[x.ndim - ndim :]
+    return () if ndim == 0 else None
 
 
 def is_contiguous(x: Value, order: str) -> bool | None:

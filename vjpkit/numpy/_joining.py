@@ -37,7 +37,7 @@ def _in_dtype(arrays: list[Value], dtype: Any, casting: str) -> list[Value]:
 
 
 def _each(arrays: Any) -> list[Value]:
-    return [a if type(a) is np.ndarray else as_array(a) for a in arrays]
+    return [a if type(a) is np.ndarray else as_values(a) for a in arrays]
 
 
 @implements(np.concatenate)

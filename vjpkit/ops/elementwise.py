@@ -800,8 +800,8 @@ def _only_number(x: Value, y: Value) -> Value:
 class Maximum(Elementwise):
     ufunc = np.maximum
     partials = (
-        (lambda t, x, y: _winner(t, x > y, x == y)),
-        (lambda t, x, y: _winner(t, y > x, x == y)),
+        (lambda t, x, y: _winner(t, np.greater(x, y), x == y)),
+        (lambda t, x, y: _winner(t, np.greater(y, x), x == y)),
     )
 
     def samples(self) -> Iterable[Sample]:
@@ -814,8 +814,8 @@ maximum = primitive(Maximum)
 class Minimum(Elementwise):
     ufunc = np.minimum
     partials = (
-        (lambda t, x, y: _winner(t, x < y, x == y)),
-        (lambda t, x, y: _winner(t, y < x, x == y)),
+        (lambda t, x, y: _winner(t, np.less(x, y), x == y)),
+        (lambda t, x, y: _winner(t, np.less(y, x), x == y)),
     )
 
     def samples(self) -> Iterable[Sample]:
@@ -830,8 +830,8 @@ class Fmax(Elementwise):
 
     ufunc = np.fmax
     partials = (
-        (lambda t, x, y: _winner(t, (x > y) | _only_number(x, y), x == y)),
-        (lambda t, x, y: _winner(t, (y > x) | _only_number(y, x), x == y)),
+        (lambda t, x, y: _winner(t, np.greater(x, y) | _only_number(x, y), x == y)),
+        (lambda t, x, y: _winner(t, np.greater(y, x) | _only_number(y, x), x == y)),
     )
 
     def samples(self) -> Iterable[Sample]:
@@ -846,8 +846,8 @@ class Fmin(Elementwise):
 
     ufunc = np.fmin
     partials = (
-        (lambda t, x, y: _winner(t, (x < y) | _only_number(x, y), x == y)),
-        (lambda t, x, y: _winner(t, (y < x) | _only_number(y, x), x == y)),
+        (lambda t, x, y: _winner(t, np.less(x, y) | _only_number(x, y), x == y)),
+        (lambda t, x, y: _winner(t, np.less(y, x) | _only_number(y, x), x == y)),
     )
 
     def samples(self) -> Iterable[Sample]:
