@@ -1,20 +1,25 @@
 """Does every mistake in a rule make a generated test fail?
 
 ``python -m tests.mutation [PRIMITIVE OR MODULE ...]`` makes the mutants of `tests.mutation.mutants`
-in turn, runs the laws of the primitives whose checks execute the changed function until one fails,
-and prints a table per module, the mutants that nothing noticed, and the percentage. Mutants that
-cannot be noticed, because they compute the same, are in `tests.mutation.equivalent` with the proof.
-It takes minutes, so it is no part of the suite.
+in turn, and runs the laws of the primitives concerned until one fails; if all hold, then the written
+tests of the family. It prints a table per module, the mutants that nothing noticed, and the
+percentage. Mutants that cannot be noticed, because they compute the same, are in
+`tests.mutation.equivalent`, with the proof. It takes minutes, so it is no part of the suite.
 """
 
 import itertools
+import os
 import signal
 import sys
 import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from functools import cache
+from pathlib import Path
+
+import pytest
 
 import vjpkit as vk
 from tests.mutation.equivalent import EQUIVALENT
@@ -29,8 +34,26 @@ from vjpkit.testing.case import cases_of
 from vjpkit.testing.laws import LAWS
 from vjpkit.testing.laws.linearity import undeclared
 
-SECONDS = 30
+TESTS = Path(__file__).parents[1]
+SECONDS = 60
 """A check that runs longer has noticed something."""
+
+FAMILIES = {
+    "elementwise": ("ops/test_elementwise.py", "test_kinks.py", "numpy/test_ufuncs.py"),
+    "complex_numbers": ("ops/test_elementwise.py", "test_kinks.py", "numpy/test_ufuncs.py"),
+    "special": ("numpy/test_ufuncs.py",),
+    "reductions": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_statistics.py"),
+    "cumulative": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_differences.py"),
+    "ordering": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_ordering.py"),
+    "structural": ("ops/test_structural.py", "numpy/test_shape.py", "numpy/test_joining.py"),
+    "selection": ("ops/test_structural.py", "test_kinks.py", "numpy/test_selection.py"),
+    "indexing": ("ops/test_indexing.py", "numpy/test_indices.py"),
+    "updates": ("ops/test_indexing.py", "numpy/test_writable.py"),
+    "linalg": ("ops/test_linalg.py", "numpy/test_linalg.py", "test_kinks.py"),
+    "spectra": ("ops/test_linalg.py", "numpy/test_linalg.py", "test_kinks.py"),
+    "products": ("ops/test_linalg.py", "numpy/test_products.py"),
+}
+"""The written tests about the operations of a module; `test_nan_safety.py` is about all."""
 
 
 class TimeIsUp(Exception):
@@ -93,6 +116,15 @@ def noticed(mutant: Mutant, checks: list[Checks]) -> str | None:
     return None
 
 
+def noticed_by_tests(mutant: Mutant) -> bool:
+    """Whether a written test of the family fails with the mutant."""
+    family = FAMILIES.get(mutant.owner.split(".")[-1], ())
+    files = [str(TESTS / name) for name in (*family, "test_nan_safety.py")]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    with mutant.installed(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        return pytest.main([*options, *files]) != 0
+
+
 def selected(names: list[str]) -> list[Primitive]:
     """The primitives asked for, by name or by module; all of vjpkit's without a name."""
     ours = [p for p in PRIMITIVES.values() if type(p).__module__.startswith(vk.__name__)]
@@ -118,6 +150,9 @@ def main(names: list[str]) -> int:
         if law is None and str(mutant) in EQUIVALENT:
             equivalent.add(str(mutant))
             caught[mutant.owner]["equivalent"] += 1
+        elif law is None and noticed_by_tests(mutant):
+            caught[mutant.owner]["written tests"] += 1
+            print(f"by a written test only: {mutant}")
         elif law is None:
             survivors.append(mutant)
             caught[mutant.owner]["not caught"] += 1

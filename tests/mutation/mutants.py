@@ -31,8 +31,8 @@ from vjpkit.kinds.elementwise import _RuleSource
 __all__ = ["Mutant", "Source", "concerned", "mutants_of_declarations"]
 
 NOT_RULES = {
-    "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed", "impl",
-    "out_dtype", "quick", "read", "record", "samples",
+    "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed",
+    "impl", "out_dtype", "quick", "read", "record", "samples",
 }  # fmt: skip
 """Methods that say what is computed, not how it is differentiated."""
 

@@ -104,3 +104,24 @@ def test_a_roll_is_undone_by_its_transpose():
 def test_sums_of_small_integers_are_wide():
     staged = vk.make_ir(lambda x: np.sum(x))(np.ones(3, np.int8)).program
     assert staged.out_avals[0].dtype == np.sum(np.ones(3, np.int8)).dtype
+
+
+@pytest.mark.parametrize("axis", [None, 0, (0, 1), -1])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_cotangents_of_large_sums_are_repeated_without_memory(axis, keepdims):
+    """Above 8192 elements the cotangent of a sum is a broadcast; whoever uses it must not notice."""
+    x = np.random.default_rng(0).normal(size=(96, 100))
+    w = np.random.default_rng(1).normal(size=(100, 7))
+
+    def f(x):
+        total = np.sum(x, axis=axis, keepdims=keepdims)
+        return np.sum(np.sin(total)) + np.sum(x @ w)
+
+    cosines = np.cos(np.sum(x, axis=axis, keepdims=True))
+    gradient = vk.grad(f)(x)
+    np.testing.assert_allclose(gradient, cosines + w.sum(axis=1), rtol=1e-12, atol=1e-12)
+    assert gradient.flags.writeable
+    assert gradient.base is None
+    tangent = np.ones_like(x)
+    value = vk.jvp(f, (x,), (tangent,))[1]
+    np.testing.assert_allclose(value, np.sum(gradient * tangent), rtol=1e-12)
