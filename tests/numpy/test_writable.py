@@ -160,6 +160,15 @@ def arrays_of_constants_become_traced(x):
 
 
 @program
+def ravel_of_a_strided_view_copies(x):
+    y = np.copy(x).ravel()
+    y[0] = x[1, 1]
+    np.ravel(y[::2])[:] = 0.0
+    y[::2].reshape(5, 1)[:] *= x[0, 0]
+    return np.sum(y * x.ravel())
+
+
+@program
 def other_writers(x):
     y = np.copy(x)
     np.fill_diagonal(y, x[0])
@@ -224,6 +233,7 @@ VALUE_DEPENDENT = {"rows_by_iteration_and_a_mask", "index_arrays_that_repeat", "
 RESHAPED = {
     "reshape_that_is_a_view_and_one_that_copies",
     "slice_of_slice",
+    "ravel_of_a_strided_view_copies",
     "gauss_seidel",
     "overlap_and_copyto",
     "chain_of_views",

@@ -109,7 +109,7 @@ def test_sums_of_small_integers_are_wide():
 @pytest.mark.parametrize("axis", [None, 0, (0, 1), -1])
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_cotangents_of_large_sums_are_repeated_without_memory(axis, keepdims):
-    """Above 8192 elements the cotangent of a sum is a broadcast; whoever uses it must not notice."""
+    """Above 8192 elements the cotangent of a sum is a broadcast; its users must not notice."""
     x = np.random.default_rng(0).normal(size=(96, 100))
     w = np.random.default_rng(1).normal(size=(100, 7))
 

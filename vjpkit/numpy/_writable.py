@@ -251,12 +251,12 @@ roles["snapshot"] = snapshot
 
 
 def private(x: Value) -> Value:
-    """A slice of an array that is being written to: copied, so that it does not pin the buffer."""
+    """A slice of an array that is being written to: copied, so that it does not pin the buffer.
+
+    With its strides, because these decide whether NumPy reshapes by view or by copy.
+    """
     if isinstance(x, np.ndarray):
-        if x.base is None:
-            return x
-        # From two axes on the strides decide whether NumPy reshapes by view or by copy.
-        return x.copy(order="K") if x.ndim < 2 else copy_with_layout(x)
+        return x if x.base is None else copy_with_layout(x)
     if isinstance(x, Tracer) and isinstance(getattr(x, "value", None), np.ndarray | Tracer):
         x.value = private(x.value)
     return x
