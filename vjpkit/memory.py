@@ -12,9 +12,9 @@ def retain_memory(nbytes: int = 32 << 20) -> None:
 
     Fresh memory is dearer than arithmetic: where glibc returns freed arrays to the system, the next
     one costs a page fault for every 4 kB, and a gradient of 10^5 elements takes several times as
-    long as its arithmetic. Allocating and freeing one block of the size raises glibc's thresholds; it
-    touches no page. Up to twice ``nbytes`` of freed memory stay with the process. Changes nothing
-    elsewhere than on glibc, and nothing in any result.
+    long as its arithmetic. Allocating and freeing one block of the size raises glibc's thresholds;
+    it touches no page. Up to twice ``nbytes`` of freed memory stay with the process. It changes
+    nothing elsewhere than on glibc, and nothing in any result.
 
     >>> import vjpkit as vk
     >>> vk.retain_memory()

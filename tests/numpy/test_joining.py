@@ -146,6 +146,7 @@ def test_same_as_numpy(code: str, name: str):
     assert_same_as_numpy(program(code), ARRAYS[name], 1e-15 if "pad" in code else 0.0)
 
 
+@pytest.mark.filterwarnings("ignore:in the future insert:FutureWarning")  # before NumPy 2.2
 @pytest.mark.parametrize("name", ["cube", "vector", "scalar"])
 @pytest.mark.parametrize("code", MOVES)
 def test_derivatives_staging_mapping(code: str, name: str):

@@ -176,7 +176,9 @@ def test_a_traced_array_has_no_hash_and_cannot_be_pickled():
 
 def test_every_method_of_an_array_is_there():
     """What ndarray has and a tracer has not, named here one by one."""
-    public = {name for name in dir(np.ndarray) if not name.startswith("_")}
-    missing = {name for name in public if not hasattr(Tracer, name)}
+    # Some names that NumPy has removed stay in `dir` and raise; `tostring` is deprecated.
+    x = np.empty(1)
+    public = {name for name in dir(x) if not name.startswith("_") and hasattr(x, name)}
+    missing = {name for name in public if not hasattr(Tracer, name)} - {"tostring"}
     # Memory, which a traced array does not have; in their place: np.copy, strides, stop_gradient.
     assert missing == {"base", "ctypes", "data", "flags"}

@@ -111,7 +111,7 @@ def test_extract_and_compress():
         lambda x: np.select([x], [x]),
         lambda x: np.choose([0, 2, 0, 1], [x, x]),
         lambda x: untyped.choose([0.5], [x, x]),
-        lambda x: untyped.choose([0], [x, x], mode="wrong"),
+        lambda x: untyped.choose([0], [x, x], mode="bounce"),
         lambda x: np.piecewise(x, [x > 0], [1, 2, 3]),
         lambda x: np.clip(x, a_min=1),
         lambda x: np.clip(x, 1, 2, min=1),

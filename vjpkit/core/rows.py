@@ -23,7 +23,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, Position, Source, at, calling_position
-from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh
+from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh
 
 __all__ = [
     "Cotangents",
@@ -46,7 +46,7 @@ Row = tuple[Any, ...]
 Cotangents = list[Any]
 
 
-class Eager(Tracer):
+class Eager(ConcreteTracer):
     """A value of an eager trace, and the slot that stands for it in the trace's rows."""
 
     __slots__ = ()
@@ -58,29 +58,12 @@ class Eager(Tracer):
         self.slot = slot
 
     @property
-    def aval(self) -> Aval:
-        return aval_of(self.value)
-
-    @property
     def shape(self) -> Shape:
         return self.value.shape  # type: ignore[no-any-return]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.value.dtype  # type: ignore[no-any-return]
-
-    def concrete(self) -> Value:
-        value = self.value
-        return value.concrete() if isinstance(value, Tracer) else value
-
-    def __repr__(self) -> str:
-        return f"Traced({self.value!r})"
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
 
 
 class EagerScalar(Eager):
@@ -379,13 +362,16 @@ _ndarray = np.ndarray
 
 
 def has_nan(x: Value) -> bool:
-    """Whether some element is nan, which NumPy's argmax takes for the greatest of all."""
+    """Whether some element is nan, which NumPy's argmax takes for the greatest of all.
+
+    Many real numbers are read faster by BLAS: a sum of squares is nan only if one of them is.
+    """
     if type(x) is _ndarray:
         if not x.size:
             return False
         if x.ndim != 1:
             x = x.ravel(order="K")
-        x = x.item(x.argmax())
+        x = x.dot(x) if x.size > 8192 and x.dtype.char in "fd" else x.item(x.argmax())
     return x != x  # type: ignore[no-any-return]  # values are untyped
 
 

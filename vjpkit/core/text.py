@@ -41,7 +41,6 @@ exactly when their texts are, as far as their parameters have text.
 
 from __future__ import annotations
 
-import html
 import itertools
 import re
 from collections import Counter
@@ -241,6 +240,8 @@ def to_html(program: Program) -> str:
 
     Of a very long program the middle is left out.
     """
+    import html  # its table of entities is read for notebooks only
+
     printer = _Printer(program, source=True)
     lines = html.escape(printer.text, quote=False).split("\n")
     if len(lines) > _LINES:

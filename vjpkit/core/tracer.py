@@ -8,13 +8,14 @@ is right without bookkeeping, an exception leaves nothing behind, and threads ne
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Shape, Value
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
 
 if TYPE_CHECKING:
@@ -185,6 +186,29 @@ class Tracer:
         raise TypeError(f"a traced value cannot be pickled{at(calling_position())}")
 
 
+class ConcreteTracer(Tracer):
+    """A tracer that only carries a derivative: its value is known, prints, and decides choices."""
+
+    __slots__ = ()
+
+    @property
+    def aval(self) -> Aval:
+        return aval_of(self.value)
+
+    def concrete(self) -> Value:
+        value = self.value
+        return value.concrete() if isinstance(value, Tracer) else value
+
+    def __repr__(self) -> str:
+        return f"Traced({self.value!r})"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+
 def named_info() -> Any:
     """`Tracer.info` under the name that a kind of tracer gives it: the same place, no
     indirection."""
@@ -239,7 +263,8 @@ def is_foreign(x: Value) -> bool:
 
 def operand(x: Value) -> Value:
     """``x`` as something a primitive can compute with, or an error that says why not."""
-    if isinstance(x, np.ma.MaskedArray | np.matrix):
+    masked = sys.modules.get("numpy.ma")  # loaded wherever a masked array exists
+    if isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray)):
         raise UnsupportedError(
             f"{type(x).__name__} operands are not supported together with traced values."
             f"{at(calling_position())}\nPass its .data (and the mask as an array), or "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -272,21 +273,35 @@ class Bilinear(Primitive):
             if is_foreign(x) or is_foreign(y):
                 return NotImplemented
             return bind(self, (x, y), params)
-        values = [x.value if x_mine else x, y.value if y_mine else y]
-        slots = [x.slot if x_mine else None, y.slot if y_mine else None]
-        return self.record(x.owner if x_mine else y.owner, values, slots, params)
+        frame = sys._getframe(1)
+        if not y_mine:
+            return self.append(x.owner, x.value, y, x.slot, None, params, frame)
+        if not x_mine:
+            return self.append(y.owner, x, y.value, None, y.slot, params, frame)
+        return self.append(x.owner, x.value, y.value, x.slot, y.slot, params, frame)
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
-        x, y = values
+        return self.append(trace, *values, *slots, params, sys._getframe(1))
+
+    def append(
+        self,
+        trace: Rows,
+        x: Value,
+        y: Value,
+        i: int | None,
+        j: int | None,
+        params: Any,
+        frame: FrameType,
+    ) -> Value:
+        """Compute, and append the row for operands in the slots ``i`` and ``j``."""
         if isinstance(x, Tracer) or isinstance(y, Tracer):
             out = self(x, y, **params)
         else:
             out = self.impl(x, y, **params)
         k = trace.new()
-        i, j = slots
-        code, offset = user_position(sys._getframe(1))
+        code, offset = user_position(frame)
         row: Row
         if j is None:
             y = trace.keep(y) if type(y) is np.ndarray else y

@@ -56,6 +56,7 @@ LEFT_OUT = {
         _TOOL,
     ),
     "row_stack": "NumPy has deprecated it; use vstack",
+    "trapz": "NumPy has deprecated it; use trapezoid",
 }  # fmt: skip
 """NumPy's public names that are not here, and why."""
 

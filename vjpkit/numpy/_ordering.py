@@ -42,32 +42,42 @@ def _flat(a: Value, axis: Any) -> tuple[Value, int]:
     return array, normalize_axis(axis, array.ndim)
 
 
+def _key(array: Value, descending: Any) -> Value:
+    """What to sort upwards so that ``array`` is in order; a NaN is last in either direction."""
+    if not descending:
+        return array
+    return -array if array.dtype.kind in "fc" else ~array
+
+
 @implements(np.sort)
 def sort(
-    a: Value, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None
-) -> Value:
+    a: Value, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None,
+    descending: Any = None,
+) -> Value:  # fmt: skip
     kind = _sort_kind(kind, stable, order)
     array, number = _flat(a, axis)
-    places = ordering.argsort(array, axis=number, kind=kind)
+    places = ordering.argsort(_key(array, descending), axis=number, kind=kind)
     return ordering.permuted(array, places, axis=number)
 
 
 @method("sort")
 def _sort_in_place(
-    self: Value, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None
-) -> None:
-    self[...] = np.sort(self, axis, kind, order, stable=stable)
+    self: Value, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None,
+    descending: Any = None,
+) -> None:  # fmt: skip
+    self[...] = sort(self, axis, kind, order, stable=stable, descending=descending)
 
 
 @method("argsort")
 @implements(np.argsort)
 def argsort(
-    a: Value, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None
-) -> Value:
+    a: Value, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None,
+    descending: Any = None,
+) -> Value:  # fmt: skip
     kind = _sort_kind(kind, stable, order)
     array = as_array(a)
     array, number = _flat(array, axis if array.ndim else None)
-    return ordering.argsort(array, axis=number, kind=kind)
+    return ordering.argsort(_key(array, descending), axis=number, kind=kind)
 
 
 @implements(np.sort_complex)

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -243,11 +244,19 @@ def _points(q: Value, percent: bool) -> Value:
     return points
 
 
+@cache
+def _float64_decides() -> bool:
+    """Whether a ``q`` of type np.float64 decides the dtype; before NumPy 2.2 it does not."""
+    return bool(np.quantile(np.zeros(1, np.float32), np.float64(0.5)).dtype == np.float64)
+
+
 def _follows_data(q: Value, method: str) -> bool:
     """Whether the result has the dtype of the data, whatever the dtype of ``q``."""
     if isinstance(q, Tracer):
         return q.aval.weak
-    return type(q) in (int, float) or (method == "linear" and np.asarray(q).dtype.kind in "biu")
+    if type(q) in (int, float) or (type(q) is np.float64 and not _float64_decides()):
+        return True
+    return method == "linear" and np.asarray(q).dtype.kind in "biu"
 
 
 def _quantile(

@@ -278,9 +278,16 @@ def _log_of_number(x: Any, is_complex: bool) -> Any:
     return math.log(x) if x > 0 else math.nan
 
 
+# Before NumPy 2.2 the dtype of ``x ** y`` depends on the value of a NumPy number y (2, 0.5, ...).
+_UNSOUND: tuple[type, ...] = ()
+if (np.ones(1, np.float32) ** np.array(2)).dtype == np.float32:
+    _UNSOUND = (np.generic, np.ndarray)
+
+
 def _raised(x: Value, y: Value) -> Value:
     """``x ** y``; as the ufunc for masks, whose square has a dtype of its own."""
-    return np.power(x, y) if aval_of(x).dtype == bool else x**y
+    as_ufunc = aval_of(x).dtype == bool or isinstance(y, _UNSOUND)
+    return np.power(x, y) if as_ufunc else x**y
 
 
 class Power(Elementwise):

@@ -64,6 +64,8 @@ class Matmul(Bilinear):
     impl = np.matmul
 
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
+        if len(shape) == y.ndim == 2:
+            return cast(np.matmul(ct, y.swapaxes(0, 1)), dtype)
         if y.ndim == 1:
             return unbroadcast(ct[..., None] * y, shape, dtype)
         if len(shape) == 1:
@@ -71,6 +73,8 @@ class Matmul(Bilinear):
         return _fitted(np.matmul(ct, y.swapaxes(-1, -2)), shape, dtype)
 
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
+        if len(shape) == x.ndim == 2:
+            return cast(np.matmul(x.swapaxes(0, 1), ct), dtype)
         if x.ndim == 1:
             return unbroadcast(
                 ct * x if len(shape) == 1 else x[:, None] * ct[..., None, :], shape, dtype

@@ -12,7 +12,6 @@ from vjpkit.core.errors import at, calling_position
 from vjpkit.core.rows import (
     COPY_LIMIT,
     Eager,
-    EagerScalar,
     Guard,
     Row,
     Rows,
@@ -85,11 +84,13 @@ class ValueAndGrad(Transformed):
             _require_complex(label, read)
         trace = Rows(label)
         traced = list(args)
-        count = 0
         for n, (leaves, tree) in zip(numbers, read, strict=True):
-            inputs = [trace.argument(x) if is_differentiable(x) else x for x in leaves]
-            count += len([x for x in inputs if type(x) in TRACED])
+            if self.allow_int:
+                inputs = [trace.argument(x) if is_differentiable(x) else x for x in leaves]
+            else:
+                inputs = [trace.argument(x) for x in leaves]
             traced[n] = inputs[0] if tree is LEAF else tree.unflatten(inputs)
+        count = trace.new()  # the slots before this one are the inputs'
         y, rows = recorded(trace, self.fun, traced, kwargs)
         inputs = traced = []  # so that nothing but the rows holds values
         aux = None
@@ -123,7 +124,7 @@ class ValueAndGrad(Transformed):
         for leaves, tree in read:
             out = [
                 result_cotangent(x, next(rest), taken)
-                if is_differentiable(x)
+                if not self.allow_int or is_differentiable(x)
                 else np.zeros(np.shape(x), FLOAT0)
                 for x in leaves
             ]
@@ -159,15 +160,12 @@ class Grad(ValueAndGrad):
 
 def result_cotangent(x: Value, ct: Value | None, taken: set[int]) -> Value:
     """The cotangent of the primal ``x`` as the user gets it; zero where none arrived."""
-    if isinstance(x, Tracer):
-        return filled_like(x, 0) if ct is None else ct
     if type(ct) is np.ndarray and ct.base is None and type(x) is np.ndarray and id(ct) not in taken:
         taken.add(id(ct))
         return ct
+    if isinstance(x, Tracer):
+        return filled_like(x, 0) if ct is None else ct
     return fresh(ct, aval_of(x), type(x) is not np.ndarray, taken)
-
-
-TRACED = (Eager, EagerScalar)
 
 
 def is_differentiable(x: Value) -> bool:

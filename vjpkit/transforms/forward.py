@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.aval import Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.rows import roles
-from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh
+from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh
 
 __all__ = ["Dual", "Duals"]
 
 
-class Dual(Tracer):
+class Dual(ConcreteTracer):
     """A primal value and its tangent (of the same shape and dtype)."""
 
     __slots__ = ()
@@ -25,23 +25,6 @@ class Dual(Tracer):
         self.value = value
         self.owner = trace
         self.tangent = tangent
-
-    @property
-    def aval(self) -> Aval:
-        return aval_of(self.value)
-
-    def concrete(self) -> Value:
-        value = self.value
-        return value.concrete() if isinstance(value, Tracer) else value
-
-    def __repr__(self) -> str:
-        return f"Traced({self.value!r})"
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
 
 
 def _snapshot(x: Value) -> Value:
