@@ -5,6 +5,8 @@
 array([0.        , 0.90929743])
 """
 
+from importlib import import_module
+
 from vjpkit import lax, numpy, tree, tree_util
 from vjpkit.control.checkpointing import checkpoint
 from vjpkit.control.checkpointing import checkpoint as remat
@@ -57,3 +59,9 @@ __all__ = [
     "vjp",
     "vmap",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "test_util":  # loaded when asked for: tests need it, programs do not
+        return import_module("vjpkit.test_util")
+    raise AttributeError(f"module 'vjpkit' has no attribute {name!r}")

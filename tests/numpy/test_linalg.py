@@ -172,9 +172,9 @@ def test_eig(a):
     agrees(lambda x: tuple(LA.eig(x)), a, staged=a.dtype.kind == "c", mapped=a.dtype.kind == "c")
 
 
-def test_eig_of_real_spectra_is_real():
+def test_eig_of_real_spectra_is_real_where_numpys_is():
     w, v = vk.vjp(lambda x: tuple(LA.eig(x)), D)[0]
-    assert w.dtype == v.dtype == np.float64
+    assert w.dtype == v.dtype == LA.eigvals(D).dtype  # complex since NumPy 2.5
     assert np.array_equal(w, LA.eig(D).eigenvalues)
     rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
     assert vk.vjp(LA.eigvals, rotation)[0].dtype == np.complex128

@@ -177,7 +177,7 @@ def test_a_traced_array_has_no_hash_and_cannot_be_pickled():
 def test_every_method_of_an_array_is_there():
     """What ndarray has and a tracer has not, named here one by one."""
     # Some names that NumPy has removed stay in `dir` and raise; `tostring` is deprecated.
-    x = np.empty(1)
+    x = np.empty((1, 1))
     public = {name for name in dir(x) if not name.startswith("_") and hasattr(x, name)}
     missing = {name for name in public if not hasattr(Tracer, name)} - {"tostring"}
     # Memory, which a traced array does not have; in their place: np.copy, strides, stop_gradient.

@@ -112,9 +112,10 @@ def test_implementations_have_numpys_signatures():
             wanted = inspect.signature(f)
         except ValueError:
             continue  # written in C, without a signature
+        if {"newshape", "style"} & set(wanted.parameters):
+            continue  # NumPy 2.1 has arguments that are deprecated, and not here
         got = inspect.signature(implementation)
-        # NumPy 2.1 to 2.3 deprecate newshape=, which is not here.
-        wanted_ones = [p for p in wanted.parameters.values() if p.name not in ("like", "newshape")]
+        wanted_ones = [p for p in wanted.parameters.values() if p.name != "like"]
         later = {"axis"} - set(wanted.parameters) if f is np.trim_zeros else set()  # NumPy 2.2
         got_ones = [p for p in got.parameters.values() if p.name not in {"like"} | later]
         if (

@@ -1,5 +1,6 @@
 """Sorting, searching and sets: values move to where the order says."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,21 @@ def test_sorting(axis):
     agrees(lambda x: np.sort(x, axis=axis, stable=True), X)
     agrees(lambda x: np.sort(x, axis=axis, kind="heapsort"), X)
     agrees(lambda x: np.sort(x, axis=axis), Z)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, None])
+def test_sorting_downwards(axis):
+    if "descending" not in inspect.signature(np.sort).parameters:
+        pytest.skip("descending= came with NumPy 2.5")
+    agrees(lambda x: untyped.sort(x, axis=axis, descending=True), X)
+    agrees(lambda x: untyped.argsort(x, axis=axis, descending=True) * np.sum(x), X)
+    agrees(lambda x: untyped.sort(x, axis=axis, descending=True), Z)
+
+
+def test_downwards_too_nan_is_last_and_ties_keep_their_order():
+    x = np.array([3.0, np.nan, 1.0, 1.0, 2.0])
+    places = vk.vjp(lambda x: x.argsort(descending=True, stable=True) + 0 * np.sum(x[:1]), x)[0]
+    assert places.tolist() == [0, 4, 2, 3, 1]
 
 
 def test_ties_keep_numpys_order():

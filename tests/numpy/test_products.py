@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
+from tests.numpy.against_numpy import assert_same_as_numpy, outcome
 from tests.numpy.agreement import agrees, warned
 from vjpkit.core.errors import UnsupportedError
 
@@ -200,8 +201,11 @@ def test_shapes_that_do_not_fit(program):
         vk.vjp(f, A)
 
 
-def test_cross_of_plane_vectors_warns_as_numpy_does():
+def test_cross_of_plane_vectors_ends_as_in_numpy():
     f = lambda x: np.cross(x[:2], x[1:])
+    assert_same_as_numpy(f, V)
+    if outcome(f, V)[1]:  # since NumPy 2.5
+        return
     _, wanted = warned(lambda: f(V))
     _, got = warned(lambda: vk.vjp(f, V))
     assert got == wanted

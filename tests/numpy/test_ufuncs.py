@@ -436,6 +436,7 @@ CONSTANT = [
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")  # since NumPy 2.5
 @pytest.mark.parametrize("code", CONSTANT)
 def test_locally_constant(code):
     """Times x it has itself as derivative; differences would see its jumps."""
@@ -471,6 +472,7 @@ QUERIES = [
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")  # since NumPy 2.5
 @pytest.mark.parametrize("code", QUERIES)
 def test_query(code):
     f = eval(f"lambda x: {code}", {**SCOPE, "X": X})

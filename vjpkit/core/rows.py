@@ -361,6 +361,9 @@ def annihilate(ct: Value, factor: Value) -> Value:
 _ndarray = np.ndarray
 
 
+_MANY = 1 << 16
+
+
 def has_nan(x: Value) -> bool:
     """Whether some element is nan, which NumPy's argmax takes for the greatest of all.
 
@@ -371,7 +374,11 @@ def has_nan(x: Value) -> bool:
             return False
         if x.ndim != 1:
             x = x.ravel(order="K")
-        x = x.dot(x) if x.size > 8192 and x.dtype.char in "fd" else x.item(x.argmax())
+        if x.size < _MANY or x.dtype.char not in "fd":
+            x = x.item(x.argmax())
+        else:
+            with np.errstate(all="ignore"):  # squares overflow
+                x = x.dot(x)
     return x != x  # type: ignore[no-any-return]  # values are untyped
 
 

@@ -204,7 +204,7 @@ class _RuleSource:
         self.owner = owner
         self.live = [i for i, m in enumerate(mask) if m]
         self.needs: list[str] = []
-        self.fitted = owner.arity > 1 or owner.real_valued
+        self.fitted = owner.arity > 1 or owner.real_valued or promotes(owner.ufunc)
         for i in self.live:
             given = (*self.needs, "t", "product")
             self.needs += [name for name in self.parameters(i) if name not in given]
@@ -246,7 +246,8 @@ class _RuleSource:
         return [
             f"    c = partial{i}({', '.join(names)})",
             "    if type(c) is ndarray and c.size > 8192 and cts[-2] is plain_product"
-            f" and c.base is None and {kept} and type(ct) is ndarray and ct.shape == c.shape and ct.dtype is c.dtype:",
+            f" and c.base is None and {kept} and type(ct) is ndarray"
+            " and ct.shape == c.shape and ct.dtype is c.dtype:",
             "        c = multiply(ct, c, c)",
             "    else: c = cts[-2](ct, c)",
         ]
@@ -298,6 +299,12 @@ class _RuleSource:
         function.needs = tuple(self.needs)
         function.fitted = self.fitted
         return function
+
+
+def promotes(ufunc: np.ufunc) -> bool:
+    """Whether a ufunc of one operand computes float16 in another dtype, as SciPy's do."""
+    half = np.dtype(np.float16)
+    return ufunc.nin == 1 and ufunc.resolve_dtypes((half, None))[-1] != half
 
 
 def generate(source: str, scope: dict[str, Any], label: str, name: str) -> Any:

@@ -283,7 +283,8 @@ class Bilinear(Primitive):
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
-        return self.append(trace, *values, *slots, params, sys._getframe(1))
+        (x, y), (i, j) = values, slots
+        return self.append(trace, x, y, i, j, params, sys._getframe(1))
 
     def append(
         self,

@@ -164,6 +164,20 @@ def kron(a: Value, b: Value) -> Value:
     return np.reshape(product, tuple(m * n for m, n in zip(a_shape, b_shape, strict=True)))
 
 
+def _crossed() -> set[int]:
+    """How long the vectors may be: until NumPy 2.5 they may lie in a plane."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            np.cross([1, 0], [0, 1])
+        except ValueError:
+            return {3}
+    return {2, 3}
+
+
+_CROSSED = _crossed()
+
+
 @implements(np.cross)
 def cross(
     a: Value, b: Value, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
@@ -176,7 +190,7 @@ def cross(
     a = np.moveaxis(a, normalize_axis(axisa, a.ndim), -1)
     b = np.moveaxis(b, normalize_axis(axisb, b.ndim), -1)
     sizes = a.shape[-1], b.shape[-1]
-    if not set(sizes) <= {2, 3}:
+    if not set(sizes) <= _CROSSED:
         raise ValueError(
             f"Both input arrays must be (arrays of) 3-dimensional vectors, but they are {sizes[0]} "
             f"and {sizes[1]} dimensional instead."

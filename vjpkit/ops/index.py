@@ -177,7 +177,7 @@ def _bound(v: Any) -> int:
         raise TracerConversionError(
             f"a slice has a traced bound of {v.aval}, so the length of its result is not known."
             f"{at(calling_position())}\n"
-            "Use vk.lax.dynamic_slice for a slice of known length that starts at a traced position."
+            "For n elements from a traced position on, index with start + np.arange(n)."
         )
     return int(v.__index__())
 

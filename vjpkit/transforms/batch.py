@@ -48,7 +48,7 @@ class Batched(Tracer):
             f"a batched value of {self.aval} stands for {self.owner.n} examples, so it cannot "
             "decide "
             f"Python control flow or become one Python number.{at(calling_position())}\n"
-            "Use np.where or vk.lax.cond for a choice that depends on it."
+            "Use np.where for a choice that depends on it."
         )
 
     def __repr__(self) -> str:

@@ -90,7 +90,7 @@ class ValueAndGrad(Transformed):
             else:
                 inputs = [trace.argument(x) for x in leaves]
             traced[n] = inputs[0] if tree is LEAF else tree.unflatten(inputs)
-        count = trace.new()  # the slots before this one are the inputs'
+        count = trace.new()  # how many slots the inputs took
         y, rows = recorded(trace, self.fun, traced, kwargs)
         inputs = traced = []  # so that nothing but the rows holds values
         aux = None
