@@ -1,0 +1,34 @@
+"""The walks' own helpers."""
+
+import numpy as np
+import pytest
+
+from vjpkit.core.rows import annihilate, has_nan
+
+
+@pytest.mark.parametrize("n", [0, 1, 100, 70_000])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+def test_has_nan_finds_exactly_nan(n: int, dtype: str, order: str) -> None:
+    x = np.ones((2, n), dtype, order="F" if order == "F" else "C")
+    x = x[:, ::2] if order == "strided" else x
+    assert not has_nan(x)
+    if not x.size:
+        return
+    x[0, 0] = np.inf
+    x[-1, -1] = np.finfo(dtype).max
+    assert not has_nan(x)
+    x[-1, -1] = -np.inf
+    assert not has_nan(x)
+    x[x.shape[0] // 2, x.shape[1] // 2] = np.nan
+    assert has_nan(x)
+
+
+def test_zero_wins_over_inf_and_nan_in_products_of_derivatives() -> None:
+    ct = np.array([0.0, 1.0, 0.0, 2.0])
+    factor = np.array([np.inf, 3.0, np.nan, np.inf])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(annihilate(ct, factor), [0.0, 3.0, 0.0, np.inf])
+        np.testing.assert_array_equal(annihilate(factor, ct), [0.0, 3.0, 0.0, np.inf])
+        assert np.isnan(annihilate(np.float64(1.0), np.float64(np.nan)))
+        assert annihilate(np.float64(0.0), np.float64(np.nan)) == 0.0
