@@ -125,4 +125,4 @@ def test_implementations_have_numpys_signatures():
             continue
         assert [(p.name, p.kind) for p in got_ones] == [(p.name, p.kind) for p in wanted_ones], f
         compared += 1
-    assert compared > 80
+    assert compared > 60  # before NumPy 2.4 what is written in C has no signatures

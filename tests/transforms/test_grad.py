@@ -352,6 +352,15 @@ def test_eager_values_decide_control_flow_and_print() -> None:
     assert vk.grad(f)(1.5) == 1.0
 
 
+def raised_together(error: BaseException | None) -> list[BaseException]:
+    """An exception and those that led to it."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
 def test_writing_a_traced_value_into_a_plain_array_raises() -> None:
     def f(x: Any) -> Any:
         out = np.zeros(2)
@@ -360,12 +369,7 @@ def test_writing_a_traced_value_into_a_plain_array_raises() -> None:
 
     with pytest.raises((TypeError, ValueError)) as e:
         vk.grad(f)(np.ones(2))
-    chain: list[str] = []
-    error: BaseException | None = e.value
-    while error is not None:
-        chain.append(str(error))
-        error = error.__cause__ or error.__context__
-    text = "\n".join(chain)
+    text = "\n".join(map(str, raised_together(e.value)))
     assert "vnp.zeros" in text
     assert "np.zeros_like(x)" in text
 
