@@ -44,6 +44,10 @@ class Call(Protocol):
         """The same over a leading axis of length n; all outputs have it."""
 
 
+def _sample(x: Value, y: Value) -> tuple[Value, Value]:
+    return np.sin(x) * y, np.sum(x * x)
+
+
 class Apply(Primitive):
     """A `Call` as one equation."""
 
@@ -112,11 +116,8 @@ class Apply(Primitive):
     def samples(self) -> Iterable[Sample]:
         from vjpkit.control.checkpointing import CheckpointCall
 
-        def pair(x: Value, y: Value) -> tuple[Value, Value]:
-            return np.sin(x) * y, np.sum(x * x)
-
         x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])
-        yield Sample(x, y, call=CheckpointCall("checkpoint(pair)", pair, (x, y), ()))
+        yield Sample(x, y, call=CheckpointCall("checkpoint(_sample)", _sample, (x, y), ()))
 
 
 apply = primitive(Apply)
