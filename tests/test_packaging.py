@@ -3,6 +3,7 @@
 import email
 import email.message
 import re
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -154,16 +155,16 @@ def import_seconds(package: str) -> float:
 
 
 def test_import_takes_at_most_half_again_as_long_as_numpy(tmp_path, monkeypatch):
-    """Fresh processes by turns; the least of each, until the bound holds or patience ends.
+    """Fresh processes by turns; the median of their ratios, until the bound holds or patience ends.
 
     Both are imported from bytecode, as an installed package is.
     """
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
-    base = ours = float("inf")
+    import_seconds("vjpkit")  # writes the bytecode
+    ratios: list[float] = []
     for turn in range(30):
-        base = min(base, import_seconds("numpy"))
-        ours = min(ours, import_seconds("vjpkit"))
-        if turn >= 4 and ours <= IMPORT_RATIO * base:
+        ratios.append(import_seconds("vjpkit") / import_seconds("numpy"))
+        if turn >= 4 and statistics.median(ratios) <= IMPORT_RATIO:
             return
-    pytest.fail(f"vjpkit: {ours * 1e3:.0f} ms, numpy: {base * 1e3:.0f} ms, {ours / base:.2f} times")
+    pytest.fail(f"vjpkit takes {statistics.median(ratios):.2f} times as long as numpy")

@@ -49,6 +49,8 @@ def parse(text: str) -> Program:
     >>> parse("program(a: f64[3]) { return a, 2.0 }").out_avals
     (f64[3], f64[]*)
     """
+    if not isinstance(text, str):
+        raise TypeError(f"parse: the text of a program is wanted, got {type(text).__name__}")
     parser = _Parser(text)
     program = parser.program()
     parser.take(_LAST, "the end of the text")

@@ -106,7 +106,8 @@ def test_captured_values_are_leading_inputs():
     check(closed.program)
     (product,) = closed.program.equations
     assert product.inputs == (closed.program.inputs[1], closed.program.inputs[0])
-    assert closed.consts[0] is c
+    np.testing.assert_array_equal(closed.consts[0], c)
+    assert not np.shares_memory(closed.consts[0], c)  # what is written to c later does not matter
     np.testing.assert_array_equal(closed(np.ones(3))[0], c)
 
 
@@ -114,7 +115,7 @@ def test_one_object_is_captured_once():
     c = np.arange(3.0)
     copy, view = c.copy(), c[:]
     closed = stage(lambda x: (x * c, c + x, x - copy, x / view, c), [F3])
-    assert [id(v) for v in closed.consts] == [id(c), id(copy), id(view)]
+    assert len(closed.consts) == 3
     product, total, *_ = closed.program.equations
     assert product.inputs[1] is total.inputs[0] is closed.program.inputs[0]
     assert closed.program.outputs[-1] is closed.program.inputs[0]
@@ -308,9 +309,8 @@ def test_a_value_of_an_inner_transformation_cannot_be_returned(inner: Callable[[
         inner(lambda y: keep(kept, x * y))
         return kept[0]
 
-    with pytest.raises(ClosedTraceError, match="the staged function returned Traced") as error:
+    with pytest.raises(ClosedTraceError, match="of a transformation that has finished"):
         staged(outer)
-    assert "a value of an inner transformation that has finished" in str(error.value)
 
 
 def test_an_exception_leaves_nothing_behind():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
+from vjpkit.core.errors import TracerConversionError
 
 
 class Point(NamedTuple):
@@ -139,7 +140,7 @@ def test_the_output_must_be_a_scalar() -> None:
 
 
 def test_an_output_of_one_element_says_how_to_make_it_a_scalar() -> None:
-    with pytest.raises(TypeError, match=r"it has one element: return y\[0\] or np.sum\(y\)"):
+    with pytest.raises(TypeError, match=r"Return y\[0\] or np.sum\(y\): it has one element"):
         vk.grad(lambda x: x[:1])(np.ones(3))
 
 
@@ -352,24 +353,15 @@ def test_eager_values_decide_control_flow_and_print() -> None:
     assert vk.grad(f)(1.5) == 1.0
 
 
-def raised_together(error: BaseException | None) -> list[BaseException]:
-    """An exception and those that led to it."""
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return chain
-
-
 def test_writing_a_traced_value_into_a_plain_array_raises() -> None:
     def f(x: Any) -> Any:
         out = np.zeros(2)
         out[0] = x[0]
         return np.sum(out)
 
-    with pytest.raises((TypeError, ValueError)) as e:
+    with pytest.raises(TracerConversionError) as e:
         vk.grad(f)(np.ones(2))
-    text = "\n".join(map(str, raised_together(e.value)))
+    text = str(e.value)
     assert "vnp.zeros" in text
     assert "np.zeros_like(x)" in text
 

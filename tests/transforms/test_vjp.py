@@ -264,7 +264,7 @@ def test_pullbacks_are_thread_safe() -> None:
 
 def test_jvp_checks_trees_and_shapes() -> None:
     assert vk.jvp(lambda x, y: x * y, (2.0, 3.0), (1.0, 0.5)) == (6.0, 4.0)
-    with pytest.raises(TypeError, match=r"must be tuples or lists.*\(sin, \(x,\), \(t,\)\)"):
+    with pytest.raises(TypeError, match=r"(?s)must be tuples or lists.*jvp\(sin, \(x,\), \(t,\)\)"):
         vk.jvp(np.sin, X, X)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must have the same tree"):
         vk.jvp(np.sin, (X,), (X, X))

@@ -228,11 +228,11 @@ def _captured_name(target: Target, captured: Captured) -> str:
 
 
 def _same(x: Any, y: Any) -> bool:
-    """Whether two arrays are one: also where one is the whole of the other seen again."""
+    """Whether two arrays are one, or one a copy of the other."""
     if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
         return x is y
-    same = x.shape == y.shape and x.strides == y.strides and x.dtype == y.dtype
-    return same and x.__array_interface__["data"] == y.__array_interface__["data"]
+    same = x.shape == y.shape and x.dtype == y.dtype
+    return same and (np.shares_memory(x, y) or x.tobytes() == y.tobytes())
 
 
 def _source_text(source: Source | None) -> str:

@@ -21,6 +21,7 @@ from vjpkit.core.tracer import Tracer, bind
 from vjpkit.kinds import contribute, rule
 from vjpkit.kinds.general import Many, part_row
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
+from vjpkit.transforms.arguments import require_arrays, stacked
 from vjpkit.transforms.linear import Backing
 from vjpkit.transforms.mapping import vmap
 
@@ -164,7 +165,8 @@ def zeros_of(aval: Aval) -> Value:
     return np.zeros(aval.shape, aval.dtype) if aval.shape else aval.dtype.type(0)
 
 
-def flat_outputs(y: PyTree) -> tuple[list[Value], PyTreeDef]:
+def flat_outputs(name: str, y: PyTree) -> tuple[list[Value], PyTreeDef]:
     """Leaves and tree of what a function returned, numbers as NumPy scalars."""
-    leaves, tree = flatten(y)
+    leaves, tree = flatten(stacked(y))
+    require_arrays(name, y, leaves)
     return [x if hasattr(x, "dtype") else np.asarray(x)[()] for x in leaves], tree

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+import numpy as np
+
 from vjpkit.control.calls import Call, call_or_bind
 from vjpkit.control.custom import Bound, CustomRule, MappedCall, guarded, tree_of
 from vjpkit.core.aval import Value
+from vjpkit.core.errors import ClosedTraceError
 from vjpkit.pytree import PyTree
 from vjpkit.transforms.derivatives import Function, linearize
 from vjpkit.transforms.linear import Backing, Residual
@@ -19,15 +22,23 @@ class Recomputed:
     """The linearization of a flat function at ``values``, made anew whenever it is applied."""
 
     def __init__(
-        self, name: str, run: Function, values: Sequence[Value], live: Sequence[bool]
+        self,
+        name: str,
+        run: Function,
+        values: Sequence[Value],
+        live: Sequence[bool],
+        outs: Sequence[Value],
     ) -> None:
         self.name = name
         self.run = run
-        self.values = values
+        self.values, self.guards = guarded(list(values))
+        self.digest = digest(outs)
         self.live = [i for i, wanted in enumerate(live) if wanted]
 
     def map(self) -> Backing:
         """The linear map in the live operands."""
+        for guard in self.guards:
+            guard.check()
 
         def at(*xs: Value) -> tuple[Value, ...]:
             full = list(self.values)
@@ -35,7 +46,13 @@ class Recomputed:
                 full[i] = x
             return self.run(*full)  # type: ignore[no-any-return]  # a flat function
 
-        _, linear = linearize(at, *[self.values[i] for i in self.live])
+        outs, linear = linearize(at, *[self.values[i] for i in self.live])
+        if not agree(self.digest, digest(outs)):
+            raise ClosedTraceError(
+                f"{self.name}: computed again for the pullback, the function gave other values "
+                "than at first: it draws random numbers, or an array that it closes over was "
+                "changed in place.\nPass such arrays as arguments, and draw random numbers outside."
+            )
         return linear.backing  # type: ignore[no-any-return]  # linearize gives a LinearMap
 
     def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
@@ -51,14 +68,42 @@ class Recomputed:
         return 1, "rows"
 
 
+Digest = list[tuple[Any, Any] | None]
+
+
+def digest(outs: Sequence[Value]) -> Digest:
+    """Sums of 64 blocks of each plain output, and of their absolute values."""
+    return [_sums(y) if type(y) is np.ndarray and y.dtype.kind in "fc" else None for y in outs]
+
+
+def _sums(y: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    flat = y.reshape(-1)
+    starts = np.arange(0, flat.size, max(1, -(-flat.size // 64)))
+    with np.errstate(all="ignore"):
+        return np.add.reduceat(flat, starts), np.add.reduceat(np.abs(flat), starts)
+
+
+def agree(before: Digest, after: Digest) -> bool:
+    """Whether two digests are of the same outputs, but for rounding."""
+    for old, new in zip(before, after, strict=True):
+        if old is None or new is None:
+            continue
+        (a, scale), (b, _) = old, new
+        bound = np.finfo(a.dtype).eps ** 0.75 * scale
+        with np.errstate(all="ignore"):
+            if not np.all((abs(a - b) <= bound) | (a == b) | (np.isnan(a) & np.isnan(b))):
+                return False
+    return True
+
+
 class CheckpointCall(Bound):
     """A call of a checkpointed function."""
 
     def linearized(
         self, values: Sequence[Value], live: Sequence[bool]
     ) -> tuple[tuple[Value, ...], Backing]:
-        kept = guarded(list(values))
-        return self.run(*values), Recomputed(self.name, self.run, kept, live)
+        outs = self.run(*values)
+        return outs, Recomputed(self.name, self.run, values, live, outs)
 
     def mapped(self, n: int, batched: Sequence[bool]) -> Call:
         return MappedCall(self, n, batched)

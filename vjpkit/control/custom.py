@@ -21,9 +21,9 @@ from vjpkit.control.calls import (
 )
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, at, calling_position
-from vjpkit.core.rows import COPY_LIMIT
+from vjpkit.core.rows import COPY_LIMIT, Guard
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
-from vjpkit.transforms.arguments import Transformed
+from vjpkit.transforms.arguments import Transformed, require_function, what
 from vjpkit.transforms.derivatives import Function, linearize
 from vjpkit.transforms.linear import FLOAT0, Backing, LinearMap, Residual
 
@@ -39,6 +39,11 @@ class Bound:
         self.name = name
         self.fun = fun
         self.nondiff = nondiff
+        if nondiff and max(nondiff) >= len(args):
+            raise TypeError(
+                f"{name}: nondiff_argnums={nondiff} is out of range: the call has {len(args)} "
+                f"argument{'s' * (len(args) != 1)}{at(calling_position())}"
+            )
         self.fixed = [args[n] for n in nondiff]
         self.count = len(args)
         chosen = tuple(a for n, a in enumerate(args) if n not in nondiff)
@@ -56,7 +61,7 @@ class Bound:
 
     def output(self, y: PyTree) -> tuple[Value, ...]:
         """An output as flat leaves; its tree is remembered."""
-        leaves, self.out_tree = flat_outputs(y)
+        leaves, self.out_tree = flat_outputs(self.name, y)
         return tuple(leaves)
 
     def run(self, *leaves: Value) -> tuple[Value, ...]:
@@ -74,12 +79,20 @@ class CustomRule(Transformed):
         parameters = self.signature.parameters.values()
         if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
             raise TypeError(f"{self.label}: required keyword-only arguments are not supported")
+        if not all(isinstance(n, int) and n >= 0 for n in self.nondiff):
+            raise TypeError(
+                f"{self.label}: nondiff_argnums must be ints that count from 0, got "
+                f"{nondiff_argnums!r}{at(calling_position())}"
+            )
 
     def bound(self, args: tuple[PyTree, ...], kwargs: dict[str, Any]) -> tuple[PyTree, ...]:
         """All arguments by position, with the function's defaults."""
         if not kwargs and len(args) == len(self.signature.parameters):
             return args
-        given = self.signature.bind(*args, **kwargs)
+        try:
+            given = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.label}: {error}{at(calling_position())}") from None
         given.apply_defaults()
         if given.kwargs:
             raise TypeError(f"{self.label}: arguments {sorted(given.kwargs)} must be positional")
@@ -104,7 +117,7 @@ class ReverseRule:
     ) -> None:
         self.bound = bound
         self.bwd = bwd
-        self.kept = residuals
+        self.kept, self.guards = guarded(residuals)
         self.live = [i for i, wanted in enumerate(live) if wanted]
         self.in_avals = [aval_of(v).strong() for v in values]
         self.out_avals = [aval_of(o) for o in outs]
@@ -112,6 +125,8 @@ class ReverseRule:
         self.out_tree = bound.out_tree
 
     def pull(self, cts: Sequence[Value | None]) -> list[Value | None]:
+        for guard in self.guards:
+            guard.check()
         given = iter(cts)
         dense = []
         for aval in self.out_avals:
@@ -179,7 +194,7 @@ class ReverseRule:
 
 
 def _what(x: Any) -> str:
-    return f"{len(x)}" if isinstance(x, tuple | list) else type(x).__name__
+    return f"{len(x)}" if isinstance(x, tuple | list) else what(x)
 
 
 class ReverseCall(Bound):
@@ -204,17 +219,25 @@ class ReverseCall(Bound):
                 f"{at(calling_position())}"
             )
         outs = self.output(pair[0])
-        return outs, ReverseRule(self, self.bwd, guarded(pair[1]), live, values, outs)
+        return outs, ReverseRule(self, self.bwd, pair[1], live, values, outs)
 
     def mapped(self, n: int, batched: Sequence[bool]) -> Call:
         return MappedCall(self, n, batched)
 
 
-def guarded(residuals: PyTree) -> PyTree:
-    """Residuals of which small arrays are copied, so that changing them later changes nothing."""
+def guarded(residuals: PyTree) -> tuple[PyTree, list[Guard]]:
+    """Residuals whose small arrays are copied, and guards of the large ones.
+
+    So that changing one in place later changes nothing, or is noticed.
+    """
     leaves, tree = flatten(residuals)
-    kept = [x.copy() if isinstance(x, np.ndarray) and x.nbytes <= COPY_LIMIT else x for x in leaves]
-    return tree.unflatten(kept)
+    guards = []
+    for i, x in enumerate(leaves):
+        if isinstance(x, np.ndarray) and x.nbytes <= COPY_LIMIT:
+            leaves[i] = x.copy()
+        elif isinstance(x, np.ndarray):
+            guards.append(Guard(x, calling_position()))
+    return tree.unflatten(leaves), guards
 
 
 class MappedCall:
@@ -264,6 +287,8 @@ class CustomVJP(CustomRule):
         ``ct`` has the output's tree; ``cts`` is a tuple with one cotangent per differentiable
         argument, None for zero.
         """
+        require_function(f"{self.label}.defvjp", fwd)
+        require_function(f"{self.label}.defvjp", bwd)
         self.fwd = fwd
         self.bwd = bwd
 
@@ -338,7 +363,7 @@ class ForwardCall(Bound):
                     f"{at(calling_position())}"
                 )
             outs[:] = self.output(pair[0])
-            out_ts, tree = flat_outputs(pair[1])
+            out_ts, tree = flat_outputs(self.name, pair[1])
             if tree != self.out_tree:
                 raise TypeError(
                     f"{self.name}: the rule returned an output of tree {self.out_tree} with a "
@@ -370,11 +395,15 @@ class CustomJVP(CustomRule):
 
     def defjvp(self, rule: Function) -> Function:
         """Set the rule: ``rule(*nondiff, primals, tangents) -> (output, tangent)``; a decorator."""
+        require_function(f"{self.label}.defjvp", rule)
         self.rule = rule
         return rule
 
     def defjvps(self, *rules: Function | None) -> None:
         """One rule per argument, ``rule(t, output, *primals) -> tangent``; None for zero."""
+        for part in rules:
+            if part is not None:
+                require_function(f"{self.label}.defjvps", part)
 
         def rule(primals: tuple[PyTree, ...], tangents: tuple[PyTree, ...]) -> Any:
             out = self(*primals)

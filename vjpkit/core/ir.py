@@ -173,13 +173,23 @@ class Program:
     def eval(self, *values: Value) -> tuple[Value, ...]:
         """Run the program; tracers among ``values`` are traced through it."""
         from vjpkit.core.evaluate import evaluate
+        from vjpkit.core.tracer import operand
 
         if len(values) != len(self.inputs):
             raise TypeError(
                 f"Program.eval: got {len(values)} values for {len(self.inputs)} inputs "
                 f"({', '.join(map(repr, self.in_avals))})"
             )
-        return evaluate(self, values)
+        checked = [operand(x) for x in values]
+        for i, (x, wanted) in enumerate(zip(checked, self.in_avals, strict=True)):
+            came = aval_of(x)
+            weak = came.weak and came.shape == wanted.shape  # a Python number fits any scalar
+            if not weak and came.strong() != wanted.strong():
+                raise ValueError(
+                    f"Program.eval: input {i} is {came}, but the program was made for {wanted}.\n"
+                    "Make one for arguments like these with make_ir."
+                )
+        return evaluate(self, checked)
 
     def key(self) -> tuple[Any, ...]:
         """A hashable value that two programs share exactly when they have the same structure."""

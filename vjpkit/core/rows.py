@@ -23,7 +23,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, Position, Source, at, calling_position
-from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh
+from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh, require_open
 
 __all__ = [
     "Cotangents",
@@ -95,7 +95,7 @@ class Rows:
     into a finished trace is caught without a test on the hot path.
     """
 
-    __slots__ = ("append", "dirty", "guards", "level", "lifted", "name", "new", "rows")
+    __slots__ = ("append", "closed", "dirty", "guards", "level", "lifted", "name", "new", "rows")
 
     def __init__(self, name: str = "a transformation") -> None:
         self.level = next(LEVELS)
@@ -104,6 +104,7 @@ class Rows:
         self.append: Callable[[Row], None] = self.rows.append
         self.new: Callable[[], int] = itertools.count().__next__
         self.guards: dict[int, Guard] = {}
+        self.closed = False
         self.dirty = False
         self.lifted: list[Any] = []
 
@@ -116,6 +117,7 @@ class Rows:
         rows = self.rows
         self.rows = []
         self.append = partial(_append_closed, self.name)
+        self.closed = True
         return rows
 
     def keep(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -155,13 +157,13 @@ class Rows:
             if y.owner.dirty:
                 y = refresh(y)
             if y.owner is self or y.owner.level == 0:
-                return y.value
-            if y.owner.level > self.level:
+                y = y.value
+            elif y.owner.level > self.level:
                 raise ClosedTraceError(
                     f"{self.name}: the function returned a traced value of an inner transformation "
                     f"that has finished; its derivative would be lost{at(calling_position())}"
                 )
-        return y
+        return require_open(y)
 
     def restore(self) -> None:
         """Let handles from outside that were written to go back to their primal values."""

@@ -19,8 +19,10 @@ from vjpkit.core.errors import (
 )
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, is_scalar_constant, live_equations
 from vjpkit.core.rows import (
+    COPY_LIMIT,
     Cotangents,
     Eager,
+    Guard,
     Row,
     Rows,
     add_cotangent,
@@ -29,7 +31,7 @@ from vjpkit.core.rows import (
     settled,
     wanted_slots,
 )
-from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh
+from vjpkit.core.tracer import LEVELS, Tracer, named_info, refresh, require_open
 
 __all__ = ["Builder", "Captured", "ClosedProgram", "Staged", "stage", "transpose_into"]
 
@@ -75,6 +77,12 @@ class Captured:
     value: Value
     position: Position | Source | None
     name: str = ""
+    guard: Guard | None = None
+
+    def is_outdated(self, x: Value) -> bool:
+        """Whether ``x``, of which this is a copy, has been written to since."""
+        mine = self.value
+        return mine is not x and mine.tobytes() != x.tobytes()
 
     @property
     def source(self) -> Source | None:
@@ -88,14 +96,18 @@ class Captured:
 class Builder:
     """The trace of staging: writes equations, captures values from outside by identity."""
 
-    __slots__ = ("append", "captured", "dirty", "equations", "here", "inputs", "level")
+    __slots__ = (
+        "append", "captured", "closed", "dirty", "equations", "here", "inputs", "kept", "level",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.level = next(LEVELS)
         self.equations: list[Equation] = []
         self.append: Callable[[Equation], None] = self.equations.append
         self.captured: dict[int, tuple[Var, Captured]] = {}
+        self.kept: list[Value] = []
         self.inputs: list[Var] = []
+        self.closed = False
         self.dirty = False
         self.here: Position | None = None  # the row being staged, whose line its equations carry
 
@@ -115,17 +127,23 @@ class Builder:
         if is_scalar_constant(x):
             return Literal(x)
         found = self.captured.get(id(x))
+        if found is not None and found[1].is_outdated(x):
+            self.captured[id(found[1])] = found
+            found = None
         if found is None:
-            if isinstance(x, Tracer) and x.owner.level > self.level:
-                raise ClosedTraceError(
-                    f"the staged function returned {x!r}, a value of an inner transformation that "
-                    f"has finished{at(calling_position())}\n"
-                    "Return values from it instead of storing them."
-                )
-            var = Var(aval_of(x).strong() if isinstance(x, np.ndarray) else aval_of(x))
-            position = self.here or calling_position()
-            found = self.captured[id(x)] = var, Captured(x, position, name)
+            found = self.captured[id(x)] = self.capture(x, name)
         return found[0]
+
+    def capture(self, x: Value, name: str) -> tuple[Var, Captured]:
+        """A variable for a value from outside: small arrays are copied, large ones guarded."""
+        position = self.here or calling_position()
+        self.kept.append(x)  # so that no other value gets its id
+        if not isinstance(x, np.ndarray):
+            return Var(aval_of(x)), Captured(x, position, name)
+        aval = aval_of(x).strong()
+        if x.nbytes <= COPY_LIMIT:
+            return Var(aval), Captured(x.copy(), position, name)
+        return Var(aval), Captured(x, position, name, Guard(x, position))
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
         xs, params = primitive.canonical(xs, params)
@@ -156,9 +174,10 @@ class Builder:
                 "them."
             )
 
-        outs = [self.atom(y) for y in outputs]
+        outs = [self.atom(require_open(y)) for y in outputs]
         equations, live = live_equations(self.equations, outs)
         self.append = closed
+        self.closed = True
         kept = [(v, c) for v, c in self.captured.values() if v in live]
         inputs = [v for v, _ in kept] + self.inputs
         return ClosedProgram(Program(inputs, equations, outs, linear), tuple(c for _, c in kept))
@@ -176,7 +195,10 @@ class ClosedProgram:
 
     @property
     def consts(self) -> tuple[Value, ...]:
-        """Values of the leading inputs."""
+        """Values of the leading inputs; raises where one was changed in place since."""
+        for c in self.captured:
+            if c.guard is not None:
+                c.guard.check()
         return tuple([c.value for c in self.captured])
 
     def captured_names(self) -> tuple[tuple[str, Source | None], ...]:

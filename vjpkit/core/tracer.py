@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.core.errors import (
+    ClosedTraceError,
+    TracerConversionError,
+    UnsupportedError,
+    at,
+    calling_position,
+)
 
 if TYPE_CHECKING:
     from vjpkit.core.primitive import Primitive
@@ -52,6 +58,7 @@ class Trace(Protocol):
     """What a tracer's trace does with a primitive that one of its tracers meets."""
 
     level: int
+    closed: bool
 
     def process(
         self, primitive: Primitive, operands: list[Value], params: dict[str, Any]
@@ -240,6 +247,18 @@ _hooks: dict[str, Callable[..., Value]] = {
 }
 
 
+def require_open(x: Value) -> Value:
+    """``x``; raises for what a transformation left behind that has ended: its derivative is
+    gone."""
+    if isinstance(x, Tracer) and x.owner.closed:
+        raise ClosedTraceError(
+            f"{x!r} is a traced value of a transformation that has finished; its derivative would "
+            f"be lost{at(calling_position())}\nReturn values from the function (has_aux=True for "
+            "extra ones) instead of storing them in variables outside it."
+        )
+    return x
+
+
 def refresh(x: Tracer) -> Tracer:
     """A handle whose value is current, in a trace in which arrays were written to."""
     return _hooks["refresh"](x)  # type: ignore[no-any-return]  # hooks are untyped
@@ -265,10 +284,10 @@ def operand(x: Value) -> Value:
     """``x`` as something a primitive can compute with, or an error that says why not."""
     masked = sys.modules.get("numpy.ma")  # loaded wherever a masked array exists
     if isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray)):
+        plain = "np.asarray(x)" if isinstance(x, np.matrix) else "its .data, and the mask by itself"
         raise UnsupportedError(
             f"{type(x).__name__} operands are not supported together with traced values."
-            f"{at(calling_position())}\nPass its .data (and the mask as an array), or "
-            "np.asarray(x)."
+            f"{at(calling_position())}\nPass {plain}."
         )
     if isinstance(x, np.ndarray):
         if x.dtype == _OBJECT:

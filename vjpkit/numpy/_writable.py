@@ -177,6 +177,7 @@ class PlainTrace:
     """Computes with the values of plain handles; nothing is recorded. Arrays stay writable."""
 
     level = 0
+    closed = False
     dirty = True
 
     def process(self, primitive: Any, xs: list[Value], params: dict[str, Any]) -> Value:

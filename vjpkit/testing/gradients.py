@@ -12,6 +12,7 @@ from vjpkit.core.aval import Value, aval_of, is_inexact
 from vjpkit.pytree import PyTree, flatten_with_path, keystr
 from vjpkit.testing.compare import magnitude, pairing, random_like
 from vjpkit.testing.numeric import STEPS, Estimate, central, one_sided
+from vjpkit.transforms.arguments import float_leaf, require_arrays, require_function
 from vjpkit.transforms.derivatives import jvp, vjp
 
 __all__ = ["check_grads"]
@@ -50,14 +51,17 @@ def check_grads(
     >>> check_grads(lambda p: np.sum(np.sin(p["x"]) * p["y"]), ({"x": np.ones(3), "y": 2.0},), 2)
     >>> check_grads(abs, (0.0,), order=1, modes=["fwd"])
     """
+    require_function("check_grads", f)
     if not isinstance(args, tuple | list):
         raise TypeError(f"check_grads: args is the tuple of arguments, got {type(args).__name__}")
     wanted = (modes,) if isinstance(modes, str) else tuple(modes)
     if not wanted or not set(wanted) <= {"fwd", "rev"}:
         raise ValueError(f"check_grads: modes are 'fwd' and 'rev', got {modes!r}")
-    if order < 1:
-        raise ValueError(f"check_grads: order counts from 1, got {order}")
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"check_grads: order counts from 1, got {order!r}")
     flat, xs = _flattened(f, tuple(args))
+    if not xs:
+        raise TypeError("check_grads: args hold no floating-point numbers, so nothing is checked")
     outs = flat.f(*xs)
     step = _Settings.of([*xs, *outs], atol, rtol, eps)
     rng = np.random.default_rng(_SEED)
@@ -82,7 +86,12 @@ class _Flat:
 def _flattened(f: Callable[..., PyTree], args: tuple[PyTree, ...]) -> tuple[_Flat, list[Value]]:
     """``f`` as a function of its floating leaves, and these leaves."""
     pairs, tree = flatten_with_path(args)
-    leaves = [leaf for _, leaf in pairs]
+    leaves = [
+        leaf
+        if isinstance(leaf, bool | np.bool_)
+        else float_leaf("check_grads", f"args{keystr(path)}", leaf, allow_int=True)
+        for path, leaf in pairs
+    ]
     live = [i for i, leaf in enumerate(leaves) if is_inexact(leaf)]
 
     def flat(*xs: Value) -> tuple[Value, ...]:
@@ -92,7 +101,9 @@ def _flattened(f: Callable[..., PyTree], args: tuple[PyTree, ...]) -> tuple[_Fla
         outs = flatten_with_path(f(*tree.unflatten(full)))[0]
         return tuple(y for _, y in outs if is_inexact(y))
 
-    outs = flatten_with_path(f(*args))[0]
+    y = f(*args)
+    outs = flatten_with_path(y)[0]
+    require_arrays("check_grads", y, [leaf for _, leaf in outs])
     names = tuple(f"output{keystr(path)}" for path, y in outs if is_inexact(y))
     return _Flat(flat, tuple(f"args{keystr(pairs[i][0])}" for i in live), names), [
         leaves[i] for i in live

@@ -34,6 +34,8 @@ def check_rule(primitive: Primitive) -> None:
     >>> from vjpkit.ops.elementwise import sin
     >>> check_rule(sin)
     """
+    if not isinstance(primitive, Primitive):
+        raise TypeError(f"check_rule: a primitive is wanted, got {type(primitive).__name__}")
     cases = cases_of(primitive)
     assert cases, f"{primitive.name}: no samples; declare some, so that its laws can be checked"
     wrong = [f"{case!r}, {law}: {_said(error)}" for case, law, error in failures(primitive)]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import UnsupportedError, at, calling_position
-from vjpkit.core.tracer import Tracer, operand
-from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
+from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.core.tracer import RUNNING, Tracer, operand
+from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 
-__all__ = ["Transformed", "float_leaf", "name_of", "resolve_argnums"]
+__all__ = ["Transformed", "called", "float_leaf", "name_of", "resolve_argnums", "what"]
 
 _FLOATS = frozenset("fc")
 
@@ -23,17 +23,55 @@ def name_of(f: Callable[..., Any]) -> str:
     return getattr(f, "__name__", None) or type(f).__name__
 
 
+def require_function(label: str, fun: object) -> None:
+    """Raise unless ``fun`` can be called."""
+    if not callable(fun):
+        raise TypeError(
+            f"{label}: the first argument must be a function, got {type(fun).__name__}{_here()}"
+        )
+
+
+def what(x: object) -> str:
+    """What errors call a value: the aval of a traced one, the type of any other."""
+    return f"a traced {x.aval}" if isinstance(x, Tracer) else type(x).__name__
+
+
+def called(fun: Callable[..., PyTree], args: Sequence[PyTree], kwargs: dict[str, Any]) -> PyTree:
+    """What the user's function returns, called by a transform; ``np.array([t1, t2])`` is stacked.
+
+    NumPy hides the error of a traced value written into a plain array behind a `ValueError` about
+    sequences; the one that says what to do comes out instead.
+    """
+    token = RUNNING.set(True)
+    try:
+        return stacked(fun(*args, **kwargs))
+    except ValueError as error:
+        if not isinstance(error.__cause__, TracerConversionError):
+            raise
+        hidden = error.__cause__.with_traceback(error.__traceback__)
+    finally:
+        RUNNING.reset(token)
+    raise hidden
+
+
+def stacked(y: PyTree) -> PyTree:
+    """Outputs with traced arrays where NumPy made object arrays of traced values."""
+    return y if isinstance(y, Tracer) else tree_map(_stacked, y)
+
+
+def _stacked(y: Value) -> Value:
+    if isinstance(y, np.ndarray) and y.dtype == object:
+        return operand(y) if any(isinstance(item, Tracer) for item in y.flat) else y
+    return y
+
+
 class Transformed:
     """A transformed function: callable, printable, usable as a method, wrapping ``fun``."""
 
     transform = ""
 
     def __init__(self, fun: Callable[..., Any], **options: Any) -> None:
-        if not callable(fun):
-            raise TypeError(
-                f"{self.transform}: the first argument must be a function, got {type(fun).__name__}"
-                f"{at(calling_position())}"
-            )
+        require_function(self.transform, fun)
         self.fun = fun
         self.options = options
         self.label = f"{self.transform}({name_of(fun)})"
@@ -63,7 +101,9 @@ def resolve_argnums(label: str, argnums: Any, count: int) -> tuple[int, ...]:
     resolved = []
     for n in numbers:
         if not isinstance(n, int | np.integer) or isinstance(n, bool):
-            raise TypeError(f"{label}: argnums must be an int or a tuple of ints, got {argnums!r}")
+            raise TypeError(
+                f"{label}: argnums must be an int or a tuple of ints, got {argnums!r}{_here()}"
+            )
         if not -count <= n < count:
             raise TypeError(
                 f"{label}: argnums={argnums!r} is out of range: the call has {count} positional "
@@ -72,7 +112,7 @@ def resolve_argnums(label: str, argnums: Any, count: int) -> tuple[int, ...]:
             )
         resolved.append(int(n) % count)
     if len(set(resolved)) != len(resolved):
-        raise TypeError(f"{label}: argnums={argnums!r} names an argument twice")
+        raise TypeError(f"{label}: argnums={argnums!r} names an argument twice{_here()}")
     return tuple(resolved)
 
 
@@ -92,7 +132,7 @@ def float_leaf(label: str, which: str, x: Value, allow_int: bool = False) -> Val
         if x.aval.inexact or allow_int:
             return x
     elif isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array_ufunc__"):
-        x = operand(x) if isinstance(x, np.ndarray) else x
+        x = plain_array(label, which, x) if isinstance(x, np.ndarray) else x
         if not hasattr(x, "dtype"):
             raise UnsupportedError(f"{label}: {which} is a {kind.__name__}, not an array{_here()}")
         if x.dtype.kind in _FLOATS or allow_int:
@@ -112,6 +152,14 @@ def float_leaf(label: str, which: str, x: Value, allow_int: bool = False) -> Val
         "Cast it, e.g. x.astype(float), choose other argnums, or pass allow_int=True for float0 "
         "zeros."
     )
+
+
+def plain_array(label: str, which: str, x: np.ndarray[Any, Any]) -> Value:
+    """An array without the ways of a subclass; an error that names ``which`` where it is none."""
+    try:
+        return operand(x)
+    except TypeError as error:
+        raise type(error)(f"{label}: {which}: {error}") from None
 
 
 def _here() -> str:
@@ -145,33 +193,51 @@ LEAF = flatten(0.0)[1]
 """The tree of a bare leaf."""
 
 
+def require_arrays(label: str, y: PyTree, outs: Sequence[Value]) -> None:
+    """Raise for an output (a tree ``y`` with leaves ``outs``) that is no array and no number."""
+    for i, out in enumerate(outs):
+        if isinstance(out, np.ndarray) and out.dtype.kind not in "biufc":
+            plain_array(label, "the function's output", out)
+        elif not (isinstance(out, bool | int | float | complex) or hasattr(out, "dtype")):
+            path = keystr(flatten_with_path(y)[0][i][0])
+            raise TypeError(
+                f"{label}: the function returned a {type(out).__name__}"
+                f"{f' at {path}' if path else ''}; outputs are arrays, numbers and trees of them "
+                f"(has_aux=True passes other things through){_here()}"
+            )
+
+
 def scalar_output(label: str, y: Value, aval: Aval | None, holomorphic: bool) -> None:
     """Raise unless ``y`` is a real floating scalar (complex where ``holomorphic``)."""
     if aval is not None and aval.shape == () and aval.dtype.kind == "cf"[not holomorphic]:
         return
-    if aval is None or aval.shape != ():
-        what = f"{type(y).__name__}" if aval is None else f"an array {aval}"
+    if aval is None or aval.shape != () or aval.dtype.kind not in "biufc":
+        returned = what(y) if aval is None else f"an array {aval}"
         advice = (
-            "it has one element: return y[0] or np.sum(y)"
+            "Return y[0] or np.sum(y): it has one element."
             if aval is not None and aval.size == 1
-            else "return np.sum(...) or another scalar, or use jacrev, jacfwd, vjp for arrays"
+            else "Return np.sum(...) or another scalar, extra values with has_aux=True, or use "
+            "jacrev, jacfwd or vjp for arrays and trees."
         )
         raise TypeError(
-            f"{label}: the function returned {what}; a gradient needs a scalar ().\n{advice}"
+            f"{label}: the function returned {returned}; a gradient needs a scalar ().{_here()}\n"
+            f"{advice}"
         )
     if aval.dtype.kind == "c" and not holomorphic:
         raise TypeError(
             f"{label}: the function returned a complex number ({aval}); a gradient needs a real "
-            "one.\n"
+            f"one.{_here()}\n"
             "Return its real part or absolute value, or pass holomorphic=True for a holomorphic "
             "function."
         )
     if not aval.inexact:
         raise TypeError(
-            f"{label}: the function returned {aval}; a gradient needs a floating-point number.\n"
-            "Integer and boolean results do not change continuously; return a float."
+            f"{label}: the function returned {aval}; a gradient needs a floating-point number."
+            f"{_here()}\nInteger and boolean results do not change continuously; return a float."
         )
     if holomorphic and aval.dtype.kind != "c":
         raise TypeError(
-            f"{label}: holomorphic=True, but the function returned {aval}, which is real"
+            f"{label}: holomorphic=True, but the function returned {aval}, which is real{_here()}\n"
+            "Leave holomorphic=True out: a real output of complex arguments has the gradient "
+            "du/dx - i du/dy."
         )

@@ -8,7 +8,7 @@ marks with a leading axis of length n, and returns outputs that all have it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -43,13 +43,19 @@ class Batched(Tracer):
         aval = aval_of(self.value)
         return Aval(aval.shape[1:], aval.dtype)
 
-    def concrete(self) -> Value:
+    def concrete(self) -> NoReturn:
         raise TracerConversionError(
             f"a batched value of {self.aval} stands for {self.owner.n} examples, so it cannot "
             "decide "
             f"Python control flow or become one Python number.{at(calling_position())}\n"
-            "Use np.where for a choice that depends on it."
+            "Use np.where for a choice that depends on it, NumPy's functions instead of Python's "
+            "or math's, or a Python loop over the examples instead of vmap."
         )
+
+    __float__ = __complex__ = concrete
+
+    def __index__(self) -> int:
+        return self.concrete() if self.dtype.kind in "iu" else super().__index__()
 
     def __repr__(self) -> str:
         return f"Traced<{self.aval}, batch of {self.owner.n}>"
@@ -58,22 +64,24 @@ class Batched(Tracer):
 class Batches:
     """The trace of one ``vmap`` over ``n`` examples."""
 
-    __slots__ = ("closed", "dirty", "level", "n")
+    __slots__ = ("closed", "dirty", "level", "n", "name")
 
     def __init__(self, n: int) -> None:
         self.level = next(LEVELS)
         self.n = n
-        self.closed = ""
+        self.name = "vmap"
+        self.closed = False
         self.dirty = False
 
     def close(self, name: str) -> None:
         """End the trace: its tracers raise from now on."""
-        self.closed = name
+        self.name = name
+        self.closed = True
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
         if self.closed:
             raise ClosedTraceError(
-                f"a traced value of {self.closed} was used after {self.closed} had finished"
+                f"a traced value of {self.name} was used after {self.name} had finished"
                 f"{at(calling_position())}\nReturn values from the function instead of storing "
                 "them."
             )

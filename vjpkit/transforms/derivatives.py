@@ -20,21 +20,25 @@ from vjpkit.core.rows import (
     pull_once,
 )
 from vjpkit.core.staging import builder_of, pull_staged
-from vjpkit.core.tracer import RUNNING, Tracer, operand
+from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import (
     LEAF,
     Transformed,
+    called,
     float_leaf,
     name_of,
     read_arguments,
+    require_arrays,
+    require_function,
     resolve_argnums,
     scalar_output,
+    what,
 )
 from vjpkit.transforms.forward import Dual, Duals
 from vjpkit.transforms.linear import FLOAT0, LinearMap, Recorded, Side, fresh, tangent_aval
 
-__all__ = ["Function", "grad", "hvp", "jvp", "linearize", "value_and_grad", "vjp"]
+__all__ = ["Function", "grad", "hvp", "jvp", "linearize", "linearized", "value_and_grad", "vjp"]
 
 Function = Callable[..., PyTree]
 
@@ -136,15 +140,12 @@ def recorded(
     trace: Rows, fun: Function, args: Sequence[PyTree], kwargs: dict[str, Any]
 ) -> tuple[PyTree, list[Row]]:
     """What ``fun`` returns and the rows it left; an exception leaves nothing behind."""
-    token = RUNNING.set(True)
     try:
-        y = fun(*args, **kwargs)
+        y = called(fun, args, kwargs)
     except BaseException:
         trace.close()
         trace.restore()
         raise
-    finally:
-        RUNNING.reset(token)
     return y, trace.close()
 
 
@@ -189,7 +190,7 @@ def _split_aux(label: str, y: Any) -> tuple[Value, PyTree]:
     if not isinstance(y, tuple) or len(y) != 2:
         raise TypeError(
             f"{label}: with has_aux=True the function must return a pair (output, aux), "
-            f"got {type(y).__name__}{at(calling_position())}"
+            f"got {what(y)}{at(calling_position())}"
         )
     return y
 
@@ -198,8 +199,6 @@ def _lowered(trace: Rows, y: Any) -> tuple[Any, int | None, Value | None]:
     """An output, its slot, and its value (None for what is not an array or number)."""
     if type(y) is Eager and y.owner is trace and not trace.dirty:
         return y, y.slot, y.value
-    if isinstance(y, np.ndarray) and y.dtype == object:
-        y = operand(y)
     if isinstance(y, Tracer):
         return y, trace.slot_of(y), trace.lower(y)
     if isinstance(y, bool | int | float | complex | np.ndarray | np.generic) or hasattr(y, "dtype"):
@@ -288,10 +287,11 @@ def grad(
 # ------------------------------------------------------------------------- linearize, vjp, jvp, hvp
 
 
-def _linearized(
+def linearized(
     label: str, fun: Function, primals: tuple[PyTree, ...], has_aux: bool, strict: bool
 ) -> Any:
     """Output tree, aux and the linear map at ``primals``."""
+    require_function(label, fun)
     leaves, tree = flatten(primals)
     trace = Rows(label)
     slots: list[int] = []
@@ -313,18 +313,11 @@ def _linearized(
         y, aux = _split_aux(label, y)
         aux = tree_map(trace.lower, aux)
     outs, out_tree = flatten(y)
+    require_arrays(label, y, outs)
     values: list[Value] = []
     out_slots: list[int | None] = []
-    for i, out in enumerate(outs):
+    for out in outs:
         _, k, value = _lowered(trace, out)
-        if value is None:
-            path = keystr(flatten_with_path(y)[0][i][0])
-            raise TypeError(
-                f"{label}: the function returned a "
-                f"{type(out).__name__}{f' at {path}' if path else ''}; "
-                "outputs are arrays, numbers and trees of them (has_aux=True passes other things "
-                "through)"
-            )
         values.append(value)
         if aval_of(value).inexact:
             out_slots.append(k)
@@ -379,7 +372,7 @@ def linearize(fun: Function, *primals: PyTree, has_aux: bool = False, strict: bo
     >>> y, L(1.0), L.T(1.0)
     (9.0, np.float64(6.0), (np.float64(6.0),))
     """
-    out, aux, linear = _linearized(f"linearize({name_of(fun)})", fun, primals, has_aux, strict)
+    out, aux, linear = linearized(f"linearize({name_of(fun)})", fun, primals, has_aux, strict)
     return (out, linear, aux) if has_aux else (out, linear)
 
 
@@ -395,7 +388,7 @@ def vjp(fun: Function, *primals: PyTree, has_aux: bool = False, strict: bool = F
     >>> pullback(1.0)
     (np.float64(5.0), np.float64(2.0))
     """
-    out, aux, linear = _linearized(f"vjp({name_of(fun)})", fun, primals, has_aux, strict)
+    out, aux, linear = linearized(f"vjp({name_of(fun)})", fun, primals, has_aux, strict)
     return (out, linear.T, aux) if has_aux else (out, linear.T)
 
 
@@ -417,18 +410,21 @@ def jvp(
     >>> vk.jvp(np.sin, (0.0,), (2.0,))
     (np.float64(0.0), np.float64(2.0))
     """
-    label = f"jvp({name_of(fun)})"
-    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
-        raise TypeError(
-            f"{label}: primals and tangents must be tuples or lists of arguments, got "
-            f"{type(primals).__name__} and {type(tangents).__name__}; write ({name_of(fun)}, (x,), "
-            "(t,))"
-        )
+    return _pushed(f"jvp({name_of(fun)})", fun, primals, tangents, has_aux, strict)
+
+
+def _pushed(
+    label: str, fun: Function, primals: Any, tangents: Any, has_aux: bool, strict: bool
+) -> Any:
+    """What `jvp` returns."""
+    require_function(label, fun)
+    _require_sequences(label, fun, primals, tangents)
     leaves, tree = flatten(tuple(primals))
     t_leaves, t_tree = flatten(tuple(tangents))
     if tree != t_tree:
         raise TypeError(
             f"{label}: primals and tangents must have the same tree, got {tree} and {t_tree}"
+            f"{at(calling_position())}"
         )
     trace = Duals(label, strict)
     leaves = [
@@ -440,18 +436,16 @@ def jvp(
     side = Side.of_leaves(leaves, tree, star=True)
     ts = iter(side.read(label, tuple(tree.unflatten(t_leaves))))
     inputs = [Dual(x, trace, next(ts)) if is_differentiable(x) else x for x in leaves]
-    token = RUNNING.set(True)
     try:
-        y = fun(*tree.unflatten(inputs))
+        y = called(fun, tree.unflatten(inputs), {})
     finally:
-        RUNNING.reset(token)
         trace.closed = True
     aux = None
     if has_aux:
         y, aux = _split_aux(label, y)
         aux = tree_map(lambda leaf: trace.split(leaf)[0], aux)
     outs, out_tree = flatten(y)
-    outs = [operand(o) if isinstance(o, np.ndarray) and o.dtype == object else o for o in outs]
+    require_arrays(label, y, outs)
     pairs = [trace.split(o) for o in outs]
     taken = {id(t) for t in t_leaves}
     out_ts = [
@@ -467,6 +461,15 @@ def jvp(
     return (out, tangent, aux) if has_aux else (out, tangent)
 
 
+def _require_sequences(label: str, fun: Function, primals: object, tangents: object) -> None:
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise TypeError(
+            f"{label}: primals and tangents must be tuples or lists of arguments, got "
+            f"{type(primals).__name__} and {type(tangents).__name__}{at(calling_position())}.\n"
+            f"Write {label.partition('(')[0]}({name_of(fun)}, (x,), (t,))."
+        )
+
+
 def hvp(
     fun: Function, primals: Sequence[PyTree], tangents: Sequence[PyTree], *, strict: bool = False
 ) -> Any:
@@ -478,6 +481,10 @@ def hvp(
     >>> vk.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
     array([6., 0.])
     """
+    label = f"hvp({name_of(fun)})"
+    require_function(label, fun)
+    _require_sequences(label, fun, primals, tangents)
     numbers = tuple(range(len(primals)))
     gradient = Grad(fun, numbers if len(numbers) != 1 else 0, False, False, False, strict)
-    return jvp(gradient, primals, tangents, strict=strict)[1]
+    gradient.label = label
+    return _pushed(label, gradient, primals, tangents, False, strict)[1]

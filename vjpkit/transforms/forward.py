@@ -10,7 +10,7 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.rows import roles
-from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh
+from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh, require_open
 
 __all__ = ["Dual", "Duals"]
 
@@ -68,11 +68,11 @@ class Duals:
         if isinstance(y, Dual) and y.owner is self:
             return y.value, y.tangent
         if isinstance(y, Tracer) and y.owner.level == 0:
-            return y.value, None
+            y = y.value
         if isinstance(y, Tracer) and y.owner.level > self.level:
             raise ClosedTraceError(
                 f"{self.name}: the function returned a traced value of an inner transformation "
                 "that "
                 f"has finished; its derivative would be lost{at(calling_position())}"
             )
-        return y, None
+        return require_open(y), None

@@ -11,8 +11,14 @@ import numpy as np
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree
-from vjpkit.transforms.arguments import Transformed, read_arguments, resolve_argnums
-from vjpkit.transforms.derivatives import Function, linearize
+from vjpkit.transforms.arguments import (
+    Transformed,
+    name_of,
+    read_arguments,
+    require_function,
+    resolve_argnums,
+)
+from vjpkit.transforms.derivatives import Function, linearized
 from vjpkit.transforms.linear import LinearMap, Side, nbytes_text
 
 __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]
@@ -126,6 +132,7 @@ def arranged(blocks: list[list[Value]], codomain: Side, domain: Side) -> PyTree:
 
 def dense(linear: LinearMap, chunk_size: int | None) -> PyTree:
     """`LinearMap.dense`."""
+    require_chunk_size(f"{linear.name}.dense", chunk_size)
     forward = linear.domain.size <= linear.codomain.size
     blocks = matrix(linear, forward, chunk_size, f"{linear.name}.dense")
     domain, codomain = _single(linear.domain), _single(linear.codomain)
@@ -212,6 +219,12 @@ def _require_complex_linear(linear: LinearMap, dtype: np.dtype[Any]) -> None:
 # ------------------------------------------------------------------------------ jacrev, jacfwd, ...
 
 
+def require_chunk_size(label: str, chunk_size: object) -> None:
+    """Raise unless ``chunk_size`` is None or a positive int."""
+    if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
+        raise ValueError(f"{label}: chunk_size must be a positive int, got {chunk_size!r}")
+
+
 class Jacobian(Transformed):
     """What `jacrev`, `jacfwd` and `jacobian` return."""
 
@@ -230,10 +243,7 @@ class Jacobian(Transformed):
     ) -> None:
         self.transform = {"auto": "jacobian", "rev": "jacrev", "fwd": "jacfwd"}[mode]
         super().__init__(fun, argnums=argnums, has_aux=has_aux, holomorphic=holomorphic)
-        if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
-            raise ValueError(
-                f"{self.transform}: chunk_size must be a positive int, got {chunk_size!r}"
-            )
+        require_chunk_size(self.transform, chunk_size)
         self.argnums = argnums
         self.has_aux = has_aux
         self.holomorphic = holomorphic
@@ -254,9 +264,7 @@ class Jacobian(Transformed):
                 full[n] = value
             return self.fun(*full, **kwargs)
 
-        partial.__name__ = label
-        _, linear, *aux = linearize(partial, *chosen, has_aux=self.has_aux, strict=self.strict)
-        linear.name = label
+        _, aux, linear = linearized(label, partial, tuple(chosen), self.has_aux, self.strict)
         _check_types(label, linear, self.holomorphic)
         forward = self.mode == "fwd" or (
             self.mode == "auto" and linear.domain.size <= linear.codomain.size
@@ -264,7 +272,7 @@ class Jacobian(Transformed):
         blocks = matrix(linear, forward, self.chunk_size, label)
         domain = linear.domain if isinstance(self.argnums, tuple | list) else _single(linear.domain)
         result = arranged(blocks, linear.codomain, domain)
-        return (result, aux[0]) if self.has_aux else result
+        return (result, aux) if self.has_aux else result
 
 
 def _check_types(label: str, linear: LinearMap, holomorphic: bool) -> None:
@@ -377,5 +385,9 @@ def hessian(
         return lambda f: hessian(
             f, argnums, has_aux, holomorphic, chunk_size=chunk_size, strict=strict
         )
-    inner = jacrev(fun, argnums, has_aux, holomorphic, strict=strict)
-    return jacfwd(inner, argnums, has_aux, holomorphic, chunk_size=chunk_size, strict=strict)
+    require_function("hessian", fun)
+    inner = Jacobian(fun, argnums, has_aux, holomorphic, False, "rev", None, strict)
+    outer = Jacobian(inner, argnums, has_aux, holomorphic, False, "fwd", chunk_size, strict)
+    inner.transform = outer.transform = "hessian"
+    inner.label = outer.label = f"hessian({name_of(fun)})"
+    return outer

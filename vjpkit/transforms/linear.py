@@ -9,7 +9,6 @@ of calls.
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -32,11 +31,12 @@ from vjpkit.core.staging import (
     transpose_into,
     unbound,
 )
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import Tracer, operand
 from vjpkit.pytree import (
     PyTree,
     PyTreeDef,
     flatten,
+    flatten_up_to,
     flatten_with_path,
     keystr,
     register_pytree_node,
@@ -93,24 +93,40 @@ class Side:
 
     def read(self, name: str, arguments: tuple[Any, ...]) -> list[Value]:
         """The live leaves of a call's arguments, checked; `ValueError` names the path."""
+        value, leaves = self.leaves(name, arguments)
+        return [
+            self._leaf(name, value, i, leaf)
+            for i, leaf in enumerate(leaves)
+            if self.avals[i].dtype != FLOAT0 or self._nothing(name, value, i, leaf)
+        ]
+
+    def leaves(self, name: str, arguments: tuple[Any, ...]) -> tuple[PyTree, list[Value]]:
+        """The arguments as a tree, and all its leaves."""
         if not self.star and len(arguments) != 1:
             raise TypeError(f"{name} takes 1 argument (a value like {self}), got {len(arguments)}")
         value = arguments if self.star else arguments[0]
         if self.star and len(arguments) != len(self.tree.children()):
+            count = len(self.tree.children())
             raise TypeError(
-                f"{name} takes {len(self.tree.children())} arguments {self}, got {len(arguments)}"
+                f"{name} takes {count} argument{'s' * (count != 1)} {self}, got {len(arguments)}"
             )
         leaves, tree = flatten(value)
         if tree != self.tree:
-            raise ValueError(
-                f"{name}: the argument has the tree {tree}, but {self.tree} is wanted; "
-                f"pass a value like {self}"
-            )
-        return [
-            self._leaf(name, value, i, leaf)
-            for i, leaf in enumerate(leaves)
-            if self.avals[i].dtype != FLOAT0
-        ]
+            flatten_up_to(self.tree, value, f"{name}: the argument has the wrong tree", exact=True)
+        return value, leaves
+
+    def _nothing(self, name: str, value: PyTree, i: int, leaf: Value) -> bool:
+        """False; raises for a tangent in an integer argument: it would be dropped in silence."""
+        if self.star and not isinstance(leaf, Tracer):
+            given = np.asarray(leaf)
+            if given.dtype != FLOAT0 and np.any(given != 0):
+                path = keystr(flatten_with_path(value)[0][i][0])
+                raise ValueError(
+                    f"{name}: got a tangent other than zero at {path}, where the argument is an "
+                    "integer or a boolean.\nCast the argument to float to differentiate in it, or "
+                    "pass zeros (np.zeros(shape, vk.float0))."
+                )
+        return False
 
     def _leaf(self, name: str, value: PyTree, i: int, leaf: Value) -> Value:
         wanted = self.avals[i]
@@ -123,7 +139,7 @@ class Side:
             if fits:
                 return wanted.dtype.type(leaf)
         elif hasattr(leaf, "dtype") and aval_of(leaf).strong() == wanted:
-            return leaf
+            return operand(leaf)
         path = keystr(flatten_with_path(value)[0][i][0])
         came = aval_of(leaf) if hasattr(leaf, "dtype") else type(leaf).__name__
         raise ValueError(
@@ -146,7 +162,7 @@ class Side:
 
 
 def _advice(leaf: Value, wanted: Aval) -> str:
-    if hasattr(leaf, "dtype") and tuple(leaf.shape) == wanted.shape:
+    if hasattr(leaf, "dtype") and leaf.dtype != wanted.dtype:
         return f"Cast it: .astype(np.{wanted.dtype})."
     return f"Pass an array of shape {wanted.shape} and dtype {wanted.dtype}."
 
@@ -436,12 +452,7 @@ class LinearMap:
 
         Equal to stacking single applications; the vectors become tensors and the kernels stay BLAS.
         """
-        value = arguments if self.domain.star else arguments[0]
-        leaves, tree = flatten(value)
-        if tree != self.domain.tree:
-            raise ValueError(
-                f"{self.name}.batched: got the tree {tree}, but {self.domain.tree} is wanted"
-            )
+        _, leaves = self.domain.leaves(f"{self.name}.batched", arguments)
         live = [leaves[i] for i in self.domain.live]
         n = self._batch_size(live)
         return self.codomain.tree.unflatten(self._filled(self.apply_batched(live, n), n))
@@ -452,6 +463,11 @@ class LinearMap:
                 raise ValueError(
                     f"{self.name}.batched: got shape {np.shape(leaf)}, but (n, "
                     f"{', '.join(map(str, aval.shape))}) is wanted, n the same for all leaves"
+                )
+            if aval_of(operand(leaf)).dtype != aval.dtype:
+                raise ValueError(
+                    f"{self.name}.batched: got {aval_of(leaf)}, but {aval.dtype} is wanted.\n"
+                    f"{_advice(leaf, aval)}"
                 )
         return int(np.shape(leaves[0])[0])
 
@@ -659,7 +675,7 @@ class LinearMap:
         )
 
     def _repr_html_(self) -> str:
-        title = html.escape(repr(self)[1:-1])
+        title = repr(self)[1:-1].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         return f"<p><code>{title}</code></p>{self.program._repr_html_()}"
 
     def __reduce__(self) -> Any:
@@ -685,11 +701,15 @@ def _unwrapped(side: Side) -> tuple[PyTreeDef, tuple[Aval, ...]]:
 def _restricted(side: Side, argnums: int | Sequence[int]) -> tuple[Side, list[int]]:
     """A tuple side with some arguments only, and the positions of their live leaves."""
     children = side.tree.children()
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    numbers = tuple(argnums) if isinstance(argnums, tuple | list) else (argnums,)
+    if not all(isinstance(n, int) for n in numbers):
+        raise TypeError(f"only: argnums must be an int or a tuple of ints, got {argnums!r}")
     for n in numbers:
         if not -len(children) <= n < len(children):
             raise ValueError(f"only: argnums {n} is out of range for {len(children)} arguments")
     numbers = tuple(n % len(children) for n in numbers)
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(f"only: argnums {argnums} names an argument twice")
     starts = [0]
     for child in children:
         starts.append(starts[-1] + child.num_leaves)

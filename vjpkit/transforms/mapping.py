@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.tracer import RUNNING, operand
+from vjpkit.core.errors import at, calling_position
+from vjpkit.core.tracer import require_open
 from vjpkit.pytree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
-from vjpkit.transforms.arguments import Transformed
+from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
 from vjpkit.transforms.batch import Batched, Batches
 
 __all__ = ["vmap"]
@@ -43,17 +44,16 @@ class VMap(Transformed):
         sizes = self._sizes(leaves, axes, tree)
         trace = Batches(sizes)
         inputs = [
-            x if axis is None else Batched(front(x, axis), trace)
-            for x, axis in zip(leaves, axes, strict=True)
+            x if axis is None else Batched(front(self._array(x, i, tree), axis), trace)
+            for i, (x, axis) in enumerate(zip(leaves, axes, strict=True))
         ]
         inner_args, inner_kwargs = tree.unflatten(inputs)
-        token = RUNNING.set(True)
         try:
-            y = self.fun(*inner_args, **inner_kwargs)
+            y = called(self.fun, inner_args, inner_kwargs)
         finally:
-            RUNNING.reset(token)
             trace.close(self.label)
         outs, out_tree = flatten(y)
+        require_arrays(self.label, y, outs)
         out_axes = broadcast_prefix(self.out_axes, y, is_none, f"{self.label}: out_axes")
         pairs = zip(outs, out_axes, strict=True)
         return out_tree.unflatten([self._out(trace, x, axis) for x, axis in pairs])
@@ -88,10 +88,14 @@ class VMap(Transformed):
                 )
             sizes[i] = shape[axis]
         if self.axis_size is not None:
+            if not isinstance(self.axis_size, int) or self.axis_size < 0:
+                raise TypeError(f"{self.label}: axis_size must be an int, got {self.axis_size!r}")
             sizes[-1] = self.axis_size
         if not sizes:
             raise ValueError(
-                f"{self.label}: nothing is mapped: all in_axes are None; give axis_size="
+                f"{self.label}: nothing is mapped: no argument is an array with an axis in in_axes="
+                f"{self.in_axes!r}{at(calling_position())}.\n"
+                "Pass an array to map over, or give axis_size= for that many equal results."
             )
         if len(set(sizes.values())) > 1:
             self._disagree(sizes, leaves, tree)
@@ -111,8 +115,7 @@ class VMap(Transformed):
         )
 
     def _out(self, trace: Batches, y: Value, axis: int | None) -> Value:
-        if isinstance(y, np.ndarray) and y.dtype == object:
-            y = operand(y)
+        require_open(y if not isinstance(y, Batched) or y.owner is not trace else y.value)
         if axis is None:
             if isinstance(y, Batched) and y.owner is trace:
                 raise ValueError(
@@ -120,9 +123,21 @@ class VMap(Transformed):
                 )
             return y
         dense = trace.dense(y)
+        if not isinstance(axis, int):
+            raise TypeError(f"{self.label}: out_axes must hold ints and None, got {axis!r}")
+        ndim = np.ndim(dense)
+        if not -ndim <= axis < ndim:
+            raise ValueError(
+                f"{self.label}: out_axes puts the batch at axis {axis} of an output that has "
+                f"{ndim} axes with it (shape {np.shape(dense)})"
+            )
         if axis == 0:
             return dense if isinstance(y, Batched) else fresh_copy(dense)
         return np.moveaxis(dense, 0, axis)
+
+    def _array(self, x: Value, i: int, tree: PyTreeDef) -> Value:
+        """A mapped leaf, which must be an array that can be traced."""
+        return plain_array(self.label, _place(tree, i), x) if isinstance(x, np.ndarray) else x
 
 
 def is_none(x: object) -> bool:

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import NotLinearError
+from vjpkit.core.errors import NotLinearError, at, calling_position
 from vjpkit.core.ir import Equation, nonlinear_equation
 from vjpkit.core.staging import Builder, ClosedProgram, Staged
-from vjpkit.core.tracer import RUNNING, Tracer, operand
-from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
-from vjpkit.transforms.arguments import Transformed, name_of
+from vjpkit.core.tracer import Tracer
+from vjpkit.pytree import (
+    PyTree,
+    PyTreeDef,
+    flatten,
+    flatten_up_to,
+    flatten_with_path,
+    keystr,
+    structure,
+    tree_map,
+)
+from vjpkit.transforms.arguments import (
+    Transformed,
+    called,
+    name_of,
+    plain_array,
+    require_arrays,
+    require_function,
+)
 from vjpkit.transforms.derivatives import Function
 from vjpkit.transforms.linear import FLOAT0, LinearMap, Programmed, Side
 
@@ -31,7 +47,13 @@ class ShapeDtypeStruct:
     __slots__ = ("aval",)
 
     def __init__(self, shape: Shape, dtype: Any) -> None:
-        self.aval = Aval(tuple(shape), dtype)
+        sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+        if not all(isinstance(n, int | np.integer) and n >= 0 for n in sizes):
+            raise TypeError(
+                f"ShapeDtypeStruct: shape must be a tuple of sizes, got {shape!r}"
+                f"{at(calling_position())}"
+            )
+        self.aval = Aval(tuple(map(int, sizes)), dtype)
 
     @property
     def shape(self) -> Shape:
@@ -63,6 +85,7 @@ def staged(
     label: str, fun: Function, args: tuple[PyTree, ...], kwargs: dict[str, Any] | None = None
 ) -> tuple[ClosedProgram, PyTreeDef, list[Value]]:
     """The program of ``fun`` at arguments like these, the tree of its output, the output leaves."""
+    require_function(label, fun)
     leaves, tree = flatten(args)
     builder = Builder()
     inputs = []
@@ -71,23 +94,16 @@ def staged(
             path = keystr(flatten_with_path(args)[0][i][0])
             raise TypeError(
                 f"{label}: argument {path} is a {type(x).__name__}, which is neither an array nor "
-                "a number"
+                f"a number{at(calling_position())}.\n"
+                "Pass it through a closure; arrays, numbers and ShapeDtypeStructs are staged."
             )
-        inputs.append(builder.argument(aval_of(operand(x) if isinstance(x, np.ndarray) else x)))
-    token = RUNNING.set(True)
-    try:
-        y = fun(*tree.unflatten(inputs), **(kwargs or {}))
-    finally:
-        RUNNING.reset(token)
+        if isinstance(x, np.ndarray):
+            path = keystr(flatten_with_path(args)[0][i][0])
+            x = plain_array(label, f"argument {path}", x)
+        inputs.append(builder.argument(aval_of(x)))
+    y = called(fun, tree.unflatten(inputs), kwargs or {})
     outs, out_tree = flatten(y)
-    for i, out in enumerate(outs):
-        if isinstance(out, np.ndarray) and out.dtype == object:
-            outs[i] = operand(out)
-        elif not (hasattr(out, "dtype") or isinstance(out, bool | int | float | complex)):
-            path = keystr(flatten_with_path(y)[0][i][0])
-            raise TypeError(
-                f"{label}: the function returned a {type(out).__name__}{path and f' at {path}'}"
-            )
+    require_arrays(label, y, outs)
     return builder.finish(outs), out_tree, outs
 
 
@@ -193,14 +209,17 @@ def closure_convert(
     >>> vk.grad(f)(3.0)
     np.float64(2.0)
     """
-    closed, out_tree, _ = staged(f"closure_convert({name_of(fun)})", fun, example_args)
+    label = f"closure_convert({name_of(fun)})"
+    closed, out_tree, _ = staged(label, fun, example_args)
     hoisted = [c for c in closed.consts if isinstance(c, Tracer)]
     count = len(hoisted)
 
+    tree = structure(example_args)
+
     def converted(*args: PyTree) -> PyTree:
         explicit, values = args[: len(args) - count], iter(args[len(args) - count :])
+        leaves = flatten_up_to(tree, explicit, label, exact=True)
         consts = [next(values) if isinstance(c, Tracer) else c for c in closed.consts]
-        leaves, _ = flatten(explicit)
         return out_tree.unflatten(closed.program.eval(*consts, *leaves))
 
     converted.__name__ = name_of(fun)
