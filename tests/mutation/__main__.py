@@ -2,7 +2,7 @@
 
 ``python -m tests.mutation [PRIMITIVE OR MODULE ...]`` makes the mutants of `tests.mutation.mutants`
 in turn, and runs the laws of the primitives concerned until one fails; if all hold, then the
-tests of the family. It prints a table per module, the mutants that nothing noticed, and the
+written tests of the family. It prints a table per module, the mutants that nothing noticed, and the
 percentage. Mutants that cannot be noticed, because they compute the same, are in
 `tests.mutation.equivalent`, with the proof. It takes minutes, so it is no part of the suite.
 """
