@@ -260,6 +260,7 @@ PARAMS = st.recursive(
 @given(st.dictionaries(st.sampled_from(["axis", "k", "value", "program", "dtype"]), PARAMS))
 @example({"value": ("#", "'", '"', "'\"\n\\", "a: f64[3]", "program() {", "\u2028é∇")})
 @example({"value": ((), (1,), ((),), ((2,), ()))})
+@example({"value": (")",)})
 @example({"value": (np.dtype(">f8"), np.dtype(np.longdouble), None, True, "None", "f32", "2.0")})
 def test_parameters(params: dict[str, Any]):
     assert_round_trip(noting(**params))

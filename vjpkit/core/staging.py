@@ -164,20 +164,24 @@ class Builder:
                 return f"{eqn.primitive.name}{'' if eqn.source is None else f' ({eqn.source})'}"
         return "outside"
 
-    def finish(self, outputs: Iterable[Value], linear: int = 0) -> ClosedProgram:
-        """End the trace: the program of what ``outputs`` depend on, and the values it captured."""
+    def close(self) -> None:
+        """End the trace: its tracers raise from now on."""
 
-        def closed(_: Equation) -> None:
+        def append(_: Equation) -> None:
             raise ClosedTraceError(
                 "an abstract value was used after its function had been staged"
                 f"{at(calling_position())}\nReturn values from the function instead of storing "
                 "them."
             )
 
+        self.append = append
+        self.closed = True
+
+    def finish(self, outputs: Iterable[Value], linear: int = 0) -> ClosedProgram:
+        """End the trace: the program of what ``outputs`` depend on, and the values it captured."""
         outs = [self.atom(require_open(y)) for y in outputs]
         equations, live = live_equations(self.equations, outs)
-        self.append = closed
-        self.closed = True
+        self.close()
         kept = [(v, c) for v, c in self.captured.values() if v in live]
         inputs = [v for v, _ in kept] + self.inputs
         return ClosedProgram(Program(inputs, equations, outs, linear), tuple(c for _, c in kept))

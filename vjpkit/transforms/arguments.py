@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
-from vjpkit.core.tracer import RUNNING, Tracer, operand
+from vjpkit.core.tracer import RUNNING, Tracer, operand, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 
 __all__ = ["Transformed", "called", "float_leaf", "name_of", "resolve_argnums", "what"]
@@ -130,7 +130,7 @@ def float_leaf(label: str, which: str, x: Value, allow_int: bool = False) -> Val
         return x if allow_int else float(x)
     if isinstance(x, Tracer):
         if x.aval.inexact or allow_int:
-            return x
+            return require_open(x)
     elif isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array_ufunc__"):
         x = plain_array(label, which, x) if isinstance(x, np.ndarray) else x
         if not hasattr(x, "dtype"):

@@ -101,7 +101,11 @@ def staged(
             path = keystr(flatten_with_path(args)[0][i][0])
             x = plain_array(label, f"argument {path}", x)
         inputs.append(builder.argument(aval_of(x)))
-    y = called(fun, tree.unflatten(inputs), kwargs or {})
+    try:
+        y = called(fun, tree.unflatten(inputs), kwargs or {})
+    except BaseException:
+        builder.close()
+        raise
     outs, out_tree = flatten(y)
     require_arrays(label, y, outs)
     return builder.finish(outs), out_tree, outs
