@@ -51,7 +51,7 @@ def test_every_primitive_has_samples(name):
 
 @pytest.mark.parametrize("name", OURS)
 def test_linearity_is_declared(name):
-    if "linear" not in OURS[name].exempt:
+    if "undeclared" not in OURS[name].exempt:
         assert not undeclared(CASES[name])
 
 
@@ -60,7 +60,8 @@ def test_exemptions_name_laws_or_variants_and_give_reasons():
     for name, primitive in OURS.items():
         for key, reason in primitive.exempt.items():
             law, _, variant = key.partition(":")
-            assert law in LAWS or key in variants, f"{name}: {key} is neither law nor variant"
+            known = law in LAWS or key in variants or key == "undeclared"
+            assert known, f"{name}: {key} is neither law nor variant"
             assert not variant or variant in variants, f"{name}: {variant} is no variant"
             assert len(reason) > 20, f"{name}: why is it exempt from {key}?"
 
@@ -68,7 +69,7 @@ def test_exemptions_name_laws_or_variants_and_give_reasons():
 @pytest.mark.parametrize("name", [name for name, p in OURS.items() if p.exempt])
 def test_exemptions_are_needed(name):
     """A law that is kept after all must not be exempt."""
-    broken = {"linear"} if undeclared(CASES[name]) else set()
+    broken = {"undeclared"} if undeclared(CASES[name]) else set()
     for case, law in itertools.product(CASES[name], LAWS.values()):
         if law.applies(case) and case.exemption(law.name) is not None:
             try:

@@ -77,7 +77,7 @@ class Checks:
         broken = [(c, law) for c, law in self.pairs if not holds(law, c)]
         self.broken = sorted({law.name for _, law in broken})
         self.pairs = [pair for pair in self.pairs if pair not in broken]
-        self.linear = "linear" not in primitive.exempt and not undeclared(self.cases)
+        self.linear = "undeclared" not in primitive.exempt and not undeclared(self.cases)
 
     def run(self) -> str | None:
         """The first law that does not hold, if any."""

@@ -16,7 +16,7 @@ import gc
 import inspect
 import sys
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import vjpkit.transforms.batch
 from vjpkit.core.primitive import PRIMITIVES, Primitive
 from vjpkit.kinds import Elementwise, General
 from vjpkit.kinds.elementwise import _RuleSource
@@ -177,12 +178,28 @@ class Site:
     new: ast.expr
     old: ast.expr
 
+    def way(self, tree: ast.Module) -> list[Any]:
+        """The nodes from the root of a tree to the place of the mistake."""
+        nodes: list[Any] = [tree]
+        for field, i in self.path:
+            child = getattr(nodes[-1], field)
+            nodes.append(child if i is None else child[i])
+        return nodes
+
+    def text(self, tree: ast.Module) -> str:
+        """The mistake in words; of a constant or a name, the expression that it is in."""
+        place = -1
+        while isinstance(self.way(tree)[place], ast.Constant | ast.Name) and isinstance(
+            self.way(tree)[place - 1], ast.expr
+        ):
+            place -= 1
+        old, new = self.way(tree)[place], self.way(self.mutated(tree))[place]
+        return f"{ast.unparse(old)}  ->  {ast.unparse(new)}"
+
     def mutated(self, tree: ast.Module) -> ast.Module:
         """A copy of the tree with the mistake in it."""
         tree = copy.deepcopy(tree)
-        node: Any = tree
-        for field, i in self.path[:-1]:
-            node = getattr(node, field) if i is None else getattr(node, field)[i]
+        node = self.way(tree)[-2]
         field, i = self.path[-1]
         new = ast.copy_location(copy.deepcopy(self.new), self.old)
         for child in ast.walk(new):
@@ -291,14 +308,17 @@ class Source:
     def mutants(self) -> Iterator[Mutant]:
         """Every mutant of the module's functions."""
         for name, node, path in self.rules():
-            seen = set()
+            seen: set[tuple[str, int, int]] = set()
+            texts: Counter[str] = Counter()
             for site in sites(node, path, not_arithmetic):
-                old, new = ast.unparse(site.old), ast.unparse(site.new)
-                text = f"{old}  ->  {new}"
-                at = (text, site.old.lineno, site.old.col_offset)
-                if old == new or at in seen:
+                at = (ast.unparse(site.new), site.old.lineno, site.old.col_offset)
+                if ast.unparse(site.old) == at[0] or at in seen:
                     continue
                 seen.add(at)
+                text = site.text(self.tree)
+                texts[text] += 1
+                if texts[text] > 1:
+                    text += f"  ({texts[text]})"
                 mutant = self.mutant(name, site, text)
                 if mutant is not None:
                     yield mutant
@@ -377,6 +397,8 @@ def helpers_of(primitive: Primitive) -> set[str]:
     for base in type(primitive).__mro__:
         if base.__module__.startswith("vjpkit.ops."):
             pending |= reached_names(ast.parse(textwrap.dedent(inspect.getsource(base))))
+    if not hasattr(primitive, "batch"):
+        pending |= reached_names(ast.parse(inspect.getsource(vjpkit.transforms.batch)))
     while pending:
         name = pending.pop()
         if name in helpers() and name not in reached:
@@ -408,8 +430,6 @@ def mutants_of_declarations(primitive: Primitive) -> Iterator[Mutant]:
                 yield declared(
                     primitive, owner, "partials", changed, f"[{i}]: {partial!r} -> {wrong!r}"
                 )
-        if cls.real_valued:
-            yield declared(primitive, owner, "real_valued", False, "True -> False")
         for mask in primitive.rules:
             without = tuple(m for m in cls.linear if m != mask)
             more = (*cls.linear, mask)
@@ -443,7 +463,7 @@ def declared(primitive: Primitive, owner: str, attribute: str, value: Any, text:
         before = vars(cls).get(attribute, missing)
         setattr(cls, attribute, value)
         swaps: list[tuple[FunctionType, CodeType]] = []
-        if isinstance(primitive, Elementwise) and attribute in ("partials", "real_valued"):
+        if isinstance(primitive, Elementwise) and attribute == "partials":
             swaps = list(regenerated(primitive))
 
         def undo() -> None:
@@ -463,8 +483,7 @@ def regenerated(primitive: Elementwise) -> Iterator[tuple[FunctionType, CodeType
     """Put newly generated code into the rules; give what was there."""
     for mask, rule in primitive.rules.items():
         source = _RuleSource(primitive, mask)
-        if tuple(source.needs) != rule.needs or source.fitted != rule.fitted:
-            source.needs, source.fitted = list(rule.needs), rule.fitted
+        source.needs = list(rule.needs)  # rows are laid out as before
         new = source.compile()
         for old, other in ((rule, new), (rule.push, new.push)):
             yield old, old.__code__

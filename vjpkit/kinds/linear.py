@@ -157,9 +157,9 @@ class LinearMany(Primitive):
         some = next(t for t in ts if t is not None)
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, avals, strict=True)]
         out = self(*fixed, *dense, **params)
-        if not any(a.weak for a in avals):
+        if all(a.inexact and not a.weak for a in avals):
             return out
-        # A number's tangent is no number: it would decide the dtype, where the number does not.
+        # Tangents of numbers and integers are floats: they would decide the dtype of the result.
         return cast(out, self.abstract(*map(aval_of, fixed), *avals, **params).dtype)
 
     def record(

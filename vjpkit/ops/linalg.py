@@ -38,6 +38,7 @@ from vjpkit.ops.spectra import (
     spectrum_mean,
     spectrum_push,
 )
+from vjpkit.ops.structural import to_dtype
 
 _A = np.array([[1.3, -1.2, 2.5], [1.7, 0.4, -0.6], [0.2, 0.9, -1.1]])
 _B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
@@ -581,6 +582,7 @@ class CholeskyPull(Fused):
     """The pullback of `cholesky` at L: of a cotangent and of products U Vᵀ, given by Lᵀ U and V."""
 
     core_ndims = (2,)
+    exempt = {"mixed0": "the factor and its cotangents come in one dtype"}
     impl = staticmethod(lapack.cholesky_pull)
 
     def formula(self, *xs: Value, **params: Any) -> Value:
@@ -1059,14 +1061,14 @@ class Lstsq(General):
     def impl(a: Value, b: Value, rcond: float) -> Value:
         if a.ndim == b.ndim == 2:
             return np.linalg.lstsq(a, b, rcond)[0]
-        return np.linalg.pinv(a, rcond) @ b
+        return np.linalg.pinv(a.astype(np.result_type(a.dtype, b.dtype)), rcond) @ b
 
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
         rcond = params["rcond"]
         (a, b), (ta, tb) = values, ts
-        p = pinv(a, rcond=rcond)
+        p = pinv(to_dtype(a, out.dtype), rcond=rcond)
         if ta is None:
             return p @ tb
         th, ph = adjoint(ta), adjoint(p)

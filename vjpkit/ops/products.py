@@ -116,6 +116,7 @@ class Matmul(Bilinear):
         yield Sample(_A[:, 0], _A)
         yield Sample(_A[0], _A[1])
         yield Sample(np.stack([_A, _A * 2]), _B)
+        yield Sample(np.stack([_A, _A * 2]), _B[:, 0])
         yield Sample(_B.T, np.stack([_A.T[:, None], 2 * _A.T[:, None]])[:, :, 0])
 
 

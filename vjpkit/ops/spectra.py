@@ -127,7 +127,7 @@ class SpectrumMean(General):
     """
 
     core_ndims = (1, 1)
-    exempt = {"linear": "of numbers drawn at random no two agree"}
+    exempt = {"undeclared": "linear in w too, where no two values agree, as in random numbers"}
     transposes = {1: lambda ct, values, **params: _mean_pull(ct, values, params)}
 
     @staticmethod
@@ -177,6 +177,7 @@ class SpectrumPush(General):
 
     multi = True
     core_ndims = (1, 2)
+    exempt = dict.fromkeys(("mixed0", "mixed1"), "a spectrum comes in its matrix's precision")
 
     @staticmethod
     def impl(w: Value, m: Value, hermitian: bool) -> tuple[Value, Value]:
@@ -271,6 +272,7 @@ class SpectrumPull(General):
     """
 
     core_ndims = (1, 1, 2)
+    exempt = {"mixed0": "a spectrum comes in its matrix's precision"}
 
     @staticmethod
     def impl(w: Value, ct_w: Value, *ct_omega: Value, hermitian: bool) -> Value:

@@ -456,6 +456,7 @@ class Sum(Linear):
         yield Sample(_M, axes=None, keepdims=False)
         yield Sample(_M, axes=(1,), keepdims=True)
         yield Sample(_M, axes=(1,), keepdims=False)
+        yield Sample(np.linspace(0.5, 1.5, 8400).reshape(2, 4200), axes=(1,), keepdims=False)
         yield Sample(_REVERSED, axes=(0,), keepdims=False)
         yield Sample(_M[:, :0], axes=(0,), keepdims=False)
         yield Sample(_SCALAR, axes=(), keepdims=False)

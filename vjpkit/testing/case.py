@@ -262,12 +262,14 @@ def samples_of(primitive: Primitive) -> list[Sample]:
 
 
 def cases_of(primitive: Primitive) -> list[Case]:
-    """Every sample, and what can be made of it: complex, zero-dimensional and empty operands."""
+    """Every sample, and what can be made of it: complex, scalar, mixed and empty operands."""
     cases = []
     for number, sample in enumerate(samples_of(primitive)):
         case = Case(primitive, sample, str(number))
         cases.append(case)
-        variants = [_complex(case), *_empty(case), *(_scalars(case) if number == 0 else [])]
+        variants = [_complex(case), *_empty(case)]
+        if number == 0:
+            variants += [*_scalars(case), *_mixed(case)]
         cases += [v for v in variants if v is not None and v.runs()]
     return cases
 
@@ -289,6 +291,17 @@ def _empty(case: Case) -> Iterator[Case]:
         if suffix == "empty" or any(x.ndim > 1 for x in arrays):
             cut = [x[index] if isinstance(x, np.ndarray) and x.ndim else x for x in case.operands]
             yield case.moved(cut, suffix)
+
+
+def _mixed(case: Case) -> Iterator[Case]:
+    """One of several operands in single precision."""
+    if len(case.live) > 1 and all(case.avals[i].dtype == np.float64 for i in case.live):
+        for i in case.live[:2]:
+            if not case.avals[i].weak:
+                operands = [
+                    cast(x, "float32") if i == j else x for j, x in enumerate(case.operands)
+                ]
+                yield case.moved(operands, f"mixed{i}")
 
 
 def _scalars(case: Case) -> Iterator[Case]:

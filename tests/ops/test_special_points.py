@@ -1,0 +1,70 @@
+"""Rules at points that no generated test can go to: poles, overflow, Python's zeros, no freedom."""
+
+import math
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from vjpkit.ops.linalg import cholesky_pull
+from vjpkit.test_util import check_grads
+
+
+def test_reciprocal_of_pythons_zeros_keeps_the_sign():
+    """log y has the slope 1/y, infinite at Python's zeros of both signs."""
+    with np.errstate(all="ignore"):
+        assert vk.grad(np.log)(0.0) == math.inf
+        assert vk.grad(np.log)(-0.0) == -math.inf
+        assert vk.grad(lambda x: 3.0 * np.log(x))(0.0) == math.inf
+
+
+def test_arcsinh_far_out_does_not_overflow():
+    assert vk.grad(np.arcsinh)(1e200) == pytest.approx(1e-200, rel=1e-12)
+    assert vk.grad(np.arcsinh)(np.float64(-1e200)) == pytest.approx(1e-200, rel=1e-12)
+
+
+@pytest.mark.parametrize("number", [float, np.float64])
+def test_power_of_zero_does_not_depend_on_the_exponent(number):
+    for exponent in (0.0, 1.0, 2.5):
+        assert vk.grad(lambda y: number(0.0) ** y)(exponent) == 0.0
+        assert vk.grad(lambda x, y: x**y, argnums=1)(number(0.0), exponent) == 0.0
+
+
+def test_power_of_a_negative_number_has_no_slope_in_its_exponent():
+    with np.errstate(all="ignore"):
+        assert np.isnan(vk.grad(lambda y: (-2.0) ** y)(3.0))
+        assert np.isnan(vk.grad(lambda x, y: x**y, argnums=1)(-2.0, 3.0))
+
+
+@pytest.mark.parametrize("f", [np.var, np.std])
+@pytest.mark.parametrize("ddof", [2, 3])
+@pytest.mark.filterwarnings("ignore:Degrees of freedom:RuntimeWarning")
+def test_dispersion_without_freedom_has_no_derivative(f, ddof):
+    with np.errstate(all="ignore"):
+        assert np.isnan(vk.grad(lambda x: f(x, ddof=ddof))(np.array([1.0, 2.0]))).all()
+
+
+def test_direction_of_a_complex_number_of_length_one():
+    z = np.array([0.6 + 0.8j, 0j])
+    t = np.array([0.3 - 0.2j, 1.0])
+    tangent = vk.jvp(np.sign, (z,), (t,))[1]
+    across = t[0] - z[0] * (z[0].conjugate() * t[0]).real
+    np.testing.assert_allclose(tangent, [across, 0], rtol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3, 2)])
+def test_complete_orthogonal_factors(shape):
+    """Q of the complete form is known up to a turn of its last columns: Q Q' of these is not."""
+    a = np.random.default_rng(2).standard_normal(shape)
+    weight = np.random.default_rng(3).standard_normal((3, 3))
+    rest = lambda q: np.sum((q[..., 2:] @ np.swapaxes(q[..., 2:], -1, -2)) * weight)
+    check_grads(lambda a: rest(np.linalg.qr(a, mode="complete")[0]), (a,), 1)
+    check_grads(lambda a: rest(np.linalg.svd(a)[0]), (a,), 1)
+
+
+def test_pullback_of_cholesky_is_linear_in_cotangent_and_products():
+    """In the cotangent and all first factors together, one per product U V'."""
+    assert cholesky_pull.linear_in((False, True, True, False, True, False), {})
+    assert not cholesky_pull.linear_in((False, True, False, True, False, True), {})
+    assert not cholesky_pull.linear_in((False, True, True, True), {})
+    assert not cholesky_pull.linear_in((True, False), {})
