@@ -45,10 +45,21 @@ def unchanged(tree: Tree) -> Tree:
 class Case:
     """``function(np, x, *data)`` is a real scalar; its gradient in ``x`` is measured.
 
-    ``np`` is NumPy or the library's own namespace with the same names. ``inputs(size, generator)``
-    gives ``(x, *data)``: arrays, or Python ints (step counts), which stay what they are.
-    ``hand(x, *data)`` is the gradient as one would write it in NumPy for this function alone.
+    ``np`` is NumPy or the library's own namespace with the same names, and a few more:
+    ``np.solve_triangular(l, b)``; ``np.integers(x)``, a cast; ``np.scatter_add(x, places, n)``, n
+    sums; and ``np.loop(step, carry, xs)``, which gives the last carry of ``carry = step(carry, x)``
+    for each x of the array ``xs`` along its first axis, or so many times without an x if ``xs`` is
+    an int.
+    ``inputs(size, generator)`` gives ``(x, *data)``: arrays, or Python ints (step counts), which
+    stay what they are. ``hand(x, *data)`` is the derivative as one would write it in NumPy for this
+    function alone; ``numba(njit)`` makes the same in loops that Numba compiles.
     ``canonical`` brings gradients that conventions allow to differ to one form, to compare them.
+
+    ``derivative`` is what tables call the gradient: besides ``gradient`` of a scalar function
+    ``jacobian`` of a vector-valued one, ``hessian`` of a scalar one, ``product`` (Hessian times the
+    direction that the last of ``data`` gives), ``examples`` (the gradient in ``x`` for each example
+    along the first axis of all ``data``), ``blocks`` (the Jacobian in each row of ``x`` and
+    ``data``).
     """
 
     name: str
@@ -58,6 +69,8 @@ class Case:
     inputs: Callable[[Size, np.random.Generator], tuple[Any, ...]]
     function: Callable[..., Any]
     hand: Callable[..., Tree] | None = None
+    numba: Callable[[Any], Callable[..., Tree]] | None = None
+    derivative: str = "gradient"
     canonical: Callable[[Tree], Tree] = unchanged
     operations: Callable[[Size], int] | None = None
     """How many operations the function makes, where the cost per operation is of interest."""
@@ -85,4 +98,4 @@ class Problem:
     function: Callable[..., Any]
     x: Tree
     data: tuple[Any, ...]
-    hand: Callable[..., Tree] | None
+    case: Case

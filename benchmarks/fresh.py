@@ -24,7 +24,7 @@ def first_call(library: str, case: str, size: str) -> Any:
     adapter = open_library(library)
     problem = adapter.problem(found, tuple(map(int, size.split("x"))))
     start = time.perf_counter()
-    call = adapter.gradient(problem)
+    call = adapter.make("gradient", problem)
     call()
     first = time.perf_counter()
     call()
@@ -53,12 +53,12 @@ SINE = Case("memory", "sum(sin(x))", (), (), halves, sine, sine_by_hand)
 def memory(library: str, n: str, how: str) -> Any:
     """Peak memory of a gradient beyond its input, in arrays of the input's size."""
     adapter = open_library(library)
-    gradient = adapter.gradient(adapter.problem(SINE, (1000,)))
+    gradient = adapter.make("gradient", adapter.problem(SINE, (1000,)))
     gradient()  # what is imported or set up at first use is not the gradient's memory
     peak = traced_peak if how == "traced" else resident_peak
     if how == "traced":
         tracemalloc.start()
-    gradient = adapter.gradient(adapter.problem(SINE, (int(n),)))
+    gradient = adapter.make("gradient", adapter.problem(SINE, (int(n),)))
     return {"arrays": peak(gradient) / (8 * int(n))}
 
 

@@ -95,10 +95,15 @@ class Worker:
         if not self.library.offers("gradient", self.case):
             return {"checked": False}
         for measure in ("function", "gradient"):
-            self.calls[measure] = getattr(self.library, measure)(self.problem)
-        value = self.library.take(self.calls["function"]())
+            if measure in self.case.measures and self.library.offers(measure, self.case):
+                self.calls[measure] = self.library.make(measure, self.problem)
         gradient = tree_map(self.library.take, self.calls["gradient"]())
-        np.savez(file, value, *leaves(self.case.canonical(gradient)))
+        named = (
+            {"value": self.library.take(self.calls["function"]())}
+            if "function" in self.calls
+            else {}
+        )
+        np.savez(file, *leaves(self.case.canonical(gradient)), **named)
         return {"checked": True}
 
     def measure(self, measures: list[str], budget: float) -> Any:
@@ -108,7 +113,7 @@ class Worker:
             if not self.library.offers(measure, self.case):
                 continue
             try:
-                call = self.calls.pop(measure, None) or getattr(self.library, measure)(self.problem)
+                call = self.calls.pop(measure, None) or self.library.make(measure, self.problem)
                 self.timed[measure] = Timed.calibrated(call, budget, self.clock)
             except Exception as error:
                 troubles[measure] = describe_error(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import cos, exp, log1p, sin, tanh
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,20 @@ def elementwise_by_hand(x: np.ndarray) -> np.ndarray:
     return (np.cos(x) - s * x) * e + 2.0 * x / (1.0 + q) * t + np.log1p(q) * (1.0 - t * t)
 
 
+def elementwise_in_loops(njit: Any) -> Callable[..., Any]:
+    @njit
+    def gradient(x):
+        out = np.empty_like(x)
+        for i in range(x.size):
+            v = x[i]
+            q, s, t = v * v, sin(v), tanh(v)
+            e = exp(-0.5 * q)
+            out[i] = (cos(v) - s * v) * e + 2.0 * v / (1.0 + q) * t + log1p(q) * (1.0 - t * t)
+        return out
+
+    return gradient
+
+
 def arithmetic(np: Any, x: Any) -> Any:
     q = x * x
     return np.sum(q * x / (1.0 + q) + 0.5 * q)
@@ -38,6 +54,19 @@ def arithmetic_by_hand(x: np.ndarray) -> np.ndarray:
     q = x * x
     d = 1.0 + q
     return (3.0 + q) * q / (d * d) + x
+
+
+def arithmetic_in_loops(njit: Any) -> Callable[..., Any]:
+    @njit
+    def gradient(x):
+        out = np.empty_like(x)
+        for i in range(x.size):
+            q = x[i] * x[i]
+            d = 1.0 + q
+            out[i] = (3.0 + q) * q / (d * d) + x[i]
+        return out
+
+    return gradient
 
 
 def rows_of_100(size: Size, generator: np.random.Generator) -> tuple[Any, ...]:
@@ -96,6 +125,7 @@ CASES = (
         inputs=vector,
         function=elementwise,
         hand=elementwise_by_hand,
+        numba=elementwise_in_loops,
         tags=CHEAP,
     ),
     Case(
@@ -106,6 +136,7 @@ CASES = (
         inputs=vector,
         function=arithmetic,
         hand=arithmetic_by_hand,
+        numba=arithmetic_in_loops,
         tags=CHEAP,
     ),
     Case(

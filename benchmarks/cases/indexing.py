@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isqrt
 from typing import Any
 
@@ -24,6 +25,19 @@ def rosenbrock_by_hand(x: np.ndarray) -> np.ndarray:
     out[:-1] = 2.0 * (head - 1.0) - 400.0 * d * head
     out[1:] += 200.0 * d
     return out
+
+
+def rosenbrock_in_loops(njit: Any) -> Callable[..., Any]:
+    @njit
+    def gradient(x):
+        out = np.zeros_like(x)
+        for i in range(x.size - 1):
+            d = x[i + 1] - x[i] * x[i]
+            out[i] += 2.0 * (x[i] - 1.0) - 400.0 * d * x[i]
+            out[i + 1] += 200.0 * d
+        return out
+
+    return gradient
 
 
 def square(size: Size, generator: np.random.Generator) -> tuple[Any, ...]:
@@ -75,6 +89,7 @@ CASES = (
         inputs=vector,
         function=rosenbrock,
         hand=rosenbrock_by_hand,
+        numba=rosenbrock_in_loops,
         tags=CHEAP,
     ),
     Case(

@@ -31,11 +31,16 @@ ENTRIES = {
     entry.name: entry
     for entry in (
         Entry("numpy", "numpy", "by_hand", "ByHand", "by hand"),
-        Entry("vjpkit", "vjpkit", "vjpkit_eager", "Vjpkit", "vjpkit"),
+        Entry("vjpkit", "vjpkit", "ours", "Vjpkit", "vjpkit"),
         Entry("autograd", "autograd", "hips", "Autograd", "HIPS autograd"),
         Entry("torch", "torch", "pytorch", "Torch", "PyTorch"),
         Entry("jax", "jax", "xla", "JaxJit", "JAX jit"),
         Entry("jax-eager", "jax", "xla", "JaxEager", "JAX eager"),
+        Entry("torch-compile", "torch", "pytorch", "TorchCompiled", "torch.compile"),
+        Entry("mygrad", "mygrad", "mygrad_tensors", "MyGrad", "MyGrad"),
+        Entry("pytensor", "pytensor", "pytensor_graphs", "PyTensor", "PyTensor"),
+        Entry("casadi", "casadi", "casadi_graphs", "CasADi", "CasADi"),
+        Entry("numba", "numba", "numba_loops", "Numba", "Numba by hand"),
     )
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.case import Case, Problem, Size, Tree, tree_map
 
-__all__ = ["Call", "Library", "module_with"]
+__all__ = ["Call", "Library", "looped", "module_with"]
 
 Call = Callable[[], Any]
 """What is timed: no arguments, and back when the result is there."""
@@ -26,11 +26,23 @@ def module_with(module: ModuleType, **extra: Any) -> Any:
     return namespace
 
 
+def looped(step: Callable[..., Any], carry: Any, xs: Any) -> Any:
+    """``np.loop`` of libraries that run Python's loops."""
+    if isinstance(xs, int):
+        for _ in range(xs):
+            carry = step(carry)
+        return carry
+    for i in range(xs.shape[0]):
+        carry = step(carry, xs[i])
+    return carry
+
+
 class Library:
     """One way of getting derivatives, in the process that imported it.
 
     A measure is a method of that name: it takes a `Problem`, does what is not to be timed, and
-    returns the call that is. A library without a measure has no method of its name.
+    returns the call that is; the measure "gradient" is the method that the case's ``derivative``
+    names. A library without a measure has no method of its name.
     """
 
     np: Any
@@ -53,9 +65,15 @@ class Library:
         return Problem(
             function=partial(case.function, self.np),
             x=tree_map(self.put, x),
-            data=tuple([self.put(d) if isinstance(d, np.ndarray) else d for d in data]),
-            hand=case.hand,
+            data=tuple([d if isinstance(d, int) else tree_map(self.put, d) for d in data]),
+            case=case,
         )
+
+    def make(self, measure: str, problem: Problem) -> Call:
+        """The call of a measure."""
+        name = problem.case.derivative if measure == "gradient" else measure
+        made: Call = getattr(self, name)(problem)
+        return made
 
     def direction(self, problem: Problem) -> Tree:
         """A tangent at ``x``, for the measures that need one."""
@@ -63,7 +81,8 @@ class Library:
         return tree_map(lambda leaf: self.put(generator.normal(size=tuple(leaf.shape))), problem.x)
 
     def offers(self, measure: str, case: Case) -> bool:
-        return hasattr(self, measure)
+        name = case.derivative if measure == "gradient" else measure
+        return getattr(self, name, None) is not None
 
     def function(self, problem: Problem) -> Call:
         """The function itself."""

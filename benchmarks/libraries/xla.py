@@ -21,9 +21,20 @@ jax.config.update("jax_enable_x64", True)
 jnp = jax.numpy
 
 
+def _loop(step, carry, xs):
+    """A scan: what its gradient runs through."""
+    if isinstance(xs, int):
+        return jax.lax.scan(lambda c, _: (step(c), None), carry, None, length=xs)[0]
+    return jax.lax.scan(lambda c, x: (step(c, x), None), carry, xs)[0]
+
+
 class JaxEager(Library):
     np = module_with(
-        jax.numpy, solve_triangular=partial(jax.scipy.linalg.solve_triangular, lower=True)
+        jax.numpy,
+        solve_triangular=partial(jax.scipy.linalg.solve_triangular, lower=True),
+        integers=lambda x: x.astype(int),
+        scatter_add=lambda x, places, n: jnp.zeros(n).at[places].add(x),
+        loop=_loop,
     )
 
     def put(self, x: numpy.ndarray) -> Any:
@@ -42,6 +53,29 @@ class JaxEager(Library):
 
     def gradient(self, problem: Problem) -> Call:
         return self.ready(jax.grad(problem.function), problem)
+
+    def jacobian(self, problem: Problem) -> Call:
+        wide = jax.eval_shape(problem.function, problem.x, *problem.data).size >= problem.x.size
+        transform = jax.jacfwd if wide else jax.jacrev
+        return self.ready(transform(problem.function), problem)
+
+    def hessian(self, problem: Problem) -> Call:
+        return self.ready(jax.hessian(problem.function), problem)
+
+    def product(self, problem: Problem) -> Call:
+        slope = jax.grad(problem.function)
+
+        def push(x, *data):
+            return jax.jvp(lambda x: slope(x, *data), (x,), data[-1:])[1]
+
+        return self.ready(push, problem)
+
+    def examples(self, problem: Problem) -> Call:
+        over = (None, *[0] * len(problem.data))
+        return self.ready(jax.vmap(jax.grad(problem.function), in_axes=over), problem)
+
+    def blocks(self, problem: Problem) -> Call:
+        return self.ready(jax.vmap(jax.jacrev(problem.function)), problem)
 
     def jvp(self, problem: Problem) -> Call:
         direction = self.direction(problem)
@@ -78,7 +112,7 @@ class JaxJit(JaxEager):
     def offers(self, measure: str, case: Case) -> bool:
         if measure == "second" and "unrolled" in case.tags:
             return False  # compiles for minutes
-        return getattr(self, measure, None) is not None
+        return super().offers(measure, case)
 
     def ready(self, function: Any, problem: Problem) -> Call:
         counts = [i + 1 for i, d in enumerate(problem.data) if isinstance(d, int)]
