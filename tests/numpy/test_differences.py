@@ -8,7 +8,6 @@ import pytest
 import vjpkit as vk
 from tests.numpy.against_numpy import assert_same_as_numpy
 from tests.numpy.agreement import agrees, source
-from vjpkit.core.errors import UnsupportedError
 
 untyped: Any = np  # for calls that are wrong, or that NumPy takes but its types do not
 NUMBERS = [-2.1, -1.65, -1.25, -0.85, -0.7, -0.45, 0.55, 0.8, 0.98, 1.3, 1.55, 1.9]
@@ -178,9 +177,3 @@ def test_correlations_conjugate():
 )
 def test_borderline_cases_end_as_in_numpy(f):
     assert_same_as_numpy(f, X)
-
-
-def test_out_is_refused_by_name():
-    for function in (*RUNNING, np.cumulative_sum):
-        with pytest.raises(UnsupportedError, match="keyword out="):
-            vk.vjp(lambda x, f=function: f(x, axis=0, out=np.zeros((3, 4))), X)

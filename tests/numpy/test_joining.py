@@ -197,8 +197,6 @@ def test_one_equation_each():
 
 def test_keywords_that_are_refused_name_themselves():
     x = ARRAYS["matrix"]
-    with pytest.raises(UnsupportedError, match=r"np.concatenate: the keyword out="):
-        vk.grad(lambda x: np.sum(np.concatenate([x, x], out=np.zeros((6, 4)))))(x)
     with pytest.raises(UnsupportedError, match=r"np.pad: the keyword mode="):
         vk.grad(lambda x: np.sum(np.pad(x, 1, mode=lambda *args: None)))(x)
 

@@ -220,15 +220,12 @@ def test_cross_of_plane_vectors_ends_as_in_numpy():
 @pytest.mark.parametrize(
     "program",
     [
-        "np.dot(x, B, out=np.zeros((2, 2)))",
-        "np.outer(x, V, out=np.zeros((6, 3)))",
-        'np.einsum("ij->ji", x, out=np.zeros((3, 2)))',
         'np.einsum("ij->ji", x, order="F")',
     ],
 )
 def test_keywords_that_are_not_honoured_are_refused(program):
     f = eval(f"lambda x: {program}")
-    with pytest.raises(UnsupportedError, match=r"keyword (out|order)="):
+    with pytest.raises(UnsupportedError, match=r"keyword order="):
         vk.vjp(f, A)
 
 

@@ -8,7 +8,7 @@ import pytest
 import vjpkit as vk
 from tests.numpy.against_numpy import assert_same_as_numpy
 from tests.numpy.agreement import agrees, source, warned
-from vjpkit.core.errors import TracerConversionError, UnsupportedError
+from vjpkit.core.errors import TracerConversionError
 
 untyped: Any = np  # for calls that are wrong, or that NumPy takes but its types do not
 # Distinct numbers, far enough from each other and from 0 for finite differences.
@@ -185,12 +185,6 @@ def test_numpys_warnings_are_given(f, text):
     assert any(text in given for given in plain)
     assert any(text in given for given in traced)
     assert np.array_equal(got, wanted, equal_nan=True)
-
-
-def test_out_is_refused_by_name():
-    for function in (*SMOOTH, *CONSTANT[:4], *WITHOUT_NAN):
-        with pytest.raises(UnsupportedError, match=f"{function.__name__}: the keyword out="):
-            vk.vjp(lambda x, f=function: f(x, out=np.zeros(())), X)
 
 
 def test_abstract_values_do_not_become_numbers():

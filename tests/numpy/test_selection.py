@@ -8,7 +8,7 @@ import pytest
 import vjpkit as vk
 from tests.numpy.against_numpy import assert_same_as_numpy
 from tests.numpy.agreement import agrees, source
-from vjpkit.core.errors import TracerConversionError, UnsupportedError
+from vjpkit.core.errors import TracerConversionError
 
 untyped: Any = np  # for calls that are wrong, or that NumPy takes but its types do not
 NUMBERS = [-2.1, -1.65, -1.25, -0.85, -0.7, -0.45, 0.55, 0.8, 0.98, 1.3, 1.55, 1.9]
@@ -142,14 +142,3 @@ def test_borderline_cases_end_as_in_numpy(f):
 def test_selections_of_abstract_values_say_why_not(f, transform):
     with pytest.raises(TracerConversionError, match="what it returns depends on values"):
         transform(f)(np.stack([X, X]) if transform is vk.vmap else X)
-
-
-def test_keywords_are_refused_by_name():
-    for f, text in (
-        (lambda x: np.clip(x, 0, 1, where=MASK), r"np\.clip: the keyword where="),
-        (lambda x: np.clip(x, 0, 1, dtype=float), r"np\.clip: the keyword dtype="),
-        (lambda x: np.choose([0], [x], out=np.zeros(4)), r"np\.choose: the keyword out="),
-        (lambda x: np.compress([True], x, out=np.zeros(1)), r"np\.compress: the keyword out="),
-    ):
-        with pytest.raises(UnsupportedError, match=text):
-            vk.vjp(f, X)

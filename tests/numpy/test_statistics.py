@@ -8,7 +8,7 @@ import pytest
 import vjpkit as vk
 from tests.numpy.against_numpy import assert_same_as_numpy
 from tests.numpy.agreement import agrees, source
-from vjpkit.core.errors import TracerConversionError, UnsupportedError
+from vjpkit.core.errors import TracerConversionError
 
 untyped: Any = np  # for calls that are wrong, or that NumPy takes but its types do not
 NUMBERS = [-2.1, -1.65, -1.25, -0.85, -0.7, -0.45, 0.55, 0.8, 0.98, 1.3, 1.55, 1.9]
@@ -317,11 +317,3 @@ def test_histograms_of_abstract_data_say_why_not():
     for function in (np.histogram, np.histogram_bin_edges, np.unique):
         with pytest.raises(TracerConversionError, match="what it returns depends on values"):
             vk.make_ir(function)(X)
-
-
-def test_out_is_refused_by_name():
-    for function in (np.median, np.nanmedian):
-        with pytest.raises(UnsupportedError, match="keyword out="):
-            vk.vjp(lambda x, f=function: f(x, out=np.zeros(())), X)
-    with pytest.raises(UnsupportedError, match="keyword out="):
-        vk.vjp(lambda x: np.quantile(x, 0.5, out=np.zeros(())), X)

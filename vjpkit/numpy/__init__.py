@@ -23,6 +23,7 @@ from vjpkit.numpy import (
     _differences,
     _elementwise,
     _face,
+    _fft,
     _indices,
     _joining,
     _linalg,
@@ -43,7 +44,8 @@ from vjpkit.numpy import (
 
 # Modules that attach themselves to tracers and to NumPy's functions when they are imported.
 _ATTACHED = (
-    _at, _creation, _differences, _elementwise, _face, _indices, _joining, _linalg, _methods,
+    _at, _creation, _differences, _elementwise, _face, _fft, _indices, _joining, _linalg,
+    _methods,
     _ordering, _products, _queries, _reductions, _selection, _shape, _statistics, _ufuncs,
     _vectorize, _writable, _writing,
 )  # fmt: skip

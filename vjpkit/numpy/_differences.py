@@ -9,8 +9,9 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.numpy._arguments import as_array, given, known, normalize_axis, plain
-from vjpkit.numpy._dispatch import implements, method, refuse
+from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._reductions import without_nan
+from vjpkit.numpy._writing import delivers
 from vjpkit.ops import convolution, cumulative, selection, structural
 from vjpkit.ops.cumulative import along
 from vjpkit.ops.indexing import read
@@ -22,8 +23,7 @@ _NO = np._NoValue
 # ---- running sums and products -----------------------------------------------------------------
 
 
-def _running(primitive: Any, name: str, a: Value, axis: Any, dtype: Any, out: Any) -> Value:
-    refuse(name, out=out)
+def _running(primitive: Any, a: Value, axis: Any, dtype: Any) -> Value:
     array = as_array(a)
     if dtype is not None:
         array = structural.to_dtype(array, np.dtype(dtype))
@@ -36,24 +36,28 @@ def _running(primitive: Any, name: str, a: Value, axis: Any, dtype: Any, out: An
 
 @method("cumsum")
 @implements(np.cumsum)
+@delivers
 def cumsum(a: Value, axis: Any = None, dtype: Any = None, out: Any = None) -> Value:
-    return _running(cumulative.cumsum, "cumsum", a, axis, dtype, out)
+    return _running(cumulative.cumsum, a, axis, dtype)
 
 
 @method("cumprod")
 @implements(np.cumprod)
+@delivers
 def cumprod(a: Value, axis: Any = None, dtype: Any = None, out: Any = None) -> Value:
-    return _running(cumulative.cumprod, "cumprod", a, axis, dtype, out)
+    return _running(cumulative.cumprod, a, axis, dtype)
 
 
 @implements(np.nancumsum)
+@delivers
 def nancumsum(a: Value, axis: Any = None, dtype: Any = None, out: Any = None) -> Value:
-    return _running(cumulative.cumsum, "nancumsum", without_nan(a, 0)[0], axis, dtype, out)
+    return _running(cumulative.cumsum, without_nan(a, 0)[0], axis, dtype)
 
 
 @implements(np.nancumprod)
+@delivers
 def nancumprod(a: Value, axis: Any = None, dtype: Any = None, out: Any = None) -> Value:
-    return _running(cumulative.cumprod, "nancumprod", without_nan(a, 1)[0], axis, dtype, out)
+    return _running(cumulative.cumprod, without_nan(a, 1)[0], axis, dtype)
 
 
 def _with_initial(
@@ -77,20 +81,20 @@ def _with_initial(
 
 
 @implements(np.cumulative_sum)
+@delivers
 def cumulative_sum(
     x: Value, /, *, axis: Any = None, dtype: Any = None, out: Any = None,
     include_initial: bool = False,
 ) -> Value:  # fmt: skip
-    refuse("cumulative_sum", out=out)
     return _with_initial(np.cumsum, x, axis, dtype, include_initial, 0)
 
 
 @implements(np.cumulative_prod)
+@delivers
 def cumulative_prod(
     x: Value, /, *, axis: Any = None, dtype: Any = None, out: Any = None,
     include_initial: bool = False,
 ) -> Value:  # fmt: skip
-    refuse("cumulative_prod", out=out)
     return _with_initial(np.cumprod, x, axis, dtype, include_initial, 1)
 
 

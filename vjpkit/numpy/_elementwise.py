@@ -13,6 +13,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete
 from vjpkit.numpy._dispatch import implements, method, refuse
 from vjpkit.numpy._face import unwrapped
+from vjpkit.numpy._writing import delivers
 from vjpkit.ops import complex_numbers, special
 from vjpkit.ops.structural import to_dtype
 
@@ -146,27 +147,27 @@ def iscomplexobj(x: Value) -> bool:
 
 
 @constant(np.isposinf)
+@delivers
 def isposinf(x: Value, out: Any = None) -> Value:
-    refuse("isposinf", out=out)
     return np.isinf(x) & ~np.signbit(x)
 
 
 @constant(np.isneginf)
+@delivers
 def isneginf(x: Value, out: Any = None) -> Value:
-    refuse("isneginf", out=out)
     return np.isinf(x) & np.signbit(x)
 
 
 @constant(np.fix)
+@delivers
 def fix(x: Value, out: Any = None) -> Value:
-    refuse("fix", out=out)
     return np.trunc(x)
 
 
 @constant(np.around)
 @constant(np.round)
+@delivers
 def round_(a: Value, decimals: int = 0, out: Any = None) -> Value:
-    refuse("round", out=out)
     if decimals == 0:
         return np.rint(a)
     scale = 10.0 ** abs(decimals)

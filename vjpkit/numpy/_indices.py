@@ -12,10 +12,11 @@ from vjpkit.core.aval import Aval, Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
 from vjpkit.numpy._creation import has_traced, laid_out
-from vjpkit.numpy._dispatch import implements, refuse
+from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._joining import as_values
 from vjpkit.numpy._shape import integers, ravel, reshape
 from vjpkit.numpy._writable import view
+from vjpkit.numpy._writing import delivers
 from vjpkit.ops import indexing, structural
 from vjpkit.ops.index import Index, stand_in
 from vjpkit.ops.indexing import scatter_sum
@@ -26,10 +27,10 @@ __all__: list[str] = []
 
 
 @implements(np.take)
+@delivers
 def take(
     a: Value, indices: Any, axis: int | None = None, out: Any = None, mode: Any = "raise"
 ) -> Value:
-    refuse("take", out=out)
     a = as_values(a)
     if axis is None:
         a, axis = ravel(a), 0
@@ -130,10 +131,10 @@ def diagonal(a: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value
 
 
 @implements(np.trace)
+@delivers
 def trace(
     a: Value, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
 ) -> Value:
-    refuse("trace", out=out)
     return np.sum(diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 
 

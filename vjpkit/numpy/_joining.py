@@ -14,6 +14,7 @@ from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
 from vjpkit.numpy._creation import array, is_contiguous, laid_out
 from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._shape import cast, dense, integers, ravel, reshape, whole
+from vjpkit.numpy._writing import delivers
 from vjpkit.ops import indexing, structural
 from vjpkit.ops.index import Index, stand_in
 from vjpkit.ops.indexing import scatter_sum
@@ -41,6 +42,7 @@ def _each(arrays: Any) -> list[Value]:
 
 
 @implements(np.concatenate)
+@delivers
 def concatenate(
     arrays: Any,
     /,
@@ -50,7 +52,6 @@ def concatenate(
     dtype: Any = None,
     casting: str = "same_kind",
 ) -> Value:
-    refuse("concatenate", out=out)
     parts = _each(arrays)
     if axis is None:
         parts, axis = [ravel(a) for a in parts], 0
@@ -64,6 +65,7 @@ def concatenate(
 
 
 @implements(np.stack)
+@delivers
 def stack(
     arrays: Any,
     axis: int = 0,
@@ -72,7 +74,6 @@ def stack(
     dtype: Any = None,
     casting: str = "same_kind",
 ) -> Value:
-    refuse("stack", out=out)
     parts = _each(arrays)
     axis = normalize_axis(axis, parts[0].ndim + 1)
     if dtype is not None:

@@ -13,6 +13,7 @@ from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, given, known
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
+from vjpkit.numpy._writing import delivers
 from vjpkit.ops import lapack, linalg
 from vjpkit.ops.linalg import mirror
 from vjpkit.ops.spectra import adjoint
@@ -156,8 +157,8 @@ def matrix_power(a: Value, n: Any) -> Value:
 
 
 @implements(np.linalg.multi_dot)
+@delivers
 def multi_dot(arrays: Sequence[Value], *, out: Any = None) -> Value:
-    refuse("linalg.multi_dot", out=out)
     xs = [as_array(x) for x in arrays]
     if len(xs) < 2:
         raise ValueError("Expecting at least two arrays.")

@@ -19,6 +19,7 @@ from vjpkit.core.aval import Shape, Value
 from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
+from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops.products import contract, matmul
 from vjpkit.ops.structural import to_dtype
 
@@ -56,7 +57,8 @@ for _name, _signature in _CORE.items():
 
 @implements(np.dot)
 def dot(a: Value, b: Value, out: Any = None) -> Value:
-    refuse("dot", out=out)
+    if out is not None:
+        return delivered("dot", dot(a, b), out)
     a, b = as_array(a), as_array(b)
     if not a.ndim or not b.ndim:
         return a * b
@@ -80,8 +82,8 @@ def inner(a: Value, b: Value, /) -> Value:
 
 
 @implements(np.outer)
+@delivers
 def outer(a: Value, b: Value, out: Any = None) -> Value:
-    refuse("outer", out=out)
     a, b = np.ravel(as_array(a)), np.ravel(as_array(b))
     return a[:, None] * b
 
@@ -257,6 +259,7 @@ class Contraction(NamedTuple):
 
 
 @implements(np.einsum)
+@delivers
 def einsum(
     *operands: Any,
     out: Any = None,
@@ -265,7 +268,6 @@ def einsum(
     order: str = "K",
     casting: str = "safe",
 ) -> Value:
-    refuse("einsum", out=out)
     if order not in ("K", "A", "C"):
         refuse("einsum", order=order)
     subscripts, arrays = _arguments(operands)

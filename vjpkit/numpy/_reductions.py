@@ -22,7 +22,8 @@ from vjpkit.numpy._arguments import (
     scalar,
     warn_where,
 )
-from vjpkit.numpy._dispatch import implements, method, refuse
+from vjpkit.numpy._dispatch import implements, method
+from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops import reductions, selection, structural
 from vjpkit.transforms.staged import stop_gradient
 
@@ -42,10 +43,8 @@ def _mask_for(a: Value, where: Any) -> Value | None:
     return np.broadcast_to(mask, a.shape) if mask.shape != a.shape else mask
 
 
-def _operand(name: str, a: Value, dtype: Any, out: Any, where: Any, neutral: Any) -> Value:
+def _operand(a: Value, dtype: Any, where: Any, neutral: Any) -> Value:
     """What is to be reduced: in the dtype asked for, neutral where it does not count."""
-    if out is not None:
-        refuse(name, out=out)
     a = as_array(a)
     if dtype is not None:
         a = structural.to_dtype(a, np.dtype(dtype))
@@ -91,7 +90,9 @@ def sum(  # NumPy's name
     where: Any = True,
 ) -> Value:
     if type(a) is not Eager or not (dtype is None and out is None and where is True):
-        a = _operand("sum", a, dtype, out, where, 0)
+        if out is not None:
+            return delivered("sum", sum(a, axis, dtype, None, keepdims, initial, where), out)
+        a = _operand(a, dtype, where, 0)
     axes = None if axis is None else reduced_axes(axis, a.ndim)
     if initial is None:
         _require_identity(np.add, a, axes, where)
@@ -101,6 +102,7 @@ def sum(  # NumPy's name
 
 @method("prod")
 @implements(np.prod)
+@delivers
 def prod(
     a: Value,
     axis: Any = None,
@@ -110,7 +112,7 @@ def prod(
     initial: Any = _NO,
     where: Any = True,
 ) -> Value:
-    a = _operand("prod", a, dtype, out, where, 1)
+    a = _operand(a, dtype, where, 1)
     axes = reduced_axes(axis, a.ndim)
     if initial is None:
         _require_identity(np.multiply, a, axes, where)
@@ -146,21 +148,19 @@ def _limit(dtype: np.dtype[Any], sign: int) -> Any:
     return int(limits.max if sign > 0 else limits.min)
 
 
-def _extremum(
-    name: str, sign: int, a: Value, axis: Any, out: Any, keepdims: Any, initial: Any, where: Any
-) -> Value:
+def _extremum(sign: int, a: Value, axis: Any, keepdims: Any, initial: Any, where: Any) -> Value:
     """``max`` (sign -1) or ``min`` (sign 1)."""
     primitive = reductions.max_ if sign < 0 else reductions.min_
-    if out is None and initial is _NO and (where is True or where is _NO):
+    if initial is _NO and (where is True or where is _NO):
         a = as_array(a)
         return primitive(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
     better = primitive.larger
     if initial is _NO or initial is None:
-        array = _operand(name, a, None, out, True, 0)
+        array = _operand(a, None, True, 0)
         _require_identity(better, array, reduced_axes(axis, array.ndim), where)
         return primitive(array, axes=reduced_axes(axis, array.ndim), keepdims=flag(keepdims))
     array = as_array(a)
-    array = _operand(name, array, None, out, where, _limit(array.dtype, sign))
+    array = _operand(array, None, where, _limit(array.dtype, sign))
     axes = reduced_axes(axis, array.ndim)
     start = _initial(initial, array.dtype)
     if not _count(array, axes, None, False):
@@ -172,6 +172,7 @@ def _extremum(
 
 @method("max")
 @implements(np.max, np.amax)
+@delivers
 def max(  # NumPy's name
     a: Value,
     axis: Any = None,
@@ -180,11 +181,12 @@ def max(  # NumPy's name
     initial: Any = _NO,
     where: Any = True,
 ) -> Value:
-    return _extremum("max", -1, a, axis, out, keepdims, initial, where)
+    return _extremum(-1, a, axis, keepdims, initial, where)
 
 
 @method("min")
 @implements(np.min, np.amin)
+@delivers
 def min(  # NumPy's name
     a: Value,
     axis: Any = None,
@@ -193,12 +195,12 @@ def min(  # NumPy's name
     initial: Any = _NO,
     where: Any = True,
 ) -> Value:
-    return _extremum("min", 1, a, axis, out, keepdims, initial, where)
+    return _extremum(1, a, axis, keepdims, initial, where)
 
 
 @implements(np.ptp)
+@delivers
 def ptp(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False) -> Value:
-    refuse("ptp", out=out)
     return np.max(a, axis=axis, keepdims=flag(keepdims)) - np.min(
         a, axis=axis, keepdims=flag(keepdims)
     )
@@ -220,7 +222,7 @@ def mean(
 ) -> Value:
     """The sum over the number; halves are added in single precision, as NumPy does."""
     if out is not None:
-        refuse("mean", out=out)
+        return delivered("mean", mean(a, axis, dtype, None, keepdims, where=where), out)
     a = as_array(a)
     axes = reduced_axes(axis, a.ndim, numbers=False)
     mask = _mask_for(a, where)
@@ -251,12 +253,10 @@ def _freedom(ddof: Any, correction: Any) -> Any:
 
 
 def _dispersion(
-    name: str,
     primitive: Any,
     a: Value,
     axis: Any,
     dtype: Any,
-    out: Any,
     ddof: Any,
     keepdims: Any,
     where: Any,
@@ -264,8 +264,6 @@ def _dispersion(
     correction: Any,
 ) -> Value:
     """``var`` or ``std``: one primitive, or, with a mean or a mask, composed."""
-    if out is not None:
-        refuse(name, out=out)
     ddof = _freedom(ddof, correction)
     a = as_array(a)
     if dtype is not None:
@@ -318,6 +316,7 @@ def _root(variance: Value, a: Value, axes: Any, keepdims: bool, mask: Value | No
 
 @method("var")
 @implements(np.var)
+@delivers
 def var(
     a: Value,
     axis: Any = None,
@@ -330,13 +329,12 @@ def var(
     mean: Any = _NO,
     correction: Any = _NO,
 ) -> Value:
-    return _dispersion(
-        "var", reductions.var, a, axis, dtype, out, ddof, keepdims, where, mean, correction
-    )
+    return _dispersion(reductions.var, a, axis, dtype, ddof, keepdims, where, mean, correction)
 
 
 @method("std")
 @implements(np.std)
+@delivers
 def std(
     a: Value,
     axis: Any = None,
@@ -349,9 +347,7 @@ def std(
     mean: Any = _NO,
     correction: Any = _NO,
 ) -> Value:
-    return _dispersion(
-        "std", reductions.std, a, axis, dtype, out, ddof, keepdims, where, mean, correction
-    )
+    return _dispersion(reductions.std, a, axis, dtype, ddof, keepdims, where, mean, correction)
 
 
 # ---- locally constant --------------------------------------------------------------------------
@@ -359,19 +355,21 @@ def std(
 
 @method("any")
 @implements(np.any)
+@delivers
 def any(
     a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True,
 ) -> Value:  # fmt: skip
-    a = _operand("any", a, None, out, where, False)
+    a = _operand(a, None, where, False)
     return reductions.any_(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
 
 
 @method("all")
 @implements(np.all)
+@delivers
 def all(
     a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True,
 ) -> Value:  # fmt: skip
-    a = _operand("all", a, None, out, where, True)
+    a = _operand(a, None, where, True)
     return reductions.all_(a, axes=reduced_axes(axis, a.ndim), keepdims=flag(keepdims))
 
 
@@ -383,8 +381,7 @@ def count_nonzero(a: Value, axis: Any = None, *, keepdims: Any = False) -> Value
     return np.sum(mask, axis=axis, keepdims=keepdims)
 
 
-def _place(name: str, primitive: Any, a: Value, axis: Any, out: Any, keepdims: Any) -> Value:
-    refuse(name, out=out)
+def _place(primitive: Any, a: Value, axis: Any, keepdims: Any) -> Value:
     a = as_array(a)
     if a.ndim == 0:
         a, keepdims = np.reshape(a, 1), False
@@ -394,14 +391,16 @@ def _place(name: str, primitive: Any, a: Value, axis: Any, out: Any, keepdims: A
 
 @method("argmax")
 @implements(np.argmax)
+@delivers
 def argmax(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
-    return _place("argmax", reductions.argmax, a, axis, out, keepdims)
+    return _place(reductions.argmax, a, axis, keepdims)
 
 
 @method("argmin")
 @implements(np.argmin)
+@delivers
 def argmin(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
-    return _place("argmin", reductions.argmin, a, axis, out, keepdims)
+    return _place(reductions.argmin, a, axis, keepdims)
 
 
 # ---- without nans ------------------------------------------------------------------------------
@@ -416,28 +415,27 @@ def without_nan(a: Value, value: Any) -> tuple[Value, Value]:
 
 
 @implements(np.nansum)
+@delivers
 def nansum(
     a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
     initial: Any = _NO, where: Any = True,
 ) -> Value:  # fmt: skip
-    refuse("nansum", out=out)
     return np.sum(without_nan(a, 0)[0], axis, dtype, None, flag(keepdims), initial, where)
 
 
 @implements(np.nanprod)
+@delivers
 def nanprod(
     a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
     initial: Any = _NO, where: Any = True,
 ) -> Value:  # fmt: skip
-    refuse("nanprod", out=out)
     return np.prod(without_nan(a, 1)[0], axis, dtype, None, flag(keepdims), initial, where)
 
 
 def _nan_extremum(
-    name: str, function: Callable[..., Value], sign: int, a: Value, axis: Any, out: Any,
-    keepdims: Any, initial: Any, where: Any,
+    function: Callable[..., Value], sign: int, a: Value, axis: Any, keepdims: Any,
+    initial: Any, where: Any,
 ) -> Value:  # fmt: skip
-    refuse(name, out=out)
     a = as_array(a)
     filled, mask = without_nan(a, _limit(a.dtype, sign))
     best = function(filled, axis, None, flag(keepdims), initial, where)
@@ -449,25 +447,26 @@ def _nan_extremum(
 
 
 @implements(np.nanmax)
+@delivers
 def nanmax(
     a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO,
     where: Any = True,
 ) -> Value:  # fmt: skip
-    return _nan_extremum("nanmax", np.max, -1, a, axis, out, keepdims, initial, where)
+    return _nan_extremum(np.max, -1, a, axis, keepdims, initial, where)
 
 
 @implements(np.nanmin)
+@delivers
 def nanmin(
     a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO,
     where: Any = True,
 ) -> Value:  # fmt: skip
-    return _nan_extremum("nanmin", np.min, 1, a, axis, out, keepdims, initial, where)
+    return _nan_extremum(np.min, 1, a, axis, keepdims, initial, where)
 
 
 def _nan_place(
-    name: str, function: Any, sign: int, a: Value, axis: Any, out: Any, keepdims: Any,
+    function: Any, sign: int, a: Value, axis: Any, keepdims: Any,
 ) -> Value:  # fmt: skip
-    refuse(name, out=out)
     a = as_array(a)
     filled, mask = without_nan(a, _limit(a.dtype, sign))
     nothing = known(np.all(mask, axis=axis)) if mask.size else None
@@ -477,13 +476,15 @@ def _nan_place(
 
 
 @implements(np.nanargmax)
+@delivers
 def nanargmax(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
-    return _nan_place("nanargmax", np.argmax, -1, a, axis, out, keepdims)
+    return _nan_place(np.argmax, -1, a, axis, keepdims)
 
 
 @implements(np.nanargmin)
+@delivers
 def nanargmin(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
-    return _nan_place("nanargmin", np.argmin, 1, a, axis, out, keepdims)
+    return _nan_place(np.argmin, 1, a, axis, keepdims)
 
 
 def _counted(a: Value, where: Any) -> Value:
@@ -499,11 +500,11 @@ def _inexact_dtype(a: Value, dtype: Any) -> None:
 
 
 @implements(np.nanmean)
+@delivers
 def nanmean(
     a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *,
     where: Any = True,
 ) -> Value:  # fmt: skip
-    refuse("nanmean", out=out)
     a = as_array(a)
     if a.dtype.kind not in "fc":
         return np.mean(a, axis, dtype, None, flag(keepdims), where=where)
@@ -516,11 +517,10 @@ def nanmean(
 
 
 def _nan_dispersion(
-    name: str, a: Value, axis: Any, dtype: Any, out: Any, ddof: Any, keepdims: Any, where: Any,
+    name: str, a: Value, axis: Any, dtype: Any, ddof: Any, keepdims: Any, where: Any,
     mean: Any, correction: Any,
 ) -> Value:  # fmt: skip
     """The variance (``nanvar``) or deviation (``nanstd``) of what is not nan."""
-    refuse(name, out=out)
     a = as_array(a)
     if a.dtype.kind not in "fc":
         function = np.var if name == "nanvar" else np.std
@@ -559,16 +559,18 @@ def _nan_dispersion(
 
 
 @implements(np.nanvar)
+@delivers
 def nanvar(
     a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0,
     keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO,
 ) -> Value:  # fmt: skip
-    return _nan_dispersion("nanvar", a, axis, dtype, out, ddof, keepdims, where, mean, correction)
+    return _nan_dispersion("nanvar", a, axis, dtype, ddof, keepdims, where, mean, correction)
 
 
 @implements(np.nanstd)
+@delivers
 def nanstd(
     a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0,
     keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO,
 ) -> Value:  # fmt: skip
-    return _nan_dispersion("nanstd", a, axis, dtype, out, ddof, keepdims, where, mean, correction)
+    return _nan_dispersion("nanstd", a, axis, dtype, ddof, keepdims, where, mean, correction)

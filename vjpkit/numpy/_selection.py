@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, concrete, given, grid, known, normalize_axis
-from vjpkit.numpy._dispatch import implements, method, refuse
+from vjpkit.numpy._dispatch import implements, method
+from vjpkit.numpy._writing import delivers
 from vjpkit.ops import selection, structural
 from vjpkit.ops.cumulative import along
 from vjpkit.ops.indexing import read
@@ -64,8 +65,8 @@ def _example(x: Value) -> Any:
 
 @method("choose")
 @implements(np.choose)
+@delivers
 def choose(a: Value, choices: Any, out: Any = None, mode: str = "raise") -> Value:
-    refuse("choose", out=out)
     options = [as_array(choice) for choice in choices]
     number = as_array(a)
     if number.dtype.kind not in "biu":
@@ -169,13 +170,29 @@ def clip(
             "Passing `min` or `max` keyword argument when `a_min` and `a_max` are provided is "
             "forbidden."
         )
-    refuse("clip", out=out, **kwargs)
+    if out is not None or kwargs:
+        return _clip_by_ufunc(a, a_min, a_max, {"out": out, **kwargs})
     result = as_array(a)
     if a_min is None and a_max is None:
         return np.positive(result)
     if a_min is not None:
         result = np.maximum(result, _operand(a_min))
     return result if a_max is None else np.minimum(result, _operand(a_max))
+
+
+_CLIP: np.ufunc = np._core.umath.clip  # type: ignore[attr-defined]  # nowhere else in NumPy
+
+
+def _clip_by_ufunc(a: Value, a_min: Any, a_max: Any, keywords: dict[str, Any]) -> Value:
+    """`numpy.clip` with a ufunc's keywords, by the ufunc that NumPy then uses."""
+    if a_min is None:
+        return np.positive(a, **keywords) if a_max is None else np.minimum(a, a_max, **keywords)
+    if a_max is None:
+        return np.maximum(a, a_min, **keywords)
+    return _CLIP(a, a_min, a_max, **keywords)
+
+
+UFUNCS[_CLIP] = clip
 
 
 # ---- places that a condition selects -----------------------------------------------------------
@@ -204,8 +221,8 @@ def extract(condition: Value, arr: Value) -> Value:
 
 
 @implements(np.compress)
+@delivers
 def compress(condition: Value, a: Value, axis: Any = None, out: Any = None) -> Value:
-    refuse("compress", out=out)
     mask = concrete(as_array(condition), "compress")
     if mask.ndim != 1:
         raise ValueError("condition must be a 1-d array")

@@ -27,7 +27,8 @@ from vjpkit.numpy._arguments import (
     scalar,
     warn_where,
 )
-from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
+from vjpkit.numpy._dispatch import implements, normalize_axes
+from vjpkit.numpy._writing import delivers
 from vjpkit.ops import indexing, ordering, selection, structural
 from vjpkit.ops.index import Index
 from vjpkit.ops.indexing import read
@@ -105,8 +106,7 @@ def _real(a: Value) -> Value:
 # ---- median ------------------------------------------------------------------------------------
 
 
-def _median(function: str, a: Value, axis: Any, out: Any, keepdims: Any) -> Value:
-    refuse(function, out=out)
+def _median(function: str, a: Value, axis: Any, keepdims: Any) -> Value:
     array = _real(a)
     axes = normalize_axes(axis, array.ndim)
     skip_nan = function == "nanmedian"
@@ -124,21 +124,23 @@ def _median(function: str, a: Value, axis: Any, out: Any, keepdims: Any) -> Valu
 
 
 @implements(np.median)
+@delivers
 def median(
     a: Value, axis: Any = None, out: Any = None, overwrite_input: bool = False,
     keepdims: Any = False,
 ) -> Value:  # fmt: skip
     """The middle element, or the mean of the two; the input is never overwritten."""
-    return _median("median", a, axis, out, keepdims)
+    return _median("median", a, axis, keepdims)
 
 
 @implements(np.nanmedian)
+@delivers
 def nanmedian(
     a: Value, axis: Any = None, out: Any = None, overwrite_input: bool = False,
     keepdims: Any = False,
 ) -> Value:  # fmt: skip
     """The middle element of those that are not nan; the input is never overwritten."""
-    return _median("nanmedian", a, axis, out, keepdims)
+    return _median("nanmedian", a, axis, keepdims)
 
 
 # ---- quantiles ---------------------------------------------------------------------------------
@@ -260,9 +262,8 @@ def _follows_data(q: Value, method: str) -> bool:
 
 
 def _quantile(
-    function: str, a: Value, q: Value, axis: Any, out: Any, method: str, keepdims: Any, weights: Any
+    function: str, a: Value, q: Value, axis: Any, method: str, keepdims: Any, weights: Any
 ) -> Value:
-    refuse(function, out=out)
     array = as_array(a)
     if array.dtype.kind == "c":
         raise TypeError("a must be an array of real numbers")
@@ -293,39 +294,43 @@ def _quantile(
 
 
 @implements(np.quantile)
+@delivers
 def quantile(
     a: Value, q: Value, axis: Any = None, out: Any = None, overwrite_input: bool = False,
     method: str = "linear", keepdims: Any = False, *, weights: Any = None,
 ) -> Value:  # fmt: skip
     """NumPy's thirteen methods; ``q`` may be traced; the input is never overwritten."""
-    return _quantile("quantile", a, q, axis, out, method, keepdims, weights)
+    return _quantile("quantile", a, q, axis, method, keepdims, weights)
 
 
 @implements(np.percentile)
+@delivers
 def percentile(
     a: Value, q: Value, axis: Any = None, out: Any = None, overwrite_input: bool = False,
     method: str = "linear", keepdims: Any = False, *, weights: Any = None,
 ) -> Value:  # fmt: skip
     """Quantiles in percent."""
-    return _quantile("percentile", a, q, axis, out, method, keepdims, weights)
+    return _quantile("percentile", a, q, axis, method, keepdims, weights)
 
 
 @implements(np.nanquantile)
+@delivers
 def nanquantile(
     a: Value, q: Value, axis: Any = None, out: Any = None, overwrite_input: bool = False,
     method: str = "linear", keepdims: Any = False, *, weights: Any = None,
 ) -> Value:  # fmt: skip
     """Quantiles of what is not nan."""
-    return _quantile("nanquantile", a, q, axis, out, method, keepdims, weights)
+    return _quantile("nanquantile", a, q, axis, method, keepdims, weights)
 
 
 @implements(np.nanpercentile)
+@delivers
 def nanpercentile(
     a: Value, q: Value, axis: Any = None, out: Any = None, overwrite_input: bool = False,
     method: str = "linear", keepdims: Any = False, *, weights: Any = None,
 ) -> Value:  # fmt: skip
     """Quantiles in percent of what is not nan."""
-    return _quantile("nanpercentile", a, q, axis, out, method, keepdims, weights)
+    return _quantile("nanpercentile", a, q, axis, method, keepdims, weights)
 
 
 # ---- averages and correlation ------------------------------------------------------------------

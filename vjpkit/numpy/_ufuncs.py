@@ -16,7 +16,7 @@ from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import refuse
 from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._writable import write
-from vjpkit.numpy._writing import destination, ufunc_at
+from vjpkit.numpy._writing import destination, require_castable, ufunc_at
 from vjpkit.ops import constant, cumulative, elementwise
 from vjpkit.ops.structural import to_dtype
 
@@ -176,7 +176,7 @@ def _delivered(name: str, result: Value, out: Any, where: Value, casting: Castin
         np.copyto(out, result, casting=casting, where=where)
         return out
     out = destination(f"np.{name}", out)
-    _require_castable(name, aval_of(result).dtype, out.dtype, casting)
+    require_castable(f"ufunc '{name}'", aval_of(result).dtype, out.dtype, casting)
     shape = np.broadcast_shapes(aval_of(result).shape, out.shape)
     if shape != out.shape:
         raise ValueError(
@@ -187,14 +187,6 @@ def _delivered(name: str, result: Value, out: Any, where: Value, casting: Castin
         result = np.where(where, result, out)
     write(out, Ellipsis, to_dtype(np.broadcast_to(result, out.shape), out.dtype))
     return out
-
-
-def _require_castable(name: str, source: Any, target: Any, casting: Casting) -> None:
-    if not np.can_cast(source, target, casting):
-        raise TypeError(
-            f"Cannot cast ufunc '{name}' output from {source!r} to {target!r} with casting rule "
-            f"'{casting}'"
-        )
 
 
 # ------------------------------------------------------------------ axes of generalized ufuncs

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,8 +15,11 @@ from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._writable import write, write_whole
+from vjpkit.ops.structural import to_dtype
 
-__all__ = ["destination", "ufunc_at"]
+__all__ = ["delivered", "delivers", "destination", "require_castable", "ufunc_at"]
+
+F = TypeVar("F", bound=Callable[..., Value])
 
 
 def destination(name: str, x: Any) -> Tracer:
@@ -25,6 +32,48 @@ def destination(name: str, x: Any) -> Tracer:
         f"be lost.{at(calling_position())}\nStart the array with np.zeros_like(x), np.copy(x) or "
         "vnp.zeros(...) inside the differentiated function, or use the function's result instead."
     )
+
+
+def require_castable(name: str, source: Any, target: Any, casting: Any = "same_kind") -> None:
+    """NumPy's error where a result of one dtype can't be written to an output of another."""
+    if not np.can_cast(source, target, casting):
+        raise TypeError(
+            f"Cannot cast {name} output from {source!r} to {target!r} with casting rule '{casting}'"
+        )
+
+
+def delivered(name: str, result: Value, out: Any) -> Value:
+    """``out``, with the result of ``np.name`` written to it."""
+    if not isinstance(out, np.ndarray | Tracer):
+        raise TypeError(f"{name}: out must be an array, got {type(out).__name__}")
+    if aval_of(result).shape != out.shape:
+        raise ValueError(
+            f"{name}: out has the shape {out.shape}, but the result has "
+            f"{aval_of(result).shape}{at(calling_position())}"
+        )
+    if not isinstance(out, Tracer) and not isinstance(result, Tracer):
+        np.copyto(out, result)
+        return out
+    out = destination(f"np.{name}", out)
+    require_castable(f"np.{name}", aval_of(result).dtype, out.dtype)
+    write(out, Ellipsis, to_dtype(result, out.dtype))
+    return out
+
+
+def delivers(function: F) -> F:
+    """A function whose ``out=`` is written to; what is decorated need not look at it."""
+    parameters = inspect.signature(function).parameters
+    keyword = parameters["out"].kind is inspect.Parameter.KEYWORD_ONLY
+    place = sys.maxsize if keyword else list(parameters).index("out")
+    name = function.__name__.rstrip("_")
+
+    @wraps(function)
+    def delivering(*args: Any, **kwargs: Any) -> Value:
+        out = args[place] if len(args) > place else kwargs.get("out")
+        result = function(*args, **kwargs)
+        return result if out is None else delivered(name, result, out)
+
+    return delivering  # type: ignore[return-value]  # of the same signature
 
 
 @implements(np.copyto)

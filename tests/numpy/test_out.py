@@ -1,0 +1,75 @@
+"""``out=``: the result is written to a traced array, and to no other."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from tests.numpy.agreement import source
+from vjpkit.core.errors import TracerConversionError
+
+untyped: Any = np  # for calls that are wrong
+X = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
+
+
+def total(function, **keywords):
+    """A program that writes into a row of an array it has made, and uses both results."""
+
+    def program(x):
+        y = np.zeros_like(x)
+        result = function(x, axis=0, out=y[0], **keywords)
+        y[1] = 2 * result
+        return np.sum(y * np.array([[1.0], [3.0]]))
+
+    return program
+
+
+@pytest.mark.parametrize("function", [np.sum, np.mean, np.max, np.median, np.nanvar, np.prod])
+def test_out_may_be_a_view(function):
+    wanted = vk.grad(lambda x: np.sum(7 * function(x, axis=0)))(X)
+    np.testing.assert_allclose(vk.grad(total(function))(X), wanted, rtol=1e-14)
+    np.testing.assert_allclose(vk.make_ir(vk.grad(total(function)))(X)(X)[0], wanted, rtol=1e-14)
+    np.testing.assert_allclose(vk.vmap(vk.grad(total(function)))(X[None])[0], wanted, rtol=1e-14)
+
+
+def test_out_is_what_is_returned():
+    def program(x):
+        y = np.zeros_like(x)
+        assert np.cumsum(x, axis=1, out=y) is y
+        assert np.cumsum(x, 1, None, y) is y
+        return y
+
+    np.testing.assert_array_equal(vk.vjp(program, X)[0], np.cumsum(X, axis=1))
+
+
+def test_a_constant_result_is_written_to_a_plain_array():
+    places = np.zeros(2, int)
+    vk.grad(lambda x: np.sum(x[0, np.argmax(x, axis=1, out=places)]))(X)
+    np.testing.assert_array_equal(places, [2, 0])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, y: np.sum(x, axis=0, out=y[0]),
+        lambda x, y: np.dot(x, np.eye(3), out=y),
+        lambda x, y: np.fft.irfft(x, 3, out=y),
+        lambda x, y: np.concatenate([x[:1], x[1:]], out=y),
+        lambda x, y: np.clip(x, 0, 1, out=y),
+        lambda x, y: np.einsum("ij->ij", x, out=y),
+    ],
+    ids=source,
+)
+def test_a_traced_result_is_not_written_to_a_plain_array(f):
+    with pytest.raises(TracerConversionError, match="can't be written into a plain ndarray"):
+        vk.vjp(lambda x: f(x, np.zeros((2, 3))), X)
+
+
+def test_shape_dtype_and_kind_of_out():
+    with pytest.raises(ValueError, match=r"sum: out has the shape \(2, 3\), .* \(3,\)"):
+        vk.vjp(lambda x: np.sum(x, axis=0, out=np.zeros_like(x)), X)
+    with pytest.raises(TypeError, match=r"Cannot cast np\.cumsum output"):
+        vk.vjp(lambda x: np.cumsum(x * 1j, axis=0, out=np.zeros_like(x)), X)
+    with pytest.raises(TypeError, match="mean: out must be an array, got list"):
+        vk.vjp(lambda x: untyped.mean(x, axis=0, out=[0.0]), X)

@@ -1,0 +1,196 @@
+"""`numpy.fft` on traced values: NumPy's signatures and errors over transforms along one axis."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Value
+from vjpkit.numpy._arguments import as_array, normalize_axis
+from vjpkit.numpy._dispatch import implements
+from vjpkit.numpy._writing import delivers
+from vjpkit.ops import fourier
+
+__all__: list[str] = []
+
+
+def _normalization(norm: Any) -> str:
+    """``norm`` as one of three words, or NumPy's error."""
+    if norm is None:
+        return "backward"
+    if norm not in ("backward", "ortho", "forward"):
+        raise ValueError(f'Invalid norm value {norm}; should be "backward", "ortho" or "forward".')
+    return str(norm)
+
+
+def _along(primitive: Any, a: Value, n: Any, axis: Any, norm: Any) -> Value:
+    """A transform of ``a``, by default as long as the operand tells."""
+    x = as_array(a)
+    axis = index(axis)
+    if n is None:
+        n = x.shape[axis] if primitive is not fourier.irfft else (x.shape[axis] - 1) * 2
+    n = index(n)
+    if n < 1:
+        raise ValueError(f"Invalid number of FFT data points ({n}) specified.")
+    norm = _normalization(norm)
+    return primitive(x, length=n, axis=normalize_axis(axis, x.ndim), norm=norm)
+
+
+# ---- along one axis ----------------------------------------------------------------------------
+
+
+@implements(np.fft.fft)
+@delivers
+def fft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = None) -> Value:
+    return _along(fourier.fft, a, n, axis, norm)
+
+
+@implements(np.fft.ifft)
+@delivers
+def ifft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = None) -> Value:
+    return _along(fourier.ifft, a, n, axis, norm)
+
+
+@implements(np.fft.rfft)
+@delivers
+def rfft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = None) -> Value:
+    return _along(fourier.rfft, a, n, axis, norm)
+
+
+@implements(np.fft.irfft)
+@delivers
+def irfft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = None) -> Value:
+    return _along(fourier.irfft, a, n, axis, norm)
+
+
+@implements(np.fft.hfft)
+@delivers
+def hfft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = None) -> Value:
+    """The real spectrum of a signal that is its own conjugate backwards: `irfft`, unscaled."""
+    other = fourier.swapped(_normalization(norm))
+    return _along(fourier.irfft, np.conjugate(as_array(a)), n, axis, other)
+
+
+@implements(np.fft.ihfft)
+@delivers
+def ihfft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = None) -> Value:
+    return np.conjugate(_along(fourier.rfft, a, n, axis, fourier.swapped(_normalization(norm))))
+
+
+# ---- along several -----------------------------------------------------------------------------
+
+
+def _sizes(a: Value, s: Any, axes: Any, half: bool = False) -> tuple[Value, list[tuple[Any, Any]]]:
+    """The operand, and the length along each axis; as NumPy reads ``s=`` and ``axes=``."""
+    x = as_array(a)
+    lengths = list(x.shape) if s is None else list(s)
+    if axes is None:
+        if s is not None:
+            warnings.warn(
+                "`axes` should not be `None` if `s` is not `None` (Deprecated in NumPy 2.0).",
+                DeprecationWarning,
+                stacklevel=4,
+            )
+        axes = range(-len(lengths), 0)
+    elif s is None:
+        lengths = [x.shape[axis] for axis in axes]
+    axes = list(axes)
+    if len(lengths) != len(axes):
+        raise ValueError("Shape and axes have different lengths.")
+    if half and s is None:
+        lengths[-1] = (x.shape[axes[-1]] - 1) * 2
+    if None in lengths:
+        warnings.warn(
+            "Passing an array containing `None` values to `s` is deprecated in NumPy 2.0.",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+    return x, [(x.shape[k] if n == -1 else n, k) for n, k in zip(lengths, axes, strict=True)]
+
+
+def _one_by_one(primitive: Any, x: Value, sizes: Sequence[tuple[Any, Any]], norm: Any) -> Value:
+    """The transform along each of the axes."""
+    for n, axis in sizes:
+        x = _along(primitive, x, n, axis, norm)
+    return x
+
+
+def _complex(primitive: Any, numpys: Any, by_default: Any) -> None:
+    """Define a transform over several axes, between complex arrays."""
+
+    @delivers
+    def several(
+        a: Value, s: Any = None, axes: Any = by_default, norm: Any = None, out: Any = None
+    ) -> Value:
+        x, sizes = _sizes(a, s, axes)
+        return _one_by_one(primitive, x, sizes[::-1], norm)
+
+    _define(several, numpys)
+
+
+def _define(function: Callable[..., Value], numpys: Any) -> None:
+    function.__name__ = numpys.__name__
+    implements(numpys)(function)
+
+
+_PLANE = (-2, -1)
+_complex(fourier.fft, np.fft.fftn, None)
+_complex(fourier.fft, np.fft.fft2, _PLANE)
+_complex(fourier.ifft, np.fft.ifftn, None)
+_complex(fourier.ifft, np.fft.ifft2, _PLANE)
+
+
+@implements(np.fft.rfftn)
+@delivers
+def rfftn(a: Value, s: Any = None, axes: Any = None, norm: Any = None, out: Any = None) -> Value:
+    x, sizes = _sizes(a, s, axes)
+    x = _along(fourier.rfft, x, *sizes[-1], norm)
+    return _one_by_one(fourier.fft, x, sizes[-2::-1], norm)
+
+
+@implements(np.fft.rfft2)
+@delivers
+def rfft2(a: Value, s: Any = None, axes: Any = _PLANE, norm: Any = None, out: Any = None) -> Value:
+    return rfftn(a, s, axes, norm)
+
+
+@implements(np.fft.irfftn)
+@delivers
+def irfftn(a: Value, s: Any = None, axes: Any = None, norm: Any = None, out: Any = None) -> Value:
+    x, sizes = _sizes(a, s, axes, half=True)
+    x = _one_by_one(fourier.ifft, x, sizes[:-1], norm)
+    return _along(fourier.irfft, x, *sizes[-1], norm)
+
+
+@implements(np.fft.irfft2)
+@delivers
+def irfft2(a: Value, s: Any = None, axes: Any = _PLANE, norm: Any = None, out: Any = None) -> Value:
+    return irfftn(a, s, axes, norm)
+
+
+# ---- shifts ------------------------------------------------------------------------------------
+
+
+def _shifted(x: Value, axes: Any, sign: int) -> Value:
+    """``x`` rolled by half its length along the axes."""
+    x = as_array(x)
+    if axes is None:
+        axes = tuple(range(x.ndim))
+    if isinstance(axes, int | np.integer):
+        return np.roll(x, sign * (x.shape[axes] // 2), axes)
+    return np.roll(x, [sign * (x.shape[axis] // 2) for axis in axes], axes)
+
+
+@implements(np.fft.fftshift)
+def fftshift(x: Value, axes: Any = None) -> Value:
+    return _shifted(x, axes, 1)
+
+
+@implements(np.fft.ifftshift)
+def ifftshift(x: Value, axes: Any = None) -> Value:
+    # The shift is minus half the length rounded down: it undoes fftshift for odd lengths too.
+    return _shifted(x, axes, -1)
