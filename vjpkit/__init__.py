@@ -11,6 +11,7 @@ from vjpkit import lax, numpy, tree, tree_util
 from vjpkit.control.checkpointing import checkpoint
 from vjpkit.control.checkpointing import checkpoint as remat
 from vjpkit.control.custom import custom_jvp, custom_vjp
+from vjpkit.control.jit import jit
 from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
 from vjpkit.memory import retain_memory
 from vjpkit.parsing import parse as parse_ir
@@ -44,6 +45,7 @@ __all__ = [
     "jacfwd",
     "jacobian",
     "jacrev",
+    "jit",
     "jvp",
     "lax",
     "linear_transpose",

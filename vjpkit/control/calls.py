@@ -12,14 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.control.higher import Higher
+from vjpkit.core.aval import Aval, Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
-from vjpkit.core.primitive import Primitive, Sample, primitive
-from vjpkit.core.rows import Cotangents, Eager, Row, Rows
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.rows import Rows
 from vjpkit.core.staging import stage
 from vjpkit.core.tracer import Tracer, bind
-from vjpkit.kinds import contribute, rule
-from vjpkit.kinds.general import Many, part_row
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import require_arrays, stacked
 from vjpkit.transforms.linear import Backing
@@ -49,27 +48,10 @@ def _sample(x: Value, y: Value) -> tuple[Value, Value]:
     return np.sin(x) * y, np.sum(x * x)
 
 
-class Apply(Primitive):
+class Apply(Higher):
     """A `Call` as one equation."""
 
-    multi = True
     exempt = {"text": "a Python function has no text that could be read back"}
-
-    def __init__(self) -> None:
-        super().__init__()
-
-        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
-            _, _, _, _, slots, avals, _, backing = row
-            given = [ct[j] for j, aval in enumerate(avals) if aval.inexact]
-            live = [s for s in slots if s is not None]
-            for i, c in zip(live, backing.pull(given), strict=True):
-                contribute(cts, i, c)
-
-        def push(row: Row, ts: Cotangents) -> None:
-            _, k, _, _, slots, avals, _, backing = row
-            ts[k] = spread(backing, [ts[s] for s in slots if s is not None], avals)
-
-        self.pull = rule(self, pull, push)
 
     @staticmethod
     def impl(*leaves: Value, call: Call) -> tuple[Value, ...]:
@@ -78,36 +60,14 @@ class Apply(Primitive):
     def abstract(self, *avals: Aval, call: Call) -> tuple[Aval, ...]:
         return stage(call.run, avals).program.out_avals
 
-    def record(
-        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
-    ) -> tuple[Value, ...]:
-        outs, backing = params["call"].linearized(values, [s is not None for s in slots])
-        require_closed(params["call"].name, outs, trace.level)
-        code, offset = calling_position()
-        whole = trace.new()
-        avals = [aval_of(o) for o in outs]
-        trace.append((self.pull, whole, code, offset, tuple(slots), avals, params, backing))
-        results: list[Value] = []
-        for j, (out, aval) in enumerate(zip(outs, avals, strict=True)):
-            if not aval.inexact:
-                results.append(out)
-                continue
-            k = trace.new()
-            trace.append(part_row(k, (code, offset), whole, j, len(outs)))
-            results.append(Eager(out, trace, k))
-        return tuple(results)
+    def linear_map(
+        self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
+    ) -> tuple[tuple[Value, ...], Backing]:
+        call: Call = params["call"]
+        return call.linearized(values, live)
 
-    def forward(
-        self,
-        values: Sequence[Value],
-        ts: Sequence[Value | None],
-        out: Value,
-        params: Any,
-        strict: bool,
-    ) -> Any:
-        live = [t is not None for t in ts]
-        outs, backing = params["call"].linearized(values, live)
-        return tuple(spread(backing, [t for t in ts if t is not None], [aval_of(o) for o in outs]))
+    def require_closed(self, outs: Sequence[Value], trace: Rows, params: Any) -> None:
+        require_closed(params["call"].name, outs, trace.level)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, call: Call
@@ -122,14 +82,6 @@ class Apply(Primitive):
 
 
 apply = primitive(Apply)
-
-
-def spread(backing: Backing, ts: Sequence[Value | None], avals: Sequence[Aval]) -> Many:
-    """Tangents of all outputs, None where there is none."""
-    if all(t is None for t in ts):
-        return Many([None] * len(avals))
-    pushed = iter(backing.push(ts))
-    return Many([next(pushed) if aval.inexact else None for aval in avals])
 
 
 def call_or_bind(

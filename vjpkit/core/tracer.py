@@ -32,8 +32,9 @@ __all__ = ["FUNCTIONS", "LEVELS", "UFUNCS", "Trace", "Tracer", "bind", "is_trace
 LEVELS = itertools.count(1)
 """Levels of traces, and births of writable handles: later is inner."""
 
-RUNNING: ContextVar[bool] = ContextVar("vjpkit_running", default=False)
-"""Whether a transform is running the user's function here: read only by array creation."""
+RUNNING: ContextVar[str] = ContextVar("vjpkit_running", default="")
+"""Whether a transform runs the user's function here, on "values" or on "abstract" ones (staged,
+batched); read by array creation and by control flow alone."""
 
 UFUNCS: dict[np.ufunc, Callable[..., Value]] = {}
 """What ``np.f(tracer)`` calls for each ufunc."""

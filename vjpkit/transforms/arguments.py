@@ -36,13 +36,19 @@ def what(x: object) -> str:
     return f"a traced {x.aval}" if isinstance(x, Tracer) else type(x).__name__
 
 
-def called(fun: Callable[..., PyTree], args: Sequence[PyTree], kwargs: dict[str, Any]) -> PyTree:
+def called(
+    fun: Callable[..., PyTree],
+    args: Sequence[PyTree],
+    kwargs: dict[str, Any],
+    abstract: bool = False,
+) -> PyTree:
     """What the user's function returns, called by a transform; ``np.array([t1, t2])`` is stacked.
 
+    ``abstract`` says that the values of the arguments cannot be known.
     NumPy hides the error of a traced value written into a plain array behind a `ValueError` about
     sequences; the one that says what to do comes out instead.
     """
-    token = RUNNING.set(True)
+    token = RUNNING.set("abstract" if abstract else RUNNING.get() or "values")
     try:
         return stacked(fun(*args, **kwargs))
     except ValueError as error:

@@ -54,10 +54,14 @@ class Duals:
         mine = [isinstance(x, Dual) and x.owner is self for x in xs]
         values = tuple([x.value if m else _snapshot(x) for x, m in zip(xs, mine, strict=True)])
         ts = tuple([x.tangent if m else None for x, m in zip(xs, mine, strict=True)])
-        out = primitive(*values, **params)
-        outs = primitive.unpack(out)
-        with np.errstate(all="ignore"):  # the primal has warned, its derivative need not
-            tangents = primitive.unpack(primitive.forward(values, ts, out, params, self.strict))
+        together = getattr(primitive, "with_tangents", None)
+        if together is not None:
+            outs, tangents = together(values, ts, params, self.strict)
+        else:
+            out = primitive(*values, **params)
+            outs = primitive.unpack(out)
+            with np.errstate(all="ignore"):  # the primal has warned, its derivative need not
+                tangents = primitive.unpack(primitive.forward(values, ts, out, params, self.strict))
         pairs = zip(outs, tangents, strict=True)
         return primitive.pack(tuple([o if t is None else Dual(o, self, t) for o, t in pairs]))
 

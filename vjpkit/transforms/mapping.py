@@ -49,7 +49,7 @@ class VMap(Transformed):
         ]
         inner_args, inner_kwargs = tree.unflatten(inputs)
         try:
-            y = called(self.fun, inner_args, inner_kwargs)
+            y = called(self.fun, inner_args, inner_kwargs, abstract=True)
         finally:
             trace.close(self.label)
         outs, out_tree = flatten(y)

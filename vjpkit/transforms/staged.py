@@ -102,7 +102,7 @@ def staged(
             x = plain_array(label, f"argument {path}", x)
         inputs.append(builder.argument(aval_of(x)))
     try:
-        y = called(fun, tree.unflatten(inputs), kwargs or {})
+        y = called(fun, tree.unflatten(inputs), kwargs or {}, abstract=True)
     except BaseException:
         builder.close()
         raise

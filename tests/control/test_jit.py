@@ -1,0 +1,223 @@
+"""jit: one program per signature, the same results, every transform inside and outside."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+import vjpkit.numpy as vnp
+from vjpkit.core.errors import ClosedTraceError, TracerConversionError
+
+X, Y = np.linspace(0.1, 1.0, 4), np.array([1.0, -2.0, 0.5, 3.0])
+
+
+def program(x, y):
+    return np.sum(np.sin(x) * y) + np.mean(x) ** 2
+
+
+def written(x, y):
+    z = np.zeros_like(x)
+    z[1:] = x[:-1] * y[1:]
+    z *= x
+    return np.sum(z * z)
+
+
+def matrices(x, y):
+    a = np.outer(x, x) + np.diag(y * y + 1.0)
+    return np.linalg.slogdet(a)[1] + np.sum(np.linalg.solve(a, y))
+
+
+PROGRAMS = (program, written, matrices)
+TRANSFORMS = {
+    "grad": vk.grad,
+    "value_and_grad": vk.value_and_grad,
+    "hessian": vk.hessian,
+    "jvp": lambda f: lambda x, y: vk.jvp(f, (x, y), (y, x)),
+    "vjp": lambda f: lambda x, y: vk.vjp(f, x, y)[1](2.0),
+    "vmap": lambda f: lambda x, y: vk.vmap(f, in_axes=(0, None))(np.stack([x, 2 * x]), y),
+    "checkpoint": vk.checkpoint,
+    "grad of grad": lambda f: vk.grad(lambda x, y: np.sum(vk.grad(f)(x, y) * y)),
+    "grad of vmap": lambda f: vk.grad(
+        lambda x, y: np.sum(vk.vmap(f, in_axes=(None, 0))(x, np.stack([y, y * 2])))
+    ),
+}
+
+
+def assert_same(got, want):
+    got, want = vk.tree.leaves(got), vk.tree.leaves(want)
+    assert len(got) == len(want)
+    for a, b in zip(got, want):
+        assert (a.shape, a.dtype, type(a)) == (b.shape, b.dtype, type(b))
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("f", PROGRAMS)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_inside_and_outside_of_every_transform(name, f):
+    transform = TRANSFORMS[name]
+    want = transform(f)(X, Y)
+    assert_same(vk.jit(transform(f))(X, Y), want)
+    assert_same(transform(vk.jit(f))(X, Y), want)
+    assert_same(vk.jit(transform(vk.jit(f)))(X, Y), want)
+
+
+def test_one_program_per_signature():
+    f = vk.jit(lambda x, n: x * n, static_argnums=1)
+    f(X, 2), f(X, 2), f(X[:2], 2), f(X[:2].astype("f4"), 2), f(X, 3)
+    assert f.cache_info() == (1, 4, 4)
+    reasons = [miss.reason for miss in f.misses]
+    assert reasons == [
+        "the first call",
+        "argument 0 is f64[2], and was f64[4]",
+        "argument 0 is f32[2], and was f64[2]",
+        "static argument 1 is 3, and was 2",
+    ]
+    assert "test_jit.py" in f.misses[1].where
+    f.cache_clear()
+    assert f.cache_info() == (0, 0, 0)
+
+
+def test_weak_numbers_promote_as_eagerly():
+    f = vk.jit(lambda x, c: x * c)
+    assert f(np.ones(2, "f4"), 2.0).dtype == np.float32
+    assert f(np.ones(2, "f4"), np.float64(2.0)).dtype == np.float64
+    assert f(2, 3) == 6
+    assert type(f(2, 3)) is int
+
+
+def test_a_static_argument_by_name_or_place():
+    f = vk.jit(lambda x, n, flag=True: x**n if flag else x, static_argnames=("n", "flag"))
+    assert_same(f(X, 3), X**3)
+    assert_same(f(X, n=3), X**3)
+    assert_same(f(X, 3, flag=False), X)
+    with pytest.raises(TypeError, match=r"static argument 1 is a list.*\n.*tuple"):
+        f(X, [3])
+    with pytest.raises(ValueError, match="static_argnames names 'm'"):
+        vk.jit(lambda x: x, static_argnames="m")
+
+
+def test_closures_are_read_anew():
+    w = np.ones(4)
+    f = vk.jit(lambda x: np.sum(x * w))
+    assert f(X) == np.sum(X)
+    w *= 2.0
+    assert f(X) == np.sum(X) * 2
+    assert f.cache_info().misses == 1
+    big = np.ones(100_000)
+    g = vk.jit(lambda x: x * np.sum(x * big[:4]) + np.sum(big * x[0]))
+    before = g(X)
+    big *= 3.0
+    assert_same(g(X), 3 * before)
+
+
+def test_traced_closures_get_their_derivative():
+    def outer(z):
+        f = vk.jit(lambda x: np.sum(np.sin(x * z)))
+        return f(X) + f(2 * X)
+
+    want = np.sum(X * np.cos(X * 2.0)) + np.sum(2 * X * np.cos(2 * X * 2.0))
+    assert vk.grad(outer)(2.0) == pytest.approx(want, rel=1e-14)
+    assert vk.jit(vk.grad(outer))(2.0) == pytest.approx(want, rel=1e-14)
+    kept = []
+
+    def shared(x):
+        return x * kept[-1]
+
+    shared = vk.jit(shared)
+
+    def f(z):
+        kept.append(z)
+        return shared(3.0)
+
+    assert [vk.grad(f)(1.0), vk.grad(f)(2.0)] == [3.0, 3.0]
+    with pytest.raises(ClosedTraceError):
+        shared(3.0)
+
+
+def test_results_are_fresh():
+    f = vk.jit(lambda x: (x, x, x[1:], x.T, {"y": x + 1}))
+    out = vk.tree.leaves(f(X))
+    for a, b in itertools.combinations([X, *out], 2):
+        assert not np.shares_memory(a, b)
+    assert all(y.flags.writeable for y in out)
+
+
+def test_values_cannot_decide_while_staging():
+    def f(x):
+        if x[0] > 0:
+            return x
+        return -x
+
+    with pytest.raises(TracerConversionError) as caught:
+        vk.jit(f)(X)
+    message = str(caught.value)
+    assert "test_jit.py" in message
+    assert "greater" in message
+
+
+def test_exceptions_are_those_of_the_function():
+    with pytest.raises(ValueError, match="shapes|broadcast|mismatch"):
+        vk.jit(lambda x: x + np.ones(3))(X)
+    f = vk.jit(lambda a: np.linalg.cholesky(a))
+    with pytest.raises(np.linalg.LinAlgError):
+        f(-np.eye(2))
+    assert_same(f(np.eye(2)), np.eye(2))
+    with pytest.raises(TypeError, match=r"argument 0 at \['name'\] is a str"):
+        vk.jit(lambda p: p)({"name": "x"})
+
+
+def test_programs_print_and_pull_back():
+    f = vk.jit(lambda x: np.exp(x) * x)
+    text = str(f.ir(X))
+    assert "exp" in text
+    assert vk.parse_ir(str(vk.make_ir(vk.grad(lambda x: f(x).sum()))(X).program))
+    _, pullback = vk.vjp(f, X)
+    assert_same(pullback(np.ones(4)), (np.exp(X) * (1 + X),))
+    assert "call" in str(pullback.program)
+
+
+def test_a_pullback_may_be_returned():
+    @vk.jit
+    def linearized(x):
+        return vk.vjp(lambda x: np.sin(x) * x, x)
+
+    y, pullback = linearized(X)
+    assert_same(y, np.sin(X) * X)
+    assert_same(pullback(np.ones(4)), (np.cos(X) * X + np.sin(X),))
+    assert_same(pullback.T(np.ones(4)), np.cos(X) * X + np.sin(X))
+    assert_same(vk.jit(lambda L: L(np.ones(4)))(pullback), (np.cos(X) * X + np.sin(X),))
+
+
+def test_threads_share_a_function():
+    f = vk.jit(vk.grad(program))
+    want, wrong = vk.grad(program)(X, Y), []
+
+    def work():
+        for _ in range(50):
+            if not np.allclose(f(X, Y), want, rtol=1e-12):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not wrong
+
+
+def test_as_a_method_and_a_decorator():
+    class Model:
+        def __init__(self, w):
+            self.w = w
+
+        @vk.jit
+        def loss(self, x):
+            return np.sum(x)
+
+    @vk.jit
+    def f(x):
+        return vnp.zeros(3).at[1].set(x)
+
+    assert_same(f(2.0), np.array([0.0, 2.0, 0.0]))
+    with pytest.raises(TypeError, match="argument 0 is a Model"):
+        Model(1.0).loss(X)

@@ -1,0 +1,151 @@
+"""`call`: a program as one equation, what `jit` records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.control.higher import Constant, Form, Linearization, Programmatic
+from vjpkit.control.programs import (
+    jvp_program,
+    linearized_program,
+    mapped_program,
+    plain_program,
+    transposed_program,
+)
+from vjpkit.core.aval import Aval, Value
+from vjpkit.core.evaluate import evaluate
+from vjpkit.core.ir import Program, linear_variables, nonlinear_equation
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.staging import stage
+from vjpkit.transforms.batch import batched_along_front
+
+__all__ = ["call", "is_linear_in", "linear_last", "numbered"]
+
+
+def linear_last(program: Program, live: Sequence[bool]) -> Program:
+    """The program with the inputs that ``live`` marks last, and marked as linear."""
+    key = ("linear last", tuple(live))
+
+    def make() -> Program:
+        fixed = [v for v, wanted in zip(program.inputs, live, strict=True) if not wanted]
+        moved = [v for v, wanted in zip(program.inputs, live, strict=True) if wanted]
+        return Program([*fixed, *moved], program.equations, program.outputs, len(moved))
+
+    made: Program = program.cached(key, make)
+    return made
+
+
+def is_linear_in(program: Program, live: Sequence[bool]) -> bool:
+    """Whether every output is linear in the inputs that ``live`` marks."""
+    key = ("is linear", tuple(live))
+    answer: tuple[bool] = program.cached(
+        key, lambda: (nonlinear_equation(linear_last(program, live)) is None,)
+    )
+    return answer[0]
+
+
+def numbered(mask: Sequence[bool]) -> list[int | None]:
+    """The place of each marked entry among the marked ones.
+
+    >>> numbered([True, False, True])
+    [0, None, 1]
+    """
+    count = iter(range(len(mask)))
+    return [next(count) if wanted else None for wanted in mask]
+
+
+def vectors(count: int) -> list[int]:
+    """The first vectors as operands of a form."""
+    return [~j for j in range(count)]
+
+
+def tangent_of_linear(program: Program, live: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
+    """A linear program as its own tangent program, and which outputs depend on the live inputs."""
+    moved = linear_last(program, live)
+    reachable = linear_variables(moved)
+    outputs = [a for a in program.outputs if a in reachable]
+    tangent = Program(moved.inputs, moved.equations, outputs, moved.linear)
+    return tangent, tuple([a in reachable for a in program.outputs])
+
+
+class Call(Programmatic):
+    """A program as one equation."""
+
+    exempt = {"dtypes": "a program is made for operands of its own avals"}
+
+    @staticmethod
+    def impl(*values: Value, program: Program) -> tuple[Value, ...]:
+        return evaluate(program, values)
+
+    def abstract(self, *avals: Aval, program: Program) -> tuple[Aval, ...]:
+        return program.out_avals
+
+    def linearization(
+        self, live: tuple[bool, ...], avals: tuple[Aval, ...], **params: Any
+    ) -> Linearization:
+        program: Program = params["program"]
+        count = len(program.outputs)
+        if is_linear_in(program, live):  # then the live operands decide nothing at the point
+            tangent, reached = tangent_of_linear(program, live)
+            consts: Sequence[Value] = ()
+
+            def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+                fixed = [v for v, wanted in zip(values, live, strict=True) if not wanted]
+                return self(*values, program=program), fixed
+
+            kept = len(live) - sum(live)
+        else:
+            at = linearized_program(program, live)
+            tangent, reached, consts = at.tangent.program, at.reached, at.tangent.consts
+
+            def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+                outs = self(*at.primal.consts, *values, program=at.primal.program)
+                return outs[:count], outs[count:]
+
+            kept = len(at.residuals)
+        inexact = [a.aval.inexact for a in program.outputs]
+        places = [place for place, real in zip(numbered(reached), inexact, strict=True) if real]
+        fixed = [*map(Constant, consts), *range(kept)]
+
+        def transpose(given: tuple[bool, ...]) -> Form:
+            mask = [g for g, place in zip(given, places, strict=True) if place is not None]
+            closed, found = transposed_program(tangent, tuple(mask))
+            operands = (*map(Constant, closed.consts), *fixed, *vectors(sum(given)))
+            return Form(self, {"program": closed.program}, operands, tuple(numbered(found)))
+
+        operands = (*fixed, *vectors(sum(live)))
+        form = Form(self, {"program": tangent}, operands, tuple(places))
+        return Linearization(primal, form, transpose)
+
+    def with_tangents(
+        self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
+    ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
+        program = params["program"]
+        closed, reached = jvp_program(program, tuple([t is not None for t in ts]))
+        run = plain_program(closed.program) if strict else closed.program
+        outs = self(*closed.consts, *values, *[t for t in ts if t is not None], program=run)
+        count = len(program.outputs)
+        return outs[:count], [None if i is None else outs[count + i] for i in numbered(reached)]
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, program: Program
+    ) -> tuple[Value, ...]:
+        closed, mine = mapped_program(program, n, tuple(batched))
+        outs = self(*closed.consts, *values, program=closed.program)
+        return tuple([batched_along_front(y, b, n) for y, b in zip(outs, mine, strict=True)])
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return any(mask) and is_linear_in(params["program"], mask)
+
+    def samples(self) -> Iterable[Sample]:
+        x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])
+        avals = (Aval(x.shape, x.dtype), Aval(y.shape, y.dtype))
+        for f in (lambda x, y: (np.sin(x) * y, np.sum(x * x)), lambda x, y: (x, y, x[1:] * 2)):
+            yield Sample(x, y, program=stage(f, avals).program)
+        yield Sample(x, program=stage(lambda x: (x[::2], x.sum()), avals[:1]).program)
+
+
+call = primitive(Call)

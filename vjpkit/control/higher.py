@@ -1,0 +1,268 @@
+"""Higher-order primitives: equations that hold programs, and how they are differentiated.
+
+Every higher-order primitive says what its linearization at a point is: another equation of its own
+kind (or of a companion's) that takes residuals and tangents. `Form` is such an equation with its
+operands yet to come. Recording keeps residuals and forms as one row; both walks evaluate a form
+through its primitive, so the derivative of a loop is a loop, whatever runs it: arrays, outer
+tracers, a builder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vjpkit.control.programs import plain_program
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import calling_position
+from vjpkit.core.ir import Program
+from vjpkit.core.primitive import Primitive
+from vjpkit.core.rows import Cotangents, Row, Rows, cast, eager, plain_product
+from vjpkit.core.tracer import Tracer
+from vjpkit.kinds import contribute, rule
+from vjpkit.kinds.general import Many, part_row
+from vjpkit.kinds.linear import zeros
+from vjpkit.transforms.linear import Backing, Residual
+
+__all__ = ["Constant", "Form", "FormMap", "Higher", "Linearization", "Zeros"]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An operand of a form that is a value."""
+
+    value: Value
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """An operand of a form that is zero."""
+
+    aval: Aval
+
+
+Operand = int | Constant | Zeros
+"""Residual i, or vector j written as ~j, or a value that is known."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A linear equation at a point: a primitive and where its operands and results belong.
+
+    ``outputs[j]`` is the number of the result that is vector j of what the form gives, None where
+    that is zero.
+    """
+
+    primitive: Primitive
+    params: dict[str, Any]
+    operands: tuple[Operand, ...]
+    outputs: tuple[int | None, ...]
+
+    def __call__(
+        self, residuals: Sequence[Value], vectors: Sequence[Value], plain: bool = False
+    ) -> list[Value | None]:
+        """The vectors that come out; with plain products where ``plain``."""
+        like = vectors[0]
+
+        def operand(o: Operand) -> Value:
+            if isinstance(o, int):
+                return residuals[o] if o >= 0 else vectors[~o]
+            return o.value if isinstance(o, Constant) else zeros(o.aval, like)
+
+        params = self.plain if plain else self.params
+        with np.errstate(all="ignore"):
+            outs = self.primitive(*map(operand, self.operands), **params)
+        return [None if j is None else outs[j] for j in self.outputs]
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The parameters with plain products in their programs."""
+        return {
+            name: plain_program(value)
+            if isinstance(value, Program)
+            else tuple([plain_program(v) if isinstance(v, Program) else v for v in value])
+            if isinstance(value, tuple)
+            else value
+            for name, value in self.params.items()
+        }
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """What a higher-order primitive is at a point: outputs and residuals, and two forms.
+
+    ``primal(values)`` gives the outputs and the residuals. ``tangent`` maps tangents of the live
+    operands to tangents of the outputs; ``transpose(given)`` maps cotangents of the outputs that
+    ``given`` marks to those of the live operands.
+    """
+
+    primal: Callable[..., tuple[Sequence[Value], Sequence[Value]]]
+    tangent: Form
+    transpose: Callable[[tuple[bool, ...]], Form]
+
+
+class FormMap:
+    """The linear map of a higher-order primitive at a point."""
+
+    def __init__(
+        self,
+        name: str,
+        at: Linearization,
+        residuals: Sequence[Value],
+        domain: Sequence[Aval],
+        codomain: Sequence[Aval],
+    ) -> None:
+        self.name = name
+        self.at = at
+        self.kept = list(residuals)
+        self.domain = domain
+        self.codomain = codomain
+
+    def push(self, ts: Sequence[Value | None], plain: bool = False) -> list[Value | None]:
+        some = next((t for t in ts if t is not None), None)
+        if some is None:
+            return [None for _ in self.codomain]
+        dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
+        return self.at.tangent(self.kept, dense, plain)
+
+    def pull(self, cts: Sequence[Value | None], plain: bool = False) -> list[Value | None]:
+        reached = [j is not None for j in self.at.tangent.outputs]
+        given = tuple([c is not None and r for c, r in zip(cts, reached, strict=True)])
+        some = [c for c, wanted in zip(cts, given, strict=True) if wanted]
+        if not some:
+            return [None for _ in self.domain]
+        return self.at.transpose(given)(self.kept, some, plain)
+
+    def residuals(self) -> list[Residual]:
+        return [Residual(self.name, v, None) for v in self.kept if hasattr(v, "dtype")]
+
+    def size(self) -> tuple[int, str]:
+        return 1, "rows"
+
+
+class Higher(Primitive):
+    """A primitive with several outputs that brings its own linear map.
+
+    The rule is ``linear_map(values, live, **params)``: the outputs, and the map from tangents of
+    the live operands to tangents of the outputs that have any.
+    """
+
+    multi = True
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            _, _, _, _, slots, avals, backing, *_ = row
+            given = [ct[j] for j, aval in enumerate(avals) if aval.inexact]
+            pulled = self.walk(backing.pull, given, cts)
+            for i, c in zip([s for s in slots if s is not None], pulled, strict=True):
+                contribute(cts, i, c)
+
+        def push(row: Row, ts: Cotangents) -> None:
+            _, k, _, _, slots, avals, backing, *_ = row
+            inner = [ts[s] for s in slots if s is not None]
+            ts[k] = None
+            if any(t is not None for t in inner):
+                pushed = iter(self.walk(backing.push, inner, ts))
+                ts[k] = Many([next(pushed) if aval.inexact else None for aval in avals])
+
+        self.pull = rule(self, pull, push)
+
+    def walk(self, apply: Any, vectors: Sequence[Value | None], slots: Cotangents) -> Any:
+        """A backing applied in a walk with its product."""
+        return apply(vectors)
+
+    def linear_map(
+        self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
+    ) -> tuple[tuple[Value, ...], Backing]:
+        raise NotImplementedError(f"{self.name} declares no linear map")
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> tuple[Value, ...]:
+        live = tuple([s is not None for s in slots])
+        outs, backing = self.linear_map(values, live, **params)
+        self.require_closed(outs, trace, params)
+        code, offset = calling_position()
+        whole = trace.new()
+        avals = [aval_of(o) for o in outs]
+        kept = held(backing, values, trace)
+        trace.append((self.pull, whole, code, offset, tuple(slots), avals, backing, *kept))
+        results: list[Value] = []
+        for j, (out, aval) in enumerate(zip(outs, avals, strict=True)):
+            if not aval.inexact:
+                results.append(out)
+                continue
+            k = trace.new()
+            trace.append(part_row(k, (code, offset), whole, j, len(outs)))
+            results.append(eager(out, trace, k))
+        return tuple(results)
+
+    def require_closed(self, outs: Sequence[Value], trace: Rows, params: Any) -> None:
+        """Raise where an output depends on the trace in a way that was not declared."""
+
+    def with_tangents(
+        self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
+    ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
+        """Outputs and their tangents (None for zero), computed together."""
+        live = tuple([t is not None for t in ts])
+        outs, backing = self.linear_map(values, live, **params)
+        pushed = iter(backing.push([t for t in ts if t is not None]))
+        return outs, [next(pushed) if aval_of(o).inexact else None for o in outs]
+
+    def forward(
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        params: Any,
+        strict: bool,
+    ) -> Any:
+        return tuple(self.with_tangents(values, ts, params, strict)[1])
+
+
+def held(backing: Backing, values: Sequence[Value], trace: Rows) -> list[Value]:
+    """The arrays that a row keeps through its linear map; the user's own among them are guarded."""
+    kept = getattr(backing, "kept", None)
+    if not isinstance(kept, list):
+        return []
+    theirs = {id(x) for x in values if type(x) is np.ndarray}
+    for i, x in enumerate(kept):
+        if id(x) in theirs:
+            kept[i] = trace.keep(x)
+    return [x for x in kept if type(x) is np.ndarray]
+
+
+class Programmatic(Higher):
+    """A higher-order primitive whose linear map is made of forms.
+
+    The rules are ``linearization(live, avals, **params)``, and ``forward_program(values, ts,
+    **params)`` for forward mode without residuals.
+    """
+
+    def walk(self, apply: Any, vectors: Sequence[Value | None], slots: Cotangents) -> Any:
+        return apply(vectors, slots[-2] is plain_product)
+
+    def linearization(
+        self, live: tuple[bool, ...], avals: tuple[Aval, ...], **params: Any
+    ) -> Linearization:
+        raise NotImplementedError(f"{self.name} declares no linearization")
+
+    def linear_map(
+        self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
+    ) -> tuple[tuple[Value, ...], Backing]:
+        avals = tuple([aval_of(v) for v in values])
+        at = self.linearization(live, avals, **params)
+        outs, residuals = at.primal(*values)
+        domain = [aval.strong() for aval, wanted in zip(avals, live, strict=True) if wanted]
+        codomain = [aval_of(o).strong() for o in outs if aval_of(o).inexact]
+        return tuple(outs), FormMap(self.name, at, residuals, domain, codomain)
+
+
+def fitted(t: Value, aval: Aval) -> Value:
+    """A tangent in the dtype of its primal."""
+    return cast(t, aval.dtype) if isinstance(t, Tracer) or hasattr(t, "dtype") else t

@@ -1,0 +1,317 @@
+"""`jit`: a function staged once per signature, and run as one program from then on."""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+
+from vjpkit.control.call import call
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import at, calling_position
+from vjpkit.core.evaluate import evaluate
+from vjpkit.core.staging import Builder, ClosedProgram
+from vjpkit.core.tracer import Tracer, bind
+from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
+from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
+from vjpkit.transforms.linear import fresh
+
+__all__ = ["CacheInfo", "Jit", "Miss", "jit"]
+
+
+class CacheInfo(NamedTuple):
+    """Calls answered by a program that was there, calls that staged one, programs kept."""
+
+    hits: int
+    misses: int
+    size: int
+
+
+class Miss(NamedTuple):
+    """Why a call was staged anew."""
+
+    reason: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}{self.where}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a program is made for: trees, avals, and the static arguments by name or number."""
+
+    tree: PyTreeDef
+    avals: tuple[Aval, ...]
+    static: tuple[tuple[Any, Any], ...]
+
+    def difference(self, other: Signature, label: str) -> str:
+        """How a signature differs from another one, in words."""
+        for (name, mine), (_, its) in zip(self.static, other.static, strict=False):
+            if mine != its:
+                return f"static argument {name!r} is {mine!r}, and was {its!r}"
+        if self.tree != other.tree:
+            return f"the tree of the arguments is {self.tree}, and was {other.tree}"
+        paths = flatten_with_path(self.tree.unflatten(range(len(self.avals))))[0]
+        for (path, _), mine, its in zip(paths, self.avals, other.avals, strict=True):
+            if mine != its:
+                return f"argument {argument_name(path)} is {mine}, and was {its}"
+        return "it closes over traced values, which no other call may use"
+
+
+def argument_name(path: Any) -> str:
+    """A path into ``(args, kwargs)`` as the user wrote the argument."""
+    inner = keystr(path[2:])
+    key = getattr(path[1], "idx", getattr(path[1], "key", path[1]))
+    return f"{key}{f' at {inner}' if inner else ''}"
+
+
+@dataclass
+class Staged:
+    """A program for one signature."""
+
+    closed: ClosedProgram
+    sources: tuple[Value, ...]
+    """The captured values themselves: arrays as they are now, whatever was written to them."""
+    out_tree: PyTreeDef
+    scalars: tuple[bool, ...]
+
+    def run(self, leaves: Sequence[Value], passes: bool) -> PyTree:
+        """Outputs at the leaves of a call."""
+        values = [*self.sources, *leaves]
+        if any(isinstance(x, Tracer) for x in values):
+            outs = bind(call, values, {"program": self.closed.program})
+            return self.out_tree.unflatten(outs)
+        program = self.closed.program
+        taken = {id(x) for x in values}
+        outs = evaluate(program, values)
+        triples = zip(outs, program.out_avals, self.scalars, strict=True)
+        return self.out_tree.unflatten([fresh(y, a, s, taken) for y, a, s in triples])
+
+
+class Jit(Transformed):
+    """What `jit` returns."""
+
+    transform = "jit"
+
+    def __init__(
+        self,
+        fun: Callable[..., PyTree],
+        static_argnums: Sequence[int],
+        static_argnames: Sequence[str],
+        maxsize: int,
+    ) -> None:
+        super().__init__(fun, static_argnums=static_argnums, static_argnames=static_argnames)
+        self.static_argnums = static_argnums
+        self.static_argnames = frozenset(static_argnames)
+        self.maxsize = maxsize
+        self.programs: OrderedDict[Signature, Staged] = OrderedDict()
+        self.hits = 0
+        self.misses: list[Miss] = []
+        self._resolve_names()
+
+    def _resolve_names(self) -> None:
+        """Static arguments are static by number and by name, however they are passed."""
+        try:
+            parameters = list(inspect.signature(self.fun).parameters.values())
+        except (TypeError, ValueError):
+            return
+        places = [
+            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        known = {p.name for p in parameters}
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        unknown = sorted(self.static_argnames - known)
+        if unknown and not open_ended:
+            raise ValueError(
+                f"{self.label}: static_argnames names {unknown[0]!r}, but the function's arguments "
+                f"are {', '.join(sorted(known)) or 'none'}{at(calling_position())}"
+            )
+        numbers = {n for n in self.static_argnums if n < 0 or n < len(places)}
+        by_number = {places[n] for n in numbers if -len(places) <= n < len(places)}
+        self.static_argnames |= by_number
+        by_name = {i for i, name in enumerate(places) if name in self.static_argnames}
+        self.static_argnums = tuple(sorted({*self.static_argnums, *by_name}))
+
+    def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
+        static, dynamic = self.split(args, kwargs)
+        leaves, tree = flatten(dynamic)
+        signature = self.signature(leaves, tree, static)
+        try:
+            found = self.programs.get(signature)
+        except TypeError:
+            self._unhashable(static)
+            raise
+        if found is None:
+            found = self.staged(signature, leaves, args, kwargs)
+        else:
+            self.hits += 1
+        return found.run(leaves, True)
+
+    def split(
+        self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
+    ) -> tuple[tuple[tuple[Any, Any], ...], PyTree]:
+        """Static arguments, named; and ``(args, kwargs)`` without them."""
+        if not self.static_argnums and not self.static_argnames:
+            return (), (args, kwargs)
+        numbers = {n + len(args) if n < 0 else n for n in self.static_argnums}
+        named: list[tuple[Any, Any]] = [(n, args[n]) for n in sorted(numbers) if n < len(args)]
+        named += [(k, kwargs[k]) for k in sorted(kwargs) if k in self.static_argnames]
+        rest = {i: a for i, a in enumerate(args) if i not in numbers}
+        words = {k: v for k, v in kwargs.items() if k not in self.static_argnames}
+        return tuple(named), (rest, words)
+
+    def signature(
+        self, leaves: list[Value], tree: PyTreeDef, static: tuple[tuple[Any, Any], ...]
+    ) -> Signature:
+        """Trees, avals and static arguments of a call; its leaves are made arrays and numbers."""
+        for i, x in enumerate(leaves):
+            if isinstance(x, np.ndarray):
+                if type(x) is not np.ndarray or x.dtype.kind not in "biufc":
+                    leaves[i] = plain_array(self.label, f"argument {self._path(tree, i)}", x)
+            elif not (hasattr(x, "dtype") or isinstance(x, bool | int | float | complex)):
+                raise TypeError(
+                    f"{self.label}: argument {self._path(tree, i)} is a {type(x).__name__}, which "
+                    f"is neither an array nor a number{at(calling_position())}.\n"
+                    "Make it static (static_argnames=...), or a pytree of arrays."
+                )
+        return Signature(tree, tuple([aval_of(x) for x in leaves]), static)
+
+    def _path(self, tree: PyTreeDef, i: int) -> str:
+        return argument_name(flatten_with_path(tree.unflatten(range(tree.num_leaves)))[0][i][0])
+
+    def _unhashable(self, static: Iterable[tuple[Any, Any]]) -> None:
+        for name, value in static:
+            try:
+                hash(value)
+            except TypeError:
+                raise TypeError(
+                    f"{self.label}: static argument {name!r} is a {type(value).__name__}, which "
+                    f"cannot be hashed{at(calling_position())}.\n"
+                    "Static arguments are looked up by value: pass a tuple, a string, a number or "
+                    "a frozen dataclass, or do not make it static."
+                ) from None
+
+    def staged(
+        self,
+        signature: Signature,
+        leaves: Sequence[Value],
+        args: tuple[PyTree, ...],
+        kwargs: dict[str, PyTree],
+    ) -> Staged:
+        """Stage the function for a signature, and keep the program."""
+        builder = Builder()
+        inputs = [builder.argument(aval) for aval in signature.avals]
+        positional, words = signature.tree.unflatten(inputs)
+        if isinstance(positional, dict):
+            static = dict(signature.static)
+            positional = [static.get(i, positional.get(i)) for i in range(len(args))]
+            words = {**words, **{k: v for k, v in signature.static if isinstance(k, str)}}
+        try:
+            y = called(self.fun, positional, words, abstract=True)
+        except BaseException:
+            builder.close()
+            raise
+        outs, out_tree = flatten(y)
+        require_arrays(self.label, y, outs)
+        closed = builder.finish(outs)
+        sources = originals(builder, closed)
+        scalars = tuple([is_scalar(y) for y in outs])
+        made = Staged(closed, sources, out_tree, scalars)
+        self._note(signature)
+        if not any(isinstance(x, Tracer) for x in sources):
+            self.programs[signature] = made
+            while len(self.programs) > self.maxsize:
+                self.programs.popitem(last=False)
+        return made
+
+    def _note(self, signature: Signature) -> None:
+        last = next(reversed(self.programs), None)
+        reason = "the first call" if last is None else signature.difference(last, self.label)
+        self.misses.append(Miss(reason, at(calling_position())))
+
+    def ir(self, *args: PyTree, **kwargs: PyTree) -> ClosedProgram:
+        """The program for arguments like these (`ShapeDtypeStruct`s will do); prints as IR."""
+        static, dynamic = self.split(args, kwargs)
+        leaves, tree = flatten(dynamic)
+        signature = self.signature(leaves, tree, static)
+        found = self.programs.get(signature) or self.staged(signature, leaves, args, kwargs)
+        return found.closed
+
+    lower = ir
+
+    def cache_info(self) -> CacheInfo:
+        """Hits, misses and size of the cache of programs; ``misses`` lists the reasons."""
+        return CacheInfo(self.hits, len(self.misses), len(self.programs))
+
+    def cache_clear(self) -> None:
+        """Forget every program."""
+        self.programs.clear()
+        self.hits = 0
+        self.misses.clear()
+
+
+def originals(builder: Builder, closed: ClosedProgram) -> tuple[Value, ...]:
+    """The captured values themselves rather than copies of them: read anew at every call."""
+    own = {id(x): x.view(np.ndarray) if isinstance(x, np.ndarray) else x for x in builder.kept}
+    found = {id(c): own.get(key, c.value) for key, (_, c) in builder.captured.items()}
+    return tuple([found[id(c)] for c in closed.captured])
+
+
+def is_scalar(y: Value) -> bool:
+    """Whether an output is a scalar rather than a 0-d array."""
+    return not aval_of(y).shape
+
+
+@overload
+def jit(
+    fun: Callable[..., PyTree],
+    *,
+    static_argnums: int | Sequence[int] = ...,
+    static_argnames: str | Sequence[str] = ...,
+    maxsize: int = ...,
+) -> Jit: ...
+@overload
+def jit(
+    fun: None = ...,
+    *,
+    static_argnums: int | Sequence[int] = ...,
+    static_argnames: str | Sequence[str] = ...,
+    maxsize: int = ...,
+) -> Callable[[Callable[..., PyTree]], Jit]: ...
+def jit(
+    fun: Callable[..., PyTree] | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    maxsize: int = 256,
+) -> Jit | Callable[[Callable[..., PyTree]], Jit]:
+    """``fun``, written down as a program once per signature and run as that from then on.
+
+    A signature is the tree, shapes and dtypes of the arguments and the values of the static ones,
+    which must be hashable. Python runs only while staging: control flow may depend on shapes and
+    static arguments, not on values; `vk.lax.cond`, `while_loop` and `scan` decide by values. Same
+    results as ``fun`` within rounding, and the same exceptions. Arrays that ``fun`` closes over are
+    read anew at each call. Composes with every transform, inside and outside.
+
+    ``f.ir(*args)`` is the program, ``f.cache_info()`` counts hits and misses, ``f.misses`` says why
+    each call that staged a program did.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> f = vk.jit(lambda x, n: np.sin(x) ** n, static_argnames="n")
+    >>> f(np.ones(2), n=2)
+    array([0.70807342, 0.70807342])
+    >>> f.cache_info()
+    CacheInfo(hits=0, misses=1, size=1)
+    >>> vk.grad(vk.jit(lambda x: x**3))(2.0)
+    np.float64(12.0)
+    """
+    numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+    if fun is None:
+        return lambda f: Jit(f, numbers, names, maxsize)
+    return Jit(fun, numbers, names, maxsize)

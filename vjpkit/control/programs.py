@@ -1,0 +1,263 @@
+"""Programs made from a program: linearized, pushed forward, transposed, mapped.
+
+Nothing here knows a primitive. A program is run on tracers over staged values, so whatever a
+transform does to a function it does to a program, and the result is a program again. Each is made
+once and kept with the program it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from vjpkit.core.aval import Aval, Value
+from vjpkit.core.errors import Position, Source
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.core.primitive import lookup
+from vjpkit.core.rows import Rows, new_slots, roles
+from vjpkit.core.staging import Builder, ClosedProgram, Staged, transpose_into, unbound
+from vjpkit.transforms.batch import Batched, Batches
+from vjpkit.transforms.forward import Dual, Duals
+
+__all__ = [
+    "Linearized",
+    "jvp_program",
+    "linearized_program",
+    "mapped_program",
+    "plain_program",
+    "split_program",
+    "transposed_program",
+]
+
+Mask = tuple[bool, ...]
+T = TypeVar("T")
+
+
+def kept(program: Program, key: Any, make: Callable[[], T]) -> T:
+    """What is made from a program and a key, made once."""
+    found: T = program.cached(key, make)
+    return found
+
+
+def run_staged(
+    builder: Builder, program: Program, values: Sequence[Value], after: Callable[[Any], None]
+) -> list[Value]:
+    """The outputs of a program on tracers over ``builder``, whose equations carry its lines.
+
+    ``after`` is told the line of each equation once its primitive has run.
+    """
+    env: dict[Var, Value] = dict(zip(program.inputs, values, strict=True))
+
+    def read(a: Atom) -> Value:
+        return a.value if isinstance(a, Literal) else env[a]
+
+    outer = builder.here
+    for eqn in program.equations:
+        builder.here = position_of(eqn) or outer
+        out = eqn.primitive(*[read(a) for a in eqn.inputs], **eqn.params)
+        env.update(zip(eqn.outputs, eqn.primitive.unpack(out), strict=True))
+        after(builder.here)
+    builder.here = outer
+    return [read(a) for a in program.outputs]
+
+
+def position_of(eqn: Equation) -> Any:
+    """The line of an equation, where it is known."""
+    position: Position | Source | None = eqn.position
+    return None if position is None or position == (None, -1) else position
+
+
+def nothing(_: Any) -> None:
+    """What is done after an equation by default."""
+
+
+def arguments(builder: Builder, avals: Sequence[Aval]) -> list[Staged]:
+    return [builder.argument(aval) for aval in avals]
+
+
+@dataclass(frozen=True)
+class Linearized:
+    """A program split at a point: what computes it, and what is linear there.
+
+    ``primal`` gives the outputs and then the residuals; ``tangent`` takes residuals and tangents of
+    the live inputs, in which it is linear, and gives tangents of the outputs that ``reached``
+    marks.
+    """
+
+    primal: ClosedProgram
+    tangent: ClosedProgram
+    reached: Mask
+
+    @property
+    def residuals(self) -> tuple[Aval, ...]:
+        """What the tangent program takes of the primal one."""
+        return self.primal.program.out_avals[len(self.reached) :]
+
+
+def linearized_program(program: Program, live: Mask) -> Linearized:
+    """A program linearized in the inputs that ``live`` marks."""
+    return kept(program, ("linearized", live), lambda: _linearize(program, live))
+
+
+def _linearize(program: Program, live: Mask) -> Linearized:
+    outer = Builder()
+    trace = Rows("linearization")
+    values: list[Value] = [
+        trace.argument(x) if wanted else x
+        for x, wanted in zip(arguments(outer, program.in_avals), live, strict=True)
+    ]
+    slots = [x.slot for x, wanted in zip(values, live, strict=True) if wanted]
+    lines: list[Any] = []
+
+    def after(line: Any) -> None:
+        lines.extend([line] * (len(trace.rows) - len(lines)))
+
+    outs = run_staged(outer, program, values, after)
+    out_slots = [trace.slot_of(y) for y in outs]
+    primals = [trace.lower(y) for y in outs]
+    rows = trace.close()
+    inner = Builder()
+    ts = new_slots(trace.new())
+    avals = [aval.strong() for aval, wanted in zip(program.in_avals, live, strict=True) if wanted]
+    for slot, t in zip(slots, arguments(inner, avals), strict=True):
+        ts[slot] = t
+    for row, line in zip(rows, lines, strict=True):
+        inner.here = line
+        row[0].push(row, ts)
+    tangents = [None if k is None else ts[k] for k in out_slots]
+    reached = tuple([t is not None for t in tangents])
+    inner.here = None
+    tangent = inner.finish([t for t in tangents if t is not None], linear=len(avals))
+    staged = [c for c in tangent.captured if type(c.value) is Staged]
+    constant = [c for c in tangent.captured if type(c.value) is not Staged]
+    order = [i for i, c in enumerate(tangent.captured) if type(c.value) is not Staged]
+    order += [i for i, c in enumerate(tangent.captured) if type(c.value) is Staged]
+    inputs = tangent.program.inputs
+    reordered = Program(
+        [*[inputs[i] for i in order], *inputs[len(order) :]],
+        tangent.program.equations,
+        tangent.program.outputs,
+        tangent.program.linear,
+    )
+    primal = outer.finish([*primals, *[c.value for c in staged]])
+    return Linearized(primal, ClosedProgram(reordered, tuple(constant)), reached)
+
+
+def transposed_program(program: Program, given: Mask) -> tuple[ClosedProgram, Mask]:
+    """The transpose in the linear inputs of the outputs that ``given`` marks.
+
+    Takes the other inputs and these cotangents; gives cotangents of the linear inputs that the
+    mask, which comes with it, marks.
+    """
+    return kept(program, ("transposed", given), lambda: _transpose(program, given))
+
+
+def _transpose(program: Program, given: Mask) -> tuple[ClosedProgram, Mask]:
+    builder = Builder()
+    split = len(program.inputs) - program.linear
+    fixed = arguments(builder, program.in_avals[:split])
+    cts = [
+        builder.argument(a.aval.strong()) if wanted else None
+        for a, wanted in zip(program.outputs, given, strict=True)
+    ]
+
+    def push(*ts: Value) -> list[Value]:
+        return run_staged(builder, program, [*fixed, *ts], nothing)
+
+    pulled = transpose_into(builder, push, program.in_avals[split:], cts)
+    some = [c for c in pulled if c is not None]
+    closed = builder.finish(some, linear=sum(given))
+    assert unbound(closed.program) is None, f"{unbound(closed.program)!r} is not linear"
+    return closed, tuple([c is not None for c in pulled])
+
+
+def jvp_program(program: Program, live: Mask) -> tuple[ClosedProgram, Mask]:
+    """Outputs, then tangents of the reached ones, from inputs and tangents of the live ones."""
+    return kept(program, ("jvp", live), lambda: _jvp(program, live))
+
+
+def _jvp(program: Program, live: Mask) -> tuple[ClosedProgram, Mask]:
+    builder = Builder()
+    trace = Duals("jvp")
+    xs = arguments(builder, program.in_avals)
+    avals = [aval.strong() for aval, wanted in zip(program.in_avals, live, strict=True) if wanted]
+    ts = iter(arguments(builder, avals))
+    values = [Dual(x, trace, next(ts)) if wanted else x for x, wanted in zip(xs, live, strict=True)]
+    pairs = [trace.split(y) for y in run_staged(builder, program, values, nothing)]
+    reached = tuple([t is not None for _, t in pairs])
+    tangents = [t for _, t in pairs if t is not None]
+    return builder.finish([*[y for y, _ in pairs], *tangents]), reached
+
+
+def mapped_program(program: Program, n: int, batched: Mask) -> tuple[ClosedProgram, Mask]:
+    """A program over a leading axis of length n of the inputs that ``batched`` marks.
+
+    The mask that comes with it marks the outputs that have the axis.
+    """
+    return kept(program, ("mapped", n, batched), lambda: _map(program, n, batched))
+
+
+def _map(program: Program, n: int, batched: Mask) -> tuple[ClosedProgram, Mask]:
+    builder = Builder()
+    trace = Batches(n)
+    values: list[Value] = []
+    for aval, wanted in zip(program.in_avals, batched, strict=True):
+        full = Aval((n, *aval.shape), aval.dtype) if wanted else aval
+        x = builder.argument(full)
+        values.append(Batched(x, trace) if wanted else x)
+    outs = run_staged(builder, program, values, nothing)
+    mine = tuple([isinstance(y, Batched) and y.owner is trace for y in outs])
+    dense = [trace.dense(y) if is_mine else y for y, is_mine in zip(outs, mine, strict=True)]
+    return builder.finish(dense), mine
+
+
+def plain_program(program: Program) -> Program:
+    """A linear program with plain products instead of those in which an exact zero wins."""
+    return kept(program, "plain", lambda: _plain(program))
+
+
+def _plain(program: Program) -> Program:
+    scale, multiply = roles["annihilate"], lookup("multiply")
+
+    def plain(eqn: Equation) -> Equation:
+        primitive = multiply if eqn.primitive is scale else eqn.primitive
+        params = {name: _plain_param(value) for name, value in eqn.params.items()}
+        return Equation(primitive, eqn.inputs, params, eqn.outputs, eqn.position)
+
+    equations = [plain(eqn) for eqn in program.equations]
+    return Program(program.inputs, equations, program.outputs, program.linear)
+
+
+def _plain_param(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_plain_param, value))
+    return plain_program(value) if isinstance(value, Program) else value
+
+
+def split_program(program: Program, fixed: Mask) -> tuple[Program, Program, tuple[Aval, ...]]:
+    """What of a program depends on ``fixed`` inputs alone, and the rest.
+
+    The first takes the fixed inputs and gives values that the second takes after all inputs; each
+    of them computes what it gives.
+    """
+    return kept(program, ("split", fixed), lambda: _split(program, fixed))
+
+
+def _split(program: Program, fixed: Mask) -> tuple[Program, Program, tuple[Aval, ...]]:
+    inputs = [v for v, known in zip(program.inputs, fixed, strict=True) if known]
+    known: set[Atom] = set(inputs)
+    early: list[Equation] = []
+    late: list[Equation] = []
+    for eqn in program.equations:
+        if all(isinstance(a, Literal) or a in known for a in eqn.inputs) and eqn.inputs:
+            early.append(eqn)
+            known.update(eqn.outputs)
+        else:
+            late.append(eqn)
+    made = {v for eqn in early for v in eqn.outputs}
+    read = [a for eqn in late for a in eqn.inputs] + list(program.outputs)
+    handed = [v for v in dict.fromkeys(a for a in read if isinstance(a, Var)) if v in made]
+    first = Program(inputs, early, handed)
+    second = Program([*program.inputs, *handed], late, program.outputs)
+    return first, second, tuple([v.aval for v in handed])
