@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def matrices(x, y):
 
 
 PROGRAMS = (program, written, matrices)
-TRANSFORMS = {
+TRANSFORMS: dict[str, Any] = {
     "grad": vk.grad,
     "value_and_grad": vk.value_and_grad,
     "hessian": vk.hessian,
@@ -120,7 +121,7 @@ def test_traced_closures_get_their_derivative():
     want = np.sum(X * np.cos(X * 2.0)) + np.sum(2 * X * np.cos(2 * X * 2.0))
     assert vk.grad(outer)(2.0) == pytest.approx(want, rel=1e-14)
     assert vk.jit(vk.grad(outer))(2.0) == pytest.approx(want, rel=1e-14)
-    kept = []
+    kept: list[Any] = []
 
     def shared(x):
         return x * kept[-1]
@@ -158,7 +159,7 @@ def test_values_cannot_decide_while_staging():
 
 
 def test_exceptions_are_those_of_the_function():
-    with pytest.raises(ValueError, match="shapes|broadcast|mismatch"):
+    with pytest.raises(ValueError, match=r"shape|broadcast|mismatch"):
         vk.jit(lambda x: x + np.ones(3))(X)
     f = vk.jit(lambda a: np.linalg.cholesky(a))
     with pytest.raises(np.linalg.LinAlgError):
@@ -200,8 +201,10 @@ def test_threads_share_a_function():
                 wrong.append(1)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not wrong
 
 

@@ -257,7 +257,7 @@ class Jit(Transformed):
 
 def originals(builder: Builder, closed: ClosedProgram) -> tuple[Value, ...]:
     """The captured values themselves rather than copies of them: read anew at every call."""
-    own = {id(x): x.view(np.ndarray) if isinstance(x, np.ndarray) else x for x in builder.kept}
+    own = {id(x): x for x in builder.kept}
     found = {id(c): own.get(key, c.value) for key, (_, c) in builder.captured.items()}
     return tuple([found[id(c)] for c in closed.captured])
 

@@ -121,6 +121,7 @@ class Builder:
         """The variable or literal that stands for ``x``."""
         if isinstance(x, Tracer) and x.owner.dirty:
             x = refresh(x)
+            x = x.value if x.owner.level == 0 else x
         if type(x) is Staged and x.owner is self:
             variable: Var = x.variable
             return variable
@@ -142,7 +143,7 @@ class Builder:
             return Var(aval_of(x)), Captured(x, position, name)
         aval = aval_of(x).strong()
         if x.nbytes <= COPY_LIMIT:
-            return Var(aval), Captured(np.array(x), position, name)
+            return Var(aval), Captured(x.copy(), position, name)
         return Var(aval), Captured(x, position, name, Guard(x, position))
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
@@ -227,8 +228,7 @@ def stage(
 ) -> ClosedProgram:
     """The program of ``f`` (arrays to a sequence of arrays) at inputs of the given avals."""
     builder = Builder()
-    arguments = [builder.argument(aval) for aval in avals]
-    return builder.finish(f(*arguments), linear)
+    return builder.finish(f(*[builder.argument(aval) for aval in avals]), linear)
 
 
 # -------------------------------------------------------------------------------------- transposing
