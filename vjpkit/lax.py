@@ -1,5 +1,6 @@
 """JAX's ``lax`` names over NumPy."""
 
+from vjpkit.control.branch import cond, switch
 from vjpkit.transforms.staged import stop_gradient
 
-__all__ = ["stop_gradient"]
+__all__ = ["cond", "stop_gradient", "switch"]

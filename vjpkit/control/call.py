@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.control.higher import Constant, Form, Linearization, Programmatic
+from vjpkit.control.higher import Form, Linearization, Programmatic
 from vjpkit.control.programs import (
     jvp_program,
     linearized_program,
     mapped_program,
+    numbered,
     plain_program,
     transposed_program,
 )
@@ -20,9 +21,8 @@ from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program, linear_variables, nonlinear_equation
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
-from vjpkit.transforms.batch import batched_along_front
 
-__all__ = ["call", "is_linear_in", "linear_last", "numbered"]
+__all__ = ["call", "is_linear_in", "tangent_of_linear", "vectors"]
 
 
 def linear_last(program: Program, live: Sequence[bool]) -> Program:
@@ -45,16 +45,6 @@ def is_linear_in(program: Program, live: Sequence[bool]) -> bool:
         key, lambda: (nonlinear_equation(linear_last(program, live)) is None,)
     )
     return answer[0]
-
-
-def numbered(mask: Sequence[bool]) -> list[int | None]:
-    """The place of each marked entry among the marked ones.
-
-    >>> numbered([True, False, True])
-    [0, None, 1]
-    """
-    count = iter(range(len(mask)))
-    return [next(count) if wanted else None for wanted in mask]
 
 
 def vectors(count: int) -> list[int]:
@@ -90,7 +80,6 @@ class Call(Programmatic):
         count = len(program.outputs)
         if is_linear_in(program, live):  # then the live operands decide nothing at the point
             tangent, reached = tangent_of_linear(program, live)
-            consts: Sequence[Value] = ()
 
             def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
                 fixed = [v for v, wanted in zip(values, live, strict=True) if not wanted]
@@ -99,43 +88,41 @@ class Call(Programmatic):
             kept = len(live) - sum(live)
         else:
             at = linearized_program(program, live)
-            tangent, reached, consts = at.tangent.program, at.reached, at.tangent.consts
+            tangent, reached = at.tangent, at.reached
 
             def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
-                outs = self(*at.primal.consts, *values, program=at.primal.program)
+                outs = self(*values, program=at.primal)
                 return outs[:count], outs[count:]
 
             kept = len(at.residuals)
         inexact = [a.aval.inexact for a in program.outputs]
         places = [place for place, real in zip(numbered(reached), inexact, strict=True) if real]
-        fixed = [*map(Constant, consts), *range(kept)]
 
         def transpose(given: tuple[bool, ...]) -> Form:
             mask = [g for g, place in zip(given, places, strict=True) if place is not None]
-            closed, found = transposed_program(tangent, tuple(mask))
-            operands = (*map(Constant, closed.consts), *fixed, *vectors(sum(given)))
-            return Form(self, {"program": closed.program}, operands, tuple(numbered(found)))
+            back, found = transposed_program(tangent, tuple(mask))
+            operands = (*range(kept), *vectors(sum(given)))
+            return Form(self, {"program": back}, operands, tuple(numbered(found)))
 
-        operands = (*fixed, *vectors(sum(live)))
-        form = Form(self, {"program": tangent}, operands, tuple(places))
+        form = Form(self, {"program": tangent}, (*range(kept), *vectors(sum(live))), tuple(places))
         return Linearization(primal, form, transpose)
 
     def with_tangents(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
         program = params["program"]
-        closed, reached = jvp_program(program, tuple([t is not None for t in ts]))
-        run = plain_program(closed.program) if strict else closed.program
-        outs = self(*closed.consts, *values, *[t for t in ts if t is not None], program=run)
+        both, reached = jvp_program(program, tuple([t is not None for t in ts]))
+        run = plain_program(both) if strict else both
+        outs = self(*values, *[t for t in ts if t is not None], program=run)
         count = len(program.outputs)
         return outs[:count], [None if i is None else outs[count + i] for i in numbered(reached)]
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, program: Program
     ) -> tuple[Value, ...]:
-        closed, mine = mapped_program(program, n, tuple(batched))
-        outs = self(*closed.consts, *values, program=closed.program)
-        return tuple([batched_along_front(y, b, n) for y, b in zip(outs, mine, strict=True)])
+        every = (True,) * len(program.outputs)
+        mapped, _ = mapped_program(program, n, tuple(batched), every)
+        return self(*values, program=mapped)  # type: ignore[no-any-return]
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
         return any(mask) and is_linear_in(params["program"], mask)

@@ -20,21 +20,13 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import calling_position
 from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive
-from vjpkit.core.rows import Cotangents, Row, Rows, cast, eager, plain_product
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.rows import Cotangents, Row, Rows, eager, plain_product
 from vjpkit.kinds import contribute, rule
 from vjpkit.kinds.general import Many, part_row
 from vjpkit.kinds.linear import zeros
 from vjpkit.transforms.linear import Backing, Residual
 
-__all__ = ["Constant", "Form", "FormMap", "Higher", "Linearization", "Zeros"]
-
-
-@dataclass(frozen=True)
-class Constant:
-    """An operand of a form that is a value."""
-
-    value: Value
+__all__ = ["Form", "FormMap", "Higher", "Linearization", "Zeros"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +36,8 @@ class Zeros:
     aval: Aval
 
 
-Operand = int | Constant | Zeros
-"""Residual i, or vector j written as ~j, or a value that is known."""
+Operand = int | Zeros
+"""Residual i, or vector j written as ~j, or zeros."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ class Form:
         def operand(o: Operand) -> Value:
             if isinstance(o, int):
                 return residuals[o] if o >= 0 else vectors[~o]
-            return o.value if isinstance(o, Constant) else zeros(o.aval, like)
+            return zeros(o.aval, like)
 
         params = self.plain if plain else self.params
         with np.errstate(all="ignore"):
@@ -261,8 +253,3 @@ class Programmatic(Higher):
         domain = [aval.strong() for aval, wanted in zip(avals, live, strict=True) if wanted]
         codomain = [aval_of(o).strong() for o in outs if aval_of(o).inexact]
         return tuple(outs), FormMap(self.name, at, residuals, domain, codomain)
-
-
-def fitted(t: Value, aval: Aval) -> Value:
-    """A tangent in the dtype of its primal."""
-    return cast(t, aval.dtype) if isinstance(t, Tracer) or hasattr(t, "dtype") else t

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from vjpkit.core.aval import Aval, Value
+from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import Position, Source
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import lookup
 from vjpkit.core.rows import Rows, new_slots, roles
 from vjpkit.core.staging import Builder, ClosedProgram, Staged, transpose_into, unbound
+from vjpkit.core.tracer import Tracer
+from vjpkit.ops.structural import Array, constant
 from vjpkit.transforms.batch import Batched, Batches
 from vjpkit.transforms.forward import Dual, Duals
 
@@ -25,9 +27,12 @@ __all__ = [
     "jvp_program",
     "linearized_program",
     "mapped_program",
+    "numbered",
     "plain_program",
+    "rearranged",
     "split_program",
     "transposed_program",
+    "unified",
 ]
 
 Mask = tuple[bool, ...]
@@ -55,7 +60,10 @@ def run_staged(
     outer = builder.here
     for eqn in program.equations:
         builder.here = position_of(eqn) or outer
-        out = eqn.primitive(*[read(a) for a in eqn.inputs], **eqn.params)
+        if eqn.inputs:
+            out = eqn.primitive(*[read(a) for a in eqn.inputs], **eqn.params)
+        else:  # made where it is needed, not captured
+            out = builder.process(eqn.primitive, (), dict(eqn.params))
         env.update(zip(eqn.outputs, eqn.primitive.unpack(out), strict=True))
         after(builder.here)
     builder.here = outer
@@ -72,6 +80,18 @@ def nothing(_: Any) -> None:
     """What is done after an equation by default."""
 
 
+def with_constants(closed: ClosedProgram) -> Program:
+    """A program that brings the arrays it captured along; rules make few, and small ones."""
+    program = closed.program
+    count = len(closed.captured)
+    made = [
+        Equation(constant, (), {"value": Array(c.value)}, (var,))
+        for var, c in zip(program.inputs, closed.captured, strict=False)
+    ]
+    equations = [*made, *program.equations]
+    return Program(program.inputs[count:], equations, program.outputs, program.linear)
+
+
 def arguments(builder: Builder, avals: Sequence[Aval]) -> list[Staged]:
     return [builder.argument(aval) for aval in avals]
 
@@ -85,14 +105,14 @@ class Linearized:
     marks.
     """
 
-    primal: ClosedProgram
-    tangent: ClosedProgram
+    primal: Program
+    tangent: Program
     reached: Mask
 
     @property
     def residuals(self) -> tuple[Aval, ...]:
         """What the tangent program takes of the primal one."""
-        return self.primal.program.out_avals[len(self.reached) :]
+        return self.primal.out_avals[len(self.reached) :]
 
 
 def linearized_program(program: Program, live: Mask) -> Linearized:
@@ -129,22 +149,12 @@ def _linearize(program: Program, live: Mask) -> Linearized:
     reached = tuple([t is not None for t in tangents])
     inner.here = None
     tangent = inner.finish([t for t in tangents if t is not None], linear=len(avals))
-    staged = [c for c in tangent.captured if type(c.value) is Staged]
-    constant = [c for c in tangent.captured if type(c.value) is not Staged]
-    order = [i for i, c in enumerate(tangent.captured) if type(c.value) is not Staged]
-    order += [i for i, c in enumerate(tangent.captured) if type(c.value) is Staged]
-    inputs = tangent.program.inputs
-    reordered = Program(
-        [*[inputs[i] for i in order], *inputs[len(order) :]],
-        tangent.program.equations,
-        tangent.program.outputs,
-        tangent.program.linear,
-    )
-    primal = outer.finish([*primals, *[c.value for c in staged]])
-    return Linearized(primal, ClosedProgram(reordered, tuple(constant)), reached)
+    assert all(type(c.value) is Staged for c in tangent.captured), "a rule made a constant"
+    primal = outer.finish([*primals, *[c.value for c in tangent.captured]])
+    return Linearized(with_constants(primal), tangent.program, reached)
 
 
-def transposed_program(program: Program, given: Mask) -> tuple[ClosedProgram, Mask]:
+def transposed_program(program: Program, given: Mask) -> tuple[Program, Mask]:
     """The transpose in the linear inputs of the outputs that ``given`` marks.
 
     Takes the other inputs and these cotangents; gives cotangents of the linear inputs that the
@@ -153,7 +163,7 @@ def transposed_program(program: Program, given: Mask) -> tuple[ClosedProgram, Ma
     return kept(program, ("transposed", given), lambda: _transpose(program, given))
 
 
-def _transpose(program: Program, given: Mask) -> tuple[ClosedProgram, Mask]:
+def _transpose(program: Program, given: Mask) -> tuple[Program, Mask]:
     builder = Builder()
     split = len(program.inputs) - program.linear
     fixed = arguments(builder, program.in_avals[:split])
@@ -167,17 +177,17 @@ def _transpose(program: Program, given: Mask) -> tuple[ClosedProgram, Mask]:
 
     pulled = transpose_into(builder, push, program.in_avals[split:], cts)
     some = [c for c in pulled if c is not None]
-    closed = builder.finish(some, linear=sum(given))
-    assert unbound(closed.program) is None, f"{unbound(closed.program)!r} is not linear"
-    return closed, tuple([c is not None for c in pulled])
+    made = with_constants(builder.finish(some, linear=sum(given)))
+    assert unbound(made) is None, f"{unbound(made)!r} is not linear"
+    return made, tuple([c is not None for c in pulled])
 
 
-def jvp_program(program: Program, live: Mask) -> tuple[ClosedProgram, Mask]:
+def jvp_program(program: Program, live: Mask) -> tuple[Program, Mask]:
     """Outputs, then tangents of the reached ones, from inputs and tangents of the live ones."""
     return kept(program, ("jvp", live), lambda: _jvp(program, live))
 
 
-def _jvp(program: Program, live: Mask) -> tuple[ClosedProgram, Mask]:
+def _jvp(program: Program, live: Mask) -> tuple[Program, Mask]:
     builder = Builder()
     trace = Duals("jvp")
     xs = arguments(builder, program.in_avals)
@@ -187,18 +197,21 @@ def _jvp(program: Program, live: Mask) -> tuple[ClosedProgram, Mask]:
     pairs = [trace.split(y) for y in run_staged(builder, program, values, nothing)]
     reached = tuple([t is not None for _, t in pairs])
     tangents = [t for _, t in pairs if t is not None]
-    return builder.finish([*[y for y, _ in pairs], *tangents]), reached
+    return with_constants(builder.finish([*[y for y, _ in pairs], *tangents])), reached
 
 
-def mapped_program(program: Program, n: int, batched: Mask) -> tuple[ClosedProgram, Mask]:
+def mapped_program(
+    program: Program, n: int, batched: Mask, dense: Mask | None = None
+) -> tuple[Program, Mask]:
     """A program over a leading axis of length n of the inputs that ``batched`` marks.
 
-    The mask that comes with it marks the outputs that have the axis.
+    The mask that comes with it marks the outputs that have the axis, those of ``dense`` among them.
     """
-    return kept(program, ("mapped", n, batched), lambda: _map(program, n, batched))
+    key = ("mapped", n, batched, dense)
+    return kept(program, key, lambda: _map(program, n, batched, dense))
 
 
-def _map(program: Program, n: int, batched: Mask) -> tuple[ClosedProgram, Mask]:
+def _map(program: Program, n: int, batched: Mask, dense: Mask | None) -> tuple[Program, Mask]:
     builder = Builder()
     trace = Batches(n)
     values: list[Value] = []
@@ -207,9 +220,71 @@ def _map(program: Program, n: int, batched: Mask) -> tuple[ClosedProgram, Mask]:
         x = builder.argument(full)
         values.append(Batched(x, trace) if wanted else x)
     outs = run_staged(builder, program, values, nothing)
-    mine = tuple([isinstance(y, Batched) and y.owner is trace for y in outs])
-    dense = [trace.dense(y) if is_mine else y for y, is_mine in zip(outs, mine, strict=True)]
-    return builder.finish(dense), mine
+    mine = [isinstance(y, Batched) and y.owner is trace for y in outs]
+    every = tuple([m or d for m, d in zip(mine, dense or mine, strict=True)])
+
+    def given(y: Value, whole: bool) -> Value:
+        if whole and not isinstance(y, Tracer):
+            return roles["fill"](builder, (n,), y, aval_of(y).dtype)
+        return trace.dense(y) if whole else y
+
+    outputs = [given(y, whole) for y, whole in zip(outs, every, strict=True)]
+    return with_constants(builder.finish(outputs)), every
+
+
+Outputs = Sequence[int | Aval]
+"""Results by number, or zeros of an aval."""
+
+
+def rearranged(
+    program: Program,
+    avals: Sequence[Aval],
+    places: Sequence[int],
+    outputs: Outputs,
+    linear: int = 0,
+) -> Program:
+    """A program with other inputs, of which it reads those at ``places``, and other outputs."""
+    key = ("rearranged", tuple(avals), tuple(places), tuple(outputs), linear)
+
+    def make() -> Program:
+        builder = Builder()
+        xs = arguments(builder, avals)
+        outs = run_staged(builder, program, [xs[i] for i in places], nothing)
+        given = [
+            outs[o] if isinstance(o, int) else roles["fill"](builder, o.shape, 0, o.dtype)
+            for o in outputs
+        ]
+        return with_constants(builder.finish(given, linear))
+
+    return kept(program, key, make)
+
+
+def unified(
+    parts: Sequence[tuple[Program, Mask]], avals: Sequence[Aval]
+) -> tuple[tuple[Program, ...], Mask]:
+    """Programs that give those of several results that their masks mark: all give the same ones.
+
+    ``avals`` are those of all results; what a program did not give is zero.
+    """
+    union = tuple([any(marks) for marks in zip(*[mask for _, mask in parts], strict=True)])
+
+    def filled(program: Program, mask: Mask) -> Program:
+        triples = zip(numbered(mask), avals, union, strict=True)
+        outputs = [aval if place is None else place for place, aval, wanted in triples if wanted]
+        places = range(len(program.inputs))
+        return rearranged(program, program.in_avals, places, outputs, program.linear)
+
+    return tuple([filled(program, mask) for program, mask in parts]), union
+
+
+def numbered(mask: Sequence[bool]) -> list[int | None]:
+    """The place of each marked entry among the marked ones.
+
+    >>> numbered([True, False, True])
+    [0, None, 1]
+    """
+    count = iter(range(len(mask)))
+    return [next(count) if wanted else None for wanted in mask]
 
 
 def plain_program(program: Program) -> Program:

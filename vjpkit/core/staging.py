@@ -57,8 +57,8 @@ class Staged(Tracer):
             f"the value of {self.aval} is not known while the function is being staged, so it "
             "cannot "
             f"decide Python control flow or become a Python number.{at(calling_position())}\n"
-            f"The value comes from {origin}. Use np.where for a choice that depends on it, or let "
-            "a value decide that is not staged: an array the function closes over."
+            f"The value comes from {origin}. Use np.where, vk.lax.cond or vk.lax.while_loop for "
+            "a choice that depends on it, or make the argument that decides static."
         )
 
     __float__ = __complex__ = concrete

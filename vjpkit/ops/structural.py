@@ -5,13 +5,14 @@ Where NumPy gives a view, so does ``impl``: the value that a tracer holds has Nu
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.aval import Aval, Shape, Value, aval_of, dtype_named
 from vjpkit.core.primitive import Primitive, Sample, primitive
 from vjpkit.core.rows import (
     Cotangents,
@@ -26,6 +27,7 @@ from vjpkit.core.rows import (
     settled,
     unbroadcast,
 )
+from vjpkit.core.text import register_param
 from vjpkit.core.tracer import bind
 from vjpkit.kinds import Linear, LinearMany, PiecewiseConstant, reduced_shape, rule
 
@@ -486,6 +488,61 @@ class Fill(Primitive):
 
 
 fill = primitive(Fill)
+
+
+class Array:
+    """An array as a parameter: compared by its bytes, written in base64.
+
+    >>> Array(np.arange(2.0))
+    array:f64[2]:AAAAAAAAAAAAAAAAAADwPw==
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: np.ndarray[Any, Any]) -> None:
+        self.value = np.array(value)
+        self.value.flags.writeable = False
+
+    def _key(self) -> tuple[Aval, bytes]:
+        return Aval(self.value.shape, self.value.dtype), self.value.tobytes()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Array) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        aval, data = self._key()
+        return f"array:{aval}:{base64.b64encode(data).decode()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Array:
+        """The inverse of ``repr``."""
+        _, aval, data = text.split(":")
+        name, shape = aval[:-1].split("[")
+        sizes = [int(n) for n in shape.split(",") if n]
+        flat = np.frombuffer(base64.b64decode(data), dtype_named(name))
+        return cls(flat.reshape(sizes))
+
+
+register_param(Array, r"array:[\w<>|]+\[[\d,]*\]:[A-Za-z0-9+/]*=*", Array.parse)
+
+
+class Constant(Primitive):
+    """An array that a program brings along, as small as the tables that rules need."""
+
+    impl = staticmethod(lambda value: value.value)
+
+    def abstract(self, *avals: Aval, value: Array) -> Aval:
+        return Aval(value.value.shape, value.value.dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(value=Array(np.array([[0.5, -1.0, 2.0]])))
+        yield Sample(value=Array(np.array([3, 1], "int32")))
+
+
+constant = primitive(Constant)
 
 
 def _fill(trace: Any, shape: Shape, value: float, dtype: Any) -> Value:

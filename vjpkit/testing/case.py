@@ -268,7 +268,7 @@ def cases_of(primitive: Primitive) -> list[Case]:
     for number, sample in enumerate(samples_of(primitive)):
         case = Case(primitive, sample, str(number))
         cases.append(case)
-        if any(isinstance(value, Program) for value in case.params.values()):
+        if any(map(_holds_programs, case.params.values())):
             continue  # a program is made for operands of its own avals
         variants = [_complex(case), *_empty(case)]
         if number == 0:
@@ -283,6 +283,12 @@ def _complex(case: Case) -> Case | None:
         return None
     turned = [x * (1 + 0.25j) if i in case.live else x for i, x in enumerate(case.operands)]
     return case.moved(turned, "complex")
+
+
+def _holds_programs(value: Any) -> bool:
+    return isinstance(value, Program) or (
+        isinstance(value, tuple) and any(map(_holds_programs, value))
+    )
 
 
 def _empty(case: Case) -> Iterator[Case]:

@@ -1,0 +1,116 @@
+"""Functions of the user's as programs: bodies of loops and branches, staged and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vjpkit.control.programs import rearranged
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import at, calling_position
+from vjpkit.core.ir import Program
+from vjpkit.core.tracer import RUNNING, Tracer
+from vjpkit.ops.structural import to_dtype
+from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
+from vjpkit.transforms.batch import Batched
+from vjpkit.transforms.staged import staged
+
+__all__ = ["Body", "array_leaves", "body", "is_abstract", "sharing"]
+
+
+def is_abstract(x: Value) -> bool:
+    """Whether the value cannot be known: it is staged, or stands for a batch."""
+    while isinstance(x, Tracer):
+        if isinstance(x, Batched) or not hasattr(x, "value"):
+            return True
+        x = x.value
+    return False
+
+
+def decides(label: str, what: str, x: Value) -> None:
+    """Raise unless ``x`` is a scalar that may decide."""
+    aval = aval_of(x) if hasattr(x, "dtype") or isinstance(x, bool | int | float) else None
+    if aval is None or aval.shape or aval.dtype.kind not in "biuf":
+        came = type(x).__name__ if aval is None else aval
+        raise TypeError(
+            f"{label}: {what} must be a scalar boolean or number, got {came}"
+            f"{at(calling_position())}.\nReduce it with np.any or np.all, or use np.where for a "
+            "choice element by element."
+        )
+
+
+def runs_on_values(leaves: Sequence[Value]) -> bool:
+    """Whether control flow may run in Python: nothing here is abstract."""
+    return RUNNING.get() != "abstract" and not any(map(is_abstract, leaves))
+
+
+@dataclass(frozen=True)
+class Body:
+    """A staged function: the program of its leaves, what it closes over, the tree of its output."""
+
+    program: Program
+    consts: tuple[Value, ...]
+    tree: PyTreeDef
+    outs: tuple[Aval, ...]
+
+    def cast(self, avals: Sequence[Aval]) -> Body:
+        """The same with outputs in the dtypes of ``avals``, strong."""
+        if list(self.outs) == list(avals):
+            return self
+        dtypes = tuple([a.dtype for a in avals])
+        program = converted(self.program, dtypes)
+        return Body(program, self.consts, self.tree, program.out_avals)
+
+
+def converted(program: Program, dtypes: tuple[Any, ...]) -> Program:
+    """A program with outputs in other dtypes."""
+    from vjpkit.core.evaluate import interpret
+    from vjpkit.core.staging import stage
+
+    def run(*xs: Value) -> list[Value]:
+        return [strong(y, d) for y, d in zip(interpret(program, xs), dtypes, strict=True)]
+
+    return stage(run, program.in_avals).program
+
+
+def strong(y: Value, dtype: Any) -> Value:
+    """A value in a dtype, deciding promotion."""
+    return to_dtype(y, dtype) if isinstance(y, Tracer) else np.asarray(y, dtype)[()]
+
+
+def body(label: str, fun: Callable[..., PyTree], args: tuple[PyTree, ...]) -> Body:
+    """Stage ``fun`` at arguments like these."""
+    closed, tree, _ = staged(label, fun, args)
+    return Body(closed.program, closed.consts, tree, closed.program.out_avals)
+
+
+def sharing(bodies: Sequence[Body], avals: Sequence[Aval]) -> tuple[list[Value], list[Program]]:
+    """The captured values of several bodies, and their programs: each takes all, then ``avals``."""
+    consts = [c for b in bodies for c in b.consts]
+    everything = [*[v for b in bodies for v in b.program.in_avals[: len(b.consts)]], *avals]
+    programs, start = [], 0
+    for b in bodies:
+        places = [*range(start, start + len(b.consts)), *range(len(consts), len(everything))]
+        outputs = range(len(b.program.outputs))
+        programs.append(rearranged(b.program, everything, places, outputs))
+        start += len(b.consts)
+    return consts, programs
+
+
+def array_leaves(label: str, what: str, tree: PyTree) -> tuple[list[Value], PyTreeDef]:
+    """Leaves as arrays and NumPy scalars (Python's numbers become these), and the tree."""
+    leaves, structure = flatten(tree)
+    for i, x in enumerate(leaves):
+        if isinstance(x, bool | int | float | complex) and not isinstance(x, np.generic):
+            leaves[i] = np.asarray(x)[()]
+        elif not hasattr(x, "dtype"):
+            path = keystr(flatten_with_path(tree)[0][i][0])
+            raise TypeError(
+                f"{label}: {what}{f' at {path}' if path else ''} is a {type(x).__name__}, which is "
+                f"neither an array nor a number{at(calling_position())}.\n"
+                "Close over it instead, or make its class a pytree."
+            )
+    return leaves, structure

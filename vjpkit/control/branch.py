@@ -1,0 +1,263 @@
+"""`cond` and `switch`: one of several functions, chosen by a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.control.bodies import Body, body, decides, is_abstract, sharing
+from vjpkit.control.call import is_linear_in, tangent_of_linear, vectors
+from vjpkit.control.higher import Form, Linearization, Programmatic
+from vjpkit.control.programs import (
+    jvp_program,
+    linearized_program,
+    mapped_program,
+    numbered,
+    plain_program,
+    rearranged,
+    transposed_program,
+    unified,
+)
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import at, calling_position
+from vjpkit.core.evaluate import evaluate
+from vjpkit.core.ir import Program
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.staging import stage
+from vjpkit.core.tracer import bind
+from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr
+from vjpkit.transforms.arguments import name_of, require_function
+
+__all__ = ["branch", "cond", "switch"]
+
+Branches = tuple[Program, ...]
+
+
+class Branch(Programmatic):
+    """One of several programs of the same inputs and outputs; the first operand says which."""
+
+    exempt = {"dtypes": "a program is made for operands of its own avals"}
+
+    @staticmethod
+    def impl(index: Value, *values: Value, branches: Branches) -> tuple[Value, ...]:
+        return evaluate(branches[int(index)], values)
+
+    def abstract(self, index: Aval, *avals: Aval, branches: Branches) -> tuple[Aval, ...]:
+        return branches[0].out_avals
+
+    def linearization(
+        self, live: tuple[bool, ...], avals: tuple[Aval, ...], **params: Any
+    ) -> Linearization:
+        branches: Branches = params["branches"]
+        outs = [a.strong() for a in branches[0].out_avals]
+        wanted = live[1:]
+        if self.linear_in(live, params):  # then the live operands decide nothing at the point
+            parts = [tangent_of_linear(b, wanted) for b in branches]
+            residuals = [a for a, moving in zip(avals[1:], wanted, strict=True) if not moving]
+
+            def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+                fixed = [v for v, moving in zip(values, live, strict=True) if not moving]
+                return self(*values, branches=branches), fixed
+        else:
+            forward, parts, residuals = self._split(branches, wanted)
+
+            def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+                found = self(*values, branches=forward)
+                return found[: len(outs)], [values[0], *found[len(outs) :]]
+
+        tangents, reached = unified(parts, outs)
+        places = [p for p, aval in zip(numbered(reached), outs, strict=True) if aval.inexact]
+        kept = range(1 + len(residuals))
+        ts = [a.strong() for a, moving in zip(avals, live, strict=True) if moving]
+
+        def transpose(given: tuple[bool, ...]) -> Form:
+            mask = tuple([g for g, p in zip(given, places, strict=True) if p is not None])
+            backs, found = unified([transposed_program(t, mask) for t in tangents], ts)
+            operands = (*kept, *vectors(sum(given)))
+            return Form(self, {"branches": backs}, operands, tuple(numbered(found)))
+
+        form = Form(self, {"branches": tangents}, (*kept, *vectors(len(ts))), tuple(places))
+        return Linearization(primal, form, transpose)
+
+    def _split(
+        self, branches: Branches, live: tuple[bool, ...]
+    ) -> tuple[Branches, list[tuple[Program, tuple[bool, ...]]], list[Aval]]:
+        """Branches that give outputs and the residuals of all, tangent programs of these."""
+        parts = [linearized_program(b, live) for b in branches]
+        residuals = [a for part in parts for a in part.residuals]
+        count = len(branches[0].outputs)
+        forward, tangents, start = [], [], 0
+        for part in parts:
+            mine = range(start, start + len(part.residuals))
+            start = mine.stop
+            outputs: list[int | Aval] = [*range(count)]
+            outputs += [count + i - mine.start if i in mine else a for i, a in enumerate(residuals)]
+            inputs = part.primal.in_avals
+            forward.append(rearranged(part.primal, inputs, range(len(inputs)), outputs))
+            tangent = part.tangent
+            everything = [*residuals, *tangent.in_avals[len(mine) :]]
+            places = [*mine, *range(len(residuals), len(everything))]
+            whole = range(len(tangent.outputs))
+            moved = rearranged(tangent, everything, places, whole, tangent.linear)
+            tangents.append((moved, part.reached))
+        return tuple(forward), tangents, residuals
+
+    def with_tangents(
+        self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
+    ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
+        branches: Branches = params["branches"]
+        live = tuple([t is not None for t in ts[1:]])
+        count = len(branches[0].outputs)
+        parts = [jvp_program(b, live) for b in branches]
+        every = (True,) * count
+        outs = branches[0].out_avals
+        both, mask = unified(
+            [(p, every + m) for p, m in parts], [*outs, *[a.strong() for a in outs]]
+        )
+        run = tuple(map(plain_program, both)) if strict else both
+        found = self(*values, *[t for t in ts if t is not None], branches=run)
+        return found[:count], [None if i is None else found[i] for i in numbered(mask)[count:]]
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, branches: Branches
+    ) -> tuple[Value, ...]:
+        index, *operands = values
+        every = (True,) * len(branches[0].outputs)
+        mapped = tuple([mapped_program(b, n, tuple(batched[1:]), every)[0] for b in branches])
+        if not batched[0]:
+            return self(index, *operands, branches=mapped)  # type: ignore[no-any-return]
+        # The examples do not agree on a branch: all are run, and each example takes its own.
+        chosen, *others = [self(0, *operands, branches=(program,)) for program in mapped]
+        for number, other in enumerate(others, start=1):
+            chosen = [
+                np.where(np.reshape(index == number, (n, *[1] * (len(b.shape) - 1))), b, a)
+                for a, b in zip(chosen, other, strict=True)
+            ]
+        return tuple(chosen)
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        branches: Branches = params["branches"]
+        return not mask[0] and any(mask) and all(is_linear_in(b, mask[1:]) for b in branches)
+
+    def samples(self) -> Iterable[Sample]:
+        x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])
+        avals = [aval_of(x), aval_of(y)]
+        functions: list[Callable[..., Any]] = [
+            lambda x, y: (np.sin(x) * y, np.sum(x * x)),
+            lambda x, y: (y * 1.0, np.prod(y)),
+            lambda x, y: (x * x * 0.5, y[0] * 2.0),
+        ]
+        branches = tuple([stage(f, avals).program for f in functions])
+        for index in range(3):
+            yield Sample(index, x, y, branches=branches)
+        yield Sample(True, x, y, branches=branches[:2])
+
+
+branch = primitive(Branch)
+
+
+# --------------------------------------------------------------------------------------- the edge
+
+
+def agreeing(label: str, names: Sequence[str], bodies: Sequence[Body]) -> list[Body]:
+    """The branches with outputs of the same avals; an error that says where they differ.
+
+    Python's numbers take the dtype that the other branches decide on.
+    """
+    first = bodies[0]
+    for name, other in zip(names[1:], bodies[1:], strict=True):
+        if other.tree != first.tree:
+            raise TypeError(
+                f"{label}: {names[0]} returns the tree {first.tree}, but {name} returns "
+                f"{other.tree}{at(calling_position())}.\nReturn the same tree from all branches."
+            )
+    wanted = []
+    for i, column in enumerate(zip(*[b.outs for b in bodies], strict=True)):
+        decided = [a for a in column if not a.weak] or [column[0].strong()]
+        wanted.append(decided[0])
+        for name, aval in zip(names, column, strict=True):
+            fits = aval.shape == wanted[i].shape and (aval.weak or aval == wanted[i])
+            if not fits:
+                path = keystr(
+                    flatten_with_path(first.tree.unflatten(range(len(first.outs))))[0][i][0]
+                )
+                raise TypeError(
+                    f"{label}: {name} returns {aval}{f' at {path}' if path else ''}, where another "
+                    f"branch returns {wanted[i]}{at(calling_position())}.\n"
+                    "Cast or reshape them, so that all branches return the same shapes and dtypes."
+                )
+    return [b.cast(wanted) for b in bodies]
+
+
+def chosen(
+    label: str,
+    index: Value,
+    functions: Sequence[Callable[..., PyTree]],
+    operands: tuple[PyTree, ...],
+) -> PyTree:
+    """One equation for all branches."""
+    names = [name_of(f) for f in functions]
+    bodies = [
+        body(f"{label}: {name}", f, operands) for name, f in zip(names, functions, strict=True)
+    ]
+    bodies = agreeing(label, names, bodies)
+    leaves, _ = flatten(operands)
+    consts, branches = sharing(bodies, [aval_of(x) for x in leaves])
+    outs = bind(branch, [index, *consts, *leaves], {"branches": tuple(branches)})
+    return bodies[0].tree.unflatten(outs)
+
+
+def cond(
+    pred: Value,
+    true_fun: Callable[..., PyTree],
+    false_fun: Callable[..., PyTree],
+    *operands: PyTree,
+) -> PyTree:
+    """``true_fun(*operands) if pred else false_fun(*operands)``, also where ``pred`` is staged.
+
+    On a value it is Python's choice. Staged, both functions become branches of one equation, of
+    which one runs; their outputs must have the same tree, shapes and dtypes (`TypeError`). Mapped
+    over examples that disagree, both run and each example takes its own. Both may close over
+    traced values; derivatives of the branch not taken are zero.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> f = vk.jit(lambda x: vk.lax.cond(x > 0, np.sin, lambda x: -x, x))
+    >>> f(1.0), vk.grad(f)(-1.0)
+    (np.float64(0.8414709848078965), np.float64(-1.0))
+    """
+    require_function("cond: true_fun", true_fun)
+    require_function("cond: false_fun", false_fun)
+    decides("cond", "pred", pred)
+    if not is_abstract(pred):
+        return true_fun(*operands) if pred else false_fun(*operands)
+    return chosen("cond", pred != 0, (false_fun, true_fun), operands)
+
+
+def switch(index: Value, branches: Sequence[Callable[..., PyTree]], *operands: PyTree) -> PyTree:
+    """``branches[index](*operands)``; an index out of range takes the nearest branch.
+
+    As `cond` with any number of branches.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> f = vk.jit(lambda i, x: vk.lax.switch(i, [np.sin, np.cos, np.tan], x))
+    >>> f(1, 0.0), f(7, 0.0)
+    (np.float64(1.0), np.float64(0.0))
+    """
+    functions = list(branches)
+    if not functions:
+        raise ValueError(
+            f"switch: branches is empty{at(calling_position())}; give one function at least"
+        )
+    for number, f in enumerate(functions):
+        require_function(f"switch: branches[{number}]", f)
+    decides("switch", "index", index)
+    if aval_of(index).dtype.kind not in "iu":
+        raise TypeError(
+            f"switch: index must be an integer, got {aval_of(index)}{at(calling_position())}.\n"
+            "Cast it with .astype(int), or use cond for a condition."
+        )
+    if not is_abstract(index):
+        return functions[min(max(int(index), 0), len(functions) - 1)](*operands)
+    return chosen("switch", np.clip(index, 0, len(functions) - 1), functions, operands)
