@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.control.programs import rearranged
+from vjpkit.control.programs import built, rearranged, run_staged
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Program
+from vjpkit.core.staging import Builder
 from vjpkit.core.tracer import RUNNING, Tracer
 from vjpkit.ops.structural import to_dtype
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
@@ -67,13 +68,12 @@ class Body:
 
 def converted(program: Program, dtypes: tuple[Any, ...]) -> Program:
     """A program with outputs in other dtypes."""
-    from vjpkit.core.evaluate import interpret
-    from vjpkit.core.staging import stage
 
-    def run(*xs: Value) -> list[Value]:
-        return [strong(y, d) for y, d in zip(interpret(program, xs), dtypes, strict=True)]
+    def run(builder: Builder, xs: Sequence[Value]) -> list[Value]:
+        outs = run_staged(builder, program, xs)
+        return [strong(y, d) for y, d in zip(outs, dtypes, strict=True)]
 
-    return stage(run, program.in_avals).program
+    return built(program.in_avals, run)
 
 
 def strong(y: Value, dtype: Any) -> Value:

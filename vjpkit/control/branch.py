@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.control.bodies import Body, body, decides, is_abstract, sharing
-from vjpkit.control.call import is_linear_in, tangent_of_linear, vectors
+from vjpkit.control.call import is_affine_in, is_linear_in, tangent_of_affine, vectors
 from vjpkit.control.higher import Form, Linearization, Programmatic
 from vjpkit.control.programs import (
     jvp_program,
@@ -53,8 +53,10 @@ class Branch(Programmatic):
         branches: Branches = params["branches"]
         outs = [a.strong() for a in branches[0].out_avals]
         wanted = live[1:]
-        if self.linear_in(live, params):  # then the live operands decide nothing at the point
-            parts = [tangent_of_linear(b, wanted) for b in branches]
+        if all(
+            is_affine_in(b, wanted) for b in branches
+        ):  # then the live operands decide nothing at the point
+            parts = [tangent_of_affine(b, wanted) for b in branches]
             residuals = [a for a, moving in zip(avals[1:], wanted, strict=True) if not moving]
 
             def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:

@@ -18,11 +18,11 @@ from vjpkit.control.programs import (
 )
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.evaluate import evaluate
-from vjpkit.core.ir import Program, linear_variables, nonlinear_equation
+from vjpkit.core.ir import Atom, Equation, Program, linear_variables, nonlinear_equation
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
 
-__all__ = ["call", "is_linear_in", "tangent_of_linear", "vectors"]
+__all__ = ["call", "is_affine_in", "is_linear_in", "tangent_of_affine", "vectors"]
 
 
 def linear_last(program: Program, live: Sequence[bool]) -> Program:
@@ -40,11 +40,24 @@ def linear_last(program: Program, live: Sequence[bool]) -> Program:
 
 def is_linear_in(program: Program, live: Sequence[bool]) -> bool:
     """Whether every output is linear in the inputs that ``live`` marks."""
-    key = ("is linear", tuple(live))
-    answer: tuple[bool] = program.cached(
-        key, lambda: (nonlinear_equation(linear_last(program, live)) is None,)
+    return _offender(program, live) is None
+
+
+def is_affine_in(program: Program, live: Sequence[bool]) -> bool:
+    """Whether every output is linear in the inputs that ``live`` marks, or free of them.
+
+    The derivative does not depend on these inputs then, and a transposition may leave them open.
+    """
+    return not isinstance(_offender(program, live), Equation)
+
+
+def _offender(program: Program, live: Sequence[bool]) -> Equation | Atom | None:
+    """What first breaks linearity in some inputs."""
+    key = ("offender", tuple(live))
+    found: tuple[Equation | Atom | None] = program.cached(
+        key, lambda: (nonlinear_equation(linear_last(program, live)),)
     )
-    return answer[0]
+    return found[0]
 
 
 def vectors(count: int) -> list[int]:
@@ -52,8 +65,8 @@ def vectors(count: int) -> list[int]:
     return [~j for j in range(count)]
 
 
-def tangent_of_linear(program: Program, live: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
-    """A linear program as its own tangent program, and which outputs depend on the live inputs."""
+def tangent_of_affine(program: Program, live: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
+    """An affine program as its own tangent program, and which outputs depend on the live inputs."""
     moved = linear_last(program, live)
     reachable = linear_variables(moved)
     outputs = [a for a in program.outputs if a in reachable]
@@ -78,8 +91,8 @@ class Call(Programmatic):
     ) -> Linearization:
         program: Program = params["program"]
         count = len(program.outputs)
-        if is_linear_in(program, live):  # then the live operands decide nothing at the point
-            tangent, reached = tangent_of_linear(program, live)
+        if is_affine_in(program, live):  # then the live operands decide nothing at the point
+            tangent, reached = tangent_of_affine(program, live)
 
             def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
                 fixed = [v for v, wanted in zip(values, live, strict=True) if not wanted]

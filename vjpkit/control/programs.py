@@ -24,12 +24,15 @@ from vjpkit.transforms.forward import Dual, Duals
 
 __all__ = [
     "Linearized",
+    "Mask",
+    "built",
     "jvp_program",
     "linearized_program",
     "mapped_program",
     "numbered",
     "plain_program",
     "rearranged",
+    "run_staged",
     "split_program",
     "transposed_program",
     "unified",
@@ -46,7 +49,10 @@ def kept(program: Program, key: Any, make: Callable[[], T]) -> T:
 
 
 def run_staged(
-    builder: Builder, program: Program, values: Sequence[Value], after: Callable[[Any], None]
+    builder: Builder,
+    program: Program,
+    values: Sequence[Value],
+    after: Callable[[Any], None] = lambda _: None,
 ) -> list[Value]:
     """The outputs of a program on tracers over ``builder``, whose equations carry its lines.
 
@@ -76,10 +82,6 @@ def position_of(eqn: Equation) -> Any:
     return None if position is None or position == (None, -1) else position
 
 
-def nothing(_: Any) -> None:
-    """What is done after an equation by default."""
-
-
 def with_constants(closed: ClosedProgram) -> Program:
     """A program that brings the arrays it captured along; rules make few, and small ones."""
     program = closed.program
@@ -90,6 +92,14 @@ def with_constants(closed: ClosedProgram) -> Program:
     ]
     equations = [*made, *program.equations]
     return Program(program.inputs[count:], equations, program.outputs, program.linear)
+
+
+def built(
+    avals: Sequence[Aval], run: Callable[[Builder, list[Staged]], Sequence[Value]], linear: int = 0
+) -> Program:
+    """The program of what ``run`` does with a builder and its arguments."""
+    builder = Builder()
+    return with_constants(builder.finish(run(builder, arguments(builder, avals)), linear))
 
 
 def arguments(builder: Builder, avals: Sequence[Aval]) -> list[Staged]:
@@ -173,7 +183,7 @@ def _transpose(program: Program, given: Mask) -> tuple[Program, Mask]:
     ]
 
     def push(*ts: Value) -> list[Value]:
-        return run_staged(builder, program, [*fixed, *ts], nothing)
+        return run_staged(builder, program, [*fixed, *ts])
 
     pulled = transpose_into(builder, push, program.in_avals[split:], cts)
     some = [c for c in pulled if c is not None]
@@ -194,7 +204,7 @@ def _jvp(program: Program, live: Mask) -> tuple[Program, Mask]:
     avals = [aval.strong() for aval, wanted in zip(program.in_avals, live, strict=True) if wanted]
     ts = iter(arguments(builder, avals))
     values = [Dual(x, trace, next(ts)) if wanted else x for x, wanted in zip(xs, live, strict=True)]
-    pairs = [trace.split(y) for y in run_staged(builder, program, values, nothing)]
+    pairs = [trace.split(y) for y in run_staged(builder, program, values)]
     reached = tuple([t is not None for _, t in pairs])
     tangents = [t for _, t in pairs if t is not None]
     return with_constants(builder.finish([*[y for y, _ in pairs], *tangents])), reached
@@ -219,7 +229,7 @@ def _map(program: Program, n: int, batched: Mask, dense: Mask | None) -> tuple[P
         full = Aval((n, *aval.shape), aval.dtype) if wanted else aval
         x = builder.argument(full)
         values.append(Batched(x, trace) if wanted else x)
-    outs = run_staged(builder, program, values, nothing)
+    outs = run_staged(builder, program, values)
     mine = [isinstance(y, Batched) and y.owner is trace for y in outs]
     every = tuple([m or d for m, d in zip(mine, dense or mine, strict=True)])
 
@@ -246,17 +256,14 @@ def rearranged(
     """A program with other inputs, of which it reads those at ``places``, and other outputs."""
     key = ("rearranged", tuple(avals), tuple(places), tuple(outputs), linear)
 
-    def make() -> Program:
-        builder = Builder()
-        xs = arguments(builder, avals)
-        outs = run_staged(builder, program, [xs[i] for i in places], nothing)
-        given = [
+    def run(builder: Builder, xs: list[Staged]) -> list[Value]:
+        outs = run_staged(builder, program, [xs[i] for i in places])
+        return [
             outs[o] if isinstance(o, int) else roles["fill"](builder, o.shape, 0, o.dtype)
             for o in outputs
         ]
-        return with_constants(builder.finish(given, linear))
 
-    return kept(program, key, make)
+    return kept(program, key, lambda: built(avals, run, linear))
 
 
 def unified(

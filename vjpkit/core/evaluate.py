@@ -10,19 +10,23 @@ from vjpkit.core.ir import Atom, Literal, Program, Var
 from vjpkit.core.rows import has_nan
 from vjpkit.core.tracer import Tracer
 
-__all__ = ["evaluate", "interpret", "lower", "lowered_source"]
+__all__ = ["evaluate", "interpret", "lower", "lowered_source", "runner"]
 
 
 def evaluate(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
     """The outputs of ``program`` at ``values``."""
-    for x in values:
-        if isinstance(x, Tracer):
-            return interpret(program, values)
+    if any(isinstance(x, Tracer) for x in values):
+        return interpret(program, values)
     if program.cached("quick", lambda: (has_quick(program),))[0]:
         out = program.cached("compiled quickly", lambda: lower(program, quick=True))(*values)
         if not any(map(has_nan, out)):
             return out  # type: ignore[no-any-return]  # the cache is untyped
-    return program.cached("compiled", lambda: lower(program))(*values)  # type: ignore[no-any-return]
+    return runner(program)(*values)
+
+
+def runner(program: Program) -> Callable[..., tuple[Value, ...]]:
+    """The function of arrays that evaluates ``program``, made once."""
+    return program.cached("compiled", lambda: lower(program))  # type: ignore[no-any-return]
 
 
 def has_quick(program: Program) -> bool:
