@@ -36,15 +36,12 @@ def has_quick(program: Program) -> bool:
 
 def interpret(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
     """Run the equations through their primitives, so that tracers record them."""
-    env: dict[Var, Value] = dict(zip(program.inputs, values, strict=True))
-
-    def read(a: Atom) -> Value:
-        return a.value if isinstance(a, Literal) else env[a]
-
+    env: dict[Atom, Value] = dict(zip(program.inputs, values, strict=True))
+    read = lambda a: a.value if isinstance(a, Literal) else env[a]  # noqa: E731
     for eqn in program.equations:
-        out = eqn.primitive(*[read(a) for a in eqn.inputs], **eqn.params)
+        out = eqn.primitive(*map(read, eqn.inputs), **eqn.params)
         env.update(zip(eqn.outputs, eqn.primitive.unpack(out), strict=True))
-    return tuple([read(a) for a in program.outputs])
+    return tuple(map(read, program.outputs))
 
 
 def lowered_source(program: Program, quick: bool = False) -> tuple[str, dict[str, Any]]:

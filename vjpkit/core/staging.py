@@ -150,8 +150,8 @@ class Builder:
         xs, params = primitive.canonical(xs, params)
         inputs = tuple([self.atom(x, f"{primitive.name}.{i}") for i, x in enumerate(xs)])
         position = self.here or calling_position()
-        avals = primitive.unpack(primitive.abstract(*[a.aval for a in inputs], **params))
-        outputs = tuple([Var(aval) for aval in avals])
+        abstract = primitive.abstract(*[a.aval for a in inputs], **params)
+        outputs = tuple([Var(aval) for aval in primitive.unpack(abstract)])
         self.append(Equation(primitive, inputs, params, outputs, position))
         return primitive.pack(tuple([Staged(self, v) for v in outputs]))
 
@@ -175,8 +175,7 @@ class Builder:
                 "them."
             )
 
-        self.append = append
-        self.closed = True
+        self.append, self.closed = append, True
 
     def finish(self, outputs: Iterable[Value], linear: int = 0) -> ClosedProgram:
         """End the trace: the program of what ``outputs`` depend on, and the values it captured."""
