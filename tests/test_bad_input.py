@@ -1073,7 +1073,6 @@ def test_shapes_that_depend_on_abstract_values(mode: str, ask: Any) -> None:
 
 
 UNSUPPORTED: dict[str, Callable[[Any], Any]] = {
-    "np.polyfit": lambda x: np.polyfit(x, x, 1),
     "np.packbits": np.packbits,
     "np.save": lambda x: np.save(io.BytesIO(), x),
     "np.isnat": np.isnat,

@@ -155,7 +155,7 @@ def test_captured_arrays_are_strong_and_of_their_type():
 def test_outer_tracers_are_captured_and_differentiated():
     def f(x):
         closed = stage(lambda y: (np.sum(x * y * y),), [F3])
-        assert closed.consts == (x,) or closed.consts[0] is x
+        assert closed.consts[0].value is x.value
         return closed(np.arange(3.0))[0]
 
     np.testing.assert_array_equal(vk.grad(f)(np.ones(3)), np.arange(3.0) ** 2)

@@ -179,8 +179,8 @@ def test_borderline_cases_end_as_in_numpy(f):
 
 @pytest.mark.parametrize(
     "f",
-    [np.unique, np.unique_all, lambda x: np.union1d(x, x), lambda x: np.isin(x, [1.0])],
-    ids=["unique", "unique_all", "union1d", "isin"],
+    [np.unique, np.unique_all, lambda x: np.union1d(x, x)],
+    ids=["unique", "unique_all", "union1d"],
 )
 def test_sets_of_abstract_values_say_why_not(f):
     with pytest.raises(TracerConversionError, match="what it returns depends on values"):

@@ -376,3 +376,39 @@ def test_numpys_errors_of_shapes_and_casts() -> None:
 
     with pytest.raises(TypeError, match="same_kind"):
         vk.grad(wrong_cast)(X)
+
+
+# ---- what a program captured ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [3, 300_000])
+def test_a_program_holds_what_an_array_was_when_it_was_used(size):
+    """An array that a staged function makes, uses, and then writes to: small and large."""
+
+    def program(x):
+        y = vnp.zeros(size)
+        before = x[0, 0] + y
+        y[0] = 5.0
+        return before[:2], y[:2], x[0, 0] * y[:2]
+
+    v = X[0, 0]
+    staged = vk.make_ir(program)(X)(X)
+    for got, want in zip(staged, ([v, v], [5.0, 0.0], [5 * v, 0.0]), strict=True):
+        assert type(got) is np.ndarray
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_program_holds_what_an_outer_array_was_when_it_was_used():
+    def outer(x):
+        y = 2 * x
+
+        def inner(z):
+            before = z + y
+            y[0] = 7 * y[0]
+            return before, 1.0 * y
+
+        return sum(np.sum(a) for a in vk.make_ir(inner)(X)(X))
+
+    want = np.full(X.shape, 4.0)
+    want[0] = 2 + 14
+    np.testing.assert_array_equal(vk.grad(outer)(X), want)

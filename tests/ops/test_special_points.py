@@ -68,3 +68,29 @@ def test_pullback_of_cholesky_is_linear_in_cotangent_and_products():
     assert not cholesky_pull.linear_in((False, True, False, True, False, True), {})
     assert not cholesky_pull.linear_in((False, True, True, True), {})
     assert not cholesky_pull.linear_in((True, False), {})
+
+
+CUTS = {
+    np.arcsin: [1.3 + 0j, 1.3 - 0j, -1.3 + 0j, complex(-1.3, -0.0)],
+    np.arccos: [1.3 + 0j, complex(1.3, -0.0), -1.3 + 0j, complex(-1.3, -0.0)],
+    np.arcsinh: [2j, -2j, complex(-0.0, 2), complex(-0.0, -2)],
+    np.arccosh: [0.3 + 0j, complex(0.3, -0.0), -2 + 0j, complex(-2, -0.0)],
+    np.arctanh: [2 + 0j, complex(2, -0.0), -2 + 0j, complex(-2, -0.0)],
+    np.sqrt: [-2 + 0j, complex(-2, -0.0)],
+    np.log: [-2 + 0j, complex(-2, -0.0)],
+}
+
+
+@pytest.mark.parametrize("function", CUTS, ids=lambda f: f.__name__)
+def test_on_a_branch_cut_the_derivative_is_that_along_the_cut(function):
+    """The value is continuous along the cut, on the side that the sign of zero says."""
+    along = 1j if function is np.arcsinh else 1.0
+    for z in CUTS[function]:
+
+        def line(h, z=z):
+            moved = complex(z.real + h, z.imag) if along == 1 else complex(z.real, z.imag + h)
+            return function(np.complex128(moved))
+
+        wanted = (line(1e-6) - line(-1e-6)) / 2e-6
+        got = vk.jvp(function, (np.complex128(z),), (np.complex128(along),))[1]
+        np.testing.assert_allclose(got, wanted, rtol=1e-8, err_msg=f"{function.__name__} at {z}")

@@ -28,6 +28,7 @@ from vjpkit.core.rows import (
     add_cotangent,
     innermost,
     new_slots,
+    roles,
     settled,
     wanted_slots,
 )
@@ -82,7 +83,7 @@ class Captured:
     def is_outdated(self, x: Value) -> bool:
         """Whether ``x``, of which this is a copy, has been written to since."""
         mine = self.value
-        return mine is not x and mine.tobytes() != x.tobytes()
+        return isinstance(x, np.ndarray) and mine is not x and mine.tobytes() != x.tobytes()
 
     @property
     def source(self) -> Source | None:
@@ -104,7 +105,7 @@ class Builder:
         self.level = next(LEVELS)
         self.equations: list[Equation] = []
         self.append: Callable[[Equation], None] = self.equations.append
-        self.captured: dict[int, tuple[Var, Captured]] = {}
+        self.captured: dict[Any, tuple[Var, Captured]] = {}
         self.kept: list[Value] = []
         self.inputs: list[Var] = []
         self.closed = False
@@ -127,18 +128,21 @@ class Builder:
             return variable
         if is_scalar_constant(x):
             return Literal(x)
-        found = self.captured.get(id(x))
+        key = identity(x)
+        found = self.captured.get(key)
         if found is not None and found[1].is_outdated(x):
             self.captured[id(found[1])] = found
             found = None
         if found is None:
-            found = self.captured[id(x)] = self.capture(x, name)
+            found = self.captured[key] = self.capture(x, name)
         return found[0]
 
     def capture(self, x: Value, name: str) -> tuple[Var, Captured]:
         """A variable for a value from outside: small arrays are copied, large ones guarded."""
         position = self.here or calling_position()
         self.kept.append(x)  # so that no other value gets its id
+        if isinstance(x, Tracer):  # a handle may be written to later
+            return Var(aval_of(x)), Captured(roles["snapshot"](x), position, name)
         if not isinstance(x, np.ndarray):
             return Var(aval_of(x)), Captured(x, position, name)
         aval = aval_of(x).strong()
@@ -185,6 +189,13 @@ class Builder:
         kept = [(v, c) for v, c in self.captured.values() if v in live]
         inputs = [v for v, _ in kept] + self.inputs
         return ClosedProgram(Program(inputs, equations, outs, linear), tuple(c for _, c in kept))
+
+
+def identity(x: Value) -> Any:
+    """What tells a captured value from others; that of a handle changes when it is written to."""
+    if not isinstance(x, Tracer):
+        return id(x)
+    return id(x), *[id(getattr(x, name, None)) for name in ("value", "info")]
 
 
 @dataclass(frozen=True)

@@ -42,16 +42,8 @@ UFUNCS: dict[np.ufunc, Callable[..., Value]] = {}
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
 """What ``np.f(tracer)`` calls for each function that NumPy dispatches."""
 
-_PLAIN = frozenset(
-    {
-        np.ndarray,
-        bool,
-        int,
-        float,
-        complex,
-        *(t for t in np.sctypeDict.values() if t is not np.object_),
-    }
-)
+_NUMBERS = frozenset({bool, int, float, complex, *np.sctypeDict.values()})
+_PLAIN = _NUMBERS - {np.object_} | {np.ndarray}
 _OBJECT = np.dtype(object)
 
 

@@ -16,7 +16,8 @@ from vjpkit.numpy._dispatch import normalize_axes
 from vjpkit.ops import structural
 
 __all__ = [
-    "as_array", "concrete", "flag", "given", "grid", "known", "normalize_axis", "plain",
+    "as_array", "cast_safely",
+    "concrete", "flag", "given", "grid", "known", "normalize_axis", "plain",
     "reduced_axes", "scalar", "warn_where",
 ]  # fmt: skip
 
@@ -29,6 +30,15 @@ def as_array(x: Value) -> Value:
         return structural.to_dtype(x, x.dtype) if x.aval.weak else x
     x = operand(x)
     return x if isinstance(x, Tracer) or hasattr(x, "shape") else np.asarray(x)
+
+
+def cast_safely(x: Value, dtype: np.dtype[Any]) -> Value:
+    """``x`` in another dtype, or NumPy's error where that could lose something."""
+    if not np.can_cast(x.dtype, dtype, "safe"):
+        raise TypeError(
+            f"Cannot cast array data from {x.dtype!r} to {dtype!r} according to the rule 'safe'"
+        )
+    return structural.to_dtype(x, dtype)
 
 
 def plain(x: Value) -> bool:

@@ -457,9 +457,8 @@ def geomspace(
         if value is not None and np.any(value == 0):
             raise ValueError("Geometric sequence cannot include zero")
     num = operator.index(num)
-    inexact = np.result_type(*map(promoting, map(as_array, (start, stop))), float(num))
-    if dtype is not None:
-        inexact = np.result_type(inexact, np.dtype(dtype))
+    given = map(promoting, map(as_array, (start, stop)))
+    inexact = np.result_type(*given, float(num), np.dtype(dtype))
     start, stop = (structural.to_dtype(as_array(v), inexact) for v in (start, stop))
     sign = np.sign(start)
     first, last = start / sign, stop / sign

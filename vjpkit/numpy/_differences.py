@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.numpy._arguments import as_array, given, known, normalize_axis, plain
+from vjpkit.numpy._arguments import as_array, cast_safely, given, known, normalize_axis, plain
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._reductions import without_nan
 from vjpkit.numpy._writing import delivers
@@ -261,9 +261,10 @@ def interp(
 ) -> Value:
     """Piecewise linear; at a knot, the slope of the segment after it (before it, at the last)."""
     real = np.dtype(float)
-    x, xp = (structural.to_dtype(as_array(v), real) for v in (x, xp))
-    fp = as_array(fp)
-    fp = structural.to_dtype(fp, np.dtype(complex) if fp.dtype.kind == "c" else real)
+    x, xp, fp = map(as_array, (x, xp, fp))
+    convert = cast_safely if period is None else structural.to_dtype  # as NumPy does
+    x, xp = convert(x, real), convert(xp, real)
+    fp = convert(fp, np.dtype(complex) if fp.dtype.kind == "c" else real)
     if xp.ndim != 1 or fp.ndim != 1:
         raise ValueError("Data points must be 1-D sequences")
     if len(xp) != len(fp):

@@ -11,9 +11,10 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete
-from vjpkit.numpy._dispatch import implements, method, refuse
+from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._face import unwrapped
-from vjpkit.numpy._writing import delivers
+from vjpkit.numpy._writable import write
+from vjpkit.numpy._writing import delivers, destination
 from vjpkit.ops import complex_numbers, special
 from vjpkit.ops.structural import to_dtype
 
@@ -204,7 +205,9 @@ def nan_to_num(
     neginf: Value | None = None,
 ) -> Value:
     if not copy:
-        refuse("nan_to_num", copy="False")
+        target = destination("np.nan_to_num", x)
+        write(target, Ellipsis, nan_to_num(x, True, nan, posinf, neginf))
+        return target
     x = as_array(x)
     if is_complex(x):
         parts = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,15 @@ from vjpkit.core.aval import Aval, Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
 from vjpkit.numpy._creation import has_traced, laid_out
-from vjpkit.numpy._dispatch import implements
+from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._joining import as_values
 from vjpkit.numpy._shape import integers, ravel, reshape
 from vjpkit.numpy._writable import view
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import indexing, structural
 from vjpkit.ops.index import Index, stand_in
-from vjpkit.ops.indexing import scatter_sum
+from vjpkit.ops.indexing import read, scatter_sum
+from vjpkit.ops.windows import windows
 
 __all__: list[str] = []
 
@@ -64,7 +65,7 @@ def take_along_axis(arr: Value, indices: Any, axis: int | None = -1) -> Value:
         raise ValueError("`indices` and `arr` must have the same number of dimensions")
     grid: list[Value] = list(np.ogrid[tuple([slice(n) for n in arr.shape])])
     grid[axis] = indices
-    return arr[tuple(grid)]
+    return read(arr, tuple(grid))
 
 
 @implements(np.apply_along_axis)
@@ -226,23 +227,14 @@ def meshgrid(
 def sliding_window_view(
     x: Value, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
 ) -> Value:
-    """All windows: a read at overlapping places, where NumPy gives a view."""
+    """All windows, as a view that can't be written to."""
+    refuse("lib.stride_tricks.sliding_window_view", writeable=writeable)
     x = as_array(x)
-    form = np.lib.stride_tricks.sliding_window_view(
-        stand_in(Aval(x.shape, bool)), window_shape, axis
-    )
-    sizes = integers(window_shape)
+    sliding = np.lib.stride_tricks.sliding_window_view
+    sliding(stand_in(Aval(x.shape, bool)), window_shape, axis)  # NumPy's errors
     axes = range(x.ndim) if axis is None else axis
     axes = np.lib.array_utils.normalize_axis_tuple(axes, x.ndim, allow_duplicate=True)
-    places: list[Any] = []
-    for i in range(x.ndim):
-        place: Any = np.arange(form.shape[i]).reshape(-1, *[1] * (form.ndim - 1 - i))
-        for j, along in enumerate(axes):
-            if along == i:
-                window = np.arange(sizes[j])
-                place = place + window.reshape(-1, *[1] * (len(sizes) - 1 - j))
-        places.append(place)
-    return x[tuple(places)]
+    return view(windows, x, readonly=True, lengths=tuple(integers(window_shape)), axes=axes)
 
 
 @implements(np.ix_)
@@ -258,3 +250,54 @@ def ix_(*args: Value) -> tuple[Value, ...]:
             x = x.astype(np.intp)
         grids.append(reshape(x, tuple([-1 if i == k else 1 for i in range(len(args))])))
     return tuple(grids)
+
+
+# ---- flat positions ----------------------------------------------------------------------------
+
+
+def _require_integers(x: Value) -> Value:
+    x = as_array(x)
+    if x.dtype.kind not in "iu":
+        raise TypeError("only int indices permitted")
+    return structural.to_dtype(x, np.dtype(np.intp))
+
+
+def _fastest_first(sizes: Sequence[int], order: str) -> list[int]:
+    """The axes in the order in which a flat position runs through them."""
+    if order not in ("C", "F"):
+        raise ValueError("only 'C' or 'F' order is permitted")
+    axes = list(range(len(sizes)))
+    return axes if order == "F" else axes[::-1]
+
+
+@implements(np.unravel_index)
+def unravel_index(indices: Value, shape: Any, order: str = "C") -> tuple[Value, ...]:
+    """Positions beyond the end are found where their values are known, else they wrap round."""
+    flat = _require_integers(indices)
+    sizes = [operator.index(n) for n in (shape if isinstance(shape, list | tuple) else [shape])]
+    places: list[Value] = [None] * len(sizes)
+    for axis in _fastest_first(sizes, order):
+        places[axis] = flat % sizes[axis]
+        flat = flat // sizes[axis]
+    return tuple(places)
+
+
+@implements(np.ravel_multi_index)
+def ravel_multi_index(multi_index: Any, dims: Any, mode: Any = "raise", order: str = "C") -> Value:
+    """Positions beyond the end are not found with ``mode="raise"`` while values are unknown."""
+    sizes = [operator.index(n) for n in (dims if isinstance(dims, list | tuple) else [dims])]
+    places = [_require_integers(x) for x in multi_index]
+    modes = [mode] * len(sizes) if isinstance(mode, str) else list(mode)
+    if len(places) != len(sizes) or len(modes) != len(sizes):
+        raise ValueError(f"parameter multi_index must be a sequence of length {len(sizes)}")
+    flat, stride = 0, 1
+    for axis in _fastest_first(sizes, order):
+        n, place = sizes[axis], places[axis]
+        if modes[axis] == "wrap":
+            place = place % n
+        elif modes[axis] == "clip":
+            place = np.clip(place, 0, n - 1)
+        elif modes[axis] != "raise":
+            raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
+        flat, stride = flat + place * stride, stride * n
+    return flat

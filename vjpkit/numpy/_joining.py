@@ -12,7 +12,7 @@ from vjpkit.core.aval import Shape, Value, aval_of
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
 from vjpkit.numpy._creation import array, is_contiguous, laid_out
-from vjpkit.numpy._dispatch import implements, refuse
+from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._shape import cast, dense, integers, ravel, reshape, whole
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import indexing, structural
@@ -329,7 +329,7 @@ Pair = tuple[Any, Any]
 def pad(array: Value, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Value:
     a = as_values(array)
     if callable(mode):
-        refuse("pad", mode=mode)
+        return _pad_by(mode, a, _widths(a.ndim, pad_width), kwargs)
     if mode not in _KEYWORDS:
         raise ValueError(f"mode '{mode}' is not supported")
     unknown = set(kwargs) - set(_KEYWORDS[mode])
@@ -354,6 +354,18 @@ def pad(array: Value, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> 
     else:
         out = _pad_places(a, widths, mode)
     return _laid_out_like(a, out)
+
+
+def _pad_by(
+    function: Any, a: Value, widths: Sequence[tuple[int, int]], options: dict[str, Any]
+) -> Value:
+    """The user's function writes to every line of an array in zeros, axis after axis."""
+    padded = _in_zeros(a, widths)
+    for axis, width in enumerate(widths):
+        lines = np.moveaxis(padded, axis, -1)
+        for place in np.ndindex(*lines.shape[:-1]):
+            function(lines[place], width, axis, options)
+    return padded
 
 
 def _pad_empty(a: Value, widths: Sequence[tuple[int, int]]) -> Value:

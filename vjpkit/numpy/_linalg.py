@@ -13,6 +13,7 @@ from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, given, known
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
+from vjpkit.numpy._householder import reflections
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import lapack, linalg
 from vjpkit.ops.linalg import mirror
@@ -117,7 +118,7 @@ def lstsq(a: Value, b: Value, rcond: Any = None) -> tuple[Value, Value, Value, V
     else:
         residuals = np.zeros((0,), linalg.real_dtype(x.dtype))
     out = x[:, 0] if b.ndim == 1 else x
-    return out, residuals, rank if known_rank is None else np.int32(known_rank), s
+    return out, residuals, to_dtype(rank, np.dtype(np.int32)), s
 
 
 @implements(np.linalg.pinv)
@@ -256,9 +257,11 @@ def cholesky(a: Value, /, *, upper: bool = False) -> Value:
 @implements(np.linalg.qr)
 def qr(a: Value, mode: str = "reduced") -> Any:
     if mode not in ("reduced", "complete", "r"):
-        if mode not in ("raw", "f", "full", "e", "economic"):
+        if mode == "raw":
+            return reflections(stack_of_matrices(a))
+        if mode not in ("f", "full", "e", "economic"):
             raise ValueError(f"Unrecognized mode '{mode}'")
-        refuse("linalg.qr", mode=mode)
+        refuse("linalg.qr", mode=mode)  # NumPy has deprecated them
     q, r = linalg.qr(stack_of_matrices(a), full=mode == "complete")
     return r if mode == "r" else QRResult(q, r)
 

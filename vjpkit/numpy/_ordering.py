@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
+from vjpkit.numpy._arguments import as_array, concrete, known, normalize_axis
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.ops import ordering
 from vjpkit.ops.cumulative import along
@@ -266,10 +266,12 @@ def isin(
     element: Value, test_elements: Value, assume_unique: bool = False, invert: bool = False, *,
     kind: Any = None,
 ) -> Value:  # fmt: skip
-    return np.isin(
-        concrete(as_array(element), "isin"),
-        concrete(as_array(test_elements), "isin"),
-        assume_unique,
-        invert,
-        kind=kind,
-    )
+    """While values are not known, each is compared with each."""
+    x, tests = as_array(element), as_array(test_elements)
+    values, known_tests = known(x), known(tests)
+    if values is not None and known_tests is not None:
+        return np.isin(values, known_tests, assume_unique, invert, kind=kind)
+    if kind not in (None, "sort", "table"):
+        raise ValueError(f"Invalid kind: '{kind}'. Please use None, 'sort' or 'table'.")
+    found = np.any(x[..., None] == np.reshape(tests, -1), axis=-1)
+    return ~found if invert else found

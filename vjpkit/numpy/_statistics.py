@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import (
     as_array,
+    cast_safely,
     concrete,
     flag,
     grid,
@@ -28,6 +30,7 @@ from vjpkit.numpy._arguments import (
     warn_where,
 )
 from vjpkit.numpy._dispatch import implements, normalize_axes
+from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import indexing, ordering, selection, structural
 from vjpkit.ops.index import Index
@@ -210,26 +213,22 @@ def _rank(rank: Value, last: Value) -> Value:
     return np.minimum(np.maximum(structural.to_dtype(as_array(rank), _INT), 0), last)
 
 
-def _weighted_ranks(function: str, sample: _Sample, weights: Value, q: Value) -> Value:
+def _weighted_ranks(sample: _Sample, weights: Value, q: Value) -> Value:
     """Where the cumulated weights of each lane reach ``q``: found on values, locally constant."""
-    order, points = concrete(sample.order, function), concrete(q, function)
-    weights = concrete(weights, function)
-    if (weights < 0).any():
+    order, points, weights = sample.order, unwrapped(q), unwrapped(weights)
+    if np.any(known(weights < 0)):
         raise ValueError("Weights must be non-negative.")
     weights = np.take_along_axis(np.broadcast_to(weights, order.shape), order, 0)
     counted = np.arange(len(order)).reshape(-1, *[1] * (order.ndim - 1)) < sample.count
     weights = np.where(np.logical_or(counted, sample.count == 0), weights, 0)
-    cdf = weights.cumsum(axis=0, dtype=np.float64)
+    cdf = np.cumsum(weights, axis=0, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cdf /= cdf[-1]
-    if np.isnan(cdf[-1]).any():
+        cdf = cdf / cdf[-1]
+    if np.any(known(np.isnan(cdf[-1]))):
         raise ValueError("Weights included NaN, inf or were all zero.")
-    cdf = cdf.astype(points.dtype)
-    cdf[cdf == 0] = -1  # an element without weight is nobody's quantile
-    ranks = np.empty((*points.shape, *order.shape[1:]), np.intp)
-    for lane in np.ndindex(*order.shape[1:]):
-        ranks[(..., *lane)] = np.searchsorted(cdf[(slice(None), *lane)], points)
-    return np.minimum(ranks, len(order) - 1)
+    cdf = np.astype(np.where(cdf == 0, -1, cdf), points.dtype)  # without weight: no quantile
+    below = cdf < np.reshape(points, (*points.shape, *[1] * order.ndim))
+    return np.minimum(np.sum(below, axis=points.ndim), len(order) - 1)
 
 
 def _points(q: Value, percent: bool) -> Value:
@@ -286,7 +285,7 @@ def _quantile(
         if method != "inverted_cdf":
             raise ValueError(f"Only method 'inverted_cdf' supports weights. Got: {method}.")
         given = np.broadcast_to(_weights_like(as_array(weights), array, axes), array.shape)
-        result = sample.at(_weighted_ranks(function, sample, _in_front(given, axes), points))
+        result = sample.at(_weighted_ranks(sample, _in_front(given, axes), points))
     result = sample.checked(result)
     if array.dtype.kind in "fc" and _follows_data(q, method):
         result = structural.to_dtype(result, array.dtype)
@@ -487,35 +486,43 @@ def bincount(x: Value, /, weights: Any = None, minlength: int = 0) -> Value:
     counts = np.bincount(places, minlength=minlength)
     if weights is None:
         return counts
-    weight = as_array(weights)
-    if weight.dtype.kind == "c":
-        raise TypeError(
-            f"Cannot cast array data from {weight.dtype!r} to dtype('float64') according to the "
-            "rule 'safe'"
-        )
+    weight = cast_safely(as_array(weights), _FLOAT)
     if weight.shape != places.shape:
         raise ValueError("The weights and list don't have the same length.")
-    return _counted(places, structural.to_dtype(weight, _FLOAT), len(counts))
+    return _counted(places, weight, len(counts))
 
 
-def _even_edges(a: Value, range: Any, count: int, dtype: Any) -> Value:
+Limits = tuple[Value, Value] | None
+
+
+def _even_edges(a: Value, limits: Limits, count: int, dtype: Any) -> Value:
     """Edges of bins of one width; they move with the extrema of the data."""
-    first, last = (np.min(a), np.max(a)) if range is None else range
-    if known(first) == known(last):
+    nothing = limits is None and not a.size
+    first, last = (0.0, 1.0) if nothing else (np.min(a), np.max(a)) if limits is None else limits
+    same = first == last
+    if (value := known(same)) is None:
+        first, last = np.where(same, first - 0.5, first), np.where(same, last + 0.5, last)
+    elif value:
         first, last = first - 0.5, last + 0.5
     return np.linspace(first, last, count + 1, dtype=dtype)
 
 
-def _edges(function: str, a: Value, bins: Any, range: Any) -> tuple[Any, Value]:
-    """The edges as NumPy has them, and the same with their derivatives."""
-    value = concrete(a, function)
-    limits = None if range is None else tuple(concrete(r, function) for r in range)
-    if not isinstance(bins, str) and np.ndim(bins):
-        traced = as_array(bins)
-        return np.histogram_bin_edges(value, concrete(traced, function), limits), traced
-    edges = np.histogram_bin_edges(value, bins, limits)
-    fixed = not isinstance(a, Tracer) or not a.size if range is None else all(map(plain, range))
-    return edges, edges if fixed else _even_edges(a, range, len(edges) - 1, edges.dtype)
+def _edges(function: str, a: Value, bins: Any, limits: Limits) -> Value:
+    """The edges of `numpy.histogram` with their derivatives; its errors, where values are known."""
+    if isinstance(bins, str):
+        concrete(a, function)
+    traced = as_array(bins) if not isinstance(bins, str) and np.ndim(bins) else None
+    value = known(a) if traced is None else np.zeros(1)
+    given = bins if traced is None else known(traced)
+    ends: Any = None if limits is None else tuple(known(end) for end in limits)
+    if value is None or given is None or (ends is not None and None in ends):
+        dtype = None if traced is not None else np.result_type(*(limits or ()), a)
+        return _even_edges(a, limits, index(bins), dtype) if traced is None else traced
+    edges = np.histogram_bin_edges(value, given, ends)
+    if traced is not None:
+        return traced
+    moves = isinstance(a, Tracer) if limits is None else not all(map(plain, limits))
+    return _even_edges(a, limits, len(edges) - 1, edges.dtype) if moves else edges
 
 
 def _data(a: Value, weights: Any, bins: Any) -> tuple[Value, Value | None]:
@@ -536,7 +543,7 @@ def _data(a: Value, weights: Any, bins: Any) -> tuple[Value, Value | None]:
 @implements(np.histogram_bin_edges)
 def histogram_bin_edges(a: Value, bins: Any = 10, range: Any = None, weights: Any = None) -> Value:
     array, _ = _data(a, weights, bins)
-    return _edges("histogram_bin_edges", array, bins, range)[1]
+    return _edges("histogram_bin_edges", array, bins, range)
 
 
 @implements(np.histogram)
@@ -545,23 +552,26 @@ def histogram(
 ) -> tuple[Value, Value]:
     """Which bin an element falls in is locally constant; weights and edges have derivatives."""
     array, weight = _data(a, weights, bins)
-    edges, traced_edges = _edges("histogram", array, bins, range)
-    value = concrete(array, "histogram")
-    if weight is None:
-        n = np.histogram(value, edges)[0]
-    else:
-        places, inside = _bins(value, edges)
-        n = _counted(places[inside], weight[inside], len(edges) - 1)
+    edges = _edges("histogram", array, bins, range)
+    n = _sums_in_bins([array], [edges], np.ones(array.shape, int) if weight is None else weight)
     if density:
-        n = n / np.diff(traced_edges) / np.sum(n)
-    return n, traced_edges
+        n = n / structural.to_dtype(np.diff(edges), _FLOAT) / np.sum(n)
+    return n, edges
 
 
-def _bins(value: Any, edges: Any) -> tuple[Any, Any]:
-    """The bin of each element, and whether there is one; the last bin has both its ends."""
-    places = np.searchsorted(edges, value, side="right") - 1
-    places[value == edges[-1]] = len(edges) - 2
-    return places, (places >= 0) & (places < len(edges) - 1)
+def _sums_in_bins(columns: Sequence[Value], edges: Sequence[Value], weight: Value) -> Value:
+    """The weights of the points that fall in each bin; the last one has both its ends."""
+    inside: Value = True
+    flat: Value = 0
+    for x, e in zip(map(unwrapped, columns), map(unwrapped, edges), strict=True):
+        places = np.searchsorted(e, x, side="right") - 1
+        places = np.where(x == e[-1], len(e) - 2, places)
+        inside = np.logical_and(inside, (places >= 0) & (places < len(e) - 1))
+        flat = flat * (len(e) - 1) + places
+    shape = tuple(len(e) - 1 for e in edges)
+    flat = np.where(inside, flat, 0)
+    weight = selection.where(inside, weight, np.zeros((), weight.dtype))
+    return np.reshape(_counted(flat, weight, math.prod(shape)), shape)
 
 
 @implements(np.histogram2d)
@@ -570,7 +580,7 @@ def histogram2d(
 ) -> tuple[Value, Value, Value]:
     if len(x) != len(y):
         raise ValueError("x and y must have the same length.")
-    if np.ndim(bins) == 1 and len(bins) not in (1, 2):
+    if hasattr(bins, "__len__") and len(bins) not in (1, 2):
         bins = [bins, bins]
     n, edges = histogramdd(
         np.stack([as_array(x), as_array(y)], axis=1), bins, range, density, weights
@@ -585,7 +595,6 @@ def histogramdd(
     points = as_array(sample) if hasattr(sample, "ndim") else np.transpose(np.stack(sample))
     if points.ndim != 2:
         points = np.transpose(np.atleast_2d(points))
-    value = concrete(points, "histogramdd")
     d = points.shape[1]
     bins = _per_dimension(bins, d)
     if len(bins) != d:
@@ -593,21 +602,22 @@ def histogramdd(
     range = (None,) * d if range is None else range
     if len(range) != d:
         raise ValueError("range argument must have one entry per dimension")
-    pairs = [_edges("histogramdd", points[:, i], bins[i], range[i]) for i in np.arange(d)]
-    found = [_bins(value[:, i], edges) for i, (edges, _) in enumerate(pairs)]
-    shape = tuple(len(edges) - 1 for edges, _ in pairs)
-    inside = np.all([ok for _, ok in found], axis=0)
-    flat = np.ravel_multi_index([places[inside] for places, _ in found], shape)
-    weight = np.ones(len(value)) if weights is None else as_array(weights)
-    weight = structural.to_dtype(weight, _FLOAT)[inside]
-    n = np.reshape(_counted(flat, weight, math.prod(shape)), shape)
-    edges = [traced for _, traced in pairs]
+    columns = [points[:, i] for i in np.arange(d)]
+    edges = [_edges_of_axis(*each) for each in zip(columns, bins, range, strict=True)]
+    weight = np.ones(len(points)) if weights is None else cast_safely(as_array(weights), _FLOAT)
+    n = _sums_in_bins(columns, edges, weight)
     if density:
         total = np.sum(n)
         for i, e in enumerate(edges):
             n = n / np.reshape(np.diff(e), (-1, *[1] * (d - i - 1)))
         n = n / total
     return n, edges
+
+
+def _edges_of_axis(a: Value, bins: Any, limits: Limits) -> Value:
+    """As `_edges`; bins of one width have edges in the precision of the ends."""
+    edges = _edges("histogramdd", a, bins, limits)
+    return edges if np.ndim(bins) else _even_edges(a, limits, index(bins), None)
 
 
 def _per_dimension(bins: Any, d: int) -> Sequence[Any]:

@@ -246,16 +246,17 @@ def reduce(
     where: Value = True,
 ) -> Value:
     """``ufunc.reduce``: NumPy's named reduction where there is one, else element after element."""
-    array = unwrapped(array) if _is_constant(ufunc) else as_array(array)
+    array = unwrapped(array) if _reduces_to_constants(ufunc) else as_array(array)
     target = out[0] if isinstance(out, tuple) else out
     keywords = {"axis": axis, "keepdims": keepdims, "where": where}
     if initial is not _NO:
         keywords["initial"] = initial
-    if _is_constant(ufunc) and not any(map(_is_tracer, (array, where, initial))):
+    if _reduces_to_constants(ufunc) and not any(map(_is_tracer, (array, where, initial))):
         result = ufunc.reduce(array, dtype=dtype, **keywords)
     elif ufunc in (np.logical_and, np.logical_or):
-        refuse(f"{ufunc.__name__}.reduce", dtype=dtype, initial=initial)
-        result = _REDUCTIONS[ufunc](array, **keywords)
+        start = keywords.pop("initial", ufunc.identity)
+        ufunc.reduce(np.ones(1, bool), dtype=dtype)  # NumPy's error for other dtypes
+        result = ufunc(_REDUCTIONS[ufunc](array, **keywords), start)
     elif ufunc in _REDUCTIONS:
         if dtype is not None:
             array = to_dtype(array, np.dtype(dtype))
@@ -265,6 +266,21 @@ def reduce(
     else:
         result = _folded(ufunc, array, dtype=dtype, **keywords)
     return _delivered(f"{ufunc.__name__}.reduce", result, target, True, "same_kind")
+
+
+def _reduces_to_constants(ufunc: np.ufunc) -> bool:
+    """Whether the methods of a ufunc are locally constant too.
+
+    A reduction begins with an element itself, which stays what it is if nothing follows; it must
+    become a truth value or be an integer.
+    """
+    return _is_constant(ufunc) and not any(loop[-1] in "efdgFDG" for loop in ufunc.types)
+
+
+def _first_converted(ufunc: np.ufunc, array: Value) -> Value:
+    """Elements as the loop of a reduction takes them: truth values for logical ones."""
+    logical = ufunc in (np.logical_and, np.logical_or, np.logical_xor)
+    return to_dtype(array, np.dtype(bool)) if logical else array
 
 
 def _log_sum(
@@ -304,6 +320,7 @@ def _folded(
     start: Any = {} if initial is _NO else {"initial": 1}
     mask = np.ones((), bool) if where is not True else True
     empty = ufunc.reduce(example, axis=axis, where=mask, **start)  # NumPy's errors, if any
+    array = _first_converted(ufunc, array)
     axes = (
         tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     )
@@ -348,7 +365,7 @@ def accumulate(
     ufunc: np.ufunc, array: Value, axis: int = 0, dtype: Any = None, out: Any = None
 ) -> Value:
     """``ufunc.accumulate``: running sums, products and extrema; others element after element."""
-    if _is_constant(ufunc):
+    if _reduces_to_constants(ufunc):
         array = unwrapped(array)
     array = as_array(array)
     target = out[0] if isinstance(out, tuple) else out
@@ -359,6 +376,8 @@ def accumulate(
         return _delivered(name, ufunc.accumulate(array, axis), target, True, "same_kind")
     if array.ndim == 0:
         raise TypeError("cannot accumulate on a scalar")
+    ufunc.accumulate(np.ones((1,) * array.ndim, array.dtype), axis)  # NumPy's errors, if any
+    array = _first_converted(ufunc, array)
     axis = normalize_axis(axis, array.ndim)
     if ufunc is np.add:
         result = np.cumsum(array, axis=axis)

@@ -516,7 +516,7 @@ tan = primitive(Tan)
 
 class Arcsin(Elementwise):
     ufunc = np.arcsin
-    partials = ((lambda x: 1 / np.sqrt((1 - x) * (1 + x))),)
+    partials = ((lambda x: 1 / _width_in_circle(x)),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_FRACTION, _COMPLEX)
@@ -527,13 +527,23 @@ arcsin = primitive(Arcsin)
 
 class Arccos(Elementwise):
     ufunc = np.arccos
-    partials = ((lambda x: -1 / np.sqrt((1 - x) * (1 + x))),)
+    partials = ((lambda x: -1 / _width_in_circle(x)),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_FRACTION, _COMPLEX)
 
 
 arccos = primitive(Arccos)
+
+
+def _width_in_circle(x: Value) -> Value:
+    """``sqrt(1 - x^2)``, on its branch cut on the side that a zero imaginary part's sign says.
+
+    Adding a number to a complex one loses that sign, subtracting one does not.
+    """
+    if aval_of(x).dtype.kind == "c":
+        return np.sqrt(-(x - 1) * (x - -1))
+    return np.sqrt((1 - x) * (1 + x))
 
 
 class Arctan(Elementwise):
@@ -662,15 +672,15 @@ arcsinh = primitive(Arcsinh)
 
 
 def _length_with_one(x: Value) -> Value:
-    """``sqrt(1 + x^2)``, for real x without overflow."""
-    return np.sqrt(1 + x * x) if aval_of(x).dtype.kind == "c" else np.hypot(x, 1.0)
+    """``sqrt(1 + x^2)``, for real x without overflow, for complex x on its side of the cut."""
+    return np.sqrt(x * x - -1) if aval_of(x).dtype.kind == "c" else np.hypot(x, 1.0)
 
 
 class Arccosh(Elementwise):
     """Two square roots: the branch cut of their product is that of arccosh."""
 
     ufunc = np.arccosh
-    partials = ((lambda x: 1 / (np.sqrt(x - 1) * np.sqrt(x + 1))),)
+    partials = ((lambda x: 1 / (np.sqrt(x - 1) * np.sqrt(x - -1))),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_POSITIVE + 1, _COMPLEX)
