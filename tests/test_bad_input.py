@@ -107,6 +107,7 @@ NOT_A_FUNCTION: dict[str, Callable[[Any], Any]] = {
     "closure_convert": lambda f: vk.closure_convert(f, X),
     "custom_vjp": vk.custom_vjp,
     "custom_jvp": vk.custom_jvp,
+    "custom_rule": vk.custom_rule,
     "checkpoint": vk.checkpoint,
     "remat": vk.remat,
     "check_grads": lambda f: tu.check_grads(f, (X,), 1),
@@ -777,8 +778,9 @@ bad(
     "custom_vjp",
     lambda: ruled(lambda x: (x, None), lambda r, ct: (ct[:2],))(X),
     ValueError,
-    "custom_vjp(undefined): bwd returned shape (2,) at [0]",
-    "shape (3,)",
+    "custom_vjp(undefined): bwd returned a cotangent at [0] of shape (2,)",
+    "(3,) is wanted",
+    HERE,
 )
 bad(
     "custom_vjp",
@@ -806,23 +808,50 @@ bad(
     "checkpoint",
     lambda: vk.checkpoint(energy)(),
     TypeError,
-    "checkpoint(energy): missing",
+    "energy() missing 1 required positional argument",
     "'x'",
-    HERE,
 )
 bad(
     "checkpoint",
     lambda: vk.checkpoint(energy)(X, X),
     TypeError,
-    "checkpoint(energy): too many",
-    HERE,
+    "energy() takes 1 positional argument but 2 were given",
 )
 bad(
     "checkpoint",
     lambda: vk.checkpoint(energy, static_argnums=("x",)),
     TypeError,
-    "checkpoint(energy)",
-    "must be ints",
+    "checkpoint: static_argnums must be",
+    "'x'",
+    HERE,
+)
+bad(
+    "checkpoint",
+    lambda: vk.checkpoint(energy, concrete=True),
+    TypeError,
+    "checkpoint: concrete=True is not supported",
+    HERE,
+    "Leave it out",
+)
+bad(
+    "checkpoint_name",
+    lambda: vk.checkpoint_name(X, 3),
+    TypeError,
+    "checkpoint_name: name must be a string, got int",
+    HERE,
+)
+bad(
+    "checkpoint_policies",
+    lambda: vk.checkpoint_policies.save_only_these_names(3),
+    TypeError,
+    "checkpoint_policies.save_only_these_names: names are strings",
+    HERE,
+)
+bad(
+    "custom_rule",
+    lambda: vk.custom_rule(energy, vjp=same),
+    TypeError,
+    "custom_rule(energy): vjp must be a pair (fwd, bwd)",
     HERE,
 )
 

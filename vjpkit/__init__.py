@@ -10,8 +10,9 @@ from importlib import import_module
 from vjpkit import lax, numpy, tree, tree_util
 from vjpkit.control.checkpointing import checkpoint
 from vjpkit.control.checkpointing import checkpoint as remat
-from vjpkit.control.custom import custom_jvp, custom_vjp
+from vjpkit.control.custom import custom_jvp, custom_rule, custom_vjp
 from vjpkit.control.jit import jit
+from vjpkit.control.policies import checkpoint_name, checkpoint_policies
 from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
 from vjpkit.memory import retain_memory
 from vjpkit.parsing import parse as parse_ir
@@ -34,8 +35,11 @@ __all__ = [
     "LinearMap",
     "ShapeDtypeStruct",
     "checkpoint",
+    "checkpoint_name",
+    "checkpoint_policies",
     "closure_convert",
     "custom_jvp",
+    "custom_rule",
     "custom_vjp",
     "eval_shape",
     "float0",

@@ -1,21 +1,57 @@
-"""`checkpoint`: keep a function's inputs instead of its residuals, and compute these again."""
+"""`checkpoint`: keep a function's inputs instead of its residuals, and compute these again.
+
+Without a policy the function itself is called again. With one it is staged, and the equation that
+stands for it keeps what the policy saves: both walks evaluate what is missing and then the linear
+part, in one program that nothing outside sees into.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import CellType
 from typing import Any, overload
 
 import numpy as np
 
-from vjpkit.control.calls import Call, call_or_bind
-from vjpkit.control.custom import Bound, CustomRule, MappedCall, guarded, tree_of
-from vjpkit.core.aval import Value
-from vjpkit.core.errors import ClosedTraceError
-from vjpkit.pytree import PyTree
-from vjpkit.transforms.derivatives import Function, linearize
+from vjpkit.control.call import call, is_linear_in, numbered, vectors
+from vjpkit.control.calls import (
+    ClosesOverTraced,
+    Outputs,
+    apply,
+    flat_outputs,
+    guarded,
+    is_staging,
+)
+from vjpkit.control.higher import Constant, Form, Linearization, Programmatic
+from vjpkit.control.policies import Policy, split_by, within
+from vjpkit.control.programs import (
+    jvp_program,
+    linearized_program,
+    mapped_program,
+    plain_program,
+    transposed_program,
+)
+from vjpkit.control.rules import RuledCall, linearized_at
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import ClosedTraceError, TracerConversionError, at, calling_position
+from vjpkit.core.evaluate import evaluate
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.staging import ClosedProgram, stage
+from vjpkit.core.tracer import Tracer
+from vjpkit.pytree import PyTree, PyTreeDef, flatten
+from vjpkit.transforms.arguments import Transformed
+from vjpkit.transforms.batch import batched_along_front
+from vjpkit.transforms.derivatives import Function, jvp
 from vjpkit.transforms.linear import Backing, Residual
+from vjpkit.transforms.staged import staged
 
 __all__ = ["checkpoint"]
+
+
+# ----------------------------------------------------------------------- calling the function again
 
 
 class Recomputed:
@@ -24,7 +60,7 @@ class Recomputed:
     def __init__(
         self,
         name: str,
-        run: Function,
+        run: Callable[..., Outputs],
         values: Sequence[Value],
         live: Sequence[bool],
         outs: Sequence[Value],
@@ -33,27 +69,20 @@ class Recomputed:
         self.run = run
         self.values, self.guards = guarded(list(values))
         self.digest = digest(outs)
-        self.live = [i for i, wanted in enumerate(live) if wanted]
+        self.live = live
 
     def map(self) -> Backing:
         """The linear map in the live operands."""
         for guard in self.guards:
             guard.check()
-
-        def at(*xs: Value) -> tuple[Value, ...]:
-            full = list(self.values)
-            for i, x in zip(self.live, xs, strict=True):
-                full[i] = x
-            return self.run(*full)  # type: ignore[no-any-return]  # a flat function
-
-        outs, linear = linearize(at, *[self.values[i] for i in self.live])
+        outs, backing = linearized_at(self.run, self.values, self.live)
         if not agree(self.digest, digest(outs)):
             raise ClosedTraceError(
                 f"{self.name}: computed again for the pullback, the function gave other values "
                 "than at first: it draws random numbers, or an array that it closes over was "
                 "changed in place.\nPass such arrays as arguments, and draw random numbers outside."
             )
-        return linear.backing  # type: ignore[no-any-return]  # linearize gives a LinearMap
+        return backing
 
     def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
         return self.map().push(ts)
@@ -96,49 +125,357 @@ def agree(before: Digest, after: Digest) -> bool:
     return True
 
 
-class CheckpointCall(Bound):
-    """A call of a checkpointed function."""
+@dataclass(frozen=True, eq=False)
+class CheckpointCall:
+    """A flat function that is called again instead of being recorded."""
 
-    def linearized(
-        self, values: Sequence[Value], live: Sequence[bool]
-    ) -> tuple[tuple[Value, ...], Backing]:
-        outs = self.run(*values)
+    name: str
+    run: Callable[..., Outputs]
+
+    def compute(self, *leaves: Value) -> Outputs:
+        return self.run(*leaves)
+
+    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, Backing]:
+        outs = apply(*values, call=self)
         return outs, Recomputed(self.name, self.run, values, live, outs)
 
-    def mapped(self, n: int, batched: Sequence[bool]) -> Call:
-        return MappedCall(self, n, batched)
+    def pushed(
+        self, values: Sequence[Value], ts: Sequence[Value | None]
+    ) -> tuple[Outputs, Sequence[Value | None]]:
+        live = [i for i, t in enumerate(ts) if t is not None]
+        inexact: list[bool] = []
+
+        def both(*xs: Value) -> Outputs:
+            def run(*moving: Value) -> Outputs:
+                full = list(xs[: len(values)])
+                for i, x in zip(live, moving, strict=True):
+                    full[i] = x
+                return self.run(*full)
+
+            moving = tuple([xs[i] for i in live])
+            outs, out_ts = jvp(run, moving, tuple(xs[len(values) :]))
+            inexact[:] = [aval_of(o).inexact for o in outs]
+            return (*outs, *[t for t, real in zip(out_ts, inexact, strict=True) if real])
+
+        given = [t for t in ts if t is not None]
+        flat = apply(*values, *given, call=CheckpointCall(self.name, both))
+        rest = iter(flat[len(inexact) :])
+        return flat[: len(inexact)], [next(rest) if real else None for real in inexact]
+
+    def mapped(self, n: int, batched: Sequence[bool]) -> CheckpointCall:
+        return CheckpointCall(self.name, RuledCall(self.name, self.run).mapped(n, batched).run)
+
+    def staged(self, leaves: Sequence[Value]) -> Outputs:
+        closed = stage(self.run, [aval_of(x) for x in leaves])
+        return recomputed(closed, leaves, Policy("nothing_saveable"))
 
 
-class Checkpoint(CustomRule):
+# ------------------------------------------------------------------------------- with a policy
+
+
+class Checkpoint_(Programmatic):
+    """A program as one equation that keeps what ``policy`` saves and computes the rest again."""
+
+    exempt = {"dtypes": "a program is made for operands of its own avals"}
+
+    @staticmethod
+    def impl(*values: Value, program: Program, policy: Any) -> Outputs:
+        return evaluate(program, values)
+
+    def abstract(self, *avals: Aval, program: Program, policy: Any) -> tuple[Aval, ...]:
+        return program.out_avals
+
+    def linearization(
+        self, live: tuple[bool, ...], avals: tuple[Aval, ...], **params: Any
+    ) -> Linearization:
+        whole, policy = params["program"], params["policy"]
+        program = flattened(whole)
+        at = linearized_program(program, live)
+        count = len(program.outputs)
+        parts = at.primal.program.cached(
+            ("saved", policy), lambda: split_by(at.primal.program, count, policy)
+        )
+        consts = at.primal.consts
+
+        def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+            given = [*consts, *values]
+            outs = self(*given, program=parts.saving, policy=policy)
+            return outs[:count], [*[given[i] for i in parts.kept], *outs[count:]]
+
+        inexact = [a.aval.inexact for a in program.outputs]
+        places = [p for p, real in zip(numbered(at.reached), inexact, strict=True) if real]
+        kept = range(len(parts.again.inputs))
+        params = {"policy": policy}
+
+        def form(closed: ClosedProgram, extra: Sequence[Value], count: int, outputs: Any) -> Form:
+            """``parts.again``, and then a linear program that takes constants and residuals."""
+            fixed = [*closed.consts, *extra]
+            joined = chained(parts.again, closed.program, len(fixed))
+            operands = (*map(Constant, fixed), *kept, *vectors(count))
+            return Form(self, {"program": joined, **params}, operands, tuple(outputs))
+
+        def transpose(given: tuple[bool, ...]) -> Form:
+            mask = [g for g, p in zip(given, places, strict=True) if p is not None]
+            closed, found = transposed_program(at.tangent.program, tuple(mask))
+            return form(closed, at.tangent.consts, sum(given), numbered(found))
+
+        return Linearization(primal, form(at.tangent, (), sum(live), places), transpose)
+
+    def with_tangents(
+        self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
+    ) -> tuple[Outputs, Sequence[Value | None]]:
+        program, policy = params["program"], params["policy"]
+        closed, reached = jvp_program(program, tuple([t is not None for t in ts]))
+        run = plain_program(closed.program) if strict else closed.program
+        given = [t for t in ts if t is not None]
+        outs = self(*closed.consts, *values, *given, program=run, policy=policy)
+        count = len(program.outputs)
+        return outs[:count], [None if i is None else outs[count + i] for i in numbered(reached)]
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> Outputs:
+        closed, mine = mapped_program(params["program"], n, tuple(batched))
+        outs = self(*closed.consts, *values, program=closed.program, policy=params["policy"])
+        return tuple([batched_along_front(y, b, n) for y, b in zip(outs, mine, strict=True)])
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return any(mask) and is_linear_in(params["program"], mask)
+
+    def samples(self) -> Iterable[Sample]:
+        x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])
+        avals = [aval_of(x), aval_of(y)]
+        program = stage(lambda x, y: (np.sin(np.exp(x)) * y, np.sum(x * x)), avals).program
+        for kind in ("nothing_saveable", "everything_saveable"):
+            yield Sample(x, y, program=program, policy=Policy(kind))
+
+
+checkpoint_program = primitive(Checkpoint_)
+
+
+def flattened(program: Program) -> Program:
+    """The program with the equations of those that it calls, so that a policy sees them."""
+    made: Program = program.cached("flattened", lambda: _flatten(program))
+    return made
+
+
+def _flatten(program: Program) -> Program:
+    if not any(eqn.primitive is call for eqn in program.equations):
+        return program
+    equations: list[Equation] = []
+    outputs = _inline(program, dict(zip(program.inputs, program.inputs, strict=True)), equations)
+    return Program(program.inputs, equations, outputs, program.linear)
+
+
+def _inline(
+    program: Program, names: dict[Atom, Atom], equations: list[Equation]
+) -> tuple[Atom, ...]:
+    """Append the equations of ``program`` with the names that its inputs have here."""
+
+    def here(a: Atom) -> Atom:
+        return a if isinstance(a, Literal) else names[a]
+
+    for eqn in program.equations:
+        inputs = tuple(map(here, eqn.inputs))
+        if eqn.primitive is call:
+            inner: Program = eqn.params["program"]
+            outs = _inline(inner, dict(zip(inner.inputs, inputs, strict=True)), equations)
+            names.update(zip(eqn.outputs, outs, strict=True))
+            continue
+        fresh = tuple([Var(v.aval) for v in eqn.outputs])
+        names.update(zip(eqn.outputs, fresh, strict=True))
+        equations.append(Equation(eqn.primitive, inputs, eqn.params, fresh, eqn.position))
+    return tuple(map(here, program.outputs))
+
+
+def chained(first: Program, second: Program, fixed: int) -> Program:
+    """``second`` of ``fixed`` leading inputs and what ``first`` gives.
+
+    Takes the fixed inputs, those of ``first``, and the rest of the second's, in which it is linear.
+    """
+    lead, tail = second.inputs[:fixed], second.inputs[fixed + len(first.outputs) :]
+    middle = second.inputs[fixed : fixed + len(first.outputs)]
+    names: dict[Atom, Atom] = {v: v for v in (*lead, *tail)}
+    names.update(zip(middle, first.outputs, strict=True))
+    equations = list(first.equations)
+    outputs = _inline(second, names, equations)
+    return Program([*lead, *first.inputs, *tail], equations, outputs, linear=len(tail))
+
+
+def recomputed(closed: ClosedProgram, leaves: Sequence[Value], policy: Any) -> Outputs:
+    """The equation of a staged function."""
+    outs: Outputs = checkpoint_program(
+        *closed.consts, *leaves, program=closed.program, policy=policy
+    )
+    return outs
+
+
+# ------------------------------------------------------------------------------------ the function
+
+
+class Checkpoint(Transformed):
     """What `checkpoint` returns."""
 
     transform = "checkpoint"
 
-    def __call__(self, *args: PyTree, **kwargs: Any) -> PyTree:
-        args = self.bound(args, kwargs)
-        call = CheckpointCall(self.label, self.fun, args, self.nondiff)
-        return call_or_bind(call.leaves, lambda: self.fun(*args), call, lambda: tree_of(call))
+    def __init__(self, fun: Function, static_argnums: Any, policy: Any) -> None:
+        super().__init__(fun, static_argnums=static_argnums, policy=policy)
+        self.static_argnums = static_argnums
+        self.policy = policy
+
+    def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
+        static = self._static(len(args))
+        dynamic = [a for n, a in enumerate(args) if n not in static]
+        leaves, tree = flatten((dynamic, kwargs))
+        hidden = closes_over_traced(self.fun)
+        if not hidden and not any(isinstance(x, Tracer) for x in leaves):
+            return self.fun(*args, **kwargs)
+
+        def full(given: Sequence[Value]) -> tuple[list[PyTree], dict[str, PyTree]]:
+            chosen, words = tree.unflatten(given)
+            rest = iter(chosen)
+            return [a if n in static else next(rest) for n, a in enumerate(args)], words
+
+        if self.policy is None and not hidden and not is_staging(leaves):
+            try:
+                return self._called_again(leaves, full)
+            except ClosesOverTraced:
+                pass
+        return self._staged(leaves, full)
+
+    def _static(self, count: int) -> set[int]:
+        """The static arguments of a call, counted from 0."""
+        if not all(-count <= n < count for n in self.static_argnums):
+            raise TypeError(
+                f"{self.label}: static_argnums={self.static_argnums} is out of range: the call has "
+                f"{count} positional argument{'s' * (count != 1)}{at(calling_position())}.\n"
+                "Pass static arguments by position."
+            )
+        return {n % count for n in self.static_argnums}
+
+    def _called_again(self, leaves: Sequence[Value], full: Any) -> PyTree:
+        trees: list[PyTreeDef] = []
+
+        def run(*given: Value) -> Outputs:
+            positional, words = full(given)
+            outs, tree = flat_outputs(self.label, self.fun(*positional, **words))
+            trees[:] = [tree]
+            return tuple(outs)
+
+        outs = apply(*leaves, call=CheckpointCall(self.label, run))
+        return trees[0].unflatten(outs)
+
+    def _staged(self, leaves: Sequence[Value], full: Any) -> PyTree:
+        def flat(*given: Value) -> PyTree:
+            positional, words = full(given)
+            return self.fun(*positional, **words)
+
+        try:
+            closed, tree, _ = staged(self.label, flat, tuple(leaves))
+        except TracerConversionError as error:
+            error.add_note(
+                f"{self.label} is staged because it has a policy, or closes over traced values: "
+                "without a policy, and with these values as arguments, its own control flow runs."
+            )
+            raise
+        policy = Policy("nothing_saveable") if self.policy is None else self.policy
+        return tree.unflatten(recomputed(closed, leaves, policy))
+
+
+def closes_over_traced(fun: Any, depth: int = 4) -> bool:
+    """Whether a traced value is to be seen among what a function closes over.
+
+    One that is not seen costs memory, never a derivative: it is noticed when the function has run.
+    """
+    if isinstance(fun, partial):
+        held: Any = [fun.func, fun.args, fun.keywords]
+    else:
+        fun = getattr(fun, "__wrapped__", fun)
+        held = [_content(c) for c in getattr(fun, "__closure__", None) or ()]
+        held.append(getattr(fun, "__self__", None))
+    for leaf in flatten(held)[0]:
+        if isinstance(leaf, Tracer) and leaf.owner.level > 0 and not leaf.owner.closed:
+            return True
+        if depth and callable(leaf) and closes_over_traced(leaf, depth - 1):
+            return True
+    return False
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
 
 
 @overload
-def checkpoint(fun: Function, *, static_argnums: Sequence[int] = ...) -> Checkpoint: ...
+def checkpoint(
+    fun: Function, *, prevent_cse: bool = ..., policy: Any = ...,
+    static_argnums: int | Sequence[int] = ..., memory: int | str | None = ..., concrete: bool = ...,
+) -> Checkpoint: ...  # fmt: skip
 @overload
 def checkpoint(
-    fun: None = ..., *, static_argnums: Sequence[int] = ...
-) -> Callable[[Function], Checkpoint]: ...
+    fun: None = ..., *, prevent_cse: bool = ..., policy: Any = ...,
+    static_argnums: int | Sequence[int] = ..., memory: int | str | None = ..., concrete: bool = ...,
+) -> Callable[[Function], Checkpoint]: ...  # fmt: skip
 def checkpoint(
-    fun: Function | None = None, *, static_argnums: Sequence[int] = ()
+    fun: Function | None = None,
+    *,
+    prevent_cse: bool = True,
+    policy: Any = None,
+    static_argnums: int | Sequence[int] = (),
+    memory: int | str | None = None,
+    concrete: bool = False,
 ) -> Checkpoint | Callable[[Function], Checkpoint]:
     """``fun``, keeping only its arguments for the pullback; what it computes is computed again.
 
     Memory falls from all intermediate values to the arguments; time grows by one evaluation. Equal
-    to ``fun`` in value and derivatives. ``static_argnums`` are passed as they are.
+    to ``fun`` in value and derivatives, of every order and under every transform.
+
+    * ``policy`` (one of `vk.checkpoint_policies`, or a function of a primitive, avals and
+      parameters) says what is kept beyond the arguments; ``memory`` ("100MB", or bytes) keeps what
+      is dearest to compute again for its size, up to that much. With either the function is staged:
+      its Python control flow may not depend on traced values, and it is not called again.
+    * ``static_argnums`` are passed as they are.
+    * ``prevent_cse`` is taken for JAX's sake: what is computed again is never merged with what was
+      computed at first. ``concrete`` is refused.
+
+    Without a policy the function is called again for the pullback. It must then give the same
+    values, or the pullback raises; a function that closes over traced values is staged instead.
 
     >>> import numpy as np, vjpkit as vk
     >>> y, pullback = vk.vjp(vk.checkpoint(lambda x: np.sin(np.sin(np.sin(x)))), np.ones(1000))
     >>> pullback.nbytes
     8000
+    >>> names = vk.checkpoint_policies.save_only_these_names("middle")
+    >>> f = lambda x: np.sin(vk.checkpoint_name(np.sin(np.sin(x)), "middle"))
+    >>> vk.vjp(vk.checkpoint(f, policy=names), np.ones(1000))[1].nbytes
+    16000
     """
+    if concrete:
+        raise TypeError(
+            f"checkpoint: concrete=True is not supported{at(calling_position())}.\n"
+            "Leave it out: without a policy the function runs on concrete values by itself; "
+            "arguments that decide Python control flow go into static_argnums."
+        )
+    if memory is not None:
+        if policy is not None:
+            raise TypeError(
+                f"checkpoint: policy and memory both say what is kept{at(calling_position())}.\n"
+                "Give one of them."
+            )
+        policy = within(memory, "checkpoint")
+    if policy is not None and not callable(policy):
+        raise TypeError(
+            f"checkpoint: policy must be a function such as those of vk.checkpoint_policies, got "
+            f"{policy!r}{at(calling_position())}"
+        )
+    numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    if not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+        raise TypeError(
+            f"checkpoint: static_argnums must be an int or a sequence of ints, got "
+            f"{static_argnums!r}{at(calling_position())}"
+        )
     if fun is None:
-        return lambda f: Checkpoint(f, static_argnums)
-    return Checkpoint(fun, static_argnums)
+        return lambda f: Checkpoint(f, numbers, policy)
+    return Checkpoint(fun, numbers, policy)

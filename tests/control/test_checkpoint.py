@@ -1,0 +1,220 @@
+"""`checkpoint` with policies: what is kept, what is computed again; nothing else changes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+
+POLICIES = vk.checkpoint_policies
+X = np.linspace(0.1, 1.0, 1000)
+WRONG: Any = "x"
+WRONG_NAME: Any = 2
+SIZE = X.nbytes
+
+
+def named(x: Any) -> Any:
+    """exp, sin, tanh, sin; the second and the third have names."""
+    a = vk.checkpoint_name(np.sin(np.exp(x)), "a")
+    b = vk.checkpoint_name(np.tanh(a), "b")
+    return np.sin(b)
+
+
+def again(policy: Any, f: Any = named) -> tuple[dict[str, int], int]:
+    """How often the pullback evaluates each function again, and what it keeps beyond its input."""
+    _, pullback = vk.vjp(vk.checkpoint(f, policy=policy), X)
+    text = str(pullback.program)
+    counts = {name: text.count(f"= {name} ") for name in ("exp", "sin", "cos", "tanh", "matmul")}
+    return counts, pullback.nbytes - SIZE
+
+
+def test_nothing_saveable_computes_everything_again() -> None:
+    counts, extra = again(POLICIES.nothing_saveable)
+    assert counts == {"exp": 1, "sin": 1, "cos": 2, "tanh": 1, "matmul": 0}
+    assert extra == 0
+
+
+def test_everything_saveable_computes_nothing_again() -> None:
+    counts, extra = again(POLICIES.everything_saveable)
+    assert not any(counts.values())
+    assert extra <= 4 * SIZE
+
+
+def test_names_are_saved_and_what_led_to_them_is_not_computed() -> None:
+    counts, extra = again(POLICIES.save_only_these_names("a"))
+    assert counts == {"exp": 1, "sin": 0, "cos": 2, "tanh": 1, "matmul": 0}
+    assert extra == SIZE
+    counts, extra = again(POLICIES.save_only_these_names("b"))
+    assert counts["tanh"] == 0
+    assert extra == SIZE
+    assert again(POLICIES.save_any_names_but_these("a")) == again(
+        POLICIES.save_only_these_names("b")
+    )
+    counts, extra = again(POLICIES.save_anything_except_these_names("a", "b"))
+    assert extra > 0
+
+
+def test_policies_are_functions_of_primitives() -> None:
+    counts, extra = again(lambda asked, *avals, **params: asked.name == "exp")
+    assert counts["exp"] == 0
+    assert counts["sin"] == 1
+    assert extra == 0  # exp(x) instead of x
+    both = POLICIES.save_from_both_policies(
+        POLICIES.save_only_these_names("a"), POLICIES.save_only_these_names("b")
+    )
+    assert again(both)[1] == SIZE  # b does for tanh, and nothing needs a
+
+
+def test_products_are_saved_by_dots_saveable() -> None:
+    w = np.ones((1000, 1000)) / 1000
+
+    def layers(x: Any) -> Any:
+        return np.tanh(w @ np.tanh(w @ x))
+
+    counts, _ = again(POLICIES.nothing_saveable, layers)
+    saved, _ = again(POLICIES.dots_saveable, layers)
+    assert counts["matmul"] - saved["matmul"] == 2
+
+
+def test_names_inside_jit_are_seen() -> None:
+    counts, extra = again(POLICIES.save_only_these_names("a"), vk.jit(named))
+    assert counts["sin"] == 0
+    assert extra == SIZE
+
+
+@pytest.mark.parametrize("arrays", range(6))
+def test_a_budget_is_kept(arrays: int) -> None:
+    def chain(x: Any) -> Any:
+        for _ in range(5):
+            x = np.tanh(x)
+        return x
+
+    light = vk.checkpoint(chain, memory=arrays * SIZE)
+    _, pullback = vk.vjp(light, X)
+    assert pullback.nbytes == min(arrays + 1, 5) * SIZE  # without x where all are kept
+    evaluated = str(pullback.program).count("= tanh ")
+    assert evaluated == 5 - min(arrays, 5)  # the later ones are kept
+    np.testing.assert_allclose(pullback(X)[0], vk.vjp(chain, X)[1](X)[0], rtol=1e-14)
+
+
+def test_a_budget_prefers_what_is_dear() -> None:
+    w = np.ones((1000, 1000)) / 1000
+
+    def mixed(x: Any) -> Any:
+        return np.tanh(np.exp(w @ np.exp(x)))
+
+    _, pullback = vk.vjp(vk.checkpoint(mixed, memory=SIZE), X)
+    plain = str(vk.vjp(vk.checkpoint(mixed, memory=0), X)[1].program).count("= matmul ")
+    assert str(pullback.program).count("= matmul ") == plain - 1
+
+
+ALL: dict[str, Any] = {
+    "none": {},
+    "nothing": {"policy": POLICIES.nothing_saveable},
+    "everything": {"policy": POLICIES.everything_saveable},
+    "names": {"policy": POLICIES.save_only_these_names("a")},
+    "memory": {"memory": "16 kB"},
+}
+TRANSFORMS: dict[str, Callable[[Any], Any]] = {
+    "grad": lambda f: vk.grad(lambda x: np.sum(f(x) ** 2)),
+    "jvp": lambda f: lambda x: vk.jvp(f, (x,), (x,))[1],
+    "vmap": lambda f: lambda x: vk.vmap(f)(np.stack([x, x]))[1],
+    "jit": vk.jit,
+    "checkpoint": lambda f: vk.checkpoint(f, policy=POLICIES.dots_saveable),
+}
+
+
+@pytest.mark.parametrize("options", ALL)
+@pytest.mark.parametrize("inner", TRANSFORMS)
+@pytest.mark.parametrize("outer", TRANSFORMS)
+def test_nothing_else_changes(options: str, inner: str, outer: str) -> None:
+    def both(f: Any) -> Any:
+        return TRANSFORMS[outer](TRANSFORMS[inner](f))
+
+    x = X[::100]
+    light = vk.checkpoint(named, **ALL[options])
+    np.testing.assert_allclose(both(light)(x), both(named)(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_closing_over_traced_values(options: str) -> None:
+    def outer(c: Any, x: Any) -> Any:
+        d = np.exp(c)
+        light = vk.checkpoint(lambda x: np.sum(np.sin(x * c) * d), **ALL[options])
+        return light(x) + vk.checkpoint(lambda: d * d, **ALL[options])()
+
+    def plain(c: Any, x: Any) -> Any:
+        return np.sum(np.sin(x * c) * np.exp(c)) + np.exp(c) ** 2
+
+    x = X[::100]
+    for transform in (lambda f: vk.grad(f, (0, 1)), lambda f: vk.grad(vk.jit(f), (0, 1))):
+        for a, b in zip(transform(outer)(0.5, x), transform(plain)(0.5, x), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13)
+    assert vk.hessian(outer)(0.5, x) == pytest.approx(vk.hessian(plain)(0.5, x), rel=1e-12)
+
+
+def test_a_hidden_traced_value_is_found_when_the_function_has_run() -> None:
+    box: list[Any] = []
+    light = vk.checkpoint(lambda x: x * box[0] ** 2)
+
+    def outer(c: Any) -> Any:
+        box[:] = [c]
+        return light(c)
+
+    assert vk.grad(outer)(2.0) == 12.0
+
+
+def test_values_decide_control_flow_without_a_policy() -> None:
+    def f(x: Any) -> Any:
+        while np.abs(x) < 10:
+            x = x * 2
+        return x
+
+    assert vk.grad(vk.checkpoint(f))(1.0) == 16.0
+    with pytest.raises(vk.core.TracerConversionError) as caught:
+        vk.grad(vk.checkpoint(f, memory=0))(1.0)
+    assert "it has a policy" in caught.value.__notes__[0]
+
+
+def test_static_arguments_and_keywords() -> None:
+    light = vk.checkpoint(lambda kind, x, y: getattr(np, kind)(x) * y, static_argnums=0)
+    assert vk.grad(lambda x: light("sin", x, y=2.0))(0.0) == 2.0
+    assert vk.grad(light, 1)("sin", 0.0, 3.0) == 3.0
+
+
+def test_reverse_over_forward_keeps_the_arguments_only() -> None:
+    def f(x: Any) -> Any:
+        for _ in range(10):
+            x = np.sin(x)
+        return x
+
+    def pushed(g: Any) -> Any:
+        return vk.vjp(lambda x: vk.jvp(g, (x,), (X,))[1], X)[1]
+
+    for options in ALL.values():
+        if options.get("policy") is not POLICIES.everything_saveable:
+            assert pushed(vk.checkpoint(f, **options)).nbytes <= 5 * SIZE < pushed(f).nbytes
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: vk.checkpoint(np.sin, concrete=True), TypeError, "concrete=True is not supported"),
+        (lambda: vk.checkpoint(np.sin, memory="much"), ValueError, "such as '100MB', got 'much'"),
+        (lambda: vk.checkpoint(np.sin, memory=-1), ValueError, "got -1"),
+        (lambda: vk.checkpoint(np.sin, memory=1, policy=POLICIES.dots_saveable), TypeError,
+         "Give one of them"),
+        (lambda: vk.checkpoint(np.sin, policy="dots"), TypeError, "policy must be a function"),
+        (lambda: vk.checkpoint(np.sin, static_argnums=WRONG), TypeError, "static_argnums must be"),
+        (lambda: vk.checkpoint(np.sin, static_argnums=3)(1.0), TypeError, "out of range"),
+        (lambda: vk.checkpoint_name(1.0, WRONG_NAME), TypeError, "name must be a string, got int"),
+        (lambda: vk.checkpoint_name("x", "y"), TypeError, "checkpoint_name"),
+        (lambda: POLICIES.save_only_these_names(1), TypeError, "names are strings"),
+    ],
+)  # fmt: skip
+def test_bad_calls(call: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        call()
+    assert "test_checkpoint.py" in str(caught.value)

@@ -1,0 +1,321 @@
+"""Custom rules under every transform: the rule is what counts, however the transforms nest.
+
+The rules here are not the functions' derivatives: f(x) = sin(x) has the "derivative" 3 cos(x), so a
+transform that looks past a rule gives another number.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vjpkit as vk
+from vjpkit.core.errors import ClosedTraceError, NotDifferentiableError
+
+X = np.array([0.1, 0.7, -0.4])
+Function = Callable[..., Any]
+WRONG: Any = np.cos
+
+
+def by_vjp() -> Function:
+    f = vk.custom_vjp(np.sin)
+    f.defvjp(lambda x: (np.sin(x), x), lambda x, ct: (3.0 * ct * np.cos(x),))
+    return f
+
+
+def by_symbolic_vjp() -> Function:
+    f = vk.custom_vjp(lambda x: np.sin(x))
+    f.defvjp(
+        lambda x: (np.sin(x.value), x.value),
+        lambda x, ct: (3.0 * ct * np.cos(x),),
+        symbolic_zeros=True,
+    )
+    return f
+
+
+def by_jvp() -> Function:
+    f = vk.custom_jvp(lambda x: np.sin(x))
+    f.defjvp(lambda primals, ts: (f(*primals), 3.0 * ts[0] * np.cos(primals[0])))
+    return f
+
+
+def by_defjvps() -> Function:
+    f = vk.custom_jvp(lambda x: np.sin(x))
+    f.defjvps(lambda t, out, x: 3.0 * t * np.cos(x))
+    return f
+
+
+def by_both() -> Function:
+    return vk.custom_rule(
+        lambda x: np.sin(x),
+        jvp=lambda primals, ts: (np.sin(primals[0]), 3.0 * ts[0] * np.cos(primals[0])),
+        vjp=(lambda x: (np.sin(x), x), lambda x, ct: (3.0 * ct * np.cos(x),)),
+    )
+
+
+def by_vmap_too() -> Function:
+    def mapped(n: int, batched: Any, x: Any) -> Any:
+        assert batched == [True]
+        return np.sin(x), True
+
+    return vk.custom_rule(
+        lambda x: np.sin(x),
+        jvp=lambda primals, ts: (np.sin(primals[0]), 3.0 * ts[0] * np.cos(primals[0])),
+        vmap=mapped,
+    )
+
+
+def by_linear_rule() -> Function:
+    """3 x, of which only the transpose is known, after sin(x) / 3 with the right derivative."""
+    triple = vk.custom_rule(lambda x: 3.0 * x, transpose=lambda ct: (9.0 * ct,))
+    return lambda x: triple(np.sin(x) / 3.0)  # d = 9 cos(x) / 3 in reverse mode
+
+
+MADE = {f.__name__: f for f in (by_vjp, by_symbolic_vjp, by_jvp, by_defjvps, by_both, by_vmap_too)}
+
+TRANSFORMS: dict[str, Function] = {
+    "grad": lambda f: vk.grad(f),
+    "value_and_grad": lambda f: lambda x: vk.value_and_grad(f)(x)[1],
+    "vjp": lambda f: lambda x: vk.vjp(f, x)[1](1.0)[0],
+    "jvp": lambda f: lambda x: vk.jvp(f, (x,), (1.0,))[1],
+    "linearize": lambda f: lambda x: vk.linearize(f, x)[1](1.0),
+    "jacfwd": lambda f: vk.jacfwd(f),
+}
+KEEPERS: dict[str, Function] = {
+    "jit": lambda f: vk.jit(f),
+    "vmap": lambda f: lambda x: vk.vmap(f)(np.stack([x, x]))[1],
+    "vmap of constants": lambda f: lambda x: vk.vmap(lambda _: f(x))(np.zeros(3))[1],
+    "checkpoint": lambda f: vk.checkpoint(f),
+    "checkpoint with a policy": lambda f: vk.checkpoint(
+        f, policy=vk.checkpoint_policies.everything_saveable
+    ),
+    "custom": lambda f: _wrapped(f),
+}
+
+
+def _wrapped(f: Function) -> Function:
+    g = vk.custom_vjp(f)
+    g.defvjp(
+        lambda x: vk.vjp(f, x), lambda pull, ct: pull(ct)
+    )  # a linear map is a tree, so it may be a residual
+    return g
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize("outer", TRANSFORMS)
+@pytest.mark.parametrize("inner", TRANSFORMS)
+def test_second_derivatives_go_through_the_rule(made: str, outer: str, inner: str) -> None:
+    f = MADE[made]()
+    x = 0.3
+    first = TRANSFORMS[inner](f)
+    assert first(x) == pytest.approx(3 * np.cos(x), rel=1e-14)
+    second = TRANSFORMS[outer](first)
+    assert second(x) == pytest.approx(-3 * np.sin(x), rel=1e-13)  # the rule is differentiated
+
+
+@pytest.mark.parametrize("made", ["by_vjp", "by_jvp", "by_vmap_too"])
+@pytest.mark.parametrize(("a", "c"), list(itertools.product(KEEPERS, KEEPERS)))
+def test_the_rule_counts_in_every_nesting(made: str, a: str, c: str) -> None:
+    f = MADE[made]()
+    for transform in TRANSFORMS.values():
+        g = KEEPERS[a](transform(KEEPERS[c](f)))
+        assert g(np.float64(0.3)) == pytest.approx(3 * np.cos(0.3), rel=1e-13)
+
+
+@given(
+    made=st.sampled_from(sorted(MADE)),
+    order=st.lists(st.sampled_from(sorted([*TRANSFORMS, *KEEPERS])), min_size=1, max_size=4),
+)
+@settings(max_examples=40, deadline=None)
+def test_random_compositions(made: str, order: list[str]) -> None:
+    g = MADE[made]()
+    derivatives = 0
+    for name in order:
+        derivatives += name in TRANSFORMS
+        g = {**TRANSFORMS, **KEEPERS}[name](g)
+    factor = 1.0 if derivatives == 0 else 3.0
+    d = (np.sin, np.cos, lambda x: -np.sin(x), lambda x: -np.cos(x), np.sin)[derivatives]
+    assert g(np.float64(0.3)) == pytest.approx(factor * d(0.3), rel=1e-12)
+
+
+def test_a_transpose_alone_gives_both_modes_in_the_linear_argument() -> None:
+    f = by_linear_rule()
+    assert vk.grad(f)(0.3) == pytest.approx(3 * np.cos(0.3), rel=1e-14)
+    assert vk.jvp(f, (0.3,), (1.0,))[1] == pytest.approx(np.cos(0.3), rel=1e-14)
+    assert vk.grad(vk.jit(f))(0.3) == pytest.approx(3 * np.cos(0.3), rel=1e-14)
+    xs = np.stack([X, 2 * X])
+    mapped = vk.grad(lambda x: np.sum(vk.vmap(f)(x)))(xs)
+    np.testing.assert_allclose(mapped, 3 * np.cos(xs), rtol=1e-14)
+
+
+def test_a_transpose_beside_arguments_that_are_not_linear() -> None:
+    scaled = vk.custom_rule(lambda a, x: a * x, transpose=lambda a, ct: (a * ct,), linear_argnums=1)
+    assert vk.grad(scaled, 1)(2.0, 5.0) == 2.0
+    with pytest.raises(NotDifferentiableError, match="transpose rule alone"):
+        vk.grad(scaled)(2.0, 5.0)
+    with_jvp = vk.custom_rule(
+        lambda a, x: a * x,
+        jvp=lambda p, t: (p[0] * p[1], 10.0 * t[0] * p[1] + p[0] * t[1]),
+        transpose=lambda a, ct: (a * ct,),
+        linear_argnums=1,
+    )
+    assert vk.grad(with_jvp, (0, 1))(2.0, 5.0) == (50.0, 2.0)
+    assert vk.hessian(with_jvp, (0, 1))(2.0, 5.0)[0][1] == 10.0
+
+
+def test_without_derivative_rules_the_function_is_differentiated() -> None:
+    calls = []
+
+    def mapped(n: int, batched: Any, x: Any, y: Any) -> Any:
+        calls.append((n, batched))
+        return np.sin(x) * y, True
+
+    f = vk.custom_rule(lambda x, y: np.sin(x) * y, vmap=mapped)
+    assert vk.grad(f)(0.3, 2.0) == pytest.approx(2 * np.cos(0.3))
+    np.testing.assert_allclose(vk.vmap(f, (0, None))(X, 2.0), 2 * np.sin(X))
+    assert calls == [(3, [True, False])]
+    g = vk.grad(lambda x: np.sum(vk.vmap(f, (0, None))(x, 2.0)))(X)
+    np.testing.assert_allclose(g, 2 * np.cos(X))
+    np.testing.assert_allclose(vk.jit(vk.vmap(f, (0, None)))(X, 2.0), 2 * np.sin(X))
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_closed_over_values_of_outer_transforms(made: str) -> None:
+    def outer(c: Any) -> Any:
+        f = vk.custom_jvp(lambda x: np.sin(x) * c)
+        f.defjvp(lambda p, t: (np.sin(p[0]) * c, 3.0 * np.cos(p[0]) * c * t[0]))
+        return vk.grad(f)(0.3) * MADE[made]()(c)
+
+    wanted = 3 * np.cos(0.3) * (np.sin(2.0) + 2 * 3 * np.cos(2.0))
+    assert vk.grad(outer)(2.0) == pytest.approx(wanted, rel=1e-14)
+    assert vk.grad(vk.jit(outer))(2.0) == pytest.approx(wanted, rel=1e-14)
+    assert vk.jit(vk.grad(outer))(2.0) == pytest.approx(wanted, rel=1e-14)
+    batch = vk.vmap(vk.grad(outer))(np.array([1.0, 2.0]))
+    assert batch[1] == pytest.approx(wanted, rel=1e-14)
+
+
+def test_a_staged_rule_may_close_over_staged_values() -> None:
+    def program(c: Any, x: Any) -> Any:
+        d = np.exp(c)
+        f = vk.custom_vjp(lambda x: np.sin(x) * d)
+        f.defvjp(lambda x: (np.sin(x) * d, x), lambda x, ct: (3.0 * ct * np.cos(x) * d,))
+        return f(x)
+
+    staged = vk.jit(program)
+    wanted = 3 * np.cos(0.3) * np.exp(0.5)
+    assert vk.grad(staged, 1)(0.5, 0.3) == pytest.approx(wanted, rel=1e-14)
+    assert staged(0.5, 0.3) == pytest.approx(np.sin(0.3) * np.exp(0.5), rel=1e-15)
+    with pytest.raises(ClosedTraceError, match="closes over a traced value"):
+        vk.grad(staged, 0)(0.5, 0.3)
+
+
+def test_symbolic_zeros_say_what_varies() -> None:
+    seen: list[Any] = []
+
+    def fwd(x: Any, y: Any) -> Any:
+        seen.append((x.perturbed, y.perturbed))
+        return (x.value * y.value, x.value), y.value
+
+    def bwd(y: Any, cts: Any) -> Any:
+        seen.append(tuple(type(ct).__name__ for ct in cts))
+        assert cts[1].shape == ()
+        return (cts[0] * y, None)
+
+    f = vk.custom_vjp(lambda x, y: (x * y, x))
+    f.defvjp(fwd, bwd, symbolic_zeros=True)
+    assert vk.grad(lambda x: f(x, 2.0)[0])(3.0) == 2.0
+    assert seen == [(True, False), ("float64", "SymbolicZero")]
+
+    g = vk.custom_jvp(lambda x, y: x * y)
+
+    def rule(primals: Any, ts: Any) -> Any:
+        seen.append(tuple(type(t).__name__ for t in ts))
+        return primals[0] * primals[1], ts[0] * primals[1]
+
+    g.defjvp(rule, symbolic_zeros=True)
+    seen.clear()
+    assert vk.grad(g)(3.0, 2.0) == 2.0
+    assert seen[0][1] == "SymbolicZero"
+
+
+def test_nondiff_arguments_by_name_and_functions() -> None:
+    def apply(f: Any, x: Any, n: int = 1) -> Any:
+        return f(x) ** n
+
+    g = vk.custom_vjp(apply, nondiff_argnames=("f", "n"))
+    g.defvjp(
+        lambda f, x, n: (f(x) ** n, x),
+        lambda f, n, x, ct: (100.0 * n * ct * x,),
+    )
+    assert vk.grad(lambda x: g(np.sin, x))(2.0) == 200.0
+    assert vk.grad(lambda x: g(np.sin, n=3, x=x))(2.0) == 600.0
+    assert vk.grad(vk.jit(lambda x: g(np.sin, x, 2)))(2.0) == 400.0
+    h = vk.custom_jvp(apply, nondiff_argnums=0, nondiff_argnames="n")
+    h.defjvp(lambda f, n, p, t: (f(p[0]) ** n, 7.0 * n * t[0]))
+    assert vk.grad(lambda x: h(np.sin, x, n=2))(2.0) == 14.0
+
+
+def test_residuals_are_any_tree() -> None:
+    f = vk.custom_vjp(lambda x: np.sin(x))
+    f.defvjp(
+        lambda x: (np.sin(x), {"kind": "sine", "x": x, "n": 3, "call": np.cos, "none": None}),
+        lambda r, ct: (r["n"] * ct * r["call"](r["x"]),),
+    )
+    for g in (f, vk.jit(f), vk.vmap(f), vk.jit(vk.vmap(f)), vk.vmap(vk.jit(f))):
+        np.testing.assert_allclose(vk.grad(lambda x: np.sum(g(x)))(X), 3 * np.cos(X))  # noqa: B023
+
+
+def test_shared_and_batched_arguments() -> None:
+    f = vk.custom_vjp(lambda w, x: w @ x)
+    f.defvjp(
+        lambda w, x: (w @ x, (w, x)),
+        lambda r, ct: (2.0 * ct * r[1], 2.0 * ct * r[0]),
+    )
+    w, xs = X, np.arange(6.0).reshape(2, 3)
+    for g in (f, vk.jit(f)):
+        gw, gx = vk.grad(lambda w, x: np.sum(vk.vmap(g, (None, 0))(w, x)), (0, 1))(w, xs)  # noqa: B023
+        np.testing.assert_allclose(gw, 2 * xs.sum(axis=0))
+        np.testing.assert_allclose(gx, 2 * np.stack([w, w]))
+
+
+def test_exceptions_in_rules_leave_nothing_behind() -> None:
+    f = vk.custom_vjp(lambda x: x)
+    f.defvjp(lambda x: (x, None), lambda r, ct: (_ for _ in ()).throw(KeyError("mine")))
+    with pytest.raises(KeyError, match="mine"):
+        vk.grad(f)(1.0)
+    assert vk.grad(lambda x: x * x)(3.0) == 6.0
+
+
+def test_rules_that_cannot_be_staged_are_missed_only_where_needed() -> None:
+    f = vk.custom_vjp(lambda x: np.sin(x))
+    f.defvjp(lambda x: (float(x), None), lambda r, ct: (ct,))
+    assert vk.jit(f)(0.3) == np.sin(0.3)
+    with pytest.raises(NotDifferentiableError, match="could not be staged"):
+        vk.grad(vk.jit(f))(0.3)
+
+
+def test_programs_with_rules_print_and_read_back() -> None:
+    for made in (by_vjp, by_both):
+        program = vk.make_ir(made())(X).program
+        assert vk.parse_ir(str(program)) == program
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: vk.custom_vjp(np.sin).defvjp(np.sin, np.cos, optimize_remat=True), TypeError,
+         "optimize_remat is not supported"),
+        (lambda: vk.custom_rule(np.sin, vjp=WRONG), TypeError, "vjp must be a pair"),
+        (lambda: vk.custom_rule(np.sin, linear_argnums=0), TypeError, "no transpose"),
+        (lambda: vk.custom_vjp(lambda x: x, nondiff_argnames="y"), ValueError, "names 'y'"),
+        (lambda: vk.custom_jvp(lambda x: x, nondiff_argnums=0).defjvps(None), TypeError,
+         "not for functions with nondiff_argnums"),
+    ],
+)  # fmt: skip
+def test_bad_calls(call: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        call()
