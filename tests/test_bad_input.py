@@ -108,6 +108,7 @@ NOT_A_FUNCTION: dict[str, Callable[[Any], Any]] = {
     "custom_vjp": vk.custom_vjp,
     "custom_jvp": vk.custom_jvp,
     "custom_rule": vk.custom_rule,
+    "jit": vk.jit,
     "checkpoint": vk.checkpoint,
     "remat": vk.remat,
     "check_grads": lambda f: tu.check_grads(f, (X,), 1),

@@ -15,7 +15,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from vjpkit.control.call import call, is_linear_in, numbered, vectors
+from vjpkit.control.call import call, is_linear_in, vectors
 from vjpkit.control.calls import (
     ClosesOverTraced,
     Outputs,
@@ -24,12 +24,13 @@ from vjpkit.control.calls import (
     guarded,
     is_staging,
 )
-from vjpkit.control.higher import Constant, Form, Linearization, Programmatic
+from vjpkit.control.higher import Form, Linearization, Programmatic
 from vjpkit.control.policies import Policy, split_by, within
 from vjpkit.control.programs import (
     jvp_program,
     linearized_program,
     mapped_program,
+    numbered,
     plain_program,
     transposed_program,
 )
@@ -43,7 +44,6 @@ from vjpkit.core.staging import ClosedProgram, stage
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import Transformed
-from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.derivatives import Function, jvp
 from vjpkit.transforms.linear import Backing, Residual
 from vjpkit.transforms.staged import staged
@@ -192,52 +192,46 @@ class Checkpoint_(Programmatic):
         program = flattened(whole)
         at = linearized_program(program, live)
         count = len(program.outputs)
-        parts = at.primal.program.cached(
-            ("saved", policy), lambda: split_by(at.primal.program, count, policy)
-        )
-        consts = at.primal.consts
+        parts = at.primal.cached(("saved", policy), lambda: split_by(at.primal, count, policy))
 
         def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
-            given = [*consts, *values]
-            outs = self(*given, program=parts.saving, policy=policy)
-            return outs[:count], [*[given[i] for i in parts.kept], *outs[count:]]
+            outs = self(*values, program=parts.saving, policy=policy)
+            return outs[:count], [*[values[i] for i in parts.kept], *outs[count:]]
 
         inexact = [a.aval.inexact for a in program.outputs]
         places = [p for p, real in zip(numbered(at.reached), inexact, strict=True) if real]
         kept = range(len(parts.again.inputs))
-        params = {"policy": policy}
 
-        def form(closed: ClosedProgram, extra: Sequence[Value], count: int, outputs: Any) -> Form:
-            """``parts.again``, and then a linear program that takes constants and residuals."""
-            fixed = [*closed.consts, *extra]
-            joined = chained(parts.again, closed.program, len(fixed))
-            operands = (*map(Constant, fixed), *kept, *vectors(count))
-            return Form(self, {"program": joined, **params}, operands, tuple(outputs))
+        def form(linear: Program, count: int, outputs: Sequence[int | None]) -> Form:
+            """``parts.again``, and then a linear program that takes the residuals."""
+            joined = chained(parts.again, linear)
+            operands = (*kept, *vectors(count))
+            return Form(self, {"program": joined, "policy": policy}, operands, tuple(outputs))
 
         def transpose(given: tuple[bool, ...]) -> Form:
             mask = [g for g, p in zip(given, places, strict=True) if p is not None]
-            closed, found = transposed_program(at.tangent.program, tuple(mask))
-            return form(closed, at.tangent.consts, sum(given), numbered(found))
+            back, found = transposed_program(at.tangent, tuple(mask))
+            return form(back, sum(given), numbered(found))
 
-        return Linearization(primal, form(at.tangent, (), sum(live), places), transpose)
+        return Linearization(primal, form(at.tangent, sum(live), places), transpose)
 
     def with_tangents(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[Outputs, Sequence[Value | None]]:
         program, policy = params["program"], params["policy"]
-        closed, reached = jvp_program(program, tuple([t is not None for t in ts]))
-        run = plain_program(closed.program) if strict else closed.program
+        both, reached = jvp_program(program, tuple([t is not None for t in ts]))
+        run = plain_program(both) if strict else both
         given = [t for t in ts if t is not None]
-        outs = self(*closed.consts, *values, *given, program=run, policy=policy)
+        outs = self(*values, *given, program=run, policy=policy)
         count = len(program.outputs)
         return outs[:count], [None if i is None else outs[count + i] for i in numbered(reached)]
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
     ) -> Outputs:
-        closed, mine = mapped_program(params["program"], n, tuple(batched))
-        outs = self(*closed.consts, *values, program=closed.program, policy=params["policy"])
-        return tuple([batched_along_front(y, b, n) for y, b in zip(outs, mine, strict=True)])
+        every = (True,) * len(params["program"].outputs)
+        mapped, _ = mapped_program(params["program"], n, tuple(batched), every)
+        return self(*values, program=mapped, policy=params["policy"])  # type: ignore[no-any-return]
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
         return any(mask) and is_linear_in(params["program"], mask)
@@ -288,18 +282,16 @@ def _inline(
     return tuple(map(here, program.outputs))
 
 
-def chained(first: Program, second: Program, fixed: int) -> Program:
-    """``second`` of ``fixed`` leading inputs and what ``first`` gives.
-
-    Takes the fixed inputs, those of ``first``, and the rest of the second's, in which it is linear.
-    """
-    lead, tail = second.inputs[:fixed], second.inputs[fixed + len(first.outputs) :]
-    middle = second.inputs[fixed : fixed + len(first.outputs)]
-    names: dict[Atom, Atom] = {v: v for v in (*lead, *tail)}
-    names.update(zip(middle, first.outputs, strict=True))
+def chained(first: Program, second: Program) -> Program:
+    """``second`` of what ``first`` gives and of further inputs, in which it is linear."""
+    count = len(first.outputs)
+    tail = second.inputs[count:]
+    names: dict[Atom, Atom] = {v: v for v in tail}
+    names.update(zip(second.inputs, first.outputs, strict=False))
+    names.update(zip(tail, tail, strict=True))
     equations = list(first.equations)
     outputs = _inline(second, names, equations)
-    return Program([*lead, *first.inputs, *tail], equations, outputs, linear=len(tail))
+    return Program([*first.inputs, *tail], equations, outputs, linear=len(tail))
 
 
 def recomputed(closed: ClosedProgram, leaves: Sequence[Value], policy: Any) -> Outputs:
