@@ -333,6 +333,61 @@ def test_vectors_of_equal_values_have_no_derivative(text):
         vk.jvp(f, (np.eye(3),), (A,))
 
 
+@pytest.mark.parametrize(
+    "compiled", [lambda f: vk.jit(f), lambda f: vk.make_ir(f)(S)], ids=["jit", "make_ir"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LA.eigh(x).eigenvectors[0, 1]",
+        "np.real(np.sum(LA.eig(x).eigenvectors * V))",
+        "np.sum(LA.svd(x).U[:, 0] * V)",
+    ],
+)
+def test_programs_warn_where_vectors_have_no_derivative(text, compiled):
+    """At the line that calls them; what they give is finite, and elsewhere they do not warn."""
+    f = vk.grad(program(text, [0]))
+    run = compiled(f)
+    np.testing.assert_allclose(np.reshape(run(S), (3, 3)), f(S), rtol=1e-10, atol=1e-10)
+    with pytest.warns(RuntimeWarning, match="agree to rounding") as caught:
+        got = run(np.eye(3))
+    assert {w.filename for w in caught} == {__file__}
+    assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.real(np.prod(LA.eigvals(x))),
+        lambda x: np.real(np.sum(LA.eig(x).eigenvectors)),
+        lambda x: np.real(np.roots(np.stack([1.0, -2 * x[0, 1], x[0, 1] ** 2]))[0]),
+    ],
+    ids=["eigvals", "eig", "roots"],
+)
+def test_defective_matrices_have_no_derivative(f):
+    """There the eigenvalues move like the root of a perturbation."""
+    q = LA.qr(A).Q
+    block = np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
+    for x in (block, q @ block @ q.T):
+        with pytest.raises(NotDifferentiableError, match="defective"):
+            vk.grad(f)(x)
+        with pytest.raises(NotDifferentiableError, match="defective"):
+            vk.jvp(f, (x,), (A,))
+
+
+def test_programs_warn_of_other_ill_posed_vectors():
+    run = vk.jit(vk.grad(lambda x: np.real(np.prod(LA.eigvals(x)))))
+    with pytest.warns(RuntimeWarning, match="defective"):
+        assert np.isfinite(run(np.array([[1.0, 1.0], [0.0, 1.0]]))).all()
+    tall = np.arange(5.0)[:, None] ** 2 + 1
+    full = vk.jit(vk.grad(lambda x: LA.qr(x, "complete").Q[0, 1]))
+    with pytest.warns(RuntimeWarning, match="any basis of a space"):
+        assert np.isfinite(full(tall)).all()
+    vanishing = vk.jit(vk.grad(lambda x: np.sum(LA.svd(x).U * A)))
+    with pytest.warns(RuntimeWarning, match=r"vanish|agree"):
+        assert np.isfinite(vanishing(np.outer(V, V))).all()
+
+
 def test_vectors_of_vanishing_singular_values_have_no_derivative():
     x = np.outer(V, V)
     with pytest.raises(NotDifferentiableError, match=r"vanish|agree"):

@@ -9,7 +9,8 @@ import pytest
 import vjpkit as vk
 from vjpkit.core.errors import NotDifferentiableError
 from vjpkit.ops import lapack, linalg
-from vjpkit.ops.spectra import phase_rows, spectrum_mean, spectrum_pull, spectrum_push
+from vjpkit.ops.spectra import spectrum_mean, spectrum_pull, spectrum_push
+from vjpkit.ops.vectors import phase_rows
 
 LA = np.linalg
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, Position, at, calling_position
-from vjpkit.core.evaluate import evaluate
+from vjpkit.core.evaluate import evaluate, interpret
 from vjpkit.core.ir import params_key
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import Cotangents, Eager, Product, Row, Rows, add_product, cast, new_slots
@@ -167,13 +167,16 @@ class General(Primitive):
     derived pullback: it gets the cotangents of all outputs (None for zero) and gives those of the
     ``live`` operands. It may give a `Product`; with ``takes_parts`` it gets the `Parts` of a
     cotangent that was collected part by part. Operands from number ``aids`` on are results of the
-    library's own on which no derivative depends (a factorization, to be used again).
+    library's own on which no derivative depends (a factorization, to be used again). A derived
+    pullback that is ``interpreted`` runs through its primitives, some of which raise at arrays that
+    have no derivative, and not as a program, in which these warn.
     """
 
     transposes: ClassVar[dict[int, Callable[..., Value]]] = {}
     pullback: ClassVar[Callable[..., Sequence[Any]] | None] = None
     takes_parts: ClassVar[bool] = False
     aids: ClassVar[int | None] = None
+    interpreted: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,7 +215,8 @@ class General(Primitive):
             if self.pullback is None:
                 closed, reached = self.transposed_rule(values, outs, live, given, params)
                 some = [c for c in given if c is not None]
-                pulled = evaluate(closed.program, [*closed.consts, *values, *outs, *some])
+                run = interpret if self.interpreted else evaluate
+                pulled = run(closed.program, [*closed.consts, *values, *outs, *some])
             else:
                 pulled = self.pullback(values, outs, live, given, **params)
             for i, c in zip(reached, pulled, strict=True):

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import (
     Parts,
@@ -28,17 +27,12 @@ from vjpkit.core.rows import (
 from vjpkit.kinds import General, Linear, PiecewiseConstant, Reduction
 from vjpkit.kinds.linear import space, zeros
 from vjpkit.ops import lapack
+from vjpkit.ops.ill_posed import IllPosed, Report
 from vjpkit.ops.products import scale
 from vjpkit.ops.selection import aligned
-from vjpkit.ops.spectra import (
-    adjoint,
-    guarded_quotient,
-    negligible,
-    phase_rows,
-    spectrum_mean,
-    spectrum_push,
-)
+from vjpkit.ops.spectra import adjoint, negligible, spectrum_mean, spectrum_push
 from vjpkit.ops.structural import to_dtype
+from vjpkit.ops.vectors import guarded_quotient, independent, phase_rows
 
 _A = np.array([[1.3, -1.2, 2.5], [1.7, 0.4, -0.6], [0.2, 0.9, -1.1]])
 _B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
@@ -615,7 +609,7 @@ cholesky_pull = primitive(CholeskyPull)
 # ---- orthogonal
 
 
-class BasisTangent(General):
+class BasisTangent(IllPosed):
     """``t``, a tangent of vectors ``v`` that are just any orthonormal basis of their space.
 
     The identity; its pullback is an error where the cotangent depends on which basis it is.
@@ -627,14 +621,14 @@ class BasisTangent(General):
     )
 
     @staticmethod
-    def impl(v: Value, t: Value, checked: bool) -> Value:
+    def compute(report: Report, v: Value, t: Value, checked: bool) -> Value:
         if checked:
             turning = lapack.mirror(v) @ t
             turning = turning - lapack.mirror(turning).conj()
             if (abs(turning) > negligible(t)).any():
-                raise NotDifferentiableError(
+                report(
                     "the cotangent depends on the choice of the vectors that complete a square "
-                    f"orthogonal matrix, which are any basis of a space{at(calling_position())}\n"
+                    "orthogonal matrix, which are any basis of a space\n"
                     "Use the reduced form (full_matrices=False, mode='reduced'), or a function "
                     "that does not depend on that basis."
                 )
@@ -694,6 +688,7 @@ class Qr(General):
     """
 
     multi = True
+    interpreted = True
     core_ndims = (2,)
     exempt = {"empty-last": _ANY_BASIS}
     impl = staticmethod(lambda a, full: tuple(np.linalg.qr(a, "complete" if full else "reduced")))
@@ -776,6 +771,7 @@ class Eigh(General):
     """Eigenvalues and vectors of the Hermitian matrix of which one triangle is read."""
 
     multi = True
+    interpreted = True
     core_ndims = (2,)
     impl = staticmethod(lambda a, lower: tuple(np.linalg.eigh(a, "L" if lower else "U")))
 
@@ -843,6 +839,7 @@ class Eig(General):
     """
 
     multi = True
+    interpreted = True
     core_ndims = (2,)
 
     @staticmethod
@@ -855,7 +852,7 @@ class Eig(General):
     ) -> Any:
         w, v = out
         t: Value = ts[0]
-        m = solve(v, t @ v, transposed=False)
+        m = solve(independent(v), t @ v, transposed=False)
         dw, omega = spectrum_push(w, m, hermitian=False)
         turned = v @ omega
         growth = np.real(np.sum(np.conjugate(v) * turned, axis=-2))
@@ -879,6 +876,7 @@ class Eigvals(General):
     """Eigenvalues of any square matrix, complex; equal ones share equally."""
 
     core_ndims = (2,)
+    interpreted = True
 
     @staticmethod
     def impl(a: Value) -> Value:
@@ -890,7 +888,7 @@ class Eigvals(General):
     ) -> Any:
         w, v = eig(values[0])
         t: Value = ts[0]
-        m = solve(v, t @ v, transposed=False)
+        m = solve(independent(v), t @ v, transposed=False)
         return spectrum_mean(w, np.diagonal(m, axis1=-2, axis2=-1), kink=False)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
@@ -914,6 +912,7 @@ class Svd(General):
     """
 
     multi = True
+    interpreted = True
     core_ndims = (2,)
     exempt = {
         "empty": _ANY_BASIS,

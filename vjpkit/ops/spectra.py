@@ -8,20 +8,22 @@ derivative: such cotangents are recognised and pulled back exactly, others are a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import unbroadcast
-from vjpkit.kinds import General, PiecewiseConstant
+from vjpkit.kinds import General
 from vjpkit.kinds.linear import space, zeros
+from vjpkit.ops.ill_posed import IllPosed, Report
 
 __all__ = [
-    "guarded_quotient",
-    "phase_rows",
+    "adjoint",
+    "inexact",
+    "negligible",
+    "real_dtype",
     "reciprocal_gaps",
     "spectrum_mean",
     "spectrum_pull",
@@ -64,23 +66,24 @@ def _degenerate(equal: Array) -> bool:
     return bool(np.count_nonzero(equal) > equal.size // max(equal.shape[-1], 1))
 
 
-def _refuse(equal: Array, what: str) -> NoReturn:
+def _tell(report: Report, equal: Array, what: str) -> None:
+    """Report that derivatives of vectors are asked for where values of a spectrum agree."""
     pairs = np.argwhere(np.triu(equal, 1))
     i, j = pairs[0][-2:]
-    raise NotDifferentiableError(
+    report(
         f"values {i} and {j} of a spectrum agree to rounding (10 n eps times the largest), and "
-        f"{what}, which are an arbitrary basis there{at(calling_position())}\n"
+        f"{what}, which are an arbitrary basis there\n"
         "Use the values alone (eigvalsh, svdvals), a function that does not depend on the basis, "
         "or move the matrix so that its spectrum is simple."
     )
 
 
-def _inexact(*avals: Aval) -> np.dtype[Any]:
+def inexact(*avals: Aval) -> np.dtype[Any]:
     """The dtype of products of such operands, floating at least."""
     return np.result_type(*[a.dtype if a.inexact else np.float64 for a in avals])
 
 
-def _real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(dtype.char.lower()) if dtype.kind in "fc" else np.dtype(float)
 
 
@@ -136,7 +139,7 @@ class SpectrumMean(General):
         d = np.broadcast_to(d, np.broadcast_shapes(w.shape, d.shape))
         if _degenerate(equal):
             d = np.where(equal, d[..., None, :], 0).sum(axis=-1) / equal.sum(axis=-1)
-        out = np.array(d, _inexact(aval_of(w), aval_of(d)))
+        out = np.array(d, inexact(aval_of(w), aval_of(d)))
         if kink:
             np.copyto(out, 0, where=abs(w) <= tolerance(w))
         return out
@@ -151,7 +154,7 @@ class SpectrumMean(General):
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         w, d = avals
-        return Aval(np.broadcast_shapes(w.shape, d.shape), _inexact(w, d))
+        return Aval(np.broadcast_shapes(w.shape, d.shape), inexact(w, d))
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(np.array([0.5, 0.5, 2.0]), _W, wrt=(1,), kink=False)
@@ -167,7 +170,7 @@ def _mean_pull(ct: Value, values: Sequence[Value], params: Any) -> Value:
     return unbroadcast(spectrum_mean(values[0], ct, **params), *space(values[1]))
 
 
-class SpectrumPush(General):
+class SpectrumPush(IllPosed):
     """Tangents of a spectrum and of the rotation of its vectors, from M = Vᴴ dA V.
 
     dw is the diagonal of M, Ω = Vᴴ dV is ``M_ij / (w_j - w_i)``. With ``hermitian`` the Hermitian
@@ -180,7 +183,7 @@ class SpectrumPush(General):
     exempt = dict.fromkeys(("mixed0", "mixed1"), "a spectrum comes in its matrix's precision")
 
     @staticmethod
-    def impl(w: Value, m: Value, hermitian: bool) -> tuple[Value, Value]:
+    def compute(report: Report, w: Value, m: Value, hermitian: bool) -> tuple[Value, Value]:
         if hermitian:
             _require_real(w)
             m = (m + adjoint(m)) / 2
@@ -190,7 +193,7 @@ class SpectrumPush(General):
         if _degenerate(equal):
             off = equal & ~np.eye(m.shape[-1], dtype=bool)
             if (abs(np.where(off, m, 0)) > negligible(m)).any():
-                _refuse(equal, "the tangent asked for is one of their vectors")
+                _tell(report, equal, "the tangent asked for is one of their vectors")
         return spectrum_mean.impl(w, d, kink=False), f * m
 
     def jvp(
@@ -231,9 +234,9 @@ class SpectrumPush(General):
         w, m = avals
         if hermitian:
             _require_real(w)
-        dtype = _inexact(w, m)
+        dtype = inexact(w, m)
         lead = np.broadcast_shapes(w.shape[:-1], m.shape[:-2])
-        real = _real_dtype(dtype) if hermitian else dtype
+        real = real_dtype(dtype) if hermitian else dtype
         return Aval((*lead, w.shape[-1]), real), Aval((*lead, *m.shape[-2:]), dtype)
 
     def samples(self) -> Iterable[Sample]:
@@ -259,7 +262,7 @@ def _gap_cotangent(w: Value, ct: Value, omega: Value) -> Value:
     return np.real(out) if aval_of(w).dtype.kind != "c" else out
 
 
-class SpectrumPull(General):
+class SpectrumPull(IllPosed):
     """The transpose of `spectrum_push`: the cotangent of M from those of the spectrum and of Ω.
 
     Where values agree (a group), a cotangent that does not depend on the basis is one of these:
@@ -275,7 +278,7 @@ class SpectrumPull(General):
     exempt = {"mixed0": "a spectrum comes in its matrix's precision"}
 
     @staticmethod
-    def impl(w: Value, ct_w: Value, *ct_omega: Value, hermitian: bool) -> Value:
+    def compute(report: Report, w: Value, ct_w: Value, *ct_omega: Value, hermitian: bool) -> Value:
         if hermitian:
             _require_real(w)
         if not ct_omega:
@@ -287,7 +290,7 @@ class SpectrumPull(General):
             out = (out + adjoint(out)) / 2
         out = out + _diagonal_matrix(ct_w)
         if _degenerate(equal):
-            _fill_groups(out, equal, ct_w, ct, hermitian)
+            _fill_groups(report, out, equal, ct_w, ct, hermitian)
         return out
 
     def jvp(
@@ -342,7 +345,7 @@ class SpectrumPull(General):
         if hermitian:
             _require_real(w)
         lead = np.broadcast_shapes(w.shape[:-1], ct_w.shape[:-1], *[a.shape[:-2] for a in ct_omega])
-        return Aval((*lead, w.shape[-1], w.shape[-1]), _inexact(*avals))
+        return Aval((*lead, w.shape[-1], w.shape[-1]), inexact(*avals))
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_W, _M[0], _M, hermitian=True)
@@ -368,7 +371,9 @@ def _diagonal_matrix(d: Array) -> Array:
     return out
 
 
-def _fill_groups(out: Array, equal: Array, ct_w: Array, ct: Array, hermitian: bool) -> None:
+def _fill_groups(
+    report: Report, out: Array, equal: Array, ct_w: Array, ct: Array, hermitian: bool
+) -> None:
     """Write the blocks of ``out`` that belong to values that agree."""
     ct_w = np.broadcast_to(ct_w, out.shape[:-1])
     ct = np.broadcast_to(ct, out.shape)
@@ -381,8 +386,9 @@ def _fill_groups(out: Array, equal: Array, ct_w: Array, ct: Array, hermitian: bo
                 block = np.ix_(group, group)
                 found = _block(ct_w[index][group], ct[index][block], limit, hermitian)
                 if found is None:
-                    _refuse(equal, "the cotangent depends on the choice of their vectors")
-                out[index][block] = found
+                    _tell(report, equal, "the cotangent depends on the choice of their vectors")
+                else:
+                    out[index][block] = found
 
 
 def _block(b: Array, c: Array, limit: Any, hermitian: bool) -> Array | None:
@@ -404,88 +410,3 @@ def _block(b: Array, c: Array, limit: Any, hermitian: bool) -> Array | None:
         return None
     factor = (b @ d) / square
     return np.asarray(factor * symmetric) if close(factor * d, b) else None
-
-
-class GuardedQuotient(General):
-    """``x / y``, where ``y`` has values that count as zero if they are small against the largest.
-
-    There ``x`` must count as zero too, and gives 0; else what it stands for has no derivative.
-    """
-
-    core_ndims = (2, 2)
-    transposes = {0: lambda ct, values: _quotient_pull(ct, values)}
-
-    @staticmethod
-    def impl(x: Value, y: Value) -> Value:
-        eps = np.finfo(np.true_divide.resolve_dtypes((x.dtype, y.dtype, None))[-1]).eps
-        limit = 10 * max(x.shape[-2:]) * eps * abs(y).max(axis=(-2, -1), initial=0, keepdims=True)
-        small = abs(y) <= limit
-        if small.any():
-            if (abs(np.where(small, x, 0)) > negligible(x)).any():
-                raise NotDifferentiableError(
-                    "singular values vanish to rounding, and vectors that belong to them are to be "
-                    f"differentiated; these have no derivative there{at(calling_position())}\n"
-                    "Use the singular values alone (svdvals), or only the vectors that belong to "
-                    "the others."
-                )
-            return np.where(small, 0, x / np.where(small, 1, y))
-        return x / y
-
-    def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
-    ) -> Any:
-        (_, y), (tx, ty) = values, ts
-        a = None if tx is None else guarded_quotient(tx, y)
-        b = None if ty is None else -guarded_quotient(out * ty, y)
-        return b if a is None else a if b is None else a + b
-
-    def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        x, y = avals
-        dtype = np.true_divide.resolve_dtypes((x.dtype, y.dtype, None))[-1]
-        return Aval(np.broadcast_shapes(x.shape, y.shape), dtype)
-
-    def samples(self) -> Iterable[Sample]:
-        yield Sample(_M, abs(_M) + 1)
-        yield Sample(np.stack([_M, _M * 2]), abs(_M.T) + 1)
-
-
-guarded_quotient = primitive(GuardedQuotient)
-
-
-def _quotient_pull(ct: Value, values: Sequence[Value]) -> Value:
-    return unbroadcast(guarded_quotient(ct, values[1]), *space(values[0]))
-
-
-class PhaseRows(PiecewiseConstant):
-    """1 at one element of each column of complex vectors, 0 elsewhere.
-
-    LAPACK fixes the phase of a vector by making an element of it real: that of one row (``prefer``
-    is "first" or "last"), or the largest. Of the elements without imaginary part this is that one,
-    or else the largest; a column of zeros says that there is none.
-    """
-
-    core_ndims = (2,)
-
-    @staticmethod
-    def impl(v: Value, prefer: str) -> Value:
-        dtype = _real_dtype(aval_of(v).dtype)
-        if not v.size:
-            return np.zeros(v.shape, dtype)
-        real = abs(v.imag) <= 32 * np.finfo(dtype).eps * abs(v.real)
-        size = np.where(real, abs(v.real), 0)
-        chosen = size.argmax(axis=-2)
-        if prefer != "largest":
-            row = 0 if prefer == "first" else v.shape[-2] - 1
-            chosen = np.where(size[..., row, :] > np.sqrt(np.finfo(dtype).eps), row, chosen)
-        here = np.arange(v.shape[-2])[:, None] == chosen[..., None, :]
-        return (here & (size > 0)).astype(dtype)
-
-    def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        return Aval(avals[0].shape, _real_dtype(avals[0].dtype))
-
-    def samples(self) -> Iterable[Sample]:
-        yield Sample(_M + 1j * np.tril(_M), wrt=(), prefer="largest")
-        yield Sample(_M, wrt=(), prefer="last")
-
-
-phase_rows = primitive(PhaseRows)

@@ -1,0 +1,153 @@
+"""Eigenvectors and singular vectors: where they have no derivative, and what fixes their phase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.rows import unbroadcast
+from vjpkit.kinds import PiecewiseConstant
+from vjpkit.kinds.linear import space
+from vjpkit.ops.ill_posed import IllPosed, Report
+from vjpkit.ops.spectra import inexact, negligible, real_dtype
+
+__all__ = ["guarded_quotient", "independent", "phase_rows"]
+
+_M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6], [0.2, 0.9, -1.1]])
+
+
+class GuardedQuotient(IllPosed):
+    """``x / y``, where ``y`` has values that count as zero if they are small against the largest.
+
+    There ``x`` must count as zero too, and gives 0; else what it stands for has no derivative.
+    """
+
+    core_ndims = (2, 2)
+    transposes = {0: lambda ct, values: _quotient_pull(ct, values)}
+
+    @staticmethod
+    def compute(report: Report, x: Value, y: Value) -> Value:
+        eps = np.finfo(np.true_divide.resolve_dtypes((x.dtype, y.dtype, None))[-1]).eps
+        limit = 10 * max(x.shape[-2:]) * eps * abs(y).max(axis=(-2, -1), initial=0, keepdims=True)
+        small = abs(y) <= limit
+        if small.any():
+            if (abs(np.where(small, x, 0)) > negligible(x)).any():
+                report(
+                    "singular values vanish to rounding, and vectors that belong to them are to be "
+                    "differentiated; these have no derivative there\n"
+                    "Use the singular values alone (svdvals), or only the vectors that belong to "
+                    "the others."
+                )
+            return np.where(small, 0, x / np.where(small, 1, y))
+        return x / y
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (_, y), (tx, ty) = values, ts
+        a = None if tx is None else guarded_quotient(tx, y)
+        b = None if ty is None else -guarded_quotient(out * ty, y)
+        return b if a is None else a if b is None else a + b
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        x, y = avals
+        dtype = np.true_divide.resolve_dtypes((x.dtype, y.dtype, None))[-1]
+        return Aval(np.broadcast_shapes(x.shape, y.shape), dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, abs(_M) + 1)
+        yield Sample(np.stack([_M, _M * 2]), abs(_M.T) + 1)
+
+
+guarded_quotient = primitive(GuardedQuotient)
+
+
+def _quotient_pull(ct: Value, values: Sequence[Value]) -> Value:
+    return unbroadcast(guarded_quotient(ct, values[1]), *space(values[0]))
+
+
+class Independent(IllPosed):
+    """``v``, if its columns are independent to half of the digits; else nothing can be solved.
+
+    They are the eigenvectors of a matrix, and dependent where it is defective: there neither they
+    nor the eigenvalues have derivatives (these grow like the root of a perturbation).
+    """
+
+    core_ndims = (2,)
+    transposes = {0: lambda ct, values: ct}
+
+    @staticmethod
+    def compute(report: Report, v: Value) -> Value:
+        v = np.array(v, inexact(aval_of(v)))
+        s = np.linalg.svd(v, compute_uv=False)
+        if not s.shape[-1]:
+            return v
+        dependent = s[..., -1] <= np.sqrt(np.finfo(s.dtype).eps) * s[..., 0]
+        if not dependent.any():
+            return v
+        report(
+            "eigenvalues and eigenvectors of a defective matrix (the eigenvectors are dependent to "
+            "half of their digits) are to be differentiated; they have no derivative there\n"
+            "Use a function of the matrix itself (det, trace, matrix_power), or move the matrix so "
+            "that its eigenvalues differ."
+        )
+        nothing = np.eye(v.shape[-1], dtype=v.dtype) / np.sqrt(np.finfo(s.dtype).tiny)
+        return np.where(dependent[..., None, None], nothing, v)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        return ts[0]
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        (v,) = avals
+        if v.inexact and v.dtype.char not in "fdFD":
+            raise TypeError(f"array type {v.dtype.name} is unsupported in linalg")
+        return Aval(v.shape, inexact(v))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M)
+        yield Sample(np.stack([_M, _M + 1j * _M.T]))
+        yield Sample(_M[:0, :0])
+
+
+independent = primitive(Independent)
+
+
+class PhaseRows(PiecewiseConstant):
+    """1 at one element of each column of complex vectors, 0 elsewhere.
+
+    LAPACK fixes the phase of a vector by making an element of it real: that of one row (``prefer``
+    is "first" or "last"), or the largest. Of the elements without imaginary part this is that one,
+    or else the largest; a column of zeros says that there is none.
+    """
+
+    core_ndims = (2,)
+
+    @staticmethod
+    def impl(v: Value, prefer: str) -> Value:
+        dtype = real_dtype(aval_of(v).dtype)
+        if not v.size:
+            return np.zeros(v.shape, dtype)
+        real = abs(v.imag) <= 32 * np.finfo(dtype).eps * abs(v.real)
+        size = np.where(real, abs(v.real), 0)
+        chosen = size.argmax(axis=-2)
+        if prefer != "largest":
+            row = 0 if prefer == "first" else v.shape[-2] - 1
+            chosen = np.where(size[..., row, :] > np.sqrt(np.finfo(dtype).eps), row, chosen)
+        here = np.arange(v.shape[-2])[:, None] == chosen[..., None, :]
+        return (here & (size > 0)).astype(dtype)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return Aval(avals[0].shape, real_dtype(avals[0].dtype))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M + 1j * np.tril(_M), wrt=(), prefer="largest")
+        yield Sample(_M, wrt=(), prefer="last")
+
+
+phase_rows = primitive(PhaseRows)
