@@ -109,6 +109,7 @@ NOT_A_FUNCTION: dict[str, Callable[[Any], Any]] = {
     "custom_jvp": vk.custom_jvp,
     "custom_rule": vk.custom_rule,
     "jit": vk.jit,
+    "checkpoint_loop": lambda f: vk.checkpoint_loop(f, X, range(3), 2),
     "checkpoint": vk.checkpoint,
     "remat": vk.remat,
     "check_grads": lambda f: tu.check_grads(f, (X,), 1),

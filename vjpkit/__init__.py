@@ -13,6 +13,7 @@ from vjpkit.control.checkpointing import checkpoint as remat
 from vjpkit.control.custom import custom_jvp, custom_rule, custom_vjp
 from vjpkit.control.jit import jit
 from vjpkit.control.policies import checkpoint_name, checkpoint_policies
+from vjpkit.control.revolve import checkpoint_loop
 from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
 from vjpkit.memory import retain_memory
 from vjpkit.parsing import parse as parse_ir
@@ -35,6 +36,7 @@ __all__ = [
     "LinearMap",
     "ShapeDtypeStruct",
     "checkpoint",
+    "checkpoint_loop",
     "checkpoint_name",
     "checkpoint_policies",
     "closure_convert",
