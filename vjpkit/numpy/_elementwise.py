@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
-from vjpkit.numpy._arguments import as_array, concrete
+from vjpkit.numpy._arguments import as_array, concrete, scalar
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._writable import write
@@ -221,7 +221,8 @@ def nan_to_num(
     with np.errstate(invalid="ignore"):
         x = np.where(np.isnan(x), _as(nan, x), x)
         x = np.where(np.isposinf(x), _as(limits.max if posinf is None else posinf, x), x)
-        return np.where(np.isneginf(x), _as(limits.min if neginf is None else neginf, x), x)
+        x = np.where(np.isneginf(x), _as(limits.min if neginf is None else neginf, x), x)
+    return scalar(x)
 
 
 def _as(value: Value, x: Value) -> Value:

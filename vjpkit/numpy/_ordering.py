@@ -76,7 +76,9 @@ def argsort(
 ) -> Value:  # fmt: skip
     kind = _sort_kind(kind, stable, order)
     array = as_array(a)
-    array, number = _flat(array, axis if array.ndim else None)
+    if not array.ndim and axis is not None:
+        array, axis = np.reshape(array, 1), normalize_axis(axis, 1)
+    array, number = _flat(array, axis)
     return ordering.argsort(_key(array, descending), axis=number, kind=kind)
 
 

@@ -274,6 +274,9 @@ def einsum(
     xs = [as_array(x) for x in arrays]
     if dtype is not None:
         xs = [_cast(x, np.dtype(dtype), casting) for x in xs]
+    elif len({x.dtype for x in xs}) > 1:
+        common = np.result_type(*[x.dtype for x in xs])
+        xs = [to_dtype(x, common) for x in xs]
     path = tuple(map(tuple, optimize[1:])) if isinstance(optimize, list) else optimize
     plan = contraction(subscripts, tuple([x.shape for x in xs]), path)
     found = [_prepare(x, p) for x, p in zip(xs, plan.operands, strict=True)]
@@ -459,7 +462,7 @@ def _prepare(x: Value, p: Prepared) -> Value:
         x = np.diagonal(x, axis1=i, axis2=j)
     if p.squeezed:
         x = np.squeeze(x, axis=p.squeezed)
-    return np.sum(x, axis=p.summed) if p.summed else x
+    return np.sum(x, axis=p.summed, dtype=x.dtype) if p.summed else x
 
 
 def _pair(

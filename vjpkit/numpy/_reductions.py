@@ -164,9 +164,8 @@ def _extremum(sign: int, a: Value, axis: Any, keepdims: Any, initial: Any, where
     axes = reduced_axes(axis, array.ndim)
     start = _initial(initial, array.dtype)
     if not _count(array, axes, None, False):
-        return np.broadcast_to(
-            start, structural.sum_.abstract(array, axes=axes, keepdims=flag(keepdims)).shape
-        )
+        shape = structural.sum_.abstract(array, axes=axes, keepdims=flag(keepdims)).shape
+        return scalar(np.broadcast_to(start, shape))
     return better(primitive(array, axes=axes, keepdims=flag(keepdims)), start)
 
 
@@ -224,8 +223,8 @@ def mean(
     if out is not None:
         return delivered("mean", mean(a, axis, dtype, None, keepdims, where=where), out)
     a = as_array(a)
-    axes = reduced_axes(axis, a.ndim, numbers=False)
     mask = _mask_for(a, where)
+    axes = reduced_axes(axis, a.ndim, numbers=mask is not None)
     count = _count(a, axes, mask, flag(keepdims))
     if mask is not None:
         a = selection.where(mask, a, 0)
@@ -268,8 +267,8 @@ def _dispersion(
     a = as_array(a)
     if dtype is not None:
         a = structural.to_dtype(a, np.dtype(dtype))
-    axes = reduced_axes(axis, a.ndim, numbers=False)
     mask = _mask_for(a, where)
+    axes = reduced_axes(axis, a.ndim, numbers=mask is not None)
     if mask is None and not given(mean) and a.dtype.kind in "fc":
         result = primitive(a, axes=axes, keepdims=flag(keepdims), ddof=ddof)
     else:
@@ -303,6 +302,8 @@ def _squared(x: Value) -> Value:
 
 def _root(variance: Value, a: Value, axes: Any, keepdims: bool, mask: Value | None) -> Value:
     """The standard deviation of a variance; where all values are equal, the derivative is 0."""
+    if not a.size:
+        return np.sqrt(variance)
     values = stop_gradient(a)
     top, bottom = [
         values if mask is None else selection.where(mask, values, _limit(values.dtype, sign))
