@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from vjpkit.backends import executable
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.ir import check
 from vjpkit.core.staging import ClosedProgram, stage
+from vjpkit.passes import optimize
 from vjpkit.testing.case import Case, Linearization, linearize, transposed
 from vjpkit.testing.compare import assert_aval, assert_close, rounding
 from vjpkit.testing.laws.registry import has_derivative, law
@@ -49,6 +53,23 @@ def _check_program(
         assert_aval(got, aval_of(want), f"{what}, output {i}")
         assert_aval(got, closed.program.out_avals[i], f"{what}, output {i}, as inferred")
         assert_close(got, want, rounding(want), f"{what}, output {i}")
+    _check_optimized(closed, values, wanted, f"{what}, optimised")
+
+
+def _check_optimized(
+    closed: ClosedProgram, values: Sequence[Value], wanted: Sequence[Value | None], what: str
+) -> None:
+    """The optimised program is well formed, and gives the same, in arrays of its own."""
+    given = [*closed.consts, *values]
+    check(optimize(closed.program))
+    outs = executable(closed.program)(*given)
+    for i, (got, want) in enumerate(zip(outs, wanted, strict=True)):
+        assert_aval(got, closed.program.out_avals[i], f"{what}, output {i}")
+        assert_close(got, want, rounding(want), f"{what}, output {i}")
+    arrays = [y for y in outs if isinstance(y, np.ndarray)]
+    for i, y in enumerate(arrays):
+        others = [x for x in [*given, *arrays[:i]] if isinstance(x, np.ndarray)]
+        assert not any(np.may_share_memory(x, y) for x in others), f"{what}: output {i} is shared"
 
 
 @law(has_derivative)

@@ -1,0 +1,37 @@
+"""Backends: a program to a function of plain arrays.
+
+`executable` is the one way from a `Program` to something that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vjpkit.backends.numpy_source import Lowered, lower
+from vjpkit.core.aval import Value
+from vjpkit.core.ir import Program
+from vjpkit.passes import optimize
+
+__all__ = ["BACKENDS", "Lowered", "executable"]
+
+Executable = Callable[..., tuple[Value, ...]]
+
+BACKENDS: dict[str, Callable[[Program], Executable]] = {
+    "numpy": lambda program: lower(optimize(program), private=True)
+}
+"""What makes a function of a program, by the backend's name."""
+
+
+def executable(program: Program, backend: str = "numpy") -> Executable:
+    """``program``, optimised, as a function of arrays of its inputs' avals; made once.
+
+    Results are fresh: they share no memory with operands or each other. The function keeps no
+    state between calls, so that it may be called from many threads, and from within itself.
+    Operands are trusted to be arrays and numbers of the avals that the program states.
+    """
+    try:
+        make = BACKENDS[backend]
+    except KeyError:
+        known = ", ".join(map(repr, BACKENDS))
+        raise ValueError(f"no backend is called {backend!r}; there are {known}") from None
+    return program.cached(("executable", backend), lambda: make(program))  # type: ignore[no-any-return]  # the cache is untyped

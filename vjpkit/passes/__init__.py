@@ -1,0 +1,36 @@
+"""Passes: a program to a better program with the same meaning.
+
+`optimize` is the pipeline. Each pass is one file, and its docstring states its law: exact to the
+bit, or exact up to rounding. What would need finite values is not applied.
+"""
+
+from __future__ import annotations
+
+from vjpkit.core.ir import Program
+from vjpkit.passes.common import without_repetition
+from vjpkit.passes.constants import with_constants_folded
+from vjpkit.passes.dead import without_dead_code
+
+__all__ = ["PIPELINE", "optimize"]
+
+PIPELINE = (
+    without_dead_code,
+    with_constants_folded,
+    without_repetition,
+    without_dead_code,
+)
+"""The passes in their order."""
+
+
+def optimize(program: Program) -> Program:
+    """``program`` after every pass, made once and kept with it."""
+    return program.cached("optimized", lambda: _optimized(program))  # type: ignore[no-any-return]  # the cache is untyped
+
+
+def _optimized(program: Program) -> Program:
+    made = program
+    for run in PIPELINE:
+        made = run(made)
+    if made is not program:
+        made.cached("optimized", lambda: made)
+    return made

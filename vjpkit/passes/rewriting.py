@@ -1,0 +1,79 @@
+"""What passes share: a program rebuilt in one walk, equation by equation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vjpkit.core.aval import Aval
+from vjpkit.core.errors import Position, Source
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.core.primitive import Primitive
+
+__all__ = ["Rewriter"]
+
+
+class Rewriter:
+    """The equations of the new program, and what stands for the variables of the old one."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.equations: list[Equation] = []
+        self.stands_for: dict[Var, Atom] = {}
+        self.definition: dict[Var, Equation] = {}
+
+    def atom(self, a: Atom) -> Atom:
+        """What the new program reads where the old one read ``a``."""
+        return self.stands_for.get(a, a) if isinstance(a, Var) else a
+
+    def maker(self, a: Atom) -> Equation | None:
+        """The new equation that defines ``a``; None for inputs and literals."""
+        return self.definition.get(a) if isinstance(a, Var) else None
+
+    def made_by(self, a: Atom, name: str) -> Equation | None:
+        """The new equation that defines ``a`` if its primitive is called ``name``."""
+        eqn = self.maker(a)
+        return eqn if eqn is not None and eqn.primitive.name == name else None
+
+    def read(self, eqn: Equation) -> Equation:
+        """The equation with its operands as the new program has them."""
+        inputs = tuple(map(self.atom, eqn.inputs))
+        if all(a is b for a, b in zip(inputs, eqn.inputs, strict=True)):
+            return eqn
+        return Equation(eqn.primitive, inputs, eqn.params, eqn.outputs, eqn.position)
+
+    def keep(self, eqn: Equation) -> None:
+        """An equation of the new program."""
+        self.equations.append(eqn)
+        for v in eqn.outputs:
+            self.definition[v] = eqn
+
+    def replace(self, eqn: Equation, by: Sequence[Atom]) -> None:
+        """Other values stand for the outputs of ``eqn``."""
+        for old, new in zip(eqn.outputs, by, strict=True):
+            assert new.aval == old.aval, f"{eqn!r}: {new!r} cannot stand for it"
+            self.stands_for[old] = new
+
+    def emit(
+        self,
+        primitive: Primitive,
+        inputs: tuple[Atom, ...],
+        params: Mapping[str, Any],
+        position: Position | Source | None,
+    ) -> Var:
+        """A new equation with one output."""
+        aval: Aval = primitive.abstract(*[a.aval for a in inputs], **params)
+        out = Var(aval)
+        self.keep(Equation(primitive, inputs, params, (out,), position))
+        return out
+
+    def finish(self) -> Program:
+        """The new program."""
+        old = self.program
+        outputs = tuple(map(self.atom, old.outputs))
+        return Program(old.inputs, self.equations, outputs, old.linear)
+
+
+def is_number(a: Atom, value: float) -> bool:
+    """Whether ``a`` is the literal ``value``; 0.0 is not -0.0."""
+    return isinstance(a, Literal) and bool(a.value == value) and str(a.value)[0] != "-"
