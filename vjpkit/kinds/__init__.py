@@ -1,10 +1,11 @@
 """Kinds of primitives: base classes that supply whatever follows from the kind."""
 
-from vjpkit.kinds.elementwise import ConstantUfunc, Elementwise, PiecewiseConstant, Ufunc
+from vjpkit.kinds.elementwise import DOORS, ConstantUfunc, Elementwise, PiecewiseConstant, Ufunc
 from vjpkit.kinds.general import General, Reduction, kept, reduced_shape
 from vjpkit.kinds.linear import Bilinear, Linear, LinearMany, contribute, own_values, rule
 
 __all__ = [
+    "DOORS",
     "Bilinear",
     "ConstantUfunc",
     "Elementwise",

@@ -25,6 +25,7 @@ from vjpkit.core.rows import (
     add_cotangent,
     annihilate,
     eager,
+    has_nan,
     plain_product,
     roles,
     stretch,
@@ -32,7 +33,12 @@ from vjpkit.core.rows import (
 )
 from vjpkit.core.tracer import UFUNCS, Tracer, bind, is_foreign, refresh
 
-__all__ = ["ConstantUfunc", "Elementwise", "PiecewiseConstant", "Ufunc"]
+__all__ = ["DOORS", "ConstantUfunc", "Elementwise", "PiecewiseConstant", "Ufunc", "generate"]
+
+
+DOORS: dict[type[Tracer], Callable[[Elementwise], Callable[..., Value | None]]] = {}
+"""What makes the quick door of an elementwise primitive for another kind of tracer than the eager
+one: a function of the operands that gives None where they need the general door."""
 
 
 class Ufunc(Primitive):
@@ -104,6 +110,20 @@ class Elementwise(Ufunc):
         return {mask: _RuleSource(self, mask).compile() for mask in masks}
 
     @cached_property
+    def doors(self) -> dict[type[Tracer], Callable[..., Value | None]]:
+        """Its quick doors."""
+        return {kind: make(self) for kind, make in DOORS.items()}
+
+    @cached_property
+    def tangents(self) -> dict[tuple[bool, ...], tuple[Any, bool]]:
+        """What makes the tangent of each pattern, and whether it multiplies by what may be inf."""
+        singular = [not (p is None or isinstance(p, int | float)) for p in self.partials]
+        return {
+            tuple(map(bool, mask)): (pull.tangent, any(map(operator.and_, singular, mask)))
+            for mask, pull in self.rules.items()
+        }
+
+    @cached_property
     def apply(self) -> Any:
         """The record function: what operators and ``np.f(tracer)`` call."""
         return compile_record(self, swapped=False)
@@ -128,9 +148,22 @@ class Elementwise(Ufunc):
             return out
         return roles["strong"](out) if isinstance(out, Tracer) and out.aval.weak else out
 
+    def expression(self) -> str:
+        """Source of its value at ``x`` and ``y``: as operator the quickest way on NumPy scalars."""
+        prefix = {"u-": "-x", "u+": "+x", "abs": "abs(x)"}.get(self.operator)
+        if prefix or self.arity == 1:
+            return prefix or "ufunc(x)"
+        return f"x {self.operator} y" if self.operator else "ufunc(x, y)"
+
     def general(self, *xs: Value) -> Value:
         """Any mixture of operands: foreign containers decline, tracers go through `bind`."""
+        doors = self.doors
         for x in xs:
+            if type(x) in doors:
+                out = doors[type(x)](*xs)
+                if out is not None:
+                    return out
+                break
             if isinstance(x, Tracer):
                 break
         else:
@@ -178,8 +211,14 @@ class Elementwise(Ufunc):
         params: Any,
         strict: bool,
     ) -> Any:
-        pull = self.rules[tuple([int(t is not None) for t in ts])]
-        return pull.tangent(values, ts, out, plain_product if strict else annihilate)
+        tangent, multiplies = self.tangents[tuple([t is not None for t in ts])]
+        plain = strict or not multiplies
+        if not plain:
+            for x in (*values, *ts):
+                if isinstance(x, Tracer):
+                    return tangent(values, ts, out, annihilate)
+        t = tangent(values, ts, out, plain_product)
+        return t if plain or t is None or not has_nan(t) else tangent(values, ts, out, annihilate)
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
         return tuple(map(int, mask)) in self.linear
@@ -372,7 +411,7 @@ def indented(source: str) -> str:
 
 
 def _record_unary(owner: Elementwise) -> list[str]:
-    call = {"u-": "-x", "u+": "+x", "abs": "abs(x)"}.get(owner.operator, "ufunc(x)")
+    call = owner.expression()
     pull = owner.rules[(1,)]
     return [
         "def record(x_):",
@@ -387,7 +426,7 @@ def _record_unary(owner: Elementwise) -> list[str]:
 
 
 def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
-    call = f"x {owner.operator} y" if owner.operator else "ufunc(x, y)"
+    call = owner.expression()
     fit_line = (
         "fit{0} = None if {1}.shape == shape and {1}.dtype is out.dtype else fit({1}, out)"
         " if out.dtype.kind != 'f' else ({1}.shape, {1}.dtype, shape, out.dtype)"

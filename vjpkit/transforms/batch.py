@@ -22,7 +22,7 @@ from vjpkit.core.errors import (
 )
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.tracer import LEVELS, Tracer, refresh
-from vjpkit.kinds import Ufunc
+from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
 from vjpkit.ops.selection import aligned
 
@@ -59,6 +59,39 @@ class Batched(Tracer):
 
     def __repr__(self) -> str:
         return f"Traced<{self.aval}, batch of {self.owner.n}>"
+
+
+def batched_door(primitive: Elementwise) -> Callable[..., Value | None]:
+    """The quick door: operands that NumPy aligns as they are, the batch in front."""
+    impl = primitive.impl
+
+    def unary(x_: Batched) -> Value | None:
+        trace = x_.owner
+        return None if trace.dirty or trace.closed else Batched(impl(x_.value), trace)
+
+    def binary(x_: Value, y_: Value) -> Value | None:
+        trace = (x_ if type(x_) is Batched else y_).owner
+        x, y = _aligned(x_, y_, trace), _aligned(y_, x_, trace)
+        if x is None or y is None or trace.dirty or trace.closed:
+            return None
+        return Batched(impl(x, y), trace)
+
+    return unary if primitive.arity == 1 else binary
+
+
+def _aligned(x: Value, other: Value, trace: Batches) -> Value | None:
+    """An operand as it is if NumPy aligns it with the other so that the batch stays in front."""
+    kind = type(x)
+    if kind is Batched:
+        fits = x.owner is trace and (type(other) is not Batched or x.value.ndim == other.value.ndim)
+        return x.value if fits else None
+    if kind in _NUMBERS:
+        return x
+    return x if kind is np.ndarray and x.ndim < other.value.ndim and x.dtype.kind == "f" else None
+
+
+_NUMBERS = frozenset({float, int, np.float64})
+DOORS[Batched] = batched_door
 
 
 class Batches:

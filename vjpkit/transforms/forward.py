@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
-from vjpkit.core.rows import roles
+from vjpkit.core.rows import has_nan, plain_product, roles
 from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh, require_open
+from vjpkit.kinds import DOORS, Bilinear, Elementwise, Linear, Reduction
+from vjpkit.kinds.elementwise import generate
 
 __all__ = ["Dual", "Duals"]
 
@@ -32,6 +35,101 @@ def _snapshot(x: Value) -> Value:
     return roles["snapshot"](x) if isinstance(x, Tracer) else x
 
 
+_SIMPLE = (Bilinear, Elementwise, Linear, Reduction)
+"""Kinds whose derivative is arithmetic that reads no context variables but NumPy's."""
+
+_QUIET: list[Context] = []
+"""Contexts in which NumPy does not warn; each serves one call at a time."""
+
+
+def quiet_context() -> Context:
+    """A new one: entering it costs a tenth of `numpy.errstate`."""
+    context = Context()
+    context.run(np.seterr, all="ignore")
+    return context
+
+
+def silently(f: Callable[..., Value], *args: Any) -> Value:
+    """``f(*args)`` without warnings: the primal has warned, its derivative need not."""
+    try:
+        context = _QUIET.pop()
+    except IndexError:
+        context = quiet_context()
+    try:
+        return context.run(f, *args)
+    finally:
+        _QUIET.append(context)
+
+
+def compile_dual(primitive: Elementwise) -> Callable[..., Value | None]:
+    """The quick door: one or two dual operands, or one and a plain number or array.
+
+    A tangent is made with plain products first, and by `Elementwise.forward` only where that made a
+    nan, or where tracers are below.
+    """
+    scope = {
+        "Dual": Dual, "ufunc": primitive.ufunc, "forward": primitive.forward, "has_nan": has_nan,
+        "silently": silently, "contexts": _QUIET, "quiet_context": quiet_context,
+        "product": plain_product, "ndarray": np.ndarray, "NUMBERS": frozenset({float, int}),
+        "PLAIN": frozenset({np.ndarray, np.float64}), "float64": np.float64,
+    }  # fmt: skip
+    scope.update({f"tangent{''.join(map(str, m))}": p.tangent for m, p in primitive.rules.items()})
+    if primitive.arity == 1:
+        lines = ["def dual(x_):", _OPENED.format("x_"), "    x = x_.value"]
+        lines += _result(primitive, (1,))
+    else:
+        lines = ["def dual(x_, y_):", "    if type(x_) is not Dual:"]
+        lines += _indented([_OPENED.format("y_"), "    y = y_.value; x = x_", _GIVEN.format("x")])
+        lines += _indented(_result(primitive, (0, 1)))
+        lines += [_OPENED.format("x_"), "    x = x_.value", "    if type(y_) is not Dual:"]
+        lines += _indented(["    y = y_", _GIVEN.format("y"), *_result(primitive, (1, 0))])
+        lines += ["    if y_.owner is not trace: return None", "    y = y_.value"]
+        lines += _result(primitive, (1, 1))
+    door: Callable[..., Value | None] = generate("\n".join(lines), scope, primitive.name, "dual")
+    return door
+
+
+_OPENED = "    trace = {0}.owner\n    if trace.dirty or trace.closed: return None"
+_GIVEN = (
+    "    if type({0}) not in NUMBERS and type({0}) is not float64"
+    " and (type({0}) is not ndarray or {0}.dtype.kind != 'f'): return None"
+)
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return ["    " + line.replace("\n", "\n    ") for line in lines]
+
+
+def _result(primitive: Elementwise, mask: tuple[int, ...]) -> list[str]:
+    """Lines that return the result for operands of which ``mask`` marks the dual ones."""
+    names = "xy"[: len(mask)]
+    live = [name for name, m in zip(names, mask, strict=True) if m]
+    ts = [f"{name}_.tangent" if name in live else "None" for name in names]
+    arguments = f"({', '.join(names)},), ({', '.join(ts)},), out"
+    plain = " and ".join(
+        f"type({what}) in PLAIN" for what in ("out", *[f"{x}_.tangent" for x in live])
+    )
+    retry = f"t = silently(forward, {arguments}, None, trace.strict)"
+    lines = [
+        f"    out = {primitive.expression()}",
+        f"    if {plain}:",
+        "        try: context = contexts.pop()",
+        "        except IndexError: context = quiet_context()",
+        f"        t = context.run(tangent{''.join(map(str, mask))}, {arguments}, product)",
+        "        contexts.append(context)",
+    ]
+    if primitive.tangents[tuple(map(bool, mask))][1]:
+        other = names.replace(live[0], "")
+        tame = f"(type({other}) is float and {other} - {other} == 0)"
+        scaled = len(live) == 1 and primitive.partials[mask.index(1)] == other
+        unless = f" and not {tame}" if scaled else ""
+        lines.append(f"        if not trace.strict{unless} and has_nan(t): {retry}")
+    return [*lines, f"    else: {retry}", "    return out if t is None else Dual(out, trace, t)"]
+
+
+DOORS[Dual] = compile_dual
+
+
 class Duals:
     """The trace of one ``jvp``: every primitive pushes its operands' tangents at once."""
 
@@ -51,16 +149,21 @@ class Duals:
                 f"{at(calling_position())}\nReturn values from the function instead of storing "
                 "them."
             )
-        mine = [isinstance(x, Dual) and x.owner is self for x in xs]
-        values = tuple([x.value if m else _snapshot(x) for x, m in zip(xs, mine, strict=True)])
-        ts = tuple([x.tangent if m else None for x, m in zip(xs, mine, strict=True)])
+        values, ts = [], []
+        for x in xs:
+            mine = type(x) is Dual and x.owner is self
+            values.append(x.value if mine else _snapshot(x))
+            ts.append(x.tangent if mine else None)
         together = getattr(primitive, "with_tangents", None)
         if together is not None:
             outs, tangents = together(values, ts, params, self.strict)
         else:
             out = primitive(*values, **params)
+            if isinstance(primitive, _SIMPLE):
+                t = silently(primitive.forward, values, ts, out, params, self.strict)
+                return out if t is None else Dual(out, self, t)
             outs = primitive.unpack(out)
-            with np.errstate(all="ignore"):  # the primal has warned, its derivative need not
+            with np.errstate(all="ignore"):
                 tangents = primitive.unpack(primitive.forward(values, ts, out, params, self.strict))
         pairs = zip(outs, tangents, strict=True)
         return primitive.pack(tuple([o if t is None else Dual(o, self, t) for o, t in pairs]))
