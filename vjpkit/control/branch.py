@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from vjpkit.control.bodies import Body, body, decides, is_abstract, sharing
-from vjpkit.control.call import is_affine_in, is_linear_in, tangent_of_affine, vectors
+from vjpkit.control.call import is_linear_in, vectors
 from vjpkit.control.higher import Form, Linearization, Programmatic
 from vjpkit.control.programs import (
+    apart,
     jvp_program,
     linearized_program,
     mapped_program,
@@ -53,21 +54,18 @@ class Branch(Programmatic):
         branches: Branches = params["branches"]
         outs = [a.strong() for a in branches[0].out_avals]
         wanted = live[1:]
-        if all(
-            is_affine_in(b, wanted) for b in branches
-        ):  # then the live operands decide nothing at the point
-            parts = [tangent_of_affine(b, wanted) for b in branches]
-            residuals = [a for a, moving in zip(avals[1:], wanted, strict=True) if not moving]
+        forward, parts, residuals = self._split(branches, wanted)
+        count = len(outs)
+        early = [apart(b, wanted, range(count, len(b.outputs))) for b in forward]
+        separate = tuple([b for b in early if b is not None])
 
-            def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
-                fixed = [v for v, moving in zip(values, live, strict=True) if not moving]
-                return self(*values, branches=branches), fixed
-        else:
-            forward, parts, residuals = self._split(branches, wanted)
-
-            def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+        def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+            if len(separate) < len(branches):
                 found = self(*values, branches=forward)
-                return found[: len(outs)], [values[0], *found[len(outs) :]]
+                return found[:count], [values[0], *found[count:]]
+            index, *fixed = [v for v, moving in zip(values, live, strict=True) if not moving]
+            made = self(index, *fixed, branches=separate)
+            return self(*values, branches=branches), [index, *made]
 
         tangents, reached = unified(parts, outs)
         places = [p for p, aval in zip(numbered(reached), outs, strict=True) if aval.inexact]

@@ -9,6 +9,7 @@ import numpy as np
 
 from vjpkit.control.higher import Form, Linearization, Programmatic
 from vjpkit.control.programs import (
+    apart,
     jvp_program,
     linearized_program,
     mapped_program,
@@ -18,11 +19,11 @@ from vjpkit.control.programs import (
 )
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.evaluate import evaluate
-from vjpkit.core.ir import Atom, Equation, Program, linear_variables, nonlinear_equation
+from vjpkit.core.ir import Program, nonlinear_equation
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
 
-__all__ = ["call", "is_affine_in", "is_linear_in", "tangent_of_affine", "vectors"]
+__all__ = ["call", "is_linear_in", "vectors"]
 
 
 def linear_last(program: Program, live: Sequence[bool]) -> Program:
@@ -40,38 +41,16 @@ def linear_last(program: Program, live: Sequence[bool]) -> Program:
 
 def is_linear_in(program: Program, live: Sequence[bool]) -> bool:
     """Whether every output is linear in the inputs that ``live`` marks."""
-    return _offender(program, live) is None
-
-
-def is_affine_in(program: Program, live: Sequence[bool]) -> bool:
-    """Whether every output is linear in the inputs that ``live`` marks, or free of them.
-
-    The derivative does not depend on these inputs then, and a transposition may leave them open.
-    """
-    return not isinstance(_offender(program, live), Equation)
-
-
-def _offender(program: Program, live: Sequence[bool]) -> Equation | Atom | None:
-    """What first breaks linearity in some inputs."""
-    key = ("offender", tuple(live))
-    found: tuple[Equation | Atom | None] = program.cached(
-        key, lambda: (nonlinear_equation(linear_last(program, live)),)
+    key = ("is linear", tuple(live))
+    answer: tuple[bool] = program.cached(
+        key, lambda: (nonlinear_equation(linear_last(program, live)) is None,)
     )
-    return found[0]
+    return answer[0]
 
 
 def vectors(count: int) -> list[int]:
     """The first vectors as operands of a form."""
     return [~j for j in range(count)]
-
-
-def tangent_of_affine(program: Program, live: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
-    """An affine program as its own tangent program, and which outputs depend on the live inputs."""
-    moved = linear_last(program, live)
-    reachable = linear_variables(moved)
-    outputs = [a for a in program.outputs if a in reachable]
-    tangent = Program(moved.inputs, moved.equations, outputs, moved.linear)
-    return tangent, tuple([a in reachable for a in program.outputs])
 
 
 class Call(Programmatic):
@@ -91,33 +70,27 @@ class Call(Programmatic):
     ) -> Linearization:
         program: Program = params["program"]
         count = len(program.outputs)
-        if is_affine_in(program, live):  # then the live operands decide nothing at the point
-            tangent, reached = tangent_of_affine(program, live)
+        at = linearized_program(program, live)
+        early = apart(at.primal, live, range(count, len(at.primal.outputs)))
 
-            def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
-                fixed = [v for v, wanted in zip(values, live, strict=True) if not wanted]
-                return self(*values, program=program), fixed
-
-            kept = len(live) - sum(live)
-        else:
-            at = linearized_program(program, live)
-            tangent, reached = at.tangent, at.reached
-
-            def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+        def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
+            if early is None:
                 outs = self(*values, program=at.primal)
                 return outs[:count], outs[count:]
+            fixed = [v for v, wanted in zip(values, live, strict=True) if not wanted]
+            return self(*values, program=program), self(*fixed, program=early)
 
-            kept = len(at.residuals)
         inexact = [a.aval.inexact for a in program.outputs]
-        places = [place for place, real in zip(numbered(reached), inexact, strict=True) if real]
+        places = [p for p, real in zip(numbered(at.reached), inexact, strict=True) if real]
+        kept = range(len(at.residuals))
 
         def transpose(given: tuple[bool, ...]) -> Form:
             mask = [g for g, place in zip(given, places, strict=True) if place is not None]
-            back, found = transposed_program(tangent, tuple(mask))
-            operands = (*range(kept), *vectors(sum(given)))
+            back, found = transposed_program(at.tangent, tuple(mask))
+            operands = (*kept, *vectors(sum(given)))
             return Form(self, {"program": back}, operands, tuple(numbered(found)))
 
-        form = Form(self, {"program": tangent}, (*range(kept), *vectors(sum(live))), tuple(places))
+        form = Form(self, {"program": at.tangent}, (*kept, *vectors(sum(live))), tuple(places))
         return Linearization(primal, form, transpose)
 
     def with_tangents(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import Position, Source
-from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, live_equations
 from vjpkit.core.primitive import lookup
 from vjpkit.core.rows import Rows, new_slots, roles
 from vjpkit.core.staging import Builder, ClosedProgram, Staged, transpose_into, unbound
@@ -25,7 +25,9 @@ from vjpkit.transforms.forward import Dual, Duals
 __all__ = [
     "Linearized",
     "Mask",
+    "apart",
     "built",
+    "dependent",
     "jvp_program",
     "linearized_program",
     "mapped_program",
@@ -315,6 +317,30 @@ def _plain_param(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_plain_param, value))
     return plain_program(value) if isinstance(value, Program) else value
+
+
+def dependent(program: Program, live: Sequence[bool]) -> Mask:
+    """Which outputs depend on the inputs that ``live`` marks."""
+    reached: set[Atom] = {v for v, wanted in zip(program.inputs, live, strict=True) if wanted}
+    for eqn in program.equations:
+        if not reached.isdisjoint(eqn.inputs):
+            reached.update(eqn.outputs)
+    return tuple([a in reached for a in program.outputs])
+
+
+def apart(program: Program, live: Sequence[bool], outputs: Sequence[int]) -> Program | None:
+    """Some outputs from the inputs that ``live`` does not mark; None if they depend on others.
+
+    Of a program that is affine in the live inputs no residual depends on them: computed apart,
+    these may stay open, as a transposition leaves them.
+    """
+    marks = dependent(program, live)
+    if any(marks[i] for i in outputs):
+        return None
+    atoms = [program.outputs[i] for i in outputs]
+    equations, _ = live_equations(program.equations, atoms)
+    inputs = [v for v, wanted in zip(program.inputs, live, strict=True) if not wanted]
+    return Program(inputs, equations, atoms)
 
 
 def split_program(program: Program, fixed: Mask) -> tuple[Program, Program, tuple[Aval, ...]]:

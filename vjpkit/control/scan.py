@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from vjpkit.control.bodies import Body, array_leaves, body, runs_on_values
-from vjpkit.control.call import call, is_affine_in, is_linear_in, tangent_of_affine
+from vjpkit.control.call import call, is_linear_in
 from vjpkit.control.higher import Form, Linearization, Operand, Programmatic, Zeros
 from vjpkit.control.programs import (
     Mask,
+    apart,
     built,
+    dependent,
     jvp_program,
     linearized_program,
     mapped_program,
@@ -196,15 +198,6 @@ def iter_zeros(
     ]
 
 
-def dependent(program: Program, live: Mask) -> Mask:
-    """Which outputs depend on the inputs that ``live`` marks."""
-    reached: set[Atom] = {v for v, wanted in zip(program.inputs, live, strict=True) if wanted}
-    for eqn in program.equations:
-        if not reached.isdisjoint(eqn.inputs):
-            reached.update(eqn.outputs)
-    return tuple([a in reached for a in program.outputs])
-
-
 def linear_reached(program: Program, live: Mask) -> Mask:
     return linearized_program(program, live).reached
 
@@ -238,63 +231,74 @@ class Split:
         self.layout = Layout(consts, carry)
         self.length = length
         self.reverse = reverse
-        self.moving = carried(body, self.layout, live, dependent)
-        _, carries, _ = self.layout.split(self.moving)
-        self.affine = all(carries) and is_affine_in(body, self.moving)
-        if self.affine:  # then the live operands decide nothing at the point
-            self.tangent, self.reached = tangent_of_affine(body, self.moving)
-            return
         self.moving = carried(body, self.layout, live, linear_reached)
-        parts = linearized_program(body, self.moving)
-        self.tangent, self.reached = parts.tangent, parts.reached
-        self._divide(parts.primal)
+        at = linearized_program(body, self.moving)
+        self.tangent, self.reached = at.tangent, at.reached
+        count = len(body.outputs)
+        residuals = range(count, len(at.primal.outputs))
+        # What the residuals need of the loop: all of it, or what does not depend on live operands.
+        self.open = carried(body, self.layout, self.moving, dependent)
+        fixed, carries, _ = self.layout.split(self.open)
+        outer = [i for i, moving in enumerate(carries) if not moving]
+        early = apart(at.primal, self.open, [*outer, *residuals])
+        self.apart = early is not None
+        if early is None:
+            self._divide(at.primal, self.layout, count)
+        else:
+            self._divide(early, Layout(len(fixed) - sum(fixed), len(outer)), len(outer))
 
-    def _divide(self, primal: Program) -> None:
-        """Take what does not depend on the step out of the loop; tell residuals apart."""
-        layout, count = self.layout, len(self.body.outputs)
-        fixed = tuple([i < layout.consts for i in range(len(self.body.inputs))])
-        self.early, late, handed = split_program(primal, fixed)
+    def _divide(self, primal: Program, layout: Layout, count: int) -> None:
+        """Take what does not depend on the step out of a loop; tell residuals apart.
+
+        Its program gives ``count`` outputs and then the residuals.
+        """
+        n = len(primal.inputs)
+        self.early, late, handed = split_program(
+            primal, tuple([i < layout.consts for i in range(n)])
+        )
         # The constants are the loop's own, and then what was made of them.
-        inputs = [*late.inputs[: layout.consts], *late.inputs[len(self.body.inputs) :]]
-        rest = late.inputs[layout.consts : len(self.body.inputs)]
+        inputs = [*late.inputs[: layout.consts], *late.inputs[n:]]
         once: dict[Atom, int] = {v: i for i, v in enumerate(inputs)}
         residuals = late.outputs[count:]
-        self.places = [("once", once[a]) if a in once else ("step", 0) for a in residuals]
         steps = [a for a in residuals if a not in once]
         numbers = iter(range(len(steps)))
-        self.places = [(kind, i if kind == "once" else next(numbers)) for kind, i in self.places]
+        self.places = [
+            ("once", once[a]) if a in once else ("step", next(numbers)) for a in residuals
+        ]
+        rest = late.inputs[layout.consts : n]
         self.step = Program([*inputs, *rest], late.equations, [*late.outputs[:count], *steps])
         self.handed = len(handed)
+        self.inner, self.given = layout, count
 
     # -- the primal loop ---------------------------------------------------------------------------
 
     def primal(self, *values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
         """Outputs; residuals: those that do not depend on the step, then those of each step."""
-        params = {"length": self.length, "reverse": self.reverse, "carry": self.layout.carry}
-        if self.affine:
-            outs = scan_loop(*values, body=self.body, consts=self.layout.consts, **params)
-            return outs, [v for v, wanted in zip(values, self.moving, strict=True) if not wanted]
-        c, k, x = self.layout.split(values)
+        if not self.apart:
+            return self._residuals(values)
+        layout = self.layout
+        outs = scan_loop(
+            *values, body=self.body, length=self.length, reverse=self.reverse,
+            consts=layout.consts, carry=layout.carry,
+        )  # fmt: skip
+        fixed = [v for v, moving in zip(values, self.open, strict=True) if not moving]
+        return outs, self._residuals(fixed)[1]
+
+    def _residuals(self, values: Sequence[Value]) -> tuple[Sequence[Value], Sequence[Value]]:
+        """Outputs and residuals of the loop that makes them."""
+        c, k, x = self.inner.split(values)
         made = call(*c, program=self.early) if self.handed else ()
         consts = [*c, *made]
-        outs = scan_loop(*consts, *k, *x, body=self.step, consts=len(consts), **params)
-        count = len(self.body.outputs)
-        return outs[:count], [consts[i] for kind, i in self.places if kind == "once"] + list(
-            outs[count:]
-        )
-
-    # -- residuals: where the tangent program's leading inputs come from ---------------------------
-
-    def kinds(self) -> list[str]:
-        """Whether each residual is of the loop or of its steps."""
-        if not self.affine:
-            return [kind for kind, _ in self.places]
-        c, _, x = self.layout.split(self.moving)
-        return ["once" for wanted in c if not wanted] + ["step" for wanted in x if not wanted]
+        outs = scan_loop(
+            *consts, *k, *x, body=self.step, length=self.length, reverse=self.reverse,
+            consts=len(consts), carry=self.inner.carry,
+        )  # fmt: skip
+        once = [consts[i] for kind, i in self.places if kind == "once"]
+        return outs[: self.given], [*once, *outs[self.given :]]
 
     def residual_order(self) -> tuple[list[int], list[int]]:
         """Numbers of the tangent program's residuals: those of the loop, those of the steps."""
-        kinds = self.kinds()
+        kinds = [kind for kind, _ in self.places]
         once = [i for i, kind in enumerate(kinds) if kind == "once"]
         return once, [i for i, kind in enumerate(kinds) if kind == "step"]
 

@@ -1,0 +1,137 @@
+"""while_loop and fori_loop: both modes, every order, trip counts that nobody knows in advance."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+from vjpkit.test_util import check_grads
+
+W, X = np.array([1.5, 1.2]), np.array([0.3, 0.5])
+
+
+def until_large(w, x):
+    n, x = vk.lax.while_loop(
+        lambda c: np.sum(c[1]) < 1.5 * np.sum(w),
+        lambda c: (c[0] + 1, np.sin(c[1]) * w + c[1]),
+        (0, x),
+    )
+    return np.sum(x * x) * n
+
+
+def newton(w, x):
+    """A fixed point: x -> a with a^2 = w."""
+    a = vk.lax.while_loop(
+        lambda a: np.max(abs(a * a - w)) > 1e-12, lambda a: 0.5 * (a + w / a), x + 1.0
+    )
+    return np.sum(np.sin(a) * x)
+
+
+def nested(w, x):
+    def outer(c):
+        i, x = c
+        total = vk.lax.fori_loop(0, i + 1, lambda j, y: y * w + j, x)
+        return i + 1, np.tanh(total)
+
+    return np.sum(vk.lax.while_loop(lambda c: c[0] < 3, outer, (0, x))[1] * w)
+
+
+def counted(w, x):
+    return np.sum(vk.lax.fori_loop(1, 4, lambda i, y: np.sin(y) * w + i * x, x))
+
+
+def not_at_all(w, x):
+    return np.sum(vk.lax.while_loop(lambda x: np.sum(x) < -9.0, lambda x: x * w, x) * w)
+
+
+PROGRAMS = (until_large, newton, nested, counted, not_at_all)
+TRANSFORMS: dict[str, Any] = {
+    "itself": lambda f: f,
+    "grad": lambda f: vk.grad(f, (0, 1)),
+    "jvp": lambda f: lambda *a: vk.jvp(f, a, tuple(np.cos(x) for x in a)),
+    "hessian": lambda f: vk.hessian(f, (0, 1)),
+    "forward over forward": lambda f: vk.jacfwd(vk.jacfwd(f, 1), 0),
+    "reverse over reverse": lambda f: vk.jacrev(vk.jacrev(f, 1), 0),
+    "reverse over forward": lambda f: vk.jacrev(vk.jacfwd(f, 1), 1),
+    "third": lambda f: vk.grad(
+        lambda w, x: np.sum(vk.grad(lambda w, x: np.sum(vk.grad(f)(w, x) * x), 1)(w, x) * w)
+    ),
+}
+
+
+@pytest.mark.parametrize("f", PROGRAMS)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_staged_as_on_values(f, name):
+    transform = TRANSFORMS[name]
+    want = vk.tree.leaves(transform(f)(W, X))
+    for g in (vk.jit(transform(f)), transform(vk.jit(f))):
+        for a, b in zip(vk.tree.leaves(g(W, X)), want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("f", PROGRAMS)
+@pytest.mark.parametrize("batched", list(itertools.product([0, None], repeat=2))[:-1])
+def test_mapped(f, batched):
+    """The examples end at different times."""
+    args = [np.stack([a, 1.3 * a, 2.0 * a]) if b == 0 else a for a, b in zip((W, X), batched)]
+    each = [[a[i] if b == 0 else a for a, b in zip(args, batched)] for i in range(3)]
+    want = [f(*a) for a in each]
+    np.testing.assert_allclose(vk.vmap(f, in_axes=batched)(*args), want, rtol=1e-12)
+    want = [vk.grad(f, 1)(*a) for a in each]
+    for g in (vk.vmap(vk.grad(vk.jit(f), 1), batched), vk.jit(vk.vmap(vk.grad(f, 1), batched))):
+        np.testing.assert_allclose(g(*args), want, rtol=1e-9)
+
+
+def test_gradients_are_right():
+    for f in PROGRAMS:
+        check_grads(vk.jit(f), (W, X), order=2)
+
+
+def test_values_decide_in_python():
+    seen: list[float] = []
+
+    def step(x):
+        seen.append(x)
+        return x + 1.0
+
+    vk.lax.while_loop(lambda x: x < 3.0, step, 0.5)
+    assert seen == [0.5, 1.5, 2.5]
+    text = str(vk.make_ir(until_large)(W, X).program)
+    assert text.count("while[") == 1
+    assert vk.parse_ir(text) == vk.make_ir(until_large)(W, X).program
+
+
+def test_bounds_that_are_staged():
+    f = vk.jit(lambda n, x: vk.lax.fori_loop(0, n, lambda i, y: y * x + i, 1.0))
+    g = vk.jit(vk.grad(lambda x, n: vk.lax.fori_loop(0, n, lambda i, y: y * x, 1.0)))
+    assert [f(n, 2.0) for n in range(4)] == [1.0, 2.0, 5.0, 12.0]
+    assert [g(3.0, n) for n in range(4)] == [0.0, 1.0, 6.0, 27.0]
+
+
+def test_transposed_in_what_is_linear():
+    def tangent(t):
+        return vk.jvp(vk.jit(until_large), (W, X), (0 * W, t))[1]
+
+    _, back = vk.vjp(tangent, X)
+    np.testing.assert_allclose(back(1.0)[0], vk.grad(until_large, 1)(W, X), rtol=1e-10)
+
+
+def test_bad_input():
+    with pytest.raises(
+        TypeError, match=r"(?s)carry f64\[3\] at \['b'\].*started with f64\[\].*test_loop"
+    ):
+        vk.jit(
+            lambda x: vk.lax.while_loop(
+                lambda c: c["b"] < 1, lambda c: {"b": c["b"] * np.ones(3)}, {"b": x}
+            )
+        )(0.0)
+    with pytest.raises(TypeError, match=r"(?s)cond_fun.*scalar boolean, got f64\[2\].*np.any"):
+        vk.jit(lambda x: vk.lax.while_loop(lambda x: x * 1.0, lambda x: x, x))(X)
+    with pytest.raises(TypeError, match=r"(?s)what cond_fun returns must be a scalar.*np.any"):
+        vk.lax.while_loop(lambda x: x < 1, lambda x: x, X)
+    with pytest.raises(TypeError, match="body_fun"):
+        vk.lax.fori_loop(0, 3, None, X)  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(TypeError, match="upper must be an integer, got f64"):
+        vk.lax.fori_loop(0, 3.0, lambda i, x: x, X)  # type: ignore[arg-type]  # what is tested

@@ -1,0 +1,270 @@
+"""Derivatives of a program that are taken when it runs, for programs that staging cannot split.
+
+How many steps a ``while`` takes is not known before it has run, so its residuals are no arrays of a
+program. Two equations stand for its linear map instead: ``push`` gives J t, ``pull`` Jᵀ ct, each of
+a program at a point. They run the program again with the eager machinery, whose rows are as long as
+they need to be. Each is linear in its vectors and the other's transpose; their own derivatives are
+``push`` and ``pull`` of the program that consists of one of them, so every order is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpkit.control.bodies import is_abstract
+from vjpkit.control.higher import Higher
+from vjpkit.control.programs import built, mapped_program
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.evaluate import interpret
+from vjpkit.core.ir import Program
+from vjpkit.core.primitive import Primitive, Sample, primitive
+from vjpkit.core.staging import Builder, stage
+from vjpkit.kinds.linear import zeros
+from vjpkit.transforms.batch import batched_along_front
+from vjpkit.transforms.derivatives import linearize
+from vjpkit.transforms.linear import Backing, Residual
+
+__all__ = ["DynamicMap", "alone", "pull", "push", "recorded_map"]
+
+
+DYNAMIC = {
+    "dtypes": "a program is made for operands of its own avals",
+    "program": "its equations give zeros where recording finds out that nothing arrives",
+}
+"""Laws that cannot hold of what is recorded when it runs."""
+
+
+def alone(owner: Primitive, avals: Sequence[Aval], params: dict[str, Any]) -> Program:
+    """The program that consists of one equation."""
+
+    def run(builder: Builder, xs: Sequence[Value]) -> Sequence[Value]:
+        return owner.unpack(builder.process(owner, xs, params))
+
+    return built(avals, run)
+
+
+class DynamicMap:
+    """The linear map of a program at a point that is staged: two equations."""
+
+    def __init__(self, program: Program, values: Sequence[Value], live: tuple[bool, ...]) -> None:
+        self.program = program
+        self.kept = list(values)
+        self.live = live
+        self.inexact = [a.strong() for a in program.out_avals if a.inexact]
+        self.domain = [a.strong() for a, wanted in zip(program.in_avals, live) if wanted]
+
+    def push(self, ts: Sequence[Value | None]) -> Sequence[Value]:
+        some = next(t for t in ts if t is not None)
+        dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
+        return push(*self.kept, *dense, program=self.program, moving=self.live)  # type: ignore[no-any-return]
+
+    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
+        some = next((c for c in cts if c is not None), None)
+        if some is None:
+            return [None for _ in self.domain]
+        dense = [zeros(a, some) if c is None else c for c, a in zip(cts, self.inexact, strict=True)]
+        return pull(*self.kept, *dense, program=self.program, moving=self.live)  # type: ignore[no-any-return]
+
+    def residuals(self) -> list[Residual]:
+        return [Residual("while", v, None) for v in self.kept if hasattr(v, "dtype")]
+
+    def size(self) -> tuple[int, str]:
+        return 1, "rows"
+
+
+def recorded_map(program: Program, values: Sequence[Value], live: Sequence[bool]) -> Backing:
+    """The linear map of a program at values, by recording it; from live inputs to real outputs."""
+    chosen = [i for i, wanted in enumerate(live) if wanted]
+
+    def at(*xs: Value) -> list[Value]:
+        full = list(values)
+        for i, x in zip(chosen, xs, strict=True):
+            full[i] = x
+        return [y for y in interpret(program, full) if aval_of(y).inexact]
+
+    _, linear = linearize(at, *[values[i] for i in chosen])
+    return linear.backing  # type: ignore[no-any-return]  # linearize gives a LinearMap
+
+
+class Dynamic(Higher):
+    """``push`` or ``pull``: operands are the program's, and then vectors."""
+
+    exempt = DYNAMIC
+    transposed: Dynamic
+
+    def vectors(self, program: Program, live: Sequence[bool]) -> list[Aval]:
+        """Avals of the vectors that go in."""
+        raise NotImplementedError
+
+    def applied(self, backing: Backing, vectors: Sequence[Value]) -> Sequence[Value | None]:
+        """The vectors that come out of a linear map."""
+        raise NotImplementedError
+
+    def impl(
+        self, *operands: Value, program: Program, moving: tuple[bool, ...]
+    ) -> tuple[Value, ...]:
+        return self.run(operands, program, moving)
+
+    def run(
+        self, operands: Sequence[Value], program: Program, live: tuple[bool, ...]
+    ) -> tuple[Value, ...]:
+        """On values, or on tracers that know theirs."""
+        count = len(program.inputs)
+        backing = recorded_map(program, operands[:count], live)
+        outs = self.applied(backing, operands[count:])
+        avals = self.abstract(program=program, moving=live)
+        return tuple(filled(outs, avals, operands[count]))
+
+    def abstract(
+        self, *avals: Aval, program: Program, moving: tuple[bool, ...]
+    ) -> tuple[Aval, ...]:
+        return tuple(self.transposed.vectors(program, moving))
+
+    def linear_map(
+        self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
+    ) -> tuple[tuple[Value, ...], Backing]:
+        program, marks = params["program"], params["moving"]
+        count = len(program.inputs)
+        outs = self(*values, **params)
+        if not any(live[:count]):
+            return outs, VectorMap(self, values[:count], live[count:], program, marks)
+        whole = alone(self, [aval_of(v) for v in values], params)
+        if any(map(is_abstract, values)):
+            return outs, DynamicMap(whole, values, live)
+        chosen = [i for i, wanted in enumerate(live) if wanted]
+
+        def at(*xs: Value) -> tuple[Value, ...]:
+            full = list(values)
+            for i, x in zip(chosen, xs, strict=True):
+                full[i] = x
+            return self.run(full, program, marks)
+
+        _, linear = linearize(at, *[values[i] for i in chosen])
+        domain = [aval_of(values[i]).strong() for i in chosen]
+        return outs, Dense(linear.backing, domain, [aval_of(y).strong() for y in outs])
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> tuple[Value, ...]:
+        program, live = params["program"], params["moving"]
+        count = len(program.inputs)
+        wanted = [b or w for b, w in zip(batched, live, strict=False)]
+        mapped, _ = mapped_program(program, n, tuple(wanted), (True,) * len(program.outputs))
+        full = [*wanted, *[True] * (len(values) - count)]
+        operands = [
+            batched_along_front(v, b, n) if w else v
+            for v, b, w in zip(values, batched, full, strict=True)
+        ]
+        return self(*operands, program=mapped, moving=live)  # type: ignore[no-any-return]
+
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        count = len(params["program"].inputs)
+        return all(mask[count:]) and any(mask) and not any(mask[:count])
+
+    def samples(self) -> Iterable[Sample]:
+        x, y = np.array([0.3, -1.2]), np.array([1.7, 0.4])
+        program = stage(lambda x, y: (np.sin(x) * y, np.sum(x)), [aval_of(x)] * 2).program
+        vectors = [np.full(a.shape, 0.5)[()] for a in self.vectors(program, (True, True))]
+        yield Sample(x, y, *vectors, program=program, moving=(True, True))
+
+
+class Dense:
+    """A linear map that gives zeros where another one gives nothing, as an equation does."""
+
+    def __init__(self, backing: Backing, domain: Sequence[Aval], codomain: Sequence[Aval]) -> None:
+        self.backing = backing
+        self.domain = domain
+        self.codomain = codomain
+
+    def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
+        some = next(t for t in ts if t is not None)
+        return filled(self.backing.push(ts), self.codomain, some)
+
+    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
+        some = next((c for c in cts if c is not None), None)
+        pulled = self.backing.pull(cts)
+        return pulled if some is None else filled(pulled, self.domain, some)
+
+    def residuals(self) -> list[Residual]:
+        return self.backing.residuals()
+
+    def size(self) -> tuple[int, str]:
+        return self.backing.size()
+
+
+def filled(xs: Sequence[Value | None], avals: Sequence[Aval], like: Value) -> list[Value]:
+    """Zeros for what is None."""
+    return [zeros(a, like) if x is None else x for x, a in zip(xs, avals, strict=True)]
+
+
+class VectorMap:
+    """``push`` or ``pull`` in some of its vectors."""
+
+    def __init__(
+        self,
+        owner: Dynamic,
+        values: Sequence[Value],
+        moving: Sequence[bool],
+        program: Program,
+        live: tuple[bool, ...],
+    ) -> None:
+        self.owner = owner
+        self.kept = list(values)
+        self.marks = moving
+        self.params = {"program": program, "moving": live}
+        self.domain = owner.vectors(program, live)
+        self.codomain = owner.transposed.vectors(program, live)
+
+    def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
+        given = iter(ts)
+        some = next(t for t in ts if t is not None)
+        vectors = []
+        for wanted, aval in zip(self.marks, self.domain, strict=True):
+            t = next(given) if wanted else None
+            vectors.append(zeros(aval, some) if t is None else t)
+        return self.owner(*self.kept, *vectors, **self.params)  # type: ignore[no-any-return]
+
+    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
+        some = next((c for c in cts if c is not None), None)
+        if some is None:
+            return [None] * sum(self.marks)
+        dense = [
+            zeros(a, some) if c is None else c for c, a in zip(cts, self.codomain, strict=True)
+        ]
+        outs = self.owner.transposed(*self.kept, *dense, **self.params)
+        return [y for y, wanted in zip(outs, self.marks, strict=True) if wanted]
+
+    def residuals(self) -> list[Residual]:
+        return [Residual(self.owner.name, v, None) for v in self.kept if hasattr(v, "dtype")]
+
+    def size(self) -> tuple[int, str]:
+        return 1, "rows"
+
+
+class Push(Dynamic):
+    """Tangents of the real outputs of a program, from tangents of its live inputs."""
+
+    def vectors(self, program: Program, live: Sequence[bool]) -> list[Aval]:
+        return [a.strong() for a, wanted in zip(program.in_avals, live, strict=True) if wanted]
+
+    def applied(self, backing: Backing, vectors: Sequence[Value]) -> Sequence[Value | None]:
+        return backing.push(vectors)
+
+
+class Pull(Dynamic):
+    """Cotangents of the live inputs of a program, from those of its real outputs."""
+
+    def vectors(self, program: Program, live: Sequence[bool]) -> list[Aval]:
+        return [a.strong() for a in program.out_avals if a.inexact]
+
+    def applied(self, backing: Backing, vectors: Sequence[Value]) -> Sequence[Value | None]:
+        return backing.pull(vectors)
+
+
+Push.transposed = Pull()
+Pull.transposed = Push()
+push, pull = primitive(Push), primitive(Pull)
+Push.transposed, Pull.transposed = pull, push

@@ -1,0 +1,399 @@
+"""`while_loop` and `fori_loop`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vjpkit.control.bodies import array_leaves, body, decides, is_abstract, runs_on_values
+from vjpkit.control.call import call
+from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
+from vjpkit.control.higher import Higher
+from vjpkit.control.programs import (
+    Linearized,
+    Mask,
+    apart,
+    built,
+    dependent,
+    jvp_program,
+    linearized_program,
+    mapped_program,
+    numbered,
+    plain_program,
+    rearranged,
+    run_staged,
+    transposed_program,
+)
+from vjpkit.control.scan import Layout, same_carry, scan
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import at, calling_position
+from vjpkit.core.evaluate import runner
+from vjpkit.core.ir import Program
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.staging import Builder, stage
+from vjpkit.core.tracer import bind
+from vjpkit.kinds.linear import zeros
+from vjpkit.pytree import PyTree
+from vjpkit.transforms.arguments import name_of, require_function
+from vjpkit.transforms.batch import batched_along_front
+from vjpkit.transforms.linear import Backing, Residual
+from vjpkit.transforms.staged import ShapeDtypeStruct
+
+__all__ = ["fori_loop", "while_body", "while_loop"]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Condition and body; operands are the constants of either, and the carries."""
+
+    cond: Program
+    body: Program
+    cond_consts: int
+    body_consts: int
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {
+            "cond": self.cond, "body": self.body,
+            "cond_consts": self.cond_consts, "body_consts": self.body_consts,
+        }  # fmt: skip
+
+    def split(self, xs: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+        """Constants of the condition, constants of the body, carries."""
+        end = self.cond_consts + self.body_consts
+        return xs[: self.cond_consts], xs[self.cond_consts : end], xs[end:]
+
+    def moving(self, live: Sequence[bool], reached: Callable[[Program, Mask], Mask]) -> Mask:
+        """Which of the body's inputs are marked in the course of the loop."""
+        _, consts, carry = self.split(live)
+        while True:
+            mask = (*consts, *carry)
+            wider = [a or b for a, b in zip(carry, reached(self.body, mask), strict=True)]
+            if wider == list(carry):
+                return mask
+            carry = wider
+
+    def decides(self, live: Sequence[bool]) -> bool:
+        """Whether the values of live operands matter for the derivative in them."""
+        moving = self.moving(live, lambda p, m: linearized_program(p, m).reached)
+        opened = self.moving((*live[: self.cond_consts], *moving), dependent)
+        ends = (*live[: self.cond_consts], *opened[self.body_consts :])
+        primal = linearized_program(self.body, moving).primal
+        residuals = range(len(self.body.outputs), len(primal.outputs))
+        return dependent(self.cond, ends)[0] or apart(primal, opened, residuals) is None
+
+
+class While(Higher):
+    """Steps of ``body`` as long as ``cond`` holds."""
+
+    exempt = DYNAMIC
+
+    @staticmethod
+    def impl(*operands: Value, **params: Any) -> tuple[Value, ...]:
+        loop = Loop(**params)
+        fixed, consts, state = loop.split(operands)
+        goes_on, step = runner(loop.cond), runner(loop.body)
+        while goes_on(*fixed, *state)[0]:
+            state = step(*consts, *state)
+        return tuple(state)
+
+    def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, ...]:
+        return params["body"].out_avals  # type: ignore[no-any-return]  # a Program
+
+    def linear_map(
+        self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
+    ) -> tuple[tuple[Value, ...], Backing]:
+        if any(map(is_abstract, values)):
+            outs = self(*values, **params)
+            avals = [aval_of(v) for v in values]
+            if not Loop(**params).decides(live):  # then live operands may be open
+                values = [
+                    zeros(a.strong(), v) if wanted else v
+                    for v, a, wanted in zip(values, avals, live, strict=True)
+                ]
+            return outs, DynamicMap(alone(self, avals, params), values, live)
+        steps = Steps(Loop(**params), values, live)
+        return steps.outs, steps
+
+    def with_tangents(
+        self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
+    ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
+        loop = Loop(**params)
+        moving = loop.moving([t is not None for t in ts], lambda p, m: jvp_program(p, m)[1])
+        both, reached = jvp_program(loop.body, moving)
+        both = plain_program(both) if strict else both
+        n_b, n_k = loop.body_consts, len(loop.body.outputs)
+        fixed, consts, carry = loop.split(values)
+        _, dc, dk = loop.split(ts)
+        some = next(t for t in ts if t is not None)
+        t_c = [t for t in dc if t is not None]
+        avals = loop.body.out_avals
+        carried = [i for i in range(n_k) if moving[n_b + i]]
+        t_k = [zeros(avals[i].strong(), some) if dk[i] is None else dk[i] for i in carried]
+        # The program takes constants, carries, and then the tangents of either.
+        a, b, c = n_b, n_b + n_k, n_b + n_k + len(t_c)
+        order = [*range(a), *range(b, c), *range(a, b), *range(c, len(both.inputs))]
+        marks = numbered(reached)
+        tangents: list[int | Aval] = []
+        for i in carried:
+            place = marks[i]
+            tangents.append(avals[i].strong() if place is None else n_k + place)
+        inputs = [both.in_avals[i] for i in order]
+        places = [order.index(i) for i in range(len(order))]
+        wide = rearranged(both, inputs, places, [*range(n_k), *tangents])
+        cond_avals = [*loop.cond.in_avals, *[aval_of(t).strong() for t in t_k]]
+        cond = rearranged(loop.cond, cond_avals, range(len(loop.cond.inputs)), [0])
+        moved = Loop(cond, wide, loop.cond_consts, n_b + len(t_c))
+        outs = self(*fixed, *consts, *t_c, *carry, *t_k, **moved.params)
+        found = numbered(moving[n_b:])
+        return outs[:n_k], [None if i is None else outs[n_k + i] for i in found]
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> tuple[Value, ...]:
+        loop = Loop(**params)
+        fixed, consts, carry = loop.split(batched)
+        while True:
+            mapped = mapped_program(loop.body, n, (*consts, *carry))[1]
+            grown = tuple([a or b for a, b in zip(mapped, carry, strict=True)])
+            differs = mapped_program(loop.cond, n, (*fixed, *grown))[1][0]
+            if differs:  # the examples do not end together
+                grown = (True,) * len(grown)
+            if grown == tuple(carry):
+                break
+            carry = grown
+        cond, _ = mapped_program(loop.cond, n, (*fixed, *carry))
+        step, _ = mapped_program(loop.body, n, (*consts, *carry), tuple(carry))
+        x_f, x_c, state = loop.split(values)
+        _, _, given = loop.split(batched)
+        full = [
+            batched_along_front(v, b, n) if wanted else v
+            for v, b, wanted in zip(state, given, carry, strict=True)
+        ]
+        if differs:
+            mapped_loop = masked(Loop(cond, step, loop.cond_consts, loop.body_consts), n)
+            outs = self(*x_f, *x_f, *x_c, *full, **mapped_loop.params)
+        else:
+            params = Loop(cond, step, loop.cond_consts, loop.body_consts).params
+            outs = self(*x_f, *x_c, *full, **params)
+        return tuple([batched_along_front(y, b, n) for y, b in zip(outs, carry, strict=True)])
+
+    def samples(self) -> Iterable[Sample]:
+        x, w = np.array([0.3, 0.5]), np.array([1.5, 1.2])
+        limit, n = np.array(4.0)[()], np.array(0)[()]
+        avals = [aval_of(v) for v in (w, n, x)]
+        cond = stage(lambda limit, n, x: [np.sum(x) < limit], [aval_of(limit), *avals[1:]]).program
+        inner = stage(lambda w, n, x: [n + 1, np.sin(x) * w + x], avals).program
+        params: Any = {"cond": cond, "body": inner, "cond_consts": 1, "body_consts": 1}
+        yield Sample(limit, w, n, x, wrt=(1, 3), **params)
+        yield Sample(np.array(0.0)[()], w, n, x, wrt=(1, 3), **params)
+
+
+while_body = primitive(While)
+
+
+def masked(loop: Loop, n: int) -> Loop:
+    """A mapped loop whose condition differs between examples: those that are done stay as they are.
+
+    The body needs the condition's constants too, and takes them before its own.
+    """
+    count = loop.cond_consts
+
+    def goes_on(builder: Builder, xs: Sequence[Value]) -> list[Value]:
+        return [np.any(run_staged(builder, loop.cond, xs)[0])]
+
+    def step(builder: Builder, xs: Sequence[Value]) -> list[Value]:
+        fixed, rest = xs[:count], xs[count:]
+        state = rest[loop.body_consts :]
+        active = run_staged(builder, loop.cond, [*fixed, *state])[0]
+        outs = run_staged(builder, loop.body, rest)
+        shaped = [np.reshape(active, (n, *[1] * (len(x.shape) - 1))) for x in state]
+        return [np.where(a, new, old) for a, new, old in zip(shaped, outs, state, strict=True)]
+
+    avals = loop.cond.in_avals
+    cond = built(avals, goes_on)
+    return Loop(
+        cond, built([*avals[:count], *loop.body.in_avals], step), count, count + loop.body_consts
+    )
+
+
+class Steps:
+    """The linear map of a loop that has run: what each step left, first to last."""
+
+    def __init__(self, loop: Loop, values: Sequence[Value], live: tuple[bool, ...]) -> None:
+        self.layout = Layout(loop.body_consts, len(loop.body.outputs))
+        moving = loop.moving(live, lambda p, m: linearized_program(p, m).reached)
+        self.live = live[loop.cond_consts :]
+        self.cond_live = sum(live[: loop.cond_consts])
+        self.moving = moving
+        self.at: Linearized = linearized_program(loop.body, moving)
+        fixed, consts, state = loop.split(values)
+        self.avals = [aval_of(v).strong() for v in (*consts, *state)]
+        self.outs_avals = loop.body.out_avals
+        self.steps: list[Sequence[Value]] = []
+        count = len(loop.body.outputs)
+        while call(*fixed, *state, program=loop.cond)[0]:
+            outs = call(*consts, *state, program=self.at.primal)
+            state = outs[:count]
+            self.steps.append(outs[count:])
+        self.outs = tuple(state)
+
+    @property
+    def kept(self) -> list[Value]:
+        """Every residual of every step."""
+        return [x for step in self.steps for x in step]
+
+    def vectors(self) -> tuple[list[int], list[int]]:
+        """Numbers of the moving constants and carries."""
+        n = self.layout.consts
+        consts = [i for i in range(n) if self.moving[i]]
+        return consts, [i for i in range(n, len(self.moving)) if self.moving[i]]
+
+    def push(self, ts: Sequence[Value | None]) -> list[Value | None]:
+        some = next((t for t in ts if t is not None), None)
+        given = dict(
+            zip([i for i, w in enumerate(self.live) if w], ts[self.cond_live :], strict=True)
+        )
+        consts, carries = self.vectors()
+        n = self.layout.consts
+
+        def dense(i: int, t: Value | None) -> Value:
+            return zeros(self.avals[i], some) if t is None else t
+
+        fixed = [dense(i, given.get(i)) for i in consts]
+        state = [dense(i, given.get(i)) for i in carries]
+        marks = numbered(self.at.reached)
+        for residuals in self.steps:
+            outs = call(*residuals, *fixed, *state, program=self.at.tangent)
+            places = [marks[i - n] for i in carries]
+            state = [
+                zeros(self.avals[i], some) if p is None else outs[p]
+                for i, p in zip(carries, places, strict=True)
+            ]
+        final: dict[int, Value] = dict(zip(carries, state, strict=True))
+        return [final.get(n + j) for j, a in enumerate(self.outs_avals) if a.inexact]
+
+    def pull(self, cts: Sequence[Value | None]) -> list[Value | None]:
+        some = next((c for c in cts if c is not None), None)
+        wanted = [i for i, w in enumerate(self.live) if w]
+        if some is None:
+            return [None] * (self.cond_live + len(wanted))
+        consts, carries = self.vectors()
+        n = self.layout.consts
+        inexact = [n + j for j, a in enumerate(self.outs_avals) if a.inexact]
+        arrived = dict(zip(inexact, cts, strict=True))
+        state: dict[int, Value] = {}
+        for i in carries:
+            ct = arrived.get(i)
+            state[i] = zeros(self.avals[i], some) if ct is None else ct
+        sums: dict[int, Value] = {}
+        reached = [i for i in carries if self.at.reached[i - n]]
+        back, found = transposed_program(self.at.tangent, (True,) * len(reached))
+        names = [i for i, f in zip([*consts, *carries], found, strict=True) if f]
+        for residuals in reversed(self.steps):
+            outs = call(*residuals, *[state[i] for i in reached], program=back)
+            pulled = dict(zip(names, outs, strict=True))
+            state = {i: pulled.get(i, zeros(self.avals[i], some)) for i in carries}
+            for i in consts:
+                if i in pulled:
+                    sums[i] = pulled[i] if i not in sums else sums[i] + pulled[i]
+        for i in consts:
+            if i not in sums:
+                sums[i] = zeros(self.avals[i], some)
+        return [None] * self.cond_live + [sums[i] if i < n else state[i] for i in wanted]
+
+    def residuals(self) -> list[Residual]:
+        return [Residual("while", v, None) for v in self.kept if hasattr(v, "dtype")]
+
+    def size(self) -> tuple[int, str]:
+        return len(self.steps), "steps"
+
+
+# --------------------------------------------------------------------------------------- the edge
+
+
+def while_loop(
+    cond_fun: Callable[[PyTree], Value], body_fun: Callable[[PyTree], PyTree], init_val: PyTree
+) -> PyTree:
+    """``while cond_fun(val): val = body_fun(val)``, also where the condition is staged.
+
+    On values it is Python's loop. Staged it is one equation, whose carry keeps its tree, shapes and
+    dtypes (`TypeError`); mapped, examples that are done wait for the others. Differentiable in both
+    modes to any order: the pullback keeps what each step leaves; staged, it runs the loop once
+    more for that.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> root = vk.jit(lambda a: vk.lax.while_loop(
+    ...     lambda x: abs(x * x - a) > 1e-12, lambda x: 0.5 * (x + a / x), a))
+    >>> root(2.0), round(float(vk.grad(root)(2.0)), 8)
+    (np.float64(1.414213562373095), 0.35355339)
+    """
+    require_function("while_loop: cond_fun", cond_fun)
+    require_function("while_loop: body_fun", body_fun)
+    state, tree = array_leaves("while_loop", "init_val", init_val)
+    label = f"while_loop: {name_of(body_fun)}"
+    if runs_on_values(state):
+        val = tree.unflatten(state)
+        while True:
+            goes_on = cond_fun(val)
+            decides("while_loop", "what cond_fun returns", goes_on)
+            if is_abstract(goes_on):
+                break
+            if not goes_on:
+                return val
+            val = body_fun(val)
+            same_carry(label, state, tree, val)
+    structs = tree.unflatten([ShapeDtypeStruct(aval_of(s).shape, aval_of(s).dtype) for s in state])
+    cond = body(f"while_loop: {name_of(cond_fun)}", cond_fun, (structs,))
+    if len(cond.outs) != 1 or cond.outs[0].shape or cond.outs[0].dtype.kind not in "biuf":
+        came = ", ".join(map(repr, cond.outs))
+        raise TypeError(
+            f"while_loop: cond_fun must return a scalar boolean, got {came or 'nothing'}"
+            f"{at(calling_position())}.\nReduce it with np.any or np.all."
+        )
+    step = body(label, body_fun, (structs,))
+    wanted = same_carry(label, state, tree, step.tree.unflatten(list(step.program.outputs)))
+    step = step.cast(wanted)
+    params = Loop(cond.program, step.program, len(cond.consts), len(step.consts)).params
+    outs = bind(while_body, [*cond.consts, *step.consts, *state], params)
+    return tree.unflatten(outs)
+
+
+def fori_loop(
+    lower: int, upper: int, body_fun: Callable[[Value, PyTree], PyTree], init_val: PyTree
+) -> PyTree:
+    """``for i in range(lower, upper): val = body_fun(i, val)``, also where bounds are staged.
+
+    With bounds that are numbers it is a `scan`, otherwise a `while_loop`; both are differentiable
+    in both modes.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.lax.fori_loop(0, 4, lambda i, x: x + i, 0)
+    np.int64(6)
+    >>> vk.jit(vk.grad(lambda x: vk.lax.fori_loop(0, 3, lambda i, y: y * x, 1.0)))(2.0)
+    np.float64(12.0)
+    """
+    require_function("fori_loop: body_fun", body_fun)
+    for name, bound in (("lower", lower), ("upper", upper)):
+        decides("fori_loop", name, bound)
+        if aval_of(bound).dtype.kind not in "iu":
+            raise TypeError(
+                f"fori_loop: {name} must be an integer, got {aval_of(bound)}"
+                f"{at(calling_position())}"
+            )
+    if is_abstract(lower) or is_abstract(upper):
+        start = np.asarray(0)[()] + lower
+
+        def counted(pair: PyTree) -> PyTree:
+            return pair[0] + 1, body_fun(pair[0], pair[1])
+
+        return while_loop(lambda pair: pair[0] < upper, counted, (start, init_val))[1]
+    first, last = int(lower), int(upper)
+
+    def step(val: PyTree, i: Value) -> tuple[PyTree, None]:
+        return body_fun(i, val), None
+
+    return scan(step, init_val, np.arange(first, max(first, last)))[0]
