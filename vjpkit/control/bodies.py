@@ -12,6 +12,7 @@ from vjpkit.control.programs import built, rearranged, run_staged
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Program
+from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder
 from vjpkit.core.tracer import RUNNING, Tracer
 from vjpkit.ops.structural import to_dtype
@@ -106,6 +107,8 @@ def array_leaves(label: str, what: str, tree: PyTree) -> tuple[list[Value], PyTr
     for i, x in enumerate(leaves):
         if isinstance(x, bool | int | float | complex) and not isinstance(x, np.generic):
             leaves[i] = np.asarray(x)[()]
+        elif isinstance(x, Tracer) and x.aval.weak:
+            leaves[i] = roles["strong"](x)
         elif not hasattr(x, "dtype"):
             path = keystr(flatten_with_path(tree)[0][i][0])
             raise TypeError(
