@@ -2,7 +2,19 @@
 
 from vjpkit.control.branch import cond, switch
 from vjpkit.control.loop import fori_loop, while_loop
+from vjpkit.control.mapped import associative_scan, select
+from vjpkit.control.mapped import map_ as map
 from vjpkit.control.scan import scan
 from vjpkit.transforms.staged import stop_gradient
 
-__all__ = ["cond", "fori_loop", "scan", "stop_gradient", "switch", "while_loop"]
+__all__ = [
+    "associative_scan",
+    "cond",
+    "fori_loop",
+    "map",
+    "scan",
+    "select",
+    "stop_gradient",
+    "switch",
+    "while_loop",
+]
