@@ -88,8 +88,8 @@ def associative_scan(
         moved = [x[::-1] for x in moved]
 
     def combined(a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
-        place = lambda xs: tree.unflatten([np.moveaxis(x, 0, axis) for x in xs])  # noqa: E731
-        out, found = flatten(fn(place(a), place(b)))
+        first, second = (tree.unflatten([np.moveaxis(x, 0, axis) for x in xs]) for xs in (a, b))
+        out, found = flatten(fn(first, second))
         if found != tree:
             raise TypeError(
                 f"associative_scan: {name_of(fn)} returned the tree {found}, but elems has {tree}"
