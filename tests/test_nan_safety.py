@@ -1,9 +1,12 @@
 """A branch that was not taken gives an exact zero, to second order, in every mode."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import vjpkit as vk
+from tests.numpy.coverage.calls import CALLS
 from vjpkit.core.rows import annihilate
 
 POINTS = np.array([-2.0, -1.0, 0.0, -0.0])
@@ -200,3 +203,51 @@ def test_zero_annihilates_in_every_dtype_and_layout(dtype, order):
         np.testing.assert_array_equal(annihilate(factor, ct), out)
         assert annihilate(ct[0, 0], factor[0, 0]) == 0
     assert annihilate(ct[:0], factor[:0]).shape == (0, 3)
+
+
+# ---- products with what is not finite ------------------------------------------------------------
+
+HOLED = np.array([[1.0, 2.0], [np.nan, np.inf], [3.0, 4.0]])
+KEPT = np.array([True, False, True])
+PRODUCTS = {
+    "matmul": lambda w: HOLED @ w,
+    "matmul, from the left": lambda w: w @ HOLED.T,
+    "einsum": lambda w: np.einsum("ij,j->i", HOLED, w),
+    "tensordot": lambda w: np.tensordot(HOLED, w, axes=1),
+    "convolve": lambda w: np.convolve(w[:1], HOLED[:, 1])[[0, 1, 2]],
+    "of traced values": lambda w: (HOLED * w) @ w,
+}
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_rows_that_are_left_out_of_a_product(product):
+    """Missing data is masked after the product; to second order, in every mode."""
+    f = lambda w: np.sum(np.where(KEPT, PRODUCTS[product](w), 0) ** 2)
+    clean = lambda w: np.sum(PRODUCTS[product](w)[KEPT] ** 2)
+    w = np.array([0.5, -0.2])
+    with np.errstate(all="ignore"):
+        for mode, got in first_and_second(lambda x: f(x[:2]), np.append(w, [0.0, 0.0])):
+            assert np.isfinite(got).all(), mode
+        np.testing.assert_allclose(vk.grad(f)(w), vk.grad(clean)(w), rtol=1e-14)
+        np.testing.assert_allclose(vk.hessian(f)(w), vk.hessian(clean)(w), rtol=1e-14)
+        assert np.isnan(vk.vjp(f, w, strict=True)[1](1.0)[0]).any()
+
+
+def test_calls_that_are_not_selected_contribute_nothing():
+    """Every call of the coverage, where its partials are zero, infinite or nan."""
+    points = (lambda x: 0 * x, lambda x: 0 * x + 1, lambda x: 1e200 * x, lambda x: -x)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for call in CALLS[::3]:
+            for point in points if call.live and call.smooth() else ():
+                xs = [np.asarray(point(x)).astype(x.dtype)[()] for x in call.primals]
+                try:
+                    call.smooth(*xs)
+                except (ValueError, np.linalg.LinAlgError, ArithmeticError):
+                    continue
+
+                def unselected(*ys, call=call):
+                    return sum(np.sum(np.real(np.where(False, y, 0))) for y in call.smooth(*ys))
+
+                for got in vk.vjp(unselected, *xs)[1](1.0):
+                    assert not np.any(got), f"{call}: {got}"

@@ -375,6 +375,16 @@ def test_defective_matrices_have_no_derivative(f):
             vk.jvp(f, (x,), (A,))
 
 
+def test_factors_of_dependent_columns_have_no_derivative():
+    x = np.outer(V, V)
+    f = lambda x: np.sum(LA.qr(x).Q * A)
+    with pytest.raises(NotDifferentiableError, match="dependent columns"):
+        vk.grad(f)(x)
+    run = vk.jit(vk.grad(f))
+    with pytest.warns(RuntimeWarning, match="dependent columns"):
+        assert np.isfinite(run(x)).all()
+
+
 def test_programs_warn_of_other_ill_posed_vectors():
     run = vk.jit(vk.grad(lambda x: np.real(np.prod(LA.eigvals(x)))))
     with pytest.warns(RuntimeWarning, match="defective"):

@@ -14,7 +14,17 @@ from vjpkit.core.errors import NotDifferentiableError, Position, at, calling_pos
 from vjpkit.core.evaluate import evaluate, interpret
 from vjpkit.core.ir import params_key
 from vjpkit.core.primitive import Primitive
-from vjpkit.core.rows import Cotangents, Eager, Product, Row, Rows, add_product, cast, new_slots
+from vjpkit.core.rows import (
+    Cotangents,
+    Eager,
+    Product,
+    Row,
+    Rows,
+    add_product,
+    annihilate,
+    cast,
+    new_slots,
+)
 from vjpkit.core.staging import Builder, ClosedProgram, transpose_into
 from vjpkit.core.tracer import Tracer, bind
 from vjpkit.kinds.linear import contribute, own_values, rule
@@ -127,6 +137,13 @@ def kept(out: Value, shape: Shape, axes: tuple[int, ...] | None) -> Value:
 _CACHE_SIZE = 512
 
 
+def is_nothing(ct: Value | None) -> bool:
+    """Whether a cotangent is known to be exactly zero."""
+    if ct is None:
+        return True
+    return isinstance(ct, np.ndarray | np.generic) and bool(ct.size) and not np.any(ct)
+
+
 class Many(list[Any]):
     """Cotangents of the outputs of a primitive that has several."""
 
@@ -210,6 +227,8 @@ class General(Primitive):
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, live, slots, values, outs, params = row
             given: Sequence[Value] = ct if type(ct) is Many else (ct,)
+            if (self.interpreted or cts[-2] is annihilate) and all(map(is_nothing, given)):
+                return
             pulled: Sequence[Value]
             reached = live
             if self.pullback is None:

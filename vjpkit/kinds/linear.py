@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -13,7 +14,19 @@ from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import calling_position, user_position
 from vjpkit.core.primitive import Primitive
-from vjpkit.core.rows import Cotangents, Eager, Row, Rows, add_cotangent, cast, eager
+from vjpkit.core.rows import (
+    Cotangents,
+    Eager,
+    Row,
+    Rows,
+    add_cotangent,
+    annihilate,
+    cast,
+    eager,
+    has_nan,
+    innermost,
+    plain_product,
+)
 from vjpkit.core.tracer import Tracer, bind, is_foreign
 
 __all__ = ["Bilinear", "Linear", "LinearMany", "contribute", "own_values", "rule"]
@@ -213,6 +226,37 @@ def packed(ct: Value) -> Value:
     return ct.copy() if type(ct) is np.ndarray and 0 in ct.strides else ct
 
 
+def meets_nan(x: Value) -> bool:
+    """Whether some element is nan, as far as is known."""
+    inner = innermost(x)
+    return not isinstance(inner, Tracer) and has_nan(inner)
+
+
+def zero_wins(f: Callable[..., Value], t: Value, x: Value, out: Value) -> Value:
+    """``out = f(t, x)``, linear in each, but an exact zero of ``t`` wins over inf and nan in ``x``.
+
+    Cleaned of them ``f`` is what it should be, except where one meets an element that is not zero.
+    """
+    finite: Value = np.isfinite(x)
+    zero: Value = t == 0
+    cleaned: Value = np.where(finite, x, 0)
+    clean = f(t, cleaned.astype(x.dtype))
+    touched = f(np.astype(~zero, t.dtype), np.astype(~finite, x.dtype))
+    fixed: Value = np.where(touched != 0, out, clean)
+    return fixed.astype(out.dtype)[()]
+
+
+def pulled(
+    transpose: Any, ct: Value, x: Value, shape: Shape, dtype: Any, params: Any, cts: Cotangents
+) -> Value:
+    """A transpose of a bilinear primitive, with the other operand ``x``."""
+    out = transpose(ct, x, shape, dtype, **params)
+    if cts[-2] is annihilate and meets_nan(out):
+        back = partial(transpose, shape=shape, dtype=dtype, **params)
+        return zero_wins(back, ct, x, out)
+    return out
+
+
 class Bilinear(Primitive):
     """Linear in each of two operands.
 
@@ -226,29 +270,29 @@ class Bilinear(Primitive):
 
         def pull_x(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, shape, dtype, params, y = row
-            contribute(cts, i, transpose_x(packed(ct), y, shape, dtype, **params))
+            contribute(cts, i, pulled(transpose_x, packed(ct), y, shape, dtype, params, cts))
 
         def push_x(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, _, _, params, y = row
-            ts[k] = None if ts[i] is None else self(ts[i], y, **params)
+            ts[k] = self.forward((None, y), (ts[i], None), None, params, ts[-2] is plain_product)
 
         def pull_y(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, shape, dtype, params, x = row
-            contribute(cts, i, transpose_y(packed(ct), x, shape, dtype, **params))
+            contribute(cts, i, pulled(transpose_y, packed(ct), x, shape, dtype, params, cts))
 
         def push_y(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, _, _, params, x = row
-            ts[k] = None if ts[i] is None else self(x, ts[i], **params)
+            ts[k] = self.forward((x, None), (None, ts[i]), None, params, ts[-2] is plain_product)
 
         def pull_xy(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, j, params, x, y = row
             ct = packed(ct)
-            contribute(cts, i, transpose_x(ct, y, *space(x), **params))
-            contribute(cts, j, transpose_y(ct, x, *space(y), **params))
+            contribute(cts, i, pulled(transpose_x, ct, y, *space(x), params, cts))
+            contribute(cts, j, pulled(transpose_y, ct, x, *space(y), params, cts))
 
         def push_xy(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, j, params, x, y = row
-            ts[k] = self.forward((x, y), (ts[i], ts[j]), None, params, False)
+            ts[k] = self.forward((x, y), (ts[i], ts[j]), None, params, ts[-2] is plain_product)
 
         self.pull_x = rule(self, pull_x, push_x)
         self.pull_y = rule(self, pull_y, push_y)
@@ -326,6 +370,10 @@ class Bilinear(Primitive):
         (x, y), (tx, ty) = values, ts
         a = None if tx is None else self(tx, y, **params)
         b = None if ty is None else self(x, ty, **params)
+        if a is not None and not strict and meets_nan(a):
+            a = zero_wins(partial(self, **params), tx, y, a)
+        if b is not None and not strict and meets_nan(b):
+            b = zero_wins(lambda t, x: self(x, t, **params), ty, x, b)
         return b if a is None else a if b is None else a + b
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:

@@ -702,7 +702,7 @@ class Qr(General):
         m, n = values[0].shape[-2:]
         k = min(m, n)
         q1, r1, t1 = q[..., :, :k], r[..., :k, :k], t[..., :, :k]
-        d = mirror(solve(r1, mirror(t1), transposed=True))
+        d = mirror(solve(independent(r1, of="columns"), mirror(t1), transposed=True))
         x = adjoint(q1) @ d
         below = np.tril(x, -1)
         omega = below - adjoint(below)
@@ -852,7 +852,7 @@ class Eig(General):
     ) -> Any:
         w, v = out
         t: Value = ts[0]
-        m = solve(independent(v), t @ v, transposed=False)
+        m = solve(independent(v, of="eigenvectors"), t @ v, transposed=False)
         dw, omega = spectrum_push(w, m, hermitian=False)
         turned = v @ omega
         growth = np.real(np.sum(np.conjugate(v) * turned, axis=-2))
@@ -888,7 +888,7 @@ class Eigvals(General):
     ) -> Any:
         w, v = eig(values[0])
         t: Value = ts[0]
-        m = solve(independent(v), t @ v, transposed=False)
+        m = solve(independent(v, of="eigenvectors"), t @ v, transposed=False)
         return spectrum_mean(w, np.diagonal(m, axis1=-2, axis2=-1), kink=False)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
@@ -1097,6 +1097,8 @@ lstsq = primitive(Lstsq)
 
 class Norm2(Reduction):
     """The square root of the sum of ``|x|²`` over ``axes``; its derivative at zero is zero."""
+
+    singular = True
 
     @staticmethod
     def impl(x: Value, axes: tuple[int, ...] | None, keepdims: bool) -> Value:

@@ -70,32 +70,46 @@ def _quotient_pull(ct: Value, values: Sequence[Value]) -> Value:
     return unbroadcast(guarded_quotient(ct, values[1]), *space(values[0]))
 
 
-class Independent(IllPosed):
-    """``v``, if its columns are independent to half of the digits; else nothing can be solved.
+_DEPENDENT = {
+    "eigenvectors": (
+        "eigenvalues and eigenvectors of a defective matrix (the eigenvectors are dependent to "
+        "half of their digits) are to be differentiated; they have no derivative there\n"
+        "Use a function of the matrix itself (det, trace, matrix_power), or move the matrix so "
+        "that its eigenvalues differ."
+    ),
+    "columns": (
+        "orthogonal factors of a matrix with dependent columns (to 10 n eps of the largest) are to "
+        "be differentiated; they have no derivative there\n"
+        "Use the singular values or a projection, or move the matrix so that it has full rank."
+    ),
+}
 
-    They are the eigenvectors of a matrix, and dependent where it is defective: there neither they
-    nor the eigenvalues have derivatives (these grow like the root of a perturbation).
+
+class Independent(IllPosed):
+    """``v``, if its columns are independent; else a matrix with which nothing can be solved.
+
+    Eigenvectors must be so to half of their digits: they are dependent where a matrix is defective,
+    and there its eigenvalues move like the root of a perturbation. Columns that are made orthogonal
+    must be so to rounding.
     """
 
     core_ndims = (2,)
-    transposes = {0: lambda ct, values: ct}
+    transposes = {0: lambda ct, values, **params: ct}
 
     @staticmethod
-    def compute(report: Report, v: Value) -> Value:
+    def compute(report: Report, v: Value, of: str) -> Value:
         v = np.array(v, inexact(aval_of(v)))
         s = np.linalg.svd(v, compute_uv=False)
-        if not s.shape[-1]:
+        n = s.shape[-1]
+        if not n:
             return v
-        dependent = s[..., -1] <= np.sqrt(np.finfo(s.dtype).eps) * s[..., 0]
+        eps = np.finfo(s.dtype).eps
+        least = np.sqrt(eps) if of == "eigenvectors" else 10 * n * eps
+        dependent = s[..., -1] <= least * s[..., 0]
         if not dependent.any():
             return v
-        report(
-            "eigenvalues and eigenvectors of a defective matrix (the eigenvectors are dependent to "
-            "half of their digits) are to be differentiated; they have no derivative there\n"
-            "Use a function of the matrix itself (det, trace, matrix_power), or move the matrix so "
-            "that its eigenvalues differ."
-        )
-        nothing = np.eye(v.shape[-1], dtype=v.dtype) / np.sqrt(np.finfo(s.dtype).tiny)
+        report(_DEPENDENT[of])
+        nothing = np.eye(n, dtype=v.dtype) / np.sqrt(np.finfo(s.dtype).tiny)
         return np.where(dependent[..., None, None], nothing, v)
 
     def jvp(
@@ -110,9 +124,9 @@ class Independent(IllPosed):
         return Aval(v.shape, inexact(v))
 
     def samples(self) -> Iterable[Sample]:
-        yield Sample(_M)
-        yield Sample(np.stack([_M, _M + 1j * _M.T]))
-        yield Sample(_M[:0, :0])
+        yield Sample(_M, of="columns")
+        yield Sample(np.stack([_M, _M + 1j * _M.T]), of="eigenvectors")
+        yield Sample(_M[:0, :0], of="columns")
 
 
 independent = primitive(Independent)
