@@ -37,6 +37,20 @@ def test_random_programs(f):
     same_after_every_pass(vk.make_ir(vk.value_and_grad(f.scalar))(POINT), POINT)
 
 
+@some
+@given(programs)
+def test_random_programs_in_tiny_blocks(f):
+    """Every elementwise equation in a group, every group in several blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vjpkit.backends.groups.SMALLEST", 1)
+        patch.setattr("vjpkit.backends.groups.BLOCK", 2)
+        patch.setattr("vjpkit.backends.numpy_blocks.BLOCK", 2)
+        closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
+        outs = executable(closed.program)(*closed.consts, POINT)
+        for got, want in zip(outs, closed(POINT), strict=True):
+            close(got, want)
+
+
 @pytest.mark.parametrize("transform", [vk.jacfwd, vk.jacrev, vk.hessian])
 def test_derivatives_of_a_small_model(transform):
     def f(x):

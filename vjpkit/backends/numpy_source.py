@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.backends.groups import Group, schedule
+from vjpkit.backends.numpy_calls import constant, ufunc_call
 from vjpkit.core.aval import Value
-from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan, roles
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["Lowered", "lower"]
+__all__ = ["Lowered", "Source", "lower"]
 
 _PASS_NAN_ON = frozenset(
     {
@@ -24,13 +26,21 @@ _PASS_NAN_ON = frozenset(
 )  # fmt: skip
 """Primitives that make nan of a nan they read, or read it not at all, whatever else they read."""
 
+_KEEP_NOTHING = frozenset({"scale", "where", "sum", "matmul", "max", "min", "same", "spread"})
+"""Primitives, beside ufuncs, whose results never share memory with an operand."""
+
 
 @dataclass(frozen=True)
 class Lowered:
-    """A program as a function of arrays; ``source`` is its text."""
+    """A program as a function of arrays.
+
+    ``source`` is its text, ``parts`` what it consists of: equations, and groups of equations that
+    run block by block.
+    """
 
     program: Program
     source: str
+    parts: tuple[Equation | Group, ...]
     run: Callable[..., tuple[Value, ...]] = field(repr=False)
 
     def __call__(self, *values: Value) -> tuple[Value, ...]:
@@ -38,18 +48,22 @@ class Lowered:
 
 
 def lower(program: Program, private: bool = False) -> Lowered:
-    """``program`` as a function of arrays; with ``private``, of fresh ones.
+    """``program`` as a function of arrays.
+
+    With ``private`` the operands are plain arrays and the results fresh ones: large elementwise
+    work runs in blocks, and temporaries are written over at their last use. Without, every
+    equation is one call of its primitive's function, whatever kind of array its operands are.
 
     ``scale`` is a plain product first: where that makes a nan that something else than arithmetic
     would read, or that would be a result, the exact form computes everything again.
     """
-    exact = _Source(program, private).compile("run")
+    exact = Source(program, private).compile()
     if all(eqn.primitive.quick is None for eqn in program.equations):
         return exact
-    return _Source(program, private, exact.run).compile("run")
+    return Source(program, private, exact.run).compile()
 
 
-class _Source:
+class Source:
     """Writes the function: one line per equation; a variable is deleted after its last use."""
 
     def __init__(
@@ -63,49 +77,74 @@ class _Source:
         self.lines: list[str] = []
         self.doubtful: set[Var] = set()
         """What may be nan because of a quick form, and has not been looked at."""
+        self.keep = set(program.outputs)
+        if private or exact is not None:
+            self.keep.update(program.inputs)
+        self.viewed = {a for e in program.equations if not _keeps_nothing(e) for a in e.inputs}
+        self.ours: set[Var] = set()
+        """Arrays that nothing else shares, so that they may be written over at their last use."""
 
-    def name(self, a: Atom) -> str:
-        if isinstance(a, Literal):
-            constant = f"c{len(self.scope)}"
-            self.scope[constant] = a.value
-            return constant
-        return self.names.setdefault(a, f"v{len(self.names)}")
-
-    def compile(self, name: str) -> Lowered:
+    def compile(self) -> Lowered:
         program = self.program
         parameters = ", ".join(map(self.name, program.inputs))
-        last = {a: i for i, e in enumerate(program.equations) for a in (*e.inputs, *e.outputs)}
-        keep = set(program.outputs)
-        if self.private or self.exact is not None:
-            keep.update(program.inputs)
-        for i, eqn in enumerate(program.equations):
-            self.equation(i, eqn)
-            touched = dict.fromkeys((*eqn.inputs, *eqn.outputs))
-            dead = [
-                self.name(a)
-                for a in touched
-                if isinstance(a, Var) and last[a] == i and a not in keep
-            ]
-            if dead:
-                self.lines.append(f"del {', '.join(dead)}")
+        parts = schedule(program) if self.private else list(program.equations)
+        reads = [_atoms_of(part) for part in parts]
+        last = {a: i for i, atoms in enumerate(reads) for a in atoms if isinstance(a, Var)}
+        for i, (part, atoms) in enumerate(zip(parts, reads, strict=True)):
+            dying = [a for a in used(atoms) if last[a] == i and a not in self.keep]
+            if isinstance(part, Group):
+                self.group(i, part, last)
+                inner = part.members - self.ours
+                dying = [a for a in dying if a not in inner]
+            else:
+                self.equation(i, part, set(dying))
+            if dying:
+                self.lines.append(f"del {', '.join(map(self.name, dying))}")
         self.examine(program.outputs)
-        results = self.results(parameters)
+        results = self.results()
         body = "".join(f"    {line}\n" for line in [*self.lines, f"return ({results})"])
-        source = f"def {name}({parameters}):\n{body}"
+        source = f"def run({parameters}):\n{body}"
         exec(compile(source, "<vjpkit program>", "exec"), self.scope)
-        return Lowered(program, source, self.scope[name])
+        return Lowered(program, source, tuple(parts), self.scope["run"])
 
-    def equation(self, i: int, eqn: Equation) -> None:
+    # ---- names -------------------------------------------------------------------------------
+
+    def name(self, a: Atom) -> str:
+        """The variable of the source that holds ``a``."""
+        if isinstance(a, Literal):
+            return self.constant(a.value)
+        return self.names.setdefault(a, f"v{len(self.names)}")
+
+    def constant(self, value: Any) -> str:
+        """A name for a value that the source needs."""
+        name = f"c{len(self.scope)}"
+        self.scope[name] = value
+        return name
+
+    def function(self, value: Any, name: str) -> str:
+        """A function by its own name, which several equations share."""
+        if self.scope.setdefault(name, value) is not value:
+            return self.constant(value)
+        return name
+
+    def operand(self, a: Atom, eqn: Equation) -> str:
+        """An operand of a ufunc."""
+        return self.constant(constant(a, eqn)) if isinstance(a, Literal) else self.name(a)
+
+    # ---- equations ---------------------------------------------------------------------------
+
+    def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
         """The line that computes an equation."""
         primitive = eqn.primitive
+        quick = self.quick(eqn)
+        for a in self.doubts(eqn, quick):
+            self.examine((a,))
+        call = ufunc_call(eqn) if self.private and (primitive.quick is None or quick) else None
+        if call is not None and eqn.outputs[0].aval.ndim:
+            self.ufunc_line(eqn, *call, dying)
+            return
         function = f"{primitive.name}_{i}"
-        quick = self.exact is not None and primitive.quick is not None
         self.scope[function] = primitive.quick if quick else primitive.impl
-        if quick or any(a in self.doubtful for a in eqn.inputs if isinstance(a, Var)):
-            if primitive.name in _PASS_NAN_ON:
-                self.doubtful.update(eqn.outputs)
-            else:
-                self.examine(eqn.inputs)
         arguments = [self.name(a) for a in eqn.inputs]
         for key, value in eqn.params.items():
             self.scope[f"{key}_{i}"] = value
@@ -113,15 +152,67 @@ class _Source:
         targets = ", ".join(map(self.name, eqn.outputs)) + ("," if primitive.multi else "")
         self.lines.append(f"{targets} = {function}({', '.join(arguments)})")
 
+    def ufunc_line(
+        self, eqn: Equation, ufunc: np.ufunc, inputs: tuple[Atom, ...], dying: set[Var]
+    ) -> None:
+        """A ufunc, into the memory of an operand that is not needed any more."""
+        (out,) = eqn.outputs
+        words = [self.operand(a, eqn) for a in inputs]
+        spare = (
+            a
+            for a in used(inputs)
+            if a in dying and a in self.ours and a.aval == out.aval and a not in self.viewed
+        )
+        reused = next(spare, None)
+        if reused is not None:
+            words.append(self.name(reused))
+        self.ours.add(out)
+        function = self.function(ufunc, ufunc.__name__)
+        self.lines.append(f"{self.name(out)} = {function}({', '.join(words)})")
+
+    # ---- nan ---------------------------------------------------------------------------------
+
+    def quick(self, eqn: Equation) -> bool:
+        """Whether the equation is computed in its quick form."""
+        return self.exact is not None and eqn.primitive.quick is not None
+
+    def doubts(self, eqn: Equation, quick: bool) -> list[Var]:
+        """Operands that must be looked at before the equation reads them."""
+        doubtful = [a for a in used(eqn.inputs) if a in self.doubtful]
+        name = eqn.primitive.name
+        if not quick and not doubtful:
+            return []
+        if name in _PASS_NAN_ON or (name == "where" and eqn.inputs[0] not in self.doubtful):
+            self.doubtful.update(eqn.outputs)
+            return []
+        return doubtful
+
     def examine(self, atoms: Iterable[Atom]) -> None:
         """A nan in these may be due to a quick form: let the exact one decide."""
         for a in dict.fromkeys(atoms):
             if isinstance(a, Var) and a in self.doubtful:
                 self.doubtful.discard(a)
-                inputs = ", ".join(map(self.name, self.program.inputs))
-                self.lines.append(f"if has_nan({self.name(a)}): return exact({inputs})")
+                self.lines.append(self.examination(self.name(a)))
 
-    def results(self, parameters: str) -> str:
+    def examination(self, name: str) -> str:
+        """The line that asks whether a value has a nan."""
+        inputs = ", ".join(map(self.name, self.program.inputs))
+        return f"if has_nan({name}): return exact({inputs})"
+
+    # ---- groups ------------------------------------------------------------------------------
+
+    def group(self, i: int, group: Group, last: dict[Var, int]) -> None:
+        """The loop over the blocks of a group."""
+        from vjpkit.backends.numpy_blocks import Blocks
+
+        outputs = [v for v in group.members if last[v] > i or v in self.keep]
+        outputs.sort(key=list(dict.fromkeys(_defined(group))).index)
+        Blocks(self, group, outputs).write()
+        self.ours.update(outputs)
+
+    # ---- results -----------------------------------------------------------------------------
+
+    def results(self) -> str:
         """The outputs; private ones are copied where they may be somebody else's."""
         if not self.private:
             return "".join(f"{self.name(a)}, " for a in self.program.outputs)
@@ -130,15 +221,28 @@ class _Source:
         for a in self.program.outputs:
             eqn = makers.get(a) if isinstance(a, Var) else None
             fresh = a not in given and eqn is not None and isinstance(eqn.primitive, Ufunc)
-            words.append(
-                self.name(a) if fresh or isinstance(a, Literal) else f"own({self.name(a)}, taken)"
-            )
+            word = self.name(a)
+            words.append(word if fresh or isinstance(a, Literal) else f"own({word}, taken)")
             given.add(a)
         if any(word.startswith("own") for word in words):
             everything = {self.name(v) for v in self.program.inputs}
             everything |= {w for w in words if w.startswith("v")}
             self.lines.append(f"taken = {{{', '.join(f'id({w})' for w in sorted(everything))}}}")
         return "".join(f"{word}, " for word in words)
+
+
+def _keeps_nothing(eqn: Equation) -> bool:
+    return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING
+
+
+def _defined(group: Group) -> list[Var]:
+    return [v for e in group.equations for v in e.outputs]
+
+
+def _atoms_of(part: Equation | Group) -> list[Atom]:
+    """What a part reads and defines, once each."""
+    equations = [*part.equations, *part.sums] if isinstance(part, Group) else [part]
+    return list(dict.fromkeys(a for e in equations for a in (*e.inputs, *e.outputs)))
 
 
 def own(x: Value, taken: set[int]) -> Value:

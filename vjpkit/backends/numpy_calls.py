@@ -1,0 +1,53 @@
+"""The NumPy function that computes an equation into a given array, and constants in its dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.ir import Atom, Equation, Literal
+from vjpkit.kinds.elementwise import Ufunc
+from vjpkit.ops.elementwise import power
+from vjpkit.ops.products import scale
+
+__all__ = ["constant", "ufunc_call"]
+
+_POWERS = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
+
+
+def ufunc_call(eqn: Equation) -> tuple[np.ufunc, tuple[Atom, ...]] | None:
+    """The ufunc and operands that give the equation's bits, or None where its function differs.
+
+    Small powers are what ``x ** 2`` is in NumPy. ``scale`` is the plain product here.
+    """
+    primitive = eqn.primitive
+    if primitive is scale:
+        return np.multiply, eqn.inputs
+    if not isinstance(primitive, Ufunc) or primitive.ufunc.nout != 1 or eqn.params:
+        return None
+    if primitive is power:
+        x, y = eqn.inputs
+        number = y.value if isinstance(y, Literal) else None
+        if number in _POWERS and x.aval == eqn.outputs[0].aval and x.aval.inexact:
+            return _POWERS[number], (x,)
+        return (np.power, eqn.inputs) if isinstance(number, float | int) else None
+    if primitive.operator or primitive.impl is primitive.ufunc:
+        return primitive.ufunc, eqn.inputs
+    return None
+
+
+def constant(a: Literal, eqn: Equation) -> Any:
+    """The literal as an operand: of the result's dtype where the other operands have that.
+
+    A 0-d array is read by a ufunc in half the time that a Python number takes. It is strong, so
+    that this is right only where the number would be converted to that dtype anyway.
+    """
+    (out,) = eqn.outputs
+    others = [b.aval for b in eqn.inputs if b is not a and not isinstance(b, Literal)]
+    same = all(b.dtype == out.aval.dtype and b.ndim for b in others) and bool(others)
+    if not (same and a.aval.weak and out.aval.dtype.kind in "fc"):
+        return a.value
+    if a.aval.dtype.kind == "c" and out.aval.dtype.kind != "c":
+        return a.value
+    return np.array(a.value, out.aval.dtype)
