@@ -13,6 +13,9 @@ from vjpkit.ops.products import scale
 
 __all__ = ["constant", "ufunc_call"]
 
+_ONE_DTYPE = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale"})
+"""Primitives that convert both operands to the dtype of the result."""
+
 _POWERS = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
 
 
@@ -45,6 +48,8 @@ def constant(a: Literal, eqn: Equation) -> Any:
     """
     (out,) = eqn.outputs
     others = [b.aval for b in eqn.inputs if b is not a and not isinstance(b, Literal)]
+    if eqn.primitive.name not in _ONE_DTYPE:
+        return a.value
     same = all(b.dtype == out.aval.dtype and b.ndim for b in others) and bool(others)
     if not (same and a.aval.weak and out.aval.dtype.kind in "fc"):
         return a.value

@@ -26,6 +26,9 @@ _PASS_NAN_ON = frozenset(
 )  # fmt: skip
 """Primitives that make nan of a nan they read, or read it not at all, whatever else they read."""
 
+SMALL = 1 << 12
+"""Bytes below which a value may live as long as the call: its deletion would cost more."""
+
 _KEEP_NOTHING = frozenset({"scale", "where", "sum", "matmul", "max", "min", "same", "spread"})
 """Primitives, beside ufuncs, whose results never share memory with an operand."""
 
@@ -57,14 +60,20 @@ def lower(program: Program, private: bool = False) -> Lowered:
     ``scale`` is a plain product first: where that makes a nan that something else than arithmetic
     would read, or that would be a result, the exact form computes everything again.
     """
-    exact = Source(program, private).compile()
     if all(eqn.primitive.quick is None for eqn in program.equations):
-        return exact
-    return Source(program, private, exact.run).compile()
+        return Source(program, private).compile()
+    made: list[Lowered] = []
+
+    def exact(*values: Value) -> tuple[Value, ...]:
+        if not made:
+            made.append(Source(program, private).compile())
+        return made[0](*values)
+
+    return Source(program, private, exact).compile()
 
 
 class Source:
-    """Writes the function: one line per equation; a variable is deleted after its last use."""
+    """Writes the function: one line per equation; a large array is deleted after its last use."""
 
     def __init__(
         self, program: Program, private: bool, exact: Callable[..., Any] | None = None
@@ -98,6 +107,7 @@ class Source:
                 dying = [a for a in dying if a not in inner]
             else:
                 self.equation(i, part, set(dying))
+            dying = [a for a in dying if a.aval.nbytes >= SMALL]
             if dying:
                 self.lines.append(f"del {', '.join(map(self.name, dying))}")
         self.examine(program.outputs)
