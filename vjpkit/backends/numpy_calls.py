@@ -8,8 +8,6 @@ import numpy as np
 
 from vjpkit.core.ir import Atom, Equation, Literal
 from vjpkit.kinds.elementwise import Ufunc
-from vjpkit.ops.elementwise import power
-from vjpkit.ops.products import scale
 
 __all__ = ["constant", "ufunc_call"]
 
@@ -25,11 +23,11 @@ def ufunc_call(eqn: Equation) -> tuple[np.ufunc, tuple[Atom, ...]] | None:
     Small powers are what ``x ** 2`` is in NumPy. ``scale`` is the plain product here.
     """
     primitive = eqn.primitive
-    if primitive is scale:
+    if primitive.name == "scale":
         return np.multiply, eqn.inputs
     if not isinstance(primitive, Ufunc) or primitive.ufunc.nout != 1 or eqn.params:
         return None
-    if primitive is power:
+    if primitive.name == "power":
         x, y = eqn.inputs
         number = y.value if isinstance(y, Literal) else None
         if number in _POWERS and x.aval == eqn.outputs[0].aval and x.aval.inexact:
