@@ -224,3 +224,12 @@ def test_as_a_method_and_a_decorator():
     assert_same(f(2.0), np.array([0.0, 2.0, 0.0]))
     with pytest.raises(TypeError, match="argument 0 is a Model"):
         Model(1.0).loss(X)
+
+
+def test_backends_and_passes():
+    f = lambda x: np.sin(x) * 2.0 + np.sin(x)
+    for options in ({"backend": "numpy"}, {"backend": "auto"}, {"passes": False}):
+        assert_same(vk.jit(f, **options)(X), f(X))
+    assert np.array_equal(vk.jit(f, passes=False)(X), f(X))
+    with pytest.raises(ValueError, match=r"no backend is called 'gpu'; there are 'auto'.*test_jit"):
+        vk.jit(f, backend="gpu")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.backends import executable
 from vjpkit.control.bodies import Body, body, decides, is_abstract, sharing
 from vjpkit.control.call import is_linear_in, vectors
 from vjpkit.control.higher import Form, Linearization, Programmatic
@@ -23,7 +24,6 @@ from vjpkit.control.programs import (
 )
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
@@ -43,7 +43,7 @@ class Branch(Programmatic):
 
     @staticmethod
     def impl(index: Value, *values: Value, branches: Branches) -> tuple[Value, ...]:
-        return evaluate(branches[int(index)], values)
+        return executable(branches[int(index)])(*values)
 
     def abstract(self, index: Aval, *avals: Aval, branches: Branches) -> tuple[Aval, ...]:
         return branches[0].out_avals

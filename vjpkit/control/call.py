@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.backends import executable
 from vjpkit.control.higher import Form, Linearization, Programmatic
 from vjpkit.control.programs import (
     apart,
@@ -18,7 +19,6 @@ from vjpkit.control.programs import (
     transposed_program,
 )
 from vjpkit.core.aval import Aval, Value
-from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program, nonlinear_equation
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
@@ -60,7 +60,7 @@ class Call(Programmatic):
 
     @staticmethod
     def impl(*values: Value, program: Program) -> tuple[Value, ...]:
-        return evaluate(program, values)
+        return executable(program)(*values)
 
     def abstract(self, *avals: Aval, program: Program) -> tuple[Aval, ...]:
         return program.out_avals

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from vjpkit.backends import BACKENDS, executable
 from vjpkit.control.call import call
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.evaluate import evaluate
+from vjpkit.core.evaluate import runner
 from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import Tracer, bind
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
@@ -79,17 +80,18 @@ class Staged:
     """The captured values themselves: arrays as they are now, whatever was written to them."""
     out_tree: PyTreeDef
     scalars: tuple[bool, ...]
+    execute: Callable[..., tuple[Value, ...]]
 
-    def run(self, leaves: Sequence[Value], passes: bool) -> PyTree:
+    def run(self, leaves: Sequence[Value]) -> PyTree:
         """Outputs at the leaves of a call."""
         values = [*self.sources, *leaves]
-        if any(isinstance(x, Tracer) for x in values):
+        if any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # quicker than a generator
             outs = bind(call, values, {"program": self.closed.program})
             return self.out_tree.unflatten(outs)
-        program = self.closed.program
         taken = {id(x) for x in values}
-        outs = evaluate(program, values)
-        triples = zip(outs, program.out_avals, self.scalars, strict=True)
+        triples = zip(
+            self.execute(*values), self.closed.program.out_avals, self.scalars, strict=True
+        )
         return self.out_tree.unflatten([fresh(y, a, s, taken) for y, a, s in triples])
 
 
@@ -103,9 +105,19 @@ class Jit(Transformed):
         fun: Callable[..., PyTree],
         static_argnums: Sequence[int],
         static_argnames: Sequence[str],
+        backend: str,
+        passes: bool,
         maxsize: int,
     ) -> None:
         super().__init__(fun, static_argnums=static_argnums, static_argnames=static_argnames)
+        if backend != "auto" and backend not in BACKENDS:
+            known = ", ".join(map(repr, ("auto", *BACKENDS)))
+            raise ValueError(
+                f"{self.label}: no backend is called {backend!r}; there are {known}"
+                f"{at(calling_position())}"
+            )
+        self.backend = "numpy" if backend == "auto" else backend
+        self.passes = passes
         self.static_argnums = static_argnums
         self.static_argnames = frozenset(static_argnames)
         self.maxsize = maxsize
@@ -150,7 +162,7 @@ class Jit(Transformed):
             found = self.staged(signature, leaves, args, kwargs)
         else:
             self.hits += 1
-        return found.run(leaves, True)
+        return found.run(leaves)
 
     def split(
         self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
@@ -221,7 +233,9 @@ class Jit(Transformed):
         closed = builder.finish(outs)
         sources = originals(builder, closed)
         scalars = tuple([is_scalar(y) for y in outs])
-        made = Staged(closed, sources, out_tree, scalars)
+        program = closed.program
+        execute = executable(program, self.backend) if self.passes else runner(program)
+        made = Staged(closed, sources, out_tree, scalars, execute)
         self._note(signature)
         if not any(isinstance(x, Tracer) for x in sources):
             self.programs[signature] = made
@@ -273,6 +287,8 @@ def jit(
     *,
     static_argnums: int | Sequence[int] = ...,
     static_argnames: str | Sequence[str] = ...,
+    backend: str = ...,
+    passes: bool = ...,
     maxsize: int = ...,
 ) -> Jit: ...
 @overload
@@ -281,6 +297,8 @@ def jit(
     *,
     static_argnums: int | Sequence[int] = ...,
     static_argnames: str | Sequence[str] = ...,
+    backend: str = ...,
+    passes: bool = ...,
     maxsize: int = ...,
 ) -> Callable[[Callable[..., PyTree]], Jit]: ...
 def jit(
@@ -288,6 +306,8 @@ def jit(
     *,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
+    backend: str = "auto",
+    passes: bool = True,
     maxsize: int = 256,
 ) -> Jit | Callable[[Callable[..., PyTree]], Jit]:
     """``fun``, written down as a program once per signature and run as that from then on.
@@ -297,6 +317,10 @@ def jit(
     static arguments, not on values; `vk.lax.cond`, `while_loop` and `scan` decide by values. Same
     results as ``fun`` within rounding, and the same exceptions. Arrays that ``fun`` closes over are
     read anew at each call. Composes with every transform, inside and outside.
+
+    ``backend`` names what runs the program, ``"numpy"`` or the best there is, ``"auto"``.
+    ``passes=False`` runs the equations as they were staged, with eager's bits; up to ``maxsize``
+    programs are kept.
 
     ``f.ir(*args)`` is the program, ``f.cache_info()`` counts hits and misses, ``f.misses`` says why
     each call that staged a program did.
@@ -313,5 +337,5 @@ def jit(
     numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     if fun is None:
-        return lambda f: Jit(f, numbers, names, maxsize)
-    return Jit(fun, numbers, names, maxsize)
+        return lambda f: Jit(f, numbers, names, backend, passes, maxsize)
+    return Jit(fun, numbers, names, backend, passes, maxsize)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.backends import executable
 from vjpkit.control.bodies import array_leaves, body, decides, is_abstract, runs_on_values
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
@@ -30,7 +31,6 @@ from vjpkit.control.programs import (
 from vjpkit.control.scan import Layout, same_carry, scan
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.evaluate import runner
 from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import Builder, stage
@@ -95,7 +95,7 @@ class While(Higher):
     def impl(*operands: Value, **params: Any) -> tuple[Value, ...]:
         loop = Loop(**params)
         fixed, consts, state = loop.split(operands)
-        goes_on, step = runner(loop.cond), runner(loop.body)
+        goes_on, step = executable(loop.cond), executable(loop.body)
         while goes_on(*fixed, *state)[0]:
             state = step(*consts, *state)
         return tuple(state)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.backends import executable
 from vjpkit.control.bodies import Body, array_leaves, body, runs_on_values
 from vjpkit.control.call import call, is_linear_in
 from vjpkit.control.higher import Form, Linearization, Operand, Programmatic, Zeros
@@ -29,7 +30,6 @@ from vjpkit.control.programs import (
 )
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.evaluate import runner
 from vjpkit.core.ir import Atom, Program, Var
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import Builder, stage
@@ -79,7 +79,7 @@ class Scan(Programmatic):
     def impl(
         *operands: Value, body: Program, length: int, reverse: bool, consts: int, carry: int
     ) -> tuple[Value, ...]:
-        run = runner(body)
+        run = executable(body)
         fixed, state, xs = Layout(consts, carry).split(operands)
         avals = body.out_avals[carry:]
         ys = [np.empty((length, *a.shape), a.dtype) for a in avals]
