@@ -8,7 +8,6 @@ is right without bookkeeping, an exception leaves nothing behind, and threads ne
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -275,14 +274,13 @@ def is_foreign(x: Value) -> bool:
 
 def operand(x: Value) -> Value:
     """``x`` as something a primitive can compute with, or an error that says why not."""
-    masked = sys.modules.get("numpy.ma")  # loaded wherever a masked array exists
-    if isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray)):
-        plain = "np.asarray(x)" if isinstance(x, np.matrix) else "its .data, and the mask by itself"
-        raise UnsupportedError(
-            f"{type(x).__name__} operands are not supported together with traced values."
-            f"{at(calling_position())}\nPass {plain}."
-        )
     if isinstance(x, np.ndarray):
+        if type(x) not in (np.ndarray, np.memmap):  # others may compute in ways of their own
+            plain = "its .data, and the mask by itself" if hasattr(x, "mask") else "np.asarray(x)"
+            raise UnsupportedError(
+                f"{type(x).__name__} operands are not supported together with traced values."
+                f"{at(calling_position())}\nPass {plain}."
+            )
         if x.dtype == _OBJECT:
             return _stacked(x)
         if x.dtype.kind not in "biufc":

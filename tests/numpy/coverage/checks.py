@@ -158,7 +158,7 @@ _UNKNOWN = (TracerConversionError, UnsupportedError)
 
 
 def staged(call: Call) -> None:
-    """Its program, and that of its gradient, compute what eager code computes."""
+    """Its program, that of its gradient, and `jit` compute what eager code computes."""
     live = call.traced
     if not live:
         return
@@ -172,10 +172,12 @@ def staged(call: Call) -> None:
         _assert_refused(lambda: vk.make_ir(run)(*xs), f"{call}: staged")
         return
     _same(vk.make_ir(run)(*xs)(*xs), wanted, f"{call}: staged")
+    _same(vk.jit(run)(*xs), wanted, f"{call}: jit")
     if call.live and call.smooth():
         pulled = _pulled(call)
         ys = call.primals
         _near(vk.make_ir(pulled)(*ys)(*ys), pulled(*ys), f"{call}: staged gradient")
+        _near(vk.jit(pulled)(*ys), pulled(*ys), f"{call}: jit of the gradient")
 
 
 def _near(got: Sequence[Any], wanted: Sequence[Any], what: str) -> None:

@@ -134,7 +134,7 @@ compares. (`numpy.strings` and `numpy.lib.recfunctions`, for text and records, a
 
 Each call is checked: the value against NumPy, tangents against finite differences, the pullback
 against the tangents (dot test), both to second order, mapped (`vmap`) against a loop, staged
-(`make_ir`) against eager code, in half, single, double and extended precision.
+(`make_ir`, `jit`) against eager code, in half, single, double and extended precision.
 
 *Piecewise constant*: the derivative is exactly zero by nature. *Not differentiable*: there is
 nothing to differentiate, and a traced value is refused unless integers are what is asked for.
