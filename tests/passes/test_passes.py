@@ -88,3 +88,56 @@ def test_numbers_keep_their_bits(value):
     closed = vk.make_ir(lambda x: (x * 1.0, x / 1.0, x - 0.0, x + 0.0, 1 * x, x - (-0.0)))(x)
     for got, want in zip(executable(closed.program)(x), closed(x), strict=True):
         assert got.tobytes() == want.tobytes()
+
+
+RULES = {
+    "double negation": (lambda x: -(-1 * (-x)) * 1, 1),
+    "negation into difference": (lambda x: np.sin(x) + -x, 2),
+    "negation into sum": (lambda x: np.sin(x) - (-x), 2),
+    "two negations": (lambda x: -np.sin(x) * -np.cos(x), 3),
+    "sum of minus": (lambda x: -np.sum(-x), 1),
+    "scales": (lambda x: 2.0 * (3.0 * x), 1),
+    "reshapes": (lambda x: np.sin(x.reshape(3, 1, 1).reshape(3)), 1),
+    "transposes": (lambda x: np.sin(x.reshape(3, 1).T.T), 2),
+    "broadcast": (lambda x: np.broadcast_to(x, (4, 3)) * np.ones((4, 3)), 1),
+    "broadcast number": (lambda x: np.full(3, 2.0) * np.sin(x) + np.broadcast_to(0.5, 3), 3),
+    "cube": (lambda x: x**3, 2),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_algebra(name):
+    f, count = RULES[name]
+    closed = vk.make_ir(f)(POINT)
+    same_after_every_pass(closed, POINT)
+    optimised = optimize(closed.program)
+    assert len(optimised.equations) <= count, optimised
+
+
+def test_exact_rules_keep_signed_zeros_and_infinities():
+    x = np.array([0.0, -0.0, np.inf, -np.inf, 1.5])
+    y = np.array([-0.0, 0.0, 2.0, np.inf, -1.5])
+
+    def f(x, y):
+        return x + -y, -x + y, x - -y, -x * y, -x * -y, -1 * (-x), x * -y, np.sum(-y), 2.0 * -x
+
+    closed = vk.make_ir(f)(x, y)
+    with np.errstate(invalid="ignore"):
+        for got, want in zip(executable(closed.program)(x, y), closed(x, y), strict=True):
+            np.testing.assert_array_equal(got, want)
+            same_sign = np.signbit(got) == np.signbit(want)
+            assert np.all(same_sign | np.isnan(want))
+
+
+@pytest.mark.parametrize("name", ["gradient-of-softmax", "gradient-of-rosenbrock"])
+def test_golden(name, golden):
+    def softmax(x):
+        return -np.log(np.exp(x[0]) / np.sum(np.exp(x)))
+
+    def rosenbrock(x):
+        return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    f = softmax if name.endswith("softmax") else rosenbrock
+    program = vk.make_ir(vk.value_and_grad(f))(np.linspace(0.1, 1.0, 5)).program
+    run = executable(program)
+    golden(f"passes-{name}", f"{program}\n\n{optimize(program)}\n\n{run.source}")

@@ -5,16 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from vjpkit.backends.numpy_source import Lowered, lower
+import numpy as np
+
+from vjpkit.backends.numpy_source import lower
 from vjpkit.core.aval import Value
+from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
 from vjpkit.passes import optimize
 
-__all__ = ["BACKENDS", "Lowered", "executable"]
+__all__ = ["BACKENDS", "Executable", "executable", "executed"]
 
-Executable = Callable[..., tuple[Value, ...]]
+
+class Executable(Protocol):
+    """A function of plain arrays, and its text."""
+
+    @property
+    def source(self) -> str: ...
+
+    def __call__(self, *values: Value) -> tuple[Value, ...]: ...
+
 
 BACKENDS: dict[str, Callable[[Program], Executable]] = {
     "numpy": lambda program: lower(optimize(program), private=True)
@@ -35,3 +47,16 @@ def executable(program: Program, backend: str = "numpy") -> Executable:
         known = ", ".join(map(repr, BACKENDS))
         raise ValueError(f"no backend is called {backend!r}; there are {known}") from None
     return program.cached(("executable", backend), lambda: make(program))  # type: ignore[no-any-return]  # the cache is untyped
+
+
+_PLAIN = frozenset({np.ndarray, bool, int, float, complex, *np.sctypeDict.values()})
+
+
+def executed(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
+    """The outputs of ``program``: by its executable if all values are plain arrays or numbers.
+
+    Tracers, and arrays of other libraries, go through the primitives one by one.
+    """
+    if all(type(x) in _PLAIN for x in values):
+        return executable(program)(*values)
+    return evaluate(program, values)

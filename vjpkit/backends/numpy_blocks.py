@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vjpkit.backends.groups import BLOCK, Group, is_elementwise
-from vjpkit.backends.numpy_calls import constant, ufunc_call
+from vjpkit.backends.numpy_calls import constant, into, ufunc_call
 from vjpkit.core.ir import Atom, Equation, Literal, Var, used
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Blocks:
         self.release(i, eqn)
         if out not in self.outputs:
             self.names[out] = self.scratch(out)
-        words.append(self.names[out])
+        words.append(into(ufunc, self.names[out]))
         function = source.function(ufunc, ufunc.__name__)
         self.lines.append(f"{function}({', '.join(words)})")
 

@@ -9,7 +9,7 @@ import numpy as np
 from vjpkit.core.ir import Atom, Equation, Literal
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["constant", "ufunc_call"]
+__all__ = ["constant", "into", "ufunc_call"]
 
 _ONE_DTYPE = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale"})
 """Primitives that convert both operands to the dtype of the result."""
@@ -54,3 +54,11 @@ def constant(a: Literal, eqn: Equation) -> Any:
     if a.aval.dtype.kind == "c" and out.aval.dtype.kind != "c":
         return a.value
     return np.array(a.value, out.aval.dtype)
+
+
+def into(ufunc: np.ufunc, name: str) -> str:
+    """The argument by which a ufunc writes into the array called ``name``.
+
+    By position, which is quicker, but for those that may once take more operands.
+    """
+    return f"out={name}" if ufunc in (np.maximum, np.minimum) else name

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends.groups import Group, schedule
-from vjpkit.backends.numpy_calls import constant, ufunc_call
+from vjpkit.backends.numpy_calls import constant, into, ufunc_call
 from vjpkit.core.aval import Value
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan, roles
@@ -175,7 +175,7 @@ class Source:
         )
         reused = next(spare, None)
         if reused is not None:
-            words.append(self.name(reused))
+            words.append(into(ufunc, self.name(reused)))
         self.ours.add(out)
         function = self.function(ufunc, ufunc.__name__)
         self.lines.append(f"{self.name(out)} = {function}({', '.join(words)})")

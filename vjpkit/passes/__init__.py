@@ -7,6 +7,7 @@ bit, or exact up to rounding. What would need finite values is not applied.
 from __future__ import annotations
 
 from vjpkit.core.ir import Program
+from vjpkit.passes.algebra import simplified
 from vjpkit.passes.common import without_repetition
 from vjpkit.passes.constants import with_constants_folded
 from vjpkit.passes.dead import without_dead_code
@@ -16,6 +17,7 @@ __all__ = ["PIPELINE", "optimize"]
 PIPELINE = (
     without_dead_code,
     with_constants_folded,
+    simplified,
     without_repetition,
     without_dead_code,
 )

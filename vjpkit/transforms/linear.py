@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vjpkit.backends import executable
+from vjpkit.backends import executed
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, NotLinearError, Source
 from vjpkit.core.evaluate import evaluate
@@ -337,9 +337,8 @@ class Programmed:
             np.zeros(a.shape, a.dtype) if x is None else x for x, a in zip(xs, avals, strict=True)
         ]
         values = [*consts, *dense]
-        plain = all(type(x) is np.ndarray or isinstance(x, np.generic) for x in values)
         with np.errstate(all="ignore"):
-            return executable(program)(*values) if plain else evaluate(program, values)
+            return executed(program, values)
 
     def residuals(self) -> list[Residual]:
         return [Residual(c.name, c.value, c.source) for c in self.closed.captured]

@@ -1,0 +1,228 @@
+"""Algebraic rules: an equation replaced by a cheaper one, by what makes its operands.
+
+One table: a rule per primitive looks at an equation and at those that define its operands, and
+gives what stands for the result, or None. A rule is exact to the bit, overflow and nan included,
+unless it says "up to rounding"; a zero that ``scale`` lets win over inf or nan may change its sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vjpkit.core.ir import Atom, Equation, Literal, Program
+from vjpkit.core.primitive import lookup
+from vjpkit.kinds.elementwise import Ufunc
+from vjpkit.passes.rewriting import Rewriter
+
+__all__ = ["simplified"]
+
+
+def simplified(program: Program) -> Program:
+    """The program with `RULES` applied, each equation once, operands first.
+
+    Law: equal outputs, to the bit but for the rules that say "up to rounding".
+    """
+    new = Rewriter(program)
+    for old in program.equations:
+        eqn = new.read(old)
+        found = _simpler(new, eqn)
+        if found is None or found.aval != eqn.outputs[0].aval:
+            new.keep(eqn)
+        else:
+            new.replace(eqn, (found,))
+    return new.finish() if new.stands_for else program
+
+
+def _simpler(new: Rewriter, eqn: Equation) -> Atom | None:
+    """What stands for the result of an equation; None for itself."""
+    if len(eqn.outputs) != 1:
+        return None
+    rule = RULES.get(eqn.primitive.name)
+    found = rule(new, eqn) if rule is not None else None
+    if found is None and (isinstance(eqn.primitive, Ufunc) or eqn.primitive.name == "scale"):
+        return _without_broadcasts(new, eqn)
+    return found
+
+
+def _made(new: Rewriter, eqn: Equation, name: str, *inputs: Atom, **params: Any) -> Atom:
+    return new.emit(lookup(name), inputs, params, eqn.position)
+
+
+_NEGATIVE = lookup("negative")
+
+# ---- signs ---------------------------------------------------------------------------------------
+
+
+def _negative(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``--x`` is ``x``; ``-(c * x)`` is ``(-c) * x``."""
+    inner = new.made_by(eqn.inputs[0], "negative")
+    if inner is not None:
+        return inner.inputs[0]
+    product = new.made_by(eqn.inputs[0], "multiply")
+    if product is None or eqn.outputs[0].aval.dtype.kind != "f":
+        return None
+    x, y = product.inputs
+    for a, b in ((x, y), (y, x)):
+        if isinstance(a, Literal) and a.aval.dtype.kind in "fi" and a.aval.weak and a.value != 0:
+            return _made(new, eqn, "multiply", Literal(-a.value), b)
+    return None
+
+
+def _add(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``x + -y`` and ``-y + x`` are ``x - y``."""
+    x, y = eqn.inputs
+    if (minus := _negated(new, y)) is not None:
+        return _made(new, eqn, "subtract", x, minus)
+    if (minus := _negated(new, x)) is not None:
+        return _made(new, eqn, "subtract", y, minus)
+    return None
+
+
+def _subtract(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``x - -y`` is ``x + y``."""
+    x, y = eqn.inputs
+    minus = _negated(new, y)
+    return None if minus is None else _made(new, eqn, "add", x, minus)
+
+
+def _negated(new: Rewriter, a: Atom) -> Atom | None:
+    """``x`` if ``a`` is ``-x`` of an inexact dtype."""
+    inner = new.made_by(a, "negative")
+    return inner.inputs[0] if inner is not None and a.aval.inexact else None
+
+
+def _product(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``-x * y`` is ``-(x * y)``, which sums and differences absorb; ``-x * -y`` is ``x * y``;
+    ``-1 * x`` is ``-x``."""
+    x, y = eqn.inputs
+    if eqn.outputs[0].aval.dtype.kind != "f":
+        return None  # a complex product's parts are sums, whose zeros have signs
+    for one, other in ((x, y), (y, x)):
+        if isinstance(one, Literal) and one.value == -1 and other.aval == eqn.outputs[0].aval:
+            return _negative(new, Equation(_NEGATIVE, (other,), {}, eqn.outputs)) or _made(
+                new, eqn, "negative", other
+            )
+    x_minus, y_minus = _negated(new, x), _negated(new, y)
+    name = eqn.primitive.name
+    if x_minus is not None and y_minus is not None:
+        return _made(new, eqn, name, x_minus, y_minus)
+    if x_minus is not None and not isinstance(y, Literal):
+        return _made(new, eqn, "negative", _made(new, eqn, name, x_minus, y))
+    if y_minus is not None and not isinstance(x, Literal):
+        return _made(new, eqn, "negative", _made(new, eqn, name, x, y_minus))
+    if x_minus is not None and isinstance(y, Literal) and y.aval.dtype.kind == "f":
+        return _made(new, eqn, name, x_minus, Literal(-y.value))
+    if y_minus is not None and isinstance(x, Literal) and x.aval.dtype.kind == "f":
+        return _made(new, eqn, name, Literal(-x.value), y_minus)
+    return _merged(new, eqn) if name == "multiply" else None
+
+
+def _merged(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``c * (d * x)`` is ``(c * d) * x`` up to rounding, for numbers of moderate size."""
+    c, product = _number_and_other(eqn)
+    inner = new.made_by(product, "multiply") if c is not None else None
+    if c is None or inner is None:
+        return None
+    d, x = _number_and_other(inner)
+    if d is None or x.aval != eqn.outputs[0].aval or x.aval.dtype != "f8":
+        return None
+    return _made(new, eqn, "multiply", Literal(float(c.value) * float(d.value)), x)
+
+
+def _number_and_other(eqn: Equation) -> tuple[Literal | None, Atom]:
+    """The operand of a product that is a number of moderate size, and the other one."""
+    x, y = eqn.inputs
+    if isinstance(x, Literal):
+        x, y = y, x
+    if not isinstance(y, Literal) or not (y.aval.dtype == "f8" or y.aval.weak):
+        return None, x
+    return (y if y.aval.dtype.kind in "fi" and 2**-60 < abs(y.value) < 2**60 else None), x
+
+
+def _power(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``x ** 3`` is ``x * x * x``, up to rounding: the general power is many times dearer."""
+    x, y = eqn.inputs
+    cube = isinstance(y, Literal) and y.aval.weak and y.value == 3
+    if not cube or not x.aval.ndim or x.aval != eqn.outputs[0].aval or x.aval.dtype.kind != "f":
+        return None
+    return _made(new, eqn, "multiply", _made(new, eqn, "multiply", x, x), x)
+
+
+def _outward(new: Rewriter, eqn: Equation) -> Atom | None:
+    """Of ``-x``: a sum is minus the sum of ``x``, a view minus the view."""
+    minus = _negated(new, eqn.inputs[0])
+    if minus is None:
+        return None
+    return _made(new, eqn, "negative", new.emit(eqn.primitive, (minus,), eqn.params, eqn.position))
+
+
+# ---- shapes --------------------------------------------------------------------------------------
+
+
+def _reshape(new: Rewriter, eqn: Equation) -> Atom | None:
+    """A reshape to the same shape is nothing, two are one."""
+    (x,) = eqn.inputs
+    if x.aval == eqn.outputs[0].aval:
+        return x
+    inner = new.made_by(x, "reshape")
+    if inner is None:
+        return None
+    source = inner.inputs[0]
+    if source.aval == eqn.outputs[0].aval:
+        return source
+    return _made(new, eqn, "reshape", source, **eqn.params)
+
+
+def _transpose(new: Rewriter, eqn: Equation) -> Atom | None:
+    """Two permutations are one, that of nothing is nothing."""
+    (x,) = eqn.inputs
+    axes = eqn.params["axes"]
+    if axes == tuple(range(len(axes))):
+        return x
+    inner = new.made_by(x, "transpose")
+    if inner is None:
+        return None
+    both = tuple([inner.params["axes"][i] for i in axes])
+    if both == tuple(range(len(axes))):
+        return inner.inputs[0]
+    return _made(new, eqn, "transpose", inner.inputs[0], axes=both)
+
+
+def _broadcast_to(new: Rewriter, eqn: Equation) -> Atom | None:
+    """Repeating to the same shape is nothing, two are one."""
+    (x,) = eqn.inputs
+    if x.aval == eqn.outputs[0].aval:
+        return x
+    inner = new.made_by(x, "broadcast_to")
+    return None if inner is None else _made(new, eqn, "broadcast_to", inner.inputs[0], **eqn.params)
+
+
+def _without_broadcasts(new: Rewriter, eqn: Equation) -> Atom | None:
+    """An elementwise equation repeats its operands by itself."""
+    shape = eqn.outputs[0].aval.shape
+    inputs = list(eqn.inputs)
+    for i, a in enumerate(inputs):
+        inner = new.made_by(a, "broadcast_to")
+        if inner is not None and any(b.aval.shape == shape for j, b in enumerate(inputs) if j != i):
+            inputs[i] = inner.inputs[0]
+    if all(a is b for a, b in zip(inputs, eqn.inputs, strict=True)):
+        return None
+    return new.emit(eqn.primitive, tuple(inputs), eqn.params, eqn.position)
+
+
+Rule = Callable[[Rewriter, Equation], Atom | None]
+
+RULES: dict[str, Rule] = {
+    "negative": _negative,
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _product,
+    "scale": _product,
+    "reshape": lambda new, eqn: _reshape(new, eqn) or _outward(new, eqn),
+    "broadcast_to": _broadcast_to,
+    "transpose": lambda new, eqn: _transpose(new, eqn) or _outward(new, eqn),
+    "sum": _outward,
+    "power": _power,
+}
+"""The rules by the primitive whose equations they look at."""
