@@ -13,6 +13,7 @@ from typing import Any
 from vjpkit.core.ir import Atom, Equation, Literal, Program
 from vjpkit.core.primitive import lookup
 from vjpkit.kinds.elementwise import Ufunc
+from vjpkit.ops.elementwise import negative
 from vjpkit.passes.rewriting import Rewriter
 
 __all__ = ["simplified"]
@@ -48,8 +49,6 @@ def _simpler(new: Rewriter, eqn: Equation) -> Atom | None:
 def _made(new: Rewriter, eqn: Equation, name: str, *inputs: Atom, **params: Any) -> Atom:
     return new.emit(lookup(name), inputs, params, eqn.position)
 
-
-_NEGATIVE = lookup("negative")
 
 # ---- signs ---------------------------------------------------------------------------------------
 
@@ -100,7 +99,7 @@ def _product(new: Rewriter, eqn: Equation) -> Atom | None:
         return None  # a complex product's parts are sums, whose zeros have signs
     for one, other in ((x, y), (y, x)):
         if isinstance(one, Literal) and one.value == -1 and other.aval == eqn.outputs[0].aval:
-            return _negative(new, Equation(_NEGATIVE, (other,), {}, eqn.outputs)) or _made(
+            return _negative(new, Equation(negative, (other,), {}, eqn.outputs)) or _made(
                 new, eqn, "negative", other
             )
     x_minus, y_minus = _negated(new, x), _negated(new, y)
