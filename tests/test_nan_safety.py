@@ -251,3 +251,31 @@ def test_calls_that_are_not_selected_contribute_nothing():
 
                 for got in vk.vjp(unselected, *xs)[1](1.0):
                     assert not np.any(got), f"{call}: {got}"
+
+
+def test_a_nan_behind_a_large_product_is_noticed():
+    """Large results of matrix products are not read for nan; what they were made of is."""
+    x, w = np.ones((2, 100)), np.zeros((100, 300))
+    w[0, 1] = 1.0
+
+    def f(w):
+        return np.sum(np.where(w[0] > 0, 1.0, 0.0) * np.sqrt(np.matmul(x, w)))
+
+    with np.errstate(all="ignore"):
+        gradient = vk.grad(f)(w)
+        twice = vk.grad(lambda w: f(w) + np.sum(np.matmul(x, w)))(w)
+        added = vk.grad(lambda w: f(w) + w[3, 4])(w)
+    np.testing.assert_array_equal(gradient[:, 1], 1.0)
+    np.testing.assert_array_equal(np.delete(gradient, 1, axis=1), 0)
+    np.testing.assert_array_equal(twice, gradient + 2)
+    assert added[3, 4] == 1
+    assert np.isfinite(added).all()
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf, 1e200])
+def test_a_large_product_with_what_is_not_finite(hole):
+    x = np.ones((2, 100))
+    x[1, 7] = hole
+    with np.errstate(all="ignore"):
+        got = vk.grad(lambda w: np.sum(np.where([[1.0], [0.0]], np.matmul(x, w), 0)))
+        np.testing.assert_array_equal(got(np.ones((100, 300))), 1)

@@ -299,7 +299,7 @@ def add_product(cts: Cotangents, i: int, product: Product, aval: Aval) -> None:
     if type(old) is not Parts:
         whole = [] if old is None else [(None, old)]
         old = cts[i] = Parts([aval, *whole])
-        cts[-1].discard(i)
+        cts[-1].difference_update((i, ~i))
     old.append((None, product))
     products = [ct for _, ct in old[1:] if type(ct) is Product]
     if len(old) > _MANY_PARTS or sum([p.v.shape[-1] for p in products]) > aval.shape[-1]:
@@ -432,8 +432,8 @@ def filled_like(x: Value, value: float) -> Value:
 
 
 def new_slots(count: int, strict: bool = False) -> Cotangents:
-    """Empty slots; the last two entries are the product to use and the slots whose buffer is
-    ours."""
+    """Empty slots; the last two entries are the product to use and a set of marks: ``i`` where the
+    buffer in slot i is ours, ``~i`` where its first contribution is known to hold no nan."""
     return [*[None] * count, plain_product if strict else annihilate, set()]
 
 
@@ -470,9 +470,10 @@ def walked(
         plain = slots[:-2]
         plain += plain_product, set()
         walk(plain)
-        out = wanted_slots(plain, wanted)
-        for x in out:
-            if x is not None and may_have_nan(x):
+        out, marks = wanted_slots(plain, wanted), plain[-1]
+        for i, x in zip(wanted, out, strict=True):
+            known = i is not None and ~i in marks and i not in marks and type(x) is _ndarray
+            if x is not None and not known and may_have_nan(x):
                 break
         else:
             return out

@@ -246,15 +246,50 @@ def zero_wins(f: Callable[..., Value], t: Value, x: Value, out: Value) -> Value:
     return fixed.astype(out.dtype)[()]
 
 
-def pulled(
-    transpose: Any, ct: Value, x: Value, shape: Shape, dtype: Any, params: Any, cts: Cotangents
-) -> Value:
-    """A transpose of a bilinear primitive, with the other operand ``x``."""
+def contribute_product(
+    cts: Cotangents,
+    i: int,
+    transpose: Any,
+    ct: Value,
+    x: Value,
+    shape: Shape,
+    dtype: Any,
+    params: Any,
+) -> None:
+    """Add to slot ``i`` a transpose of a bilinear primitive, with the other operand ``x``.
+
+    A result of many elements is not read for nan where its factors show that it has none.
+    """
     out = transpose(ct, x, shape, dtype, **params)
-    if cts[-2] is annihilate and meets_nan(out):
-        back = partial(transpose, shape=shape, dtype=dtype, **params)
-        return zero_wins(back, ct, x, out)
-    return out
+    if cts[-2] is annihilate:
+        if meets_nan(out):
+            back = partial(transpose, shape=shape, dtype=dtype, **params)
+            out = zero_wins(back, ct, x, out)
+    elif cts[i] is None and of_many(out, ct, x) and of_finite_norm(ct) and of_finite_norm(x):
+        cts[-1].add(~i)
+    contribute(cts, i, out)
+
+
+_MANY = 1 << 14
+
+
+def of_many(out: Value, ct: Value, x: Value) -> bool:
+    """Whether a product has many more elements than its factors."""
+    if not type(out) is type(ct) is type(x) is np.ndarray or out.size < _MANY:
+        return False
+    return out.size > 4 * (ct.size + x.size)
+
+
+def of_finite_norm(x: Value) -> bool:
+    """Whether the squares of ``x`` add up to a finite number.
+
+    A sum of products of two such arrays is finite: its size is at most the product of their norms.
+    """
+    if x.dtype.char not in "fd":
+        return False
+    x = x.ravel(order="K")
+    with np.errstate(all="ignore"):
+        return bool(x.dot(x) < np.inf)
 
 
 class Bilinear(Primitive):
@@ -270,7 +305,7 @@ class Bilinear(Primitive):
 
         def pull_x(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, shape, dtype, params, y = row
-            contribute(cts, i, pulled(transpose_x, packed(ct), y, shape, dtype, params, cts))
+            contribute_product(cts, i, transpose_x, packed(ct), y, shape, dtype, params)
 
         def push_x(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, _, _, params, y = row
@@ -278,7 +313,7 @@ class Bilinear(Primitive):
 
         def pull_y(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, shape, dtype, params, x = row
-            contribute(cts, i, pulled(transpose_y, packed(ct), x, shape, dtype, params, cts))
+            contribute_product(cts, i, transpose_y, packed(ct), x, shape, dtype, params)
 
         def push_y(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, _, _, params, x = row
@@ -287,8 +322,8 @@ class Bilinear(Primitive):
         def pull_xy(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, j, params, x, y = row
             ct = packed(ct)
-            contribute(cts, i, pulled(transpose_x, ct, y, *space(x), params, cts))
-            contribute(cts, j, pulled(transpose_y, ct, x, *space(y), params, cts))
+            contribute_product(cts, i, transpose_x, ct, y, *space(x), params)
+            contribute_product(cts, j, transpose_y, ct, x, *space(y), params)
 
         def push_xy(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, j, params, x, y = row

@@ -251,7 +251,7 @@ def add_at_slot(cts: Cotangents, i: int, ct: Value, shape: Shape, dtype: Any, in
         if type(old) is not Parts:
             whole = [] if old is None else [(None, old)]
             old = cts[i] = Parts([Aval(shape, dtype), *whole])
-            owned.discard(i)
+            owned.difference_update((i, ~i))
         old.append(((None,) if index is None else index, ct))  # None alone stands for the whole
         return
     if old is None:
