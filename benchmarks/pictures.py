@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.case import Case
 from benchmarks.cases import CASES
-from benchmarks.libraries import ENTRIES
+from benchmarks.libraries import ENTRIES, HAND, OURS, peers
 from benchmarks.report import parsed
 from benchmarks.results import Key, Missing, Results
 
@@ -26,7 +26,9 @@ def draw(results: Results, folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     cases = [CASES[name] for name in results.cases() if name in CASES]
     pictures: dict[str, Callable[[Any], None]] = {
-        "ratios": lambda axes: ratios(axes, cases, results)
+        f"ratios-{ours}": partial(ratios, ours=ours, cases=cases, results=results)
+        for ours in OURS
+        if ours in results.libraries
     }
     for case in cases:
         if len(results.case_sizes(case.name)) > 2:
@@ -40,21 +42,23 @@ def draw(results: Results, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def ratios(axes: Any, cases: list[Case], results: Results) -> None:
-    """A row per case and size, a dot per library: its gradient's time over vjpkit's."""
+def ratios(axes: Any, ours: str, cases: list[Case], results: Results) -> None:
+    """A row per case and size, a dot per library: its gradient's time over ours."""
     rows = [(case.name, size) for case in cases for size in results.case_sizes(case.name)]
     axes.figure.set_size_inches(8, 1.5 + 0.22 * len(rows))
-    for library in results.libraries:
+    for library in (*HAND, *peers(results.libraries)):
         dots = []
         for height, (case, size) in enumerate(rows):
-            its, mine = (Key(case, size, name, "gradient") for name in (library, "vjpkit"))
+            its, mine = (Key(case, size, name, "gradient") for name in (library, ours))
             try:
                 dots.append((results.median_ratio(its, mine), height))
             except Missing:
                 continue
-        axes.plot(*zip(*dots), "o", label=ENTRIES[library].title)
+        if dots:
+            axes.plot(*zip(*dots), "o", label=ENTRIES[library].title)
     axes.axvline(1.0, color="black", linewidth=0.8)
-    axes.set(xscale="log", xlabel="time of the gradient over vjpkit's (right: slower than vjpkit)")
+    name = ENTRIES[ours].title
+    axes.set(xscale="log", xlabel=f"time of the gradient over that of {name} (right: slower)")
     axes.set_yticks(range(len(rows)), [" ".join(row) for row in rows])
     axes.invert_yaxis()
     axes.legend()
@@ -71,6 +75,7 @@ def growth(axes: Any, case: Case, results: Results) -> None:
                 points.append((parsed(size)[0], seconds))
             except Missing:
                 continue
-        axes.plot(*zip(*points), "o-", label=ENTRIES[library].title)
+        if points:
+            axes.plot(*zip(*points), "o-", label=ENTRIES[library].title)
     axes.set(xscale="log", yscale="log", xlabel="size", ylabel="seconds", title=case.about)
     axes.legend()

@@ -9,13 +9,12 @@ from typing import Any
 from benchmarks.bounds import Verdict
 from benchmarks.case import Case, label
 from benchmarks.cases import CASES
-from benchmarks.libraries import ENTRIES
+from benchmarks.libraries import ENTRIES, OURS, peers
 from benchmarks.results import Key, Missing, Results
 from benchmarks.runner import Settings
 
 __all__ = ["assertions", "heading", "report"]
 
-SELF = "vjpkit"
 HAND = "numpy"
 NOTHING = "-"
 
@@ -23,7 +22,10 @@ NOTHING = "-"
 def report(results: Results) -> Iterator[str]:
     """Every table that the run has numbers for."""
     run = [CASES[name] for name in results.cases() if name in CASES]
-    yield from table("Gradients: times, and vjpkit's over the others'", *gradients(run, results))
+    yield from table("Gradients: times", *gradients(run, results))
+    for ours in (name for name in OURS if name in results.libraries):
+        caption = f"{title(ours)}: the gradient's time over that of others"
+        yield from table(caption, *ratios(ours, run, results))
     small = [case for case in run if case.operations is not None]
     yield from table("Time per operation of the function", *costs(small, results))
     several = [case for case in run if case.operations is None and len(case.measures) > 2]
@@ -115,31 +117,42 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -
 Table = tuple[Sequence[str], list[list[str]]]
 
 
-def peers(results: Results) -> list[str]:
-    return [name for name in results.libraries if name not in (HAND, SELF)]
-
-
 def case_sizes(cases: Iterable[Case], results: Results) -> list[tuple[Case, str]]:
     return [(case, size) for case in cases for size in results.case_sizes(case.name)]
 
 
+def function_of(case: str, size: str, results: Results) -> Key:
+    """The plain function: NumPy's own, where that was measured."""
+    key = Key(case, size, HAND, "function")
+    return key if key in results.samples else key._replace(library=OURS[0])
+
+
 def gradients(cases: Sequence[Case], results: Results) -> Table:
-    """Each case at each size: three times, and ratios of vjpkit to everything else."""
-    others = peers(results)
-    columns = ["", "function", "by hand", "vjpkit", "/ function", "/ by hand"]
+    """The function, and its gradient in every library, for each case at each size."""
+    libraries = list(results.libraries)
+    rows = []
+    for case, size in case_sizes(cases, results):
+        keys = [Key(case.name, size, name, "gradient") for name in libraries]
+        cells = [attempt(results.median, seconds, key) for key in keys]
+        function = attempt(results.median, seconds, function_of(case.name, size, results))
+        rows.append([f"{case.name} {size}", function, *cells])
+    return ["", "function", *map(title, libraries)], rows
+
+
+def ratios(ours: str, cases: Sequence[Case], results: Results) -> Table:
+    """Ratios to the plain function, to what is written by hand, to each peer and the best one."""
+    others = peers(results.libraries)
+    columns = ["", "/ function", "/ by hand", "/ Numba by hand"]
     columns += [f"/ {title(name)}" for name in others] + ["/ best peer"]
     rows = []
     for case, size in case_sizes(cases, results):
-        mine, function = (Key(case.name, size, SELF, what) for what in ("gradient", "function"))
-        hand, *theirs = (Key(case.name, size, name, "gradient") for name in (HAND, *others))
-        rows.append(
-            [
-                f"{case.name} {size}",
-                *[attempt(results.median, seconds, key) for key in (function, hand, mine)],
-                *[attempt(results.median_ratio, times, mine, k) for k in (function, hand, *theirs)],
-                best(mine, theirs, results),
-            ]
+        mine, hand, numba, *theirs = (
+            Key(case.name, size, name, "gradient") for name in (ours, HAND, "numba", *others)
         )
+        under = (function_of(case.name, size, results), hand, numba, *theirs)
+        cells = [attempt(results.median_ratio, times, mine, key) for key in under]
+        if any(cell != NOTHING for cell in cells):
+            rows.append([f"{case.name} {size}", *cells, best(mine, theirs, results)])
     return columns, rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.libraries.library import Library
 
-__all__ = ["ENTRIES", "Entry", "installed", "open_library"]
+__all__ = ["ENTRIES", "HAND", "OURS", "Entry", "installed", "open_library", "peers"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ ENTRIES = {
         Entry("numba", "numba", "numba_loops", "Numba", "Numba by hand"),
     )
 }
+
+
+OURS = ("vjpkit", "vjpkit-jit", "vjpkit-native")
+"""vjpkit op by op, and compiled by each of its backends."""
+HAND = ("numpy", "numba")
+"""What is written by hand for one function is no library's doing, and no peer."""
+
+
+def peers(names: Iterable[str]) -> list[str]:
+    """Other libraries that differentiate by themselves."""
+    return [name for name in names if name not in (*OURS, *HAND)]
 
 
 def installed() -> list[str]:
