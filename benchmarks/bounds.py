@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from statistics import median
 
-from benchmarks.case import Case, label
+from benchmarks.case import Case, Size, label, parsed
 from benchmarks.cases import CASES
+from benchmarks.libraries import peers
 from benchmarks.probes import memory_size
 from benchmarks.results import Key, Missing, Results, Summary
 
@@ -49,9 +51,9 @@ def judge(bound: Bound, results: Results) -> Verdict:
         return Verdict(bound, None, str(error))
 
 
-def against(case: str, size: str, peer: str, results: Results) -> list[float]:
-    """vjpkit's gradient over a peer's."""
-    mine, its = (Key(case, size, library, "gradient") for library in ("vjpkit", peer))
+def against(case: str, size: str, peer: str, results: Results, ours: str = "vjpkit") -> list[float]:
+    """Our gradient over a peer's."""
+    mine, its = (Key(case, size, library, "gradient") for library in (ours, peer))
     return results.ratios(mine, its)
 
 
@@ -73,8 +75,10 @@ def cheap(quick: bool) -> list[tuple[str, str]]:
 
 
 def elements(case: Case, size: tuple[int, ...]) -> int:
-    """Elements of the largest input array."""
-    return size[0] ** 2 if case.name == "matmul" else size[0]
+    """Elements that the function works on, as a case's size tells."""
+    if case.name in ("matmul", *FACTORISATIONS, "jacobian", "hessian", "fluid"):
+        return size[0] ** 2
+    return size[0] if len(size) == 1 else prod(size)
 
 
 def typical(sizes: list[tuple[str, str]], results: Results) -> list[float]:
@@ -87,13 +91,86 @@ def allocated(key: Key, results: Results) -> list[float]:
     return [round(value, 1) for value in results.of(key)]
 
 
+def best_peer(ours: str, case: str, size: str, results: Results) -> list[float]:
+    """Our gradient over that of the quickest of the other libraries."""
+    keys = [Key(case, size, name, "gradient") for name in peers(results.libraries)]
+    known = [key for key in keys if key in results.samples]
+    if not known:
+        raise Missing("no other library was measured in this run")
+    return results.ratios(Key(case, size, ours, "gradient"), min(known, key=results.median))
+
+
+def worst(ratios: list[list[float]]) -> list[float]:
+    """In each round the largest of several ratios."""
+    if not ratios:
+        raise Missing("none of it was measured in this run")
+    return [max(round_) for round_ in zip(*ratios)]
+
+
+def never_slower(ours: str, peer: str, largest: int, results: Results) -> list[float]:
+    """The largest ratio to a peer over all programs of at most so many elements."""
+    found = []
+    for key in results.samples:
+        small = key.case in CASES and elements(CASES[key.case], parsed(key.size)) <= largest
+        if small and key.library == peer and key.measure == "gradient":
+            mine = key._replace(library=ours)
+            if mine in results.samples:
+                found.append(results.ratios(mine, key))
+    return worst(found)
+
+
+def compiled_over_function(ours: str, names: Sequence[str], results: Results) -> list[list[float]]:
+    """The compiled gradient over the compiled function, for every program that was measured."""
+    return [
+        results.ratios(key, key._replace(measure="function"))
+        for key in results.samples
+        if key.library == ours
+        and key.measure == "gradient"
+        and key.case in names
+        and key._replace(measure="function") in results.samples
+    ]
+
+
+def growth(ours: str, case: str, sizes: Sequence[Size], results: Results) -> list[float]:
+    """Time per step at the most steps over time per step at the fewest."""
+    few, many = sizes[0], sizes[-1]
+    keys = [Key(case, label(size), ours, "gradient") for size in (many, few)]
+    return [ratio * few[0] / many[0] for ratio in results.ratios(*keys)]
+
+
+def microseconds(key: Key, results: Results) -> list[float]:
+    return [1e6 * value for value in results.of(key)]
+
+
 def bounds(quick: bool) -> Iterator[Bound]:
     """Every line, in the order in which it is printed."""
-    small = (("chain", "600", "chain of 600 small operations", 0.30, 0.55),
-             ("tiny", "10", "scalar function of 10 elements", 0.35, 0.60))  # fmt: skip
+    yield from eager_bounds(quick)
+    yield from numpy_bounds(quick)
+    yield from native_bounds(quick)
+    yield from memory_bounds(quick)
+
+
+def sizes_of(quick: bool, *names: str) -> list[tuple[str, str]]:
+    """Cases and the sizes at which they are run."""
+    return [(name, label(size)) for name in names for size in CASES[name].chosen_sizes(quick)]
+
+
+def eager_bounds(quick: bool) -> Iterator[Bound]:
+    """vjpkit on plain NumPy code, without compilation."""
+    small = (("chain", "600", "chain of 600 small operations", 0.30, 0.50),
+             ("tiny", "10", "scalar function of 10 elements", 0.30, 0.50))  # fmt: skip
     for case, size, text, hips, torch in small:
         yield Bound(f"{text}: over HIPS autograd", hips, partial(against, case, size, "autograd"))
         yield Bound(f"{text}: over PyTorch", torch, partial(against, case, size, "torch"))
+        text = f"{text}: forward mode over reverse mode"
+        keys = [Key(case, size, "vjpkit", measure) for measure in ("jvp", "gradient")]
+        yield Bound(text, 1.0, partial(Results.ratios, over=keys[0], under=keys[1]))
+    for peer, largest, words in (
+        ("autograd", 10**9, ""),
+        ("torch", 10**3, ", up to 1000 elements"),
+    ):
+        text = f"the worst of all programs over {peer}{words}"
+        yield Bound(text, 1.0, partial(never_slower, "vjpkit", peer, largest))
     for size, limit in (("32x784x256x10", 1.15), ("32x64x128x10", 1.6)):
         yield Bound(f"MLP {size}: over by hand", limit, partial(against, "mlp", size, "numpy"))
     sizes = cheap(quick)
@@ -102,7 +179,72 @@ def bounds(quick: bool) -> Iterator[Bound]:
     yield Bound("median of these programs", 3.0, partial(typical, sizes))
     text = "Cholesky log-likelihood, n = 500: over potrf/potri by hand"
     yield Bound(text, 1.8, partial(against, "likelihood", "500", "numpy"))
+
+
+FACTORISATIONS = ("likelihood", "likelihood-triangular")
+DENSE = ("deep", "gmm", *FACTORISATIONS, "jacobian", "hessian", "deep-curvature", "fluid")
+
+
+def numpy_bounds(quick: bool) -> Iterator[Bound]:
+    """Compiled to NumPy source."""
+    mine = partial(against, ours="vjpkit-jit")
+    by_hand = [name for name, case in CASES.items() if case.hand and "unrolled" not in case.tags]
+    for case, size in sizes_of(quick, *by_hand):
+        yield Bound(
+            f"NumPy tier, {case} {size}: over by hand", 1.05, partial(mine, case, size, "numpy")
+        )
+    for case, size in sizes_of(quick, "tiny"):
+        if int(size) <= 100:
+            yield Bound(
+                f"NumPy tier, {case} {size}: over JAX jit", 0.5, partial(mine, case, size, "jax")
+            )
+    for case, size in sizes_of(quick, *DENSE):
+        yield Bound(
+            f"NumPy tier, {case} {size}: over JAX jit", 1.0, partial(mine, case, size, "jax")
+        )
+
+
+def native_bounds(quick: bool) -> Iterator[Bound]:
+    """Compiled to machine code."""
+    ours = "vjpkit-native"
+    mine = partial(against, ours=ours)
+    for case, size in sizes_of(quick, "elementwise"):
+        if int(size) >= CHEAP_FROM:
+            values = partial(best_peer, ours, case, size)
+            yield Bound(f"native, {case} {size}: over the best peer", 0.35, values)
+    text = "Cholesky log-likelihood, n = 500: over potrf/potri by hand"
+    yield Bound(f"native, {text}", 1.25, partial(mine, "likelihood", "500", "numpy"))
+    call = Key("tiny", "3", ours, "gradient")
+    yield Bound("native, a call on 3 elements: microseconds", 0.8, partial(microseconds, call))
+    limits = {"rk4": 0.1, "three-body": 0.1, "lstm": 0.6, "bundle": 0.4}
+    for case, size in sizes_of(quick, *limits):
+        values = partial(mine, case, size, "jax")
+        yield Bound(f"native, {case} {size}: over JAX jit", limits[case], values)
+    loops = [name for name, case in CASES.items() if case.numba is not None]
+    for case, size in sizes_of(quick, *loops):
+        values = partial(mine, case, size, "numba")
+        yield Bound(f"native, {case} {size}: over Numba by hand", 1.5, values)
+    whole = [name for name, case in CASES.items() if case.derivative == "gradient"]
+    others = [name for name in whole if name not in FACTORISATIONS]
+
+    def dearest(results: Results) -> list[float]:
+        return worst(compiled_over_function(ours, others, results))
+
+    def usual(results: Results) -> list[float]:
+        ratios = compiled_over_function(ours, whole, results)
+        return [median(round_) for round_ in zip(*ratios)]
+
+    yield Bound("native: the worst gradient over the function, both compiled", 3.0, dearest)
+    yield Bound("native: the median of these", 2.0, usual)
+    sizes = CASES["rk4"].chosen_sizes(quick)
+    text = f"native, rk4: time per step at {label(sizes[-1])} steps over that at {label(sizes[0])}"
+    yield Bound(text, 1.25, partial(growth, ours, "rk4", sizes))
+
+
+def memory_bounds(quick: bool) -> Iterator[Bound]:
+    """Peak memory of the gradient of sum(sin(x)), counted in arrays."""
     n = str(memory_size(quick))
-    for how, way in (("rss", "resident"), ("traced", "allocated")):
-        text = f"memory of grad of sum(sin(x)), n = {float(n):.0e}: arrays beyond x, {way}"
-        yield Bound(text, 3.0, partial(allocated, Key("memory", n, "vjpkit", how)))
+    for ours, limit in (("vjpkit", 3.0), ("vjpkit-jit", 2.1), ("vjpkit-native", 2.1)):
+        for how, way in (("rss", "resident"), ("traced", "allocated")):
+            text = f"{ours}: grad of sum(sin(x)), n = {float(n):.0e}: arrays beyond x, {way}"
+            yield Bound(text, limit, partial(allocated, Key("memory", n, ours, how)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Case", "Problem", "Size", "Tree", "label", "leaves", "tree_map"]
+__all__ = ["Case", "Problem", "Size", "Tree", "label", "leaves", "parsed", "tree_map"]
 
 Size = tuple[int, ...]
 Tree = Any
@@ -22,6 +22,15 @@ def label(size: Size) -> str:
     ('600', '32x64x128x10')
     """
     return "x".join(map(str, size))
+
+
+def parsed(text: str) -> Size:
+    """The inverse of `label`.
+
+    >>> parsed("32x64x128x10")
+    (32, 64, 128, 10)
+    """
+    return tuple(map(int, text.split("x")))
 
 
 def leaves(tree: Tree) -> list[Any]:

@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import Case
+from benchmarks.case import Case, parsed
 from benchmarks.cases import CASES
 from benchmarks.libraries import ENTRIES, HAND, OURS, peers
-from benchmarks.report import parsed
 from benchmarks.results import Key, Missing, Results
 
 __all__ = ["draw"]

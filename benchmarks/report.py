@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.bounds import Verdict
-from benchmarks.case import Case, label
+from benchmarks.case import Case, parsed
 from benchmarks.cases import CASES
 from benchmarks.libraries import ENTRIES, OURS, peers
 from benchmarks.results import Key, Missing, Results
@@ -181,13 +181,6 @@ def costs(cases: Sequence[Case], results: Results) -> Table:
 
 def per_operation(results: Results, operations: int, key: Key) -> float:
     return results.median(key) / operations
-
-
-def parsed(size: str) -> tuple[int, ...]:
-    """The inverse of `label`."""
-    found = tuple(map(int, size.split("x")))
-    assert label(found) == size
-    return found
 
 
 def imports(results: Results) -> Table:

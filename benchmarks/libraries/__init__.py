@@ -33,6 +33,8 @@ ENTRIES = {
     for entry in (
         Entry("numpy", "numpy", "by_hand", "ByHand", "by hand"),
         Entry("vjpkit", "vjpkit", "ours", "Vjpkit", "vjpkit"),
+        Entry("vjpkit-jit", "vjpkit", "ours", "Jit", "vjpkit jit"),
+        Entry("vjpkit-native", "llvmlite", "ours", "Native", "vjpkit native"),
         Entry("autograd", "autograd", "hips", "Autograd", "HIPS autograd"),
         Entry("torch", "torch", "pytorch", "Torch", "PyTorch"),
         Entry("jax", "jax", "xla", "JaxJit", "JAX jit"),

@@ -21,6 +21,13 @@ def scatter_add(x, places, n):
     return sums
 
 
+def staged_loop(step, carry, xs):
+    """The loop as one equation."""
+    if isinstance(xs, int):
+        return vk.lax.scan(lambda c, _: (step(c), None), carry, None, length=xs)[0]
+    return vk.lax.scan(lambda c, x: (step(c, x), None), carry, xs)[0]
+
+
 class Vjpkit(Library):
     # np.linalg.solve finds out by itself that a factor is triangular.
     np = module_with(
@@ -83,3 +90,25 @@ class Vjpkit(Library):
     def compiled(self, problem: Problem) -> Call:
         _, pullback = self.vjp(problem)()
         return partial(pullback.compile(), 1.0)
+
+
+class Jit(Vjpkit):
+    """Everything under one `vk.jit`, compiled to NumPy source before the clock starts."""
+
+    np = module_with(Vjpkit.np, loop=staged_loop)
+    backend = "numpy"
+    vjp = pullback = compiled = None  # type: ignore[assignment]  # one call, nothing to time apart
+
+    def ready(self, function: Callable[..., Any], problem: Problem) -> Call:
+        counts = [i + 1 for i, d in enumerate(problem.data) if isinstance(d, int)]
+        jitted = vk.jit(function, static_argnums=counts, backend=self.backend)
+        return partial(jitted, problem.x, *problem.data)
+
+    def function(self, problem: Problem) -> Call:
+        return self.ready(problem.function, problem)
+
+
+class Native(Jit):
+    """The same, compiled to machine code."""
+
+    backend = "native"
