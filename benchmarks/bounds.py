@@ -8,9 +8,8 @@ from functools import partial
 from math import prod
 from statistics import median
 
-from benchmarks.case import Case, Size, label, parsed
+from benchmarks.case import Case, label, parsed
 from benchmarks.cases import CASES
-from benchmarks.libraries import peers
 from benchmarks.probes import memory_size
 from benchmarks.results import Key, Missing, Results, Summary
 
@@ -91,15 +90,6 @@ def allocated(key: Key, results: Results) -> list[float]:
     return [round(value, 1) for value in results.of(key)]
 
 
-def best_peer(ours: str, case: str, size: str, results: Results) -> list[float]:
-    """Our gradient over that of the quickest of the other libraries."""
-    keys = [Key(case, size, name, "gradient") for name in peers(results.libraries)]
-    known = [key for key in keys if key in results.samples]
-    if not known:
-        raise Missing("no other library was measured in this run")
-    return results.ratios(Key(case, size, ours, "gradient"), min(known, key=results.median))
-
-
 def worst(ratios: list[list[float]]) -> list[float]:
     """In each round the largest of several ratios."""
     if not ratios:
@@ -131,22 +121,10 @@ def compiled_over_function(ours: str, names: Sequence[str], results: Results) ->
     ]
 
 
-def growth(ours: str, case: str, sizes: Sequence[Size], results: Results) -> list[float]:
-    """Time per step at the most steps over time per step at the fewest."""
-    few, many = sizes[0], sizes[-1]
-    keys = [Key(case, label(size), ours, "gradient") for size in (many, few)]
-    return [ratio * few[0] / many[0] for ratio in results.ratios(*keys)]
-
-
-def microseconds(key: Key, results: Results) -> list[float]:
-    return [1e6 * value for value in results.of(key)]
-
-
 def bounds(quick: bool) -> Iterator[Bound]:
     """Every line, in the order in which it is printed."""
     yield from eager_bounds(quick)
     yield from numpy_bounds(quick)
-    yield from native_bounds(quick)
     yield from memory_bounds(quick)
 
 
@@ -187,7 +165,8 @@ DENSE = ("deep", "gmm", *FACTORISATIONS, "jacobian", "hessian", "deep-curvature"
 
 def numpy_bounds(quick: bool) -> Iterator[Bound]:
     """Compiled to NumPy source."""
-    mine = partial(against, ours="vjpkit-jit")
+    ours = "vjpkit-jit"
+    mine = partial(against, ours=ours)
     by_hand = [name for name, case in CASES.items() if case.hand and "unrolled" not in case.tags]
     for case, size in sizes_of(quick, *by_hand):
         yield Bound(
@@ -198,32 +177,6 @@ def numpy_bounds(quick: bool) -> Iterator[Bound]:
             yield Bound(
                 f"NumPy tier, {case} {size}: over JAX jit", 0.5, partial(mine, case, size, "jax")
             )
-    for case, size in sizes_of(quick, *DENSE):
-        yield Bound(
-            f"NumPy tier, {case} {size}: over JAX jit", 1.0, partial(mine, case, size, "jax")
-        )
-
-
-def native_bounds(quick: bool) -> Iterator[Bound]:
-    """Compiled to machine code."""
-    ours = "vjpkit-native"
-    mine = partial(against, ours=ours)
-    for case, size in sizes_of(quick, "elementwise"):
-        if int(size) >= CHEAP_FROM:
-            values = partial(best_peer, ours, case, size)
-            yield Bound(f"native, {case} {size}: over the best peer", 0.35, values)
-    text = "Cholesky log-likelihood, n = 500: over potrf/potri by hand"
-    yield Bound(f"native, {text}", 1.25, partial(mine, "likelihood", "500", "numpy"))
-    call = Key("tiny", "3", ours, "gradient")
-    yield Bound("native, a call on 3 elements: microseconds", 0.8, partial(microseconds, call))
-    limits = {"rk4": 0.1, "three-body": 0.1, "lstm": 0.6, "bundle": 0.4}
-    for case, size in sizes_of(quick, *limits):
-        values = partial(mine, case, size, "jax")
-        yield Bound(f"native, {case} {size}: over JAX jit", limits[case], values)
-    loops = [name for name, case in CASES.items() if case.numba is not None]
-    for case, size in sizes_of(quick, *loops):
-        values = partial(mine, case, size, "numba")
-        yield Bound(f"native, {case} {size}: over Numba by hand", 1.5, values)
     whole = [name for name, case in CASES.items() if case.derivative == "gradient"]
     others = [name for name in whole if name not in FACTORISATIONS]
 
@@ -234,17 +187,18 @@ def native_bounds(quick: bool) -> Iterator[Bound]:
         ratios = compiled_over_function(ours, whole, results)
         return [median(round_) for round_ in zip(*ratios)]
 
-    yield Bound("native: the worst gradient over the function, both compiled", 3.0, dearest)
-    yield Bound("native: the median of these", 2.0, usual)
-    sizes = CASES["rk4"].chosen_sizes(quick)
-    text = f"native, rk4: time per step at {label(sizes[-1])} steps over that at {label(sizes[0])}"
-    yield Bound(text, 1.25, partial(growth, ours, "rk4", sizes))
+    yield Bound("jit: the worst gradient over the function, both compiled", 3.0, dearest)
+    yield Bound("jit: the median of these", 2.0, usual)
+    for case, size in sizes_of(quick, *DENSE):
+        yield Bound(
+            f"NumPy tier, {case} {size}: over JAX jit", 1.0, partial(mine, case, size, "jax")
+        )
 
 
 def memory_bounds(quick: bool) -> Iterator[Bound]:
     """Peak memory of the gradient of sum(sin(x)), counted in arrays."""
     n = str(memory_size(quick))
-    for ours, limit in (("vjpkit", 3.0), ("vjpkit-jit", 2.1), ("vjpkit-native", 2.1)):
+    for ours, limit in (("vjpkit", 3.0), ("vjpkit-jit", 2.1)):
         for how, way in (("rss", "resident"), ("traced", "allocated")):
             text = f"{ours}: grad of sum(sin(x)), n = {float(n):.0e}: arrays beyond x, {way}"
             yield Bound(text, limit, partial(allocated, Key("memory", n, ours, how)))

@@ -112,8 +112,8 @@ def test_every_bound_names_cases_that_are_run():
         results = Results()
         for case in CASES.values():
             for size in case.chosen_sizes(quick):
-                for library in ("numpy", "vjpkit", "autograd", "torch"):
-                    for measure in ("function", "gradient"):
+                for library in ("numpy", "vjpkit", "vjpkit-jit", "autograd", "torch", "jax"):
+                    for measure in {"function", "gradient", *case.measures}:
                         results.add(Key(case.name, label(size), library, measure), 1.0)
         verdicts = [judge(bound, results) for bound in bounds(quick)]
         assert [

@@ -34,7 +34,6 @@ ENTRIES = {
         Entry("numpy", "numpy", "by_hand", "ByHand", "by hand"),
         Entry("vjpkit", "vjpkit", "ours", "Vjpkit", "vjpkit"),
         Entry("vjpkit-jit", "vjpkit", "ours", "Jit", "vjpkit jit"),
-        Entry("vjpkit-native", "llvmlite", "ours", "Native", "vjpkit native"),
         Entry("autograd", "autograd", "hips", "Autograd", "HIPS autograd"),
         Entry("torch", "torch", "pytorch", "Torch", "PyTorch"),
         Entry("jax", "jax", "xla", "JaxJit", "JAX jit"),
@@ -48,8 +47,8 @@ ENTRIES = {
 }
 
 
-OURS = ("vjpkit", "vjpkit-jit", "vjpkit-native")
-"""vjpkit op by op, and compiled by each of its backends."""
+OURS = ("vjpkit", "vjpkit-jit")
+"""vjpkit op by op, and compiled to NumPy source."""
 HAND = ("numpy", "numba")
 """What is written by hand for one function is no library's doing, and no peer."""
 

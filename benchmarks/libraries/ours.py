@@ -106,9 +106,3 @@ class Jit(Vjpkit):
 
     def function(self, problem: Problem) -> Call:
         return self.ready(problem.function, problem)
-
-
-class Native(Jit):
-    """The same, compiled to machine code."""
-
-    backend = "native"
