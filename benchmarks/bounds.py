@@ -200,5 +200,7 @@ def memory_bounds(quick: bool) -> Iterator[Bound]:
     n = str(memory_size(quick))
     for ours, limit in (("vjpkit", 3.0), ("vjpkit-jit", 2.1)):
         for how, way in (("rss", "resident"), ("traced", "allocated")):
-            text = f"{ours}: grad of sum(sin(x)), n = {float(n):.0e}: arrays beyond x, {way}"
+            text = (
+                f"{ours}, memory of grad of sum(sin(x)), n = {float(n):.0e}: arrays beyond x, {way}"
+            )
             yield Bound(text, limit, partial(allocated, Key("memory", n, ours, how)))
