@@ -45,7 +45,12 @@ FAMILIES = {
     "reductions": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_statistics.py"),
     "cumulative": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_differences.py"),
     "ordering": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_ordering.py"),
-    "structural": ("ops/test_structural.py", "numpy/test_shape.py", "numpy/test_joining.py"),
+    "structural": (
+        "ops/test_structural.py",
+        "core/test_ir.py",
+        "numpy/test_shape.py",
+        "numpy/test_joining.py",
+    ),
     "selection": ("ops/test_structural.py", "test_kinks.py", "numpy/test_selection.py"),
     "indexing": ("ops/test_indexing.py", "numpy/test_indices.py"),
     "updates": ("ops/test_indexing.py", "numpy/test_writable.py"),

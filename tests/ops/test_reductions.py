@@ -207,9 +207,11 @@ def test_complex_variance_is_real_with_the_gradient_du_dx_minus_i_du_dy():
     assert g == pytest.approx(2 * np.conj(z - z.mean()) / 5)
 
 
-def test_without_degrees_of_freedom_the_gradient_is_nan():
+@pytest.mark.parametrize("ddof", [2, 3])
+@pytest.mark.parametrize("f", [np.var, np.std])
+def test_without_degrees_of_freedom_the_gradient_is_nan(f, ddof):
     with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="Degrees of freedom"):
-        assert np.isnan(vk.grad(lambda x: np.var(x, ddof=2))(np.array([1.0, 2.0]))).all()
+        assert np.isnan(vk.grad(lambda x: f(x, ddof=ddof))(np.array([1.0, 2.0]))).all()
 
 
 # ---- order -------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Cumsum(Linear):
     def transpose(
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
     ) -> Value:
-        return cast(cumsum(ct, axis=params["axis"], reverse=not params["reverse"]), dtype)
+        return cumsum(ct, axis=params["axis"], reverse=not params["reverse"])
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         (x,) = avals

@@ -424,7 +424,7 @@ class Sum(Linear):
         if type(ct) is np.ndarray or isinstance(ct, np.generic):
             if math.prod(shape) > 8192:  # repeated without memory; a product makes it dense
                 kept = ct.reshape(reduced_shape(shape, params["axes"], keepdims=True))
-                return np.broadcast_to(cast(kept, dtype), shape)
+                return np.broadcast_to(kept, shape)
             full = np.empty(shape, dtype)
             if ct.shape:
                 full[...] = ct.reshape(reduced_shape(shape, params["axes"], keepdims=True))

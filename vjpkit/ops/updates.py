@@ -144,15 +144,15 @@ class Update(LinearMany):
             part = np.where(last_writes(*arrays, shape=shape, index=index), part, 0)
         elif isinstance(part, np.ndarray):
             part = part.copy()  # not a view: the cotangent it is read from is about to change
-        part = cast(part, aval.dtype)
+        part = cast(part, aval.dtype)  # before it is added up
         return unbroadcast(part, aval.shape, aval.dtype)
 
     def transpose(
         self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
     ) -> Sequence[Value | None]:
-        x, value = avals
+        _, value = avals
         return (
-            cast(self(*fixed, ct, 0, **params), x.dtype) if live[0] else None,
+            self(*fixed, ct, 0, **params) if live[0] else None,
             self.value_cotangent(ct, value, fixed, params) if live[1] else None,
         )
 
@@ -174,14 +174,13 @@ class Update(LinearMany):
         positions, flat = batched_positions(
             n, arrays, batched, params["steps"], params["index"], shape
         )
-        target = (n, *positions.shape[1:])
         if batched[-1]:
             own = aval_of(value).shape[1:]
-            value = np.reshape(value, (n, *[1] * (len(target) - 1 - len(own)), *own))
+            value = np.reshape(value, (n, *[1] * (positions.ndim - 1 - len(own)), *own))
         rows = batch_numbers(n, positions)
         every = Index((Index.ARRAY, Index.ARRAY))
         flat_x = np.reshape(x, (n, flat))
-        out = self(rows, positions, flat_x, np.broadcast_to(value, target), steps=(), index=every)
+        out = self(rows, positions, flat_x, value, steps=(), index=every)
         return np.reshape(out, (n, *shape))
 
     def samples(self) -> Iterable[Sample]:
