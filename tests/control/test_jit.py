@@ -233,3 +233,19 @@ def test_backends_and_passes():
     assert np.array_equal(vk.jit(f, passes=False)(X), f(X))
     with pytest.raises(ValueError, match=r"no backend is called 'gpu'; there are 'auto'.*test_jit"):
         vk.jit(f, backend="gpu")
+
+
+def test_sums_at_staged_indices():
+    def f(x, places):
+        sums = vnp.zeros(3)
+        np.add.at(sums, places, x)
+        return np.sum(sums**3)
+
+    places = np.array([0, 1, 2, 0])
+    assert_same(vk.jit(f)(X, places), f(X, places))
+    assert_same(vk.jit(vk.grad(f))(X, places), vk.grad(f)(X, places))
+    both = np.stack([places, places[::-1]])
+    want = np.stack([vk.grad(f)(X, p) for p in both])
+    assert_same(vk.vmap(vk.grad(f), in_axes=(None, 0))(X, both), want)
+    with pytest.raises(TypeError, match=r"(?s)mask.*test_jit.*np.where"):
+        vk.jit(f)(X, np.array([True, False, True]))

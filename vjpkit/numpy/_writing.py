@@ -12,7 +12,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import TracerConversionError, at, calling_position
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import ConcreteTracer, Tracer
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._writable import write, write_whole
 from vjpkit.ops.structural import to_dtype
@@ -186,10 +186,17 @@ def scattered(value: Value, indices: Any, like: Tracer) -> Value:
 
     index, arrays = split_index(indices)
     flat = np.broadcast_to(np.zeros((), bool), like.shape)
-    target = flat[index.fill([np.asarray(x) for x in arrays])].shape
+    target = flat[index.fill(map(_standing_for, arrays))].shape
     value = np.broadcast_to(np.asarray(value) if not hasattr(value, "dtype") else value, target)
     value = value if value.dtype == like.dtype else np.astype(value, like.dtype)
     return scatter_sum(*arrays, value, shape=like.shape, dtype=like.dtype, indices=(index,))
+
+
+def _standing_for(x: Value) -> Any:
+    """An index array of the same shape, where the values of ``x`` are not known."""
+    if not isinstance(x, Tracer) or isinstance(x, ConcreteTracer):
+        return np.asarray(x.concrete() if isinstance(x, Tracer) else x)
+    return np.zeros(x.shape, x.dtype)
 
 
 def _layers(a: Tracer, indices: Any) -> Any:
