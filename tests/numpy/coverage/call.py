@@ -123,7 +123,10 @@ class Call:
             if function.nin == 1 and not self.method:
                 words = ["x"]
             return [*zip([*words, *["out"] * 9], args), *kwargs.items()]
-        bound = signature_of(function).bind(*args, **kwargs).arguments
+        try:
+            bound = signature_of(function).bind(*args, **kwargs).arguments
+        except ValueError:  # written in C, and before NumPy 2.4 without a signature
+            return [*zip(map(str, range(len(args))), args), *kwargs.items()]
         pairs: list[tuple[str, Any]] = []
         for name, value in bound.items():
             kind = signature_of(function).parameters[name].kind
@@ -133,7 +136,7 @@ class Call:
     @property
     def given(self) -> set[str]:
         """The names of the arguments given."""
-        if isinstance(self.function, np.ufunc):
+        if isinstance(self.function, np.ufunc) or not parameters_of(self.function):
             return set(self.kwargs)
         bound = signature_of(self.function).bind(*self.args, **self.kwargs).arguments
         return set(bound) | set(self.kwargs)
