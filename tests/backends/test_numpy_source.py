@@ -136,3 +136,37 @@ def test_an_error_midway_leaves_nothing_behind():
     for _ in range(2):
         with pytest.raises(np.linalg.LinAlgError):
             f(np.ones(40_000))
+
+
+def test_complex_blocks():
+    z = np.exp(1j * np.linspace(0.0, 3.0, 40_000))
+    closed = stage(lambda z: (np.sin(z) * z + np.conj(z), np.sum(z * z)), [aval_of(z)])
+    for got, want in zip(executable(closed.program)(z), closed(z), strict=True):
+        np.testing.assert_allclose(got, want, 1e-12, 1e-12)
+
+
+def test_an_executable_runs_within_itself():
+    """A call in the middle of a call, here from NumPy's handler of errors, has its own blocks."""
+    x = np.linspace(0.0, 1.0, 40_000)
+    other = np.linspace(0.1, 2.0, 40_000)
+    f = compiled(lambda x: (np.cos(x) * np.log(x) + np.sin(x), x * x), x)
+    seen = []
+
+    def handler(kind, flag):
+        seen.append(f(other)[0])
+
+    with np.errstate(divide="ignore"):
+        wanted = f(x)
+    with np.errstate(divide="call", call=handler):
+        got = f(x)
+    assert len(seen) == 1
+    np.testing.assert_array_equal(seen[0], f(other)[0])
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_explain_says_which_equations_run_where():
+    closed = vk.make_ir(lambda x: np.sum(np.sin(x) * x) / 2)(np.ones(50_000))
+    first, last = executable(closed.program).explain()
+    assert str(first).startswith("blocks of 8192 elements: sin multiply sum ")
+    assert str(last) == "one call: divide   (a number)"

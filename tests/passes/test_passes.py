@@ -44,7 +44,6 @@ def test_random_programs_in_tiny_blocks(f):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vjpkit.backends.groups.SMALLEST", 1)
         patch.setattr("vjpkit.backends.groups.BLOCK", 2)
-        patch.setattr("vjpkit.backends.numpy_blocks.BLOCK", 2)
         closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
         outs = executable(closed.program)(*closed.consts, POINT)
         for got, want in zip(outs, closed(POINT), strict=True):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vjpkit.backends.numpy_source import lower
+from vjpkit.backends.numpy_source import Part, lower
 from vjpkit.core.aval import Value
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
@@ -24,6 +24,8 @@ class Executable(Protocol):
 
     @property
     def source(self) -> str: ...
+
+    def explain(self) -> tuple[Part, ...]: ...
 
     def __call__(self, *values: Value) -> tuple[Value, ...]: ...
 

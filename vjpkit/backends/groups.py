@@ -99,6 +99,11 @@ class Group:
         return len(self.equations) + len(self.sums) > 1 and self.row <= BLOCK
 
     @property
+    def block(self) -> int:
+        """Rows (elements, in the flat form) of a block."""
+        return max(1, BLOCK // self.row)
+
+    @property
     def row(self) -> int:
         """Elements of the longest row."""
         if self.flat:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vjpkit.backends.groups import BLOCK, Group, is_elementwise
+from vjpkit.backends.groups import Group, is_elementwise
 from vjpkit.backends.numpy_calls import constant, into, ufunc_call
 from vjpkit.core.ir import Atom, Equation, Literal, Var, used
 
@@ -30,7 +30,7 @@ class Blocks:
         self.before: list[str] = []
         self.lines: list[str] = []
         self.after: list[str] = []
-        self.rows = max(1, BLOCK // group.row)
+        self.rows = group.block
         self.names: dict[Var, str] = {}
         self.buffer: dict[Var, str] = {}
         self.spare: dict[Any, list[str]] = {}

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.backends.groups import Group, schedule
+from vjpkit.backends.groups import SMALLEST, Group, is_elementwise, schedule
 from vjpkit.backends.numpy_calls import constant, into, ufunc_call
 from vjpkit.core.aval import Value
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan, roles
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["Lowered", "Source", "lower"]
+__all__ = ["Lowered", "Part", "Source", "lower"]
 
 _PASS_NAN_ON = frozenset(
     {
@@ -34,6 +34,19 @@ _KEEP_NOTHING = frozenset({"scale", "where", "sum", "matmul", "max", "min", "sam
 
 
 @dataclass(frozen=True)
+class Part:
+    """Equations that run together, where they do, and why."""
+
+    equations: tuple[Equation, ...]
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        names = " ".join(eqn.primitive.name for eqn in self.equations)
+        return f"{self.where}: {names}   ({self.why})"
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A program as a function of arrays.
 
@@ -48,6 +61,25 @@ class Lowered:
 
     def __call__(self, *values: Value) -> tuple[Value, ...]:
         return self.run(*values)
+
+    def explain(self) -> tuple[Part, ...]:
+        """Which equations run where, and why, in the order of the source."""
+        return tuple(map(_explained, self.parts))
+
+
+def _explained(part: Equation | Group) -> Part:
+    if isinstance(part, Group):
+        kind = "elements" if part.flat else "rows"
+        return Part(
+            (*part.equations, *part.sums),
+            f"blocks of {part.block} {kind}",
+            f"elementwise over {part.length} {kind}: temporaries stay in the cache",
+        )
+    if all(not v.aval.ndim for v in part.outputs):
+        return Part((part,), "one call", "a number")
+    if is_elementwise(part):
+        return Part((part,), "one call", f"fewer than {SMALLEST} elements, or alone among others")
+    return Part((part,), "one call", "NumPy has the loop")
 
 
 def lower(program: Program, private: bool = False) -> Lowered:
