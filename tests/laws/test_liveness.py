@@ -47,6 +47,13 @@ def swallowed(run):
     raise AssertionError("nothing was raised")
 
 
+def ruled(f):
+    """``f`` with its own gradient as a rule."""
+    g = vk.custom_vjp(f)
+    g.defvjp(lambda x: (f(x), x), lambda x, ct: (ct * vk.grad(f)(x),))
+    return g
+
+
 RUNS = {
     "grad": lambda: vk.grad(f)(X),
     "value_and_grad": lambda: vk.value_and_grad(f)(X),
@@ -63,6 +70,18 @@ RUNS = {
     "map of grad": lambda: vk.vmap(vk.grad(f))(np.stack([X, X])),
     "grad of map": lambda: vk.grad(lambda x: np.sum(vk.vmap(f)(x)))(np.stack([X, X])),
     "staging": lambda: vk.make_ir(vk.grad(f))(X),
+    "grad of a custom rule": lambda: vk.grad(ruled(f))(X),
+    "grad of map of a custom rule": lambda: vk.grad(lambda x: np.sum(vk.vmap(ruled(f))(x)))(
+        np.stack([X, X])
+    ),
+    "grad of a checkpoint": lambda: vk.grad(vk.checkpoint(f))(X),
+    "checkpoint loop": lambda: vk.grad(
+        lambda x: np.sum(vk.checkpoint_loop(lambda x, i: np.sin(x), x, range(9), 3))
+    )(X),
+    "error in a custom rule": lambda: swallowed(lambda: vk.grad(ruled(raising))(X)),
+    "error in a checkpoint loop": lambda: swallowed(
+        lambda: vk.grad(lambda x: vk.checkpoint_loop(lambda x, i: raising(x), x, range(9), 3))(X)
+    ),
     "error in grad": lambda: swallowed(lambda: vk.grad(raising)(X)),
     "error in grad of grad": lambda: swallowed(
         lambda: vk.grad(lambda x: np.sum(vk.grad(raising)(x)))(X)

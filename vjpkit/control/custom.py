@@ -653,7 +653,6 @@ def custom_rule(
     of these three, derivatives are those of the function itself; where that is opaque to tracing
     they are an error. A missing ``vmap`` maps the function and its rules. Rules can also be set by
     the methods ``defjvp``, ``defvjp``, ``deftranspose`` and ``defvmap``.
-    ``vk.test_util.check_rule`` checks the rules against the function and each other.
 
     >>> import numpy as np, vjpkit as vk
     >>> flip = vk.custom_rule(lambda x: x[::-1], transpose=lambda ct: (ct[::-1],))
