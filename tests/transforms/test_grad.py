@@ -1,6 +1,7 @@
 """`grad` and `value_and_grad`: what they accept, what they return, what they refuse and how."""
 
 import gc
+import itertools
 import weakref
 from typing import Any, NamedTuple
 
@@ -399,3 +400,31 @@ def test_strict_restores_plain_arithmetic() -> None:
     np.testing.assert_array_equal(vk.grad(f)(x), [0.0, 0.25])
     with np.errstate(all="ignore"):
         assert np.isnan(vk.grad(f, strict=True)(x)[0])
+
+
+def test_higher_derivatives_are_exact_and_their_cost_does_not_explode():
+    """The n-th derivative of a chain grows with its length as the chain does, by a factor each."""
+
+    def chain(length):
+        def f(x):
+            for _ in range(length):
+                x = np.sin(x) * x
+            return x
+
+        return f
+
+    def equations(order, length):
+        f = chain(length)
+        for _ in range(order):
+            f = vk.grad(f)
+        return len(vk.make_ir(f)(0.7).program.equations)
+
+    counts = [equations(order, 4) for order in range(5)]
+    assert all(after <= 6 * before for before, after in itertools.pairwise(counts)), counts
+    for order in range(1, 5):
+        assert equations(order, 8) <= 3 * equations(order, 4)
+    f = lambda x: np.sin(x) * np.exp(x)
+    for order in range(1, 5):
+        f = vk.grad(f)
+        exact = np.exp(0.7) * 2 ** (order / 2) * np.sin(0.7 + order * np.pi / 4)
+        np.testing.assert_allclose(f(0.7), exact, rtol=1e-13)
