@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from vjpkit.core.aval import Value
 from vjpkit.core.ir import Atom, Literal, Program
 from vjpkit.core.rows import roles
+from vjpkit.core.staging import builder_of
 from vjpkit.core.tracer import Tracer
 
 __all__ = ["evaluate", "interpret", "runner"]
@@ -31,7 +32,11 @@ def interpret(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
     """Run the equations through their primitives, so that tracers record them."""
     env: dict[Atom, Value] = dict(zip(program.inputs, values, strict=True))
     read = lambda a: a.value if isinstance(a, Literal) else env[a]  # noqa: E731
+    builder = builder_of(values)
     for eqn in program.equations:
-        out = eqn.primitive(*map(read, eqn.inputs), **eqn.params)
+        if eqn.inputs or builder is None:
+            out = eqn.primitive(*map(read, eqn.inputs), **eqn.params)
+        else:  # a constant is made in the program that is being built, not captured
+            out = builder.process(eqn.primitive, (), dict(eqn.params))
         env.update(zip(eqn.outputs, eqn.primitive.unpack(out), strict=True))
     return tuple(map(read, program.outputs))
