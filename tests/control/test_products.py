@@ -119,3 +119,18 @@ def test_an_exception_inside_leaves_nothing_behind():
             vk.grad(lambda x, t=transform: np.sum(t(broken)(x)))(X)
         np.testing.assert_allclose(TRANSFORMS[name](plain)(X), REFERENCES[name](plain)(X))
     assert isinstance(vnp.zeros(2), np.ndarray)
+
+
+@pytest.mark.parametrize("inner", TRANSFORMS)
+@pytest.mark.parametrize("outer", ["grad", "jvp"])
+def test_a_stopped_gradient_stops_through_every_transform(inner, outer):
+    def stopped(x):
+        return x[::-1] * vk.lax.stop_gradient(np.sin(x))
+
+    fixed = np.sin(X)  # what stopped(x) does not differentiate, at the examples of vmap too
+    reference = {"vmap": lambda x: x[::-1] * fixed + 0.5 * x[::-1] * np.sin(0.5 * X)}
+    if inner in ("grad", "jvp"):
+        want = TRANSFORMS[outer](REFERENCES[inner](stopped))(X)
+    else:
+        want = TRANSFORMS[outer](reference.get(inner, lambda x: x[::-1] * fixed))(X)
+    np.testing.assert_allclose(TRANSFORMS[outer](TRANSFORMS[inner](stopped))(X), want, rtol=1e-12)

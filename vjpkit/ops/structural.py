@@ -324,6 +324,28 @@ class Discretize(PiecewiseConstant):
 discretize = primitive(Discretize)
 
 
+class Stop(PiecewiseConstant):
+    """``x`` without its derivative: the identity, whose derivative is declared to be zero.
+
+    An equation where ``x`` is staged or batched, so that a derivative taken outside stops too.
+    """
+
+    impl = staticmethod(lambda x: x.copy() if isinstance(x, np.ndarray) else x)
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return avals[0]
+
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        return stop(values[0])
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_M, wrt=())
+        yield Sample(np.float64(-2.7), wrt=())
+
+
+stop = primitive(Stop)
+
+
 def to_dtype(x: Value, dtype: Any) -> Value:
     """``x`` in another dtype, with a derivative where the dtype has one; ``x`` itself if it has it.
 

@@ -10,8 +10,9 @@ import numpy as np
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import NotLinearError, at, calling_position
 from vjpkit.core.ir import Equation, nonlinear_equation
-from vjpkit.core.staging import Builder, ClosedProgram, Staged
+from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import Tracer
+from vjpkit.ops.structural import stop
 from vjpkit.pytree import (
     PyTree,
     PyTreeDef,
@@ -233,7 +234,8 @@ def closure_convert(
 def stop_gradient(x: PyTree) -> PyTree:
     """``x`` as a constant: its derivative is zero.
 
-    Eagerly the plain value (a copy); staged and batched values stay traced without derivative.
+    On values the plain value (a copy); staged and batched values stay traced, and no derivative
+    passes, whether it is taken inside or outside of `jit` and `vmap`.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.grad(lambda x: x * vk.lax.stop_gradient(x))(3.0)
@@ -243,11 +245,4 @@ def stop_gradient(x: PyTree) -> PyTree:
 
 
 def _stopped(x: Value) -> Value:
-    from vjpkit.core.rows import Eager
-    from vjpkit.transforms.forward import Dual
-
-    while isinstance(x, Eager | Dual):
-        x = x.value
-    if isinstance(x, Staged):
-        return x
-    return x.copy() if isinstance(x, np.ndarray) else x
+    return stop(x) if isinstance(x, Tracer | np.ndarray) else x
