@@ -8,8 +8,8 @@ revolve" (2000): with s states kept, the initial one among them, l steps are rev
 
 which no schedule can do better; the l steps that are linearized are not counted, and the first
 sweep is. Where it is not known, they are chosen on the way as by Wang, Moin and Iaccarino, "Minimal
-repetition dynamic checkpointing algorithm for unsteady adjoint calculation" (2009): no step is
-repeated more often than the optimal schedule repeats its most repeated one.
+repetition dynamic checkpointing algorithm for unsteady adjoint calculation" (2009), which bounds
+how often a step is repeated by the r of the schedule that knows the length.
 """
 
 from __future__ import annotations
@@ -412,12 +412,13 @@ def checkpoint_loop(
     At most ``slots`` states are kept for the pullback (the initial one among them), or as many as
     fit into ``memory`` ("100MB", or bytes); the others are computed again. Where the number of
     items is known (a list, a range, an array), that takes the least number of steps that any
-    schedule takes (Revolve); where it is not (a generator), no step is repeated more often than
-    there. Items are kept. ``state`` and ``args`` are any trees, and so are items of a list, and
-    derivatives are taken in all of them; a value that ``body`` closes over has none, and where it
-    is traced by the transform at work that is an error. Steps must be reproducible: a state that
-    differs when it is computed again is an error too. Inside `jit` the loop is unrolled; use
-    `vk.lax.scan` there.
+    schedule takes (Revolve); where it is not (a generator), they are chosen on the way, and no
+    step is run more than r + 1 times, r as in the schedule that knows it. Items are kept.
+
+    ``state`` and ``args`` are any trees, and so are items of a list, and derivatives are taken in
+    all of them; a value that ``body`` closes over has none, and where it is traced by the transform
+    at work that is an error. Steps must be reproducible: a state that differs when it is computed
+    again is an error too. Inside `jit` the loop is unrolled; use `vk.lax.scan` there.
 
     A second pullback begins again from the initial state.
 

@@ -268,8 +268,8 @@ def cases_of(primitive: Primitive) -> list[Case]:
     for number, sample in enumerate(samples_of(primitive)):
         case = Case(primitive, sample, str(number))
         cases.append(case)
-        if any(map(_holds_programs, case.params.values())):
-            continue  # a program is made for operands of its own avals
+        if any(map(holds_programs, case.params.values())):
+            continue
         variants = [_complex(case), *_empty(case)]
         if number == 0:
             variants += [*_scalars(case), *_mixed(case)]
@@ -285,9 +285,10 @@ def _complex(case: Case) -> Case | None:
     return case.moved(turned, "complex")
 
 
-def _holds_programs(value: Any) -> bool:
+def holds_programs(value: Any) -> bool:
+    """Whether a parameter is a program, which is made for operands of its own avals."""
     return isinstance(value, Program) or (
-        isinstance(value, tuple) and any(map(_holds_programs, value))
+        isinstance(value, tuple) and any(map(holds_programs, value))
     )
 
 
