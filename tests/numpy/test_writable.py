@@ -169,6 +169,22 @@ def ravel_of_a_strided_view_copies(x):
 
 
 @program
+def a_reshape_of_an_array_whose_cotangent_is_transposed(x):
+    y = np.copy(x)
+    v = y.reshape(-1)
+    v[:4] = 2 * x[0, 0]
+    v[5] *= x[1, 1]
+    return np.sum((X @ y.T) * T)
+
+
+@program
+def ravel_of_a_transpose_copies(x):
+    v = (x * x).T.ravel()
+    v *= 1.5
+    return np.sum(v * v * v)
+
+
+@program
 def other_writers(x):
     y = np.copy(x)
     np.fill_diagonal(y, x[0])
@@ -231,6 +247,8 @@ class TestPrograms:
 VALUE_DEPENDENT = {"rows_by_iteration_and_a_mask", "index_arrays_that_repeat", "other_writers"}
 """Their masks depend on traced values, which nobody knows while staging or batching."""
 RESHAPED = {
+    "a_reshape_of_an_array_whose_cotangent_is_transposed",
+    "ravel_of_a_transpose_copies",
     "reshape_that_is_a_view_and_one_that_copies",
     "slice_of_slice",
     "ravel_of_a_strided_view_copies",

@@ -58,8 +58,17 @@ def copy_with_layout(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def write_into(x: np.ndarray[Any, Any], steps: Steps, index: Any, value: Value) -> None:
-    """``x`` seen through ``steps``, at ``index``, becomes ``value``."""
-    through(x, steps)[index] = value
+    """``x`` seen through ``steps``, at ``index``, becomes ``value``.
+
+    A cotangent's layout may differ from the array's that was written, so that what was a view there
+    is a copy here: then the positions lead to the elements.
+    """
+    seen = through(x, steps)
+    if seen is x or np.may_share_memory(seen, x):
+        seen[index] = value
+        return
+    positions = through(np.arange(x.size).reshape(x.shape), steps)[index]
+    x[np.unravel_index(positions, x.shape)] = value
 
 
 class LastWrites(PiecewiseConstant):
@@ -117,7 +126,7 @@ class Update(LinearMany):
             if x_slot is not None:
                 if not (ct.base is None and ct.flags.writeable and row[1] in cts[-1]):
                     ct = np.array(ct)
-                zeroed(ct, arrays, **params)
+                write_into(ct, params["steps"], params["index"].fill(arrays), 0)
                 contribute(cts, x_slot, ct)
                 if cts[x_slot] is ct:
                     cts[-1].add(x_slot)
@@ -199,17 +208,6 @@ def require_real(array: np.dtype[Any], value: np.dtype[Any]) -> None:
     """Raise where writing would drop an imaginary part."""
     if value.kind == "c" and array.kind != "c":
         raise TypeError(f"a value of {value} does not fit into an array of {array}")
-
-
-def zeroed(ct: np.ndarray[Any, Any], arrays: Sequence[Value], steps: Steps, index: Index) -> None:
-    """Zero ``ct`` where it was written to, in place."""
-    seen = through(ct, steps)
-    if seen is ct or np.may_share_memory(seen, ct):
-        seen[index.fill(arrays)] = 0
-        return
-    flat = np.arange(ct.size).reshape(ct.shape)  # this layout gives a copy: go by positions
-    positions = through(flat, steps)[index.fill(arrays)]
-    ct.reshape(-1)[positions] = 0
 
 
 def batched_positions(
