@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from types import CellType
 from typing import Any, overload
 
 import numpy as np
@@ -24,6 +22,7 @@ from vjpkit.control.calls import (
     guarded,
     is_staging,
 )
+from vjpkit.control.closures import closes_over_traced
 from vjpkit.control.higher import Form, Linearization, Programmatic
 from vjpkit.control.policies import Policy, split_by, within
 from vjpkit.control.programs import (
@@ -372,32 +371,6 @@ class Checkpoint(Transformed):
             raise
         policy = Policy("nothing_saveable") if self.policy is None else self.policy
         return tree.unflatten(recomputed(closed, leaves, policy))
-
-
-def closes_over_traced(fun: Any, depth: int = 4) -> bool:
-    """Whether a traced value is to be seen among what a function closes over.
-
-    One that is not seen costs memory, never a derivative: it is noticed when the function has run.
-    """
-    if isinstance(fun, partial):
-        held: Any = [fun.func, fun.args, fun.keywords]
-    else:
-        fun = getattr(fun, "__wrapped__", fun)
-        held = [_content(c) for c in getattr(fun, "__closure__", None) or ()]
-        held.append(getattr(fun, "__self__", None))
-    for leaf in flatten(held)[0]:
-        if isinstance(leaf, Tracer) and leaf.owner.level > 0 and not leaf.owner.closed:
-            return True
-        if depth and callable(leaf) and closes_over_traced(leaf, depth - 1):
-            return True
-    return False
-
-
-def _content(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
-        return None
 
 
 @overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ import numpy as np
 
 from vjpkit.backends import BACKENDS, executable
 from vjpkit.control.call import call
+from vjpkit.control.closures import Closure
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.evaluate import runner
+from vjpkit.core.ir import Literal, Program
 from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import Tracer, bind
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
@@ -22,6 +25,10 @@ from vjpkit.transforms.arguments import Transformed, called, plain_array, requir
 from vjpkit.transforms.linear import fresh
 
 __all__ = ["CacheInfo", "Jit", "Miss", "jit"]
+
+
+MANY = 10
+"""After so many stagings because of a changed closure there is a warning."""
 
 
 class CacheInfo(NamedTuple):
@@ -83,6 +90,12 @@ class Staged:
     execute: Callable[..., tuple[Value, ...]]
     arrays: tuple[tuple[Any, Any], ...] | None
     """Shape and dtype of each argument, where all of them are bare arrays."""
+    closure: Closure | None
+    """What the function read beyond its arguments; None where it reads nothing."""
+
+    def change(self) -> str | None:
+        """What the function reads otherwise than when it was staged, in words."""
+        return None if self.closure is None else self.closure.change()
 
     def fits(self, args: tuple[PyTree, ...]) -> bool:
         """Whether these are such arrays: the test that a call in a loop passes first."""
@@ -139,6 +152,7 @@ class Jit(Transformed):
         self.maxsize = maxsize
         self.programs: OrderedDict[Signature, Staged] = OrderedDict()
         self.hits = 0
+        self.changes = 0
         self.last: Staged | None = None
         self.misses: list[Miss] = []
         self._resolve_names()
@@ -168,7 +182,7 @@ class Jit(Transformed):
 
     def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
         last = self.last
-        if last is not None and not kwargs and last.fits(args):
+        if last is not None and not kwargs and last.fits(args) and last.change() is None:
             self.hits += 1
             return last.computed([*last.sources, *args])
         static, dynamic = self.split(args, kwargs)
@@ -179,8 +193,9 @@ class Jit(Transformed):
         except TypeError:
             self._unhashable(static)
             raise
-        if found is None:
-            found = self.staged(signature, leaves, args, kwargs)
+        change = None if found is None else found.change()
+        if found is None or change is not None:
+            found = self.staged(signature, leaves, args, kwargs, change)
         else:
             self.hits += 1
             self.last = found
@@ -236,6 +251,7 @@ class Jit(Transformed):
         leaves: Sequence[Value],
         args: tuple[PyTree, ...],
         kwargs: dict[str, PyTree],
+        change: str | None = None,
     ) -> Staged:
         """Stage the function for a signature, and keep the program."""
         builder = Builder()
@@ -262,25 +278,44 @@ class Jit(Transformed):
             kwargs or signature.static
         ):
             arrays = tuple([(x.shape, x.dtype) for x in args])
-        made = Staged(closed, sources, out_tree, scalars, execute, arrays)
-        self._note(signature)
+        closure = closure_of(self.fun, closed, sources)
+        made = Staged(closed, sources, out_tree, scalars, execute, arrays, closure)
+        self._note(signature, change)
         if not any(isinstance(x, Tracer) for x in sources):
             self.programs[signature] = made
             while len(self.programs) > self.maxsize:
                 self.programs.popitem(last=False)
         return made
 
-    def _note(self, signature: Signature) -> None:
+    def _note(self, signature: Signature, change: str | None) -> None:
         last = next(reversed(self.programs), None)
-        reason = "the first call" if last is None else signature.difference(last, self.label)
+        if change is not None:
+            reason = change
+        elif last is None:
+            reason = "the first call"
+        else:
+            reason = signature.difference(last, self.label)
         self.misses.append(Miss(reason, at(calling_position())))
+        if change is not None:
+            self.changes += 1
+            if self.changes == MANY:
+                warnings.warn(
+                    f"{self.label} was staged {MANY} times because of what it closes over: {change}"
+                    f"{self.misses[-1].where}.\nPass it as an argument: programs are kept for "
+                    "arguments of any value.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
 
     def ir(self, *args: PyTree, **kwargs: PyTree) -> ClosedProgram:
         """The program for arguments like these (`ShapeDtypeStruct`s will do); prints as IR."""
         static, dynamic = self.split(args, kwargs)
         leaves, tree = flatten(dynamic)
         signature = self.signature(leaves, tree, static)
-        found = self.programs.get(signature) or self.staged(signature, leaves, args, kwargs)
+        found = self.programs.get(signature)
+        change = None if found is None else found.change()
+        if found is None or change is not None:
+            found = self.staged(signature, leaves, args, kwargs, change)
         return found.closed
 
     lower = ir
@@ -302,6 +337,28 @@ def originals(builder: Builder, closed: ClosedProgram) -> tuple[Value, ...]:
     own = {id(x): x for x in builder.kept}
     found = {id(c): own.get(key, c.value) for key, (_, c) in builder.captured.items()}
     return tuple([found[id(c)] for c in closed.captured])
+
+
+def closure_of(
+    fun: Callable[..., PyTree], closed: ClosedProgram, sources: tuple[Value, ...]
+) -> Closure | None:
+    """What ``fun`` reads beyond its arguments and beyond ``sources``, which are inputs.
+
+    An array that is a source is an input of the program, unless NumPy alone computed with what
+    ``fun`` reads: then its elements too are compared from call to call.
+    """
+    closure = Closure(fun)
+    closure.guard(() if has_derived(closed.program, sources, closure) else sources)
+    return closure if closure else None
+
+
+def has_derived(program: Program, sources: tuple[Value, ...], closure: Closure) -> bool:
+    """Whether a program holds what NumPy alone computed while it was staged."""
+    if any(isinstance(x, Literal) and not x.aval.weak for e in program.equations for x in e.inputs):
+        return True
+    own = [x for _, x in closure.arrays.values()]
+    arrays = [x for x in sources if isinstance(x, np.ndarray)]
+    return not all(any(np.may_share_memory(x, y) for y in own) for x in arrays)
 
 
 def is_scalar(y: Value) -> bool:
@@ -343,8 +400,11 @@ def jit(
     A signature is the tree, shapes and dtypes of the arguments and the values of the static ones,
     which must be hashable. Python runs only while staging: control flow may depend on shapes and
     static arguments, not on values; `vk.lax.cond`, `while_loop` and `scan` decide by values. Same
-    results as ``fun`` within rounding, and the same exceptions. Arrays that ``fun`` closes over are
-    read anew at each call. Composes with every transform, inside and outside.
+    results as ``fun`` within rounding, and the same exceptions. Composes with every transform.
+
+    Arrays that ``fun`` closes over are inputs of the program, read anew at each call. Whatever else
+    its code names (closure variables, globals, attributes, elements of containers, the functions it
+    calls) is looked at before each call: where it has changed ``fun`` is staged anew.
 
     ``backend`` names what runs the program, ``"numpy"`` or the best there is, ``"auto"``.
     ``passes=False`` runs the equations as they were staged, with eager's bits; up to ``maxsize``
