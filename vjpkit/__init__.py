@@ -7,7 +7,7 @@ array([0.        , 0.90929743])
 
 from importlib import import_module
 
-from vjpkit import lax, numpy, tree, tree_util
+from vjpkit import lax, nn, numpy, tree, tree_util
 from vjpkit.control.checkpointing import checkpoint
 from vjpkit.control.checkpointing import checkpoint as remat
 from vjpkit.control.custom import custom_jvp, custom_rule, custom_vjp
@@ -57,6 +57,7 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "make_ir",
+    "nn",
     "numpy",
     "parse_ir",
     "remat",
