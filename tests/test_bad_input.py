@@ -108,6 +108,7 @@ NOT_A_FUNCTION: dict[str, Callable[[Any], Any]] = {
     "custom_vjp": vk.custom_vjp,
     "custom_jvp": vk.custom_jvp,
     "custom_rule": vk.custom_rule,
+    "numeric_vjp": vk.numeric_vjp,
     "jit": vk.jit,
     "checkpoint_loop": lambda f: vk.checkpoint_loop(f, X, range(3), 2),
     "checkpoint": vk.checkpoint,

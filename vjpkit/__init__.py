@@ -11,6 +11,7 @@ from vjpkit import lax, nn, numpy, tree, tree_util
 from vjpkit.control.checkpointing import checkpoint
 from vjpkit.control.checkpointing import checkpoint as remat
 from vjpkit.control.custom import custom_jvp, custom_rule, custom_vjp
+from vjpkit.control.external import numeric_vjp
 from vjpkit.control.jit import jit
 from vjpkit.control.policies import checkpoint_name, checkpoint_policies
 from vjpkit.control.revolve import checkpoint_loop
@@ -58,6 +59,7 @@ __all__ = [
     "linearize",
     "make_ir",
     "nn",
+    "numeric_vjp",
     "numpy",
     "parse_ir",
     "remat",

@@ -319,3 +319,26 @@ def test_programs_with_rules_print_and_read_back() -> None:
 def test_bad_calls(call: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("made", ["vjp", "jvp", "transpose"])
+def test_rules_that_close_over_arrays_are_staged_mapped_and_staged_again(made: str) -> None:
+    """The arrays become operands each time, and the cotangents go to the arguments."""
+    w, u = np.array([2.0, -1.0, 0.5]), np.array([1.0, 3.0, -2.0])
+    if made == "vjp":
+        f = vk.custom_vjp(lambda x: w * x)
+        f.defvjp(lambda x: (w * x, u * 1.0), lambda kept, ct: (kept * w * ct,))
+    elif made == "jvp":
+        f = vk.custom_rule(lambda x: w * x, jvp=lambda xs, ts: (w * xs[0], u * w * ts[0]))
+    else:
+        f = vk.custom_rule(lambda x: u * w * x, transpose=lambda ct: (u * w * ct,))
+    batch = np.stack([X, 2.0 * X])
+    for keep in (
+        lambda f: vk.vmap(vk.jit(f)),
+        lambda f: vk.jit(vk.vmap(vk.jit(f))),
+        lambda f: vk.jit(vk.vmap(vk.jit(vk.checkpoint(f)))),
+    ):
+        gradient = vk.grad(lambda x, k=keep: np.sum(k(f)(x)))(batch)
+        np.testing.assert_allclose(gradient, np.stack([u * w] * 2))
+        tangent = vk.jvp(keep(f), (batch,), (batch,))[1]
+        np.testing.assert_allclose(tangent, u * w * batch)

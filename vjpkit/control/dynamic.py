@@ -10,7 +10,7 @@ they need to be. Each is linear in its vectors and the other's transpose; their 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.derivatives import linearize
 from vjpkit.transforms.linear import Backing, Residual
 
-__all__ = ["DynamicMap", "alone", "pull", "push", "recorded_map"]
+__all__ = ["DynamicMap", "VectorMap", "alone", "pull", "push", "recorded_map"]
 
 
 DYNAMIC = {
@@ -130,7 +130,8 @@ class Dynamic(Higher):
         count = len(program.inputs)
         outs = self(*values, **params)
         if not any(live[:count]):
-            return outs, VectorMap(self, values[:count], live[count:], program, marks)
+            ends = [p.vectors(program, marks) for p in (self, self.transposed)]
+            return outs, VectorMap(self, values[:count], live[count:], ends[0], ends[1], params)
         whole = alone(self, [aval_of(v) for v in values], params)
         if any(map(is_abstract, values)):
             return outs, DynamicMap(whole, values, live)
@@ -200,23 +201,38 @@ def filled(xs: Sequence[Value | None], avals: Sequence[Aval], like: Value) -> li
     return [zeros(a, like) if x is None else x for x, a in zip(xs, avals, strict=True)]
 
 
+class Transposable(Protocol):
+    """A primitive of values and vectors that is linear in the vectors, and its transpose."""
+
+    name: str
+
+    def __call__(self, *xs: Value, **params: Any) -> Value: ...
+
+    @property
+    def transposed(self) -> Transposable: ...
+
+
 class VectorMap:
-    """``push`` or ``pull`` in some of its vectors."""
+    """A primitive such as ``push`` and ``pull`` in some of its vectors, those of ``moving``.
+
+    ``domain`` and ``codomain`` are the avals of all vectors that go in and come out.
+    """
 
     def __init__(
         self,
-        owner: Dynamic,
+        owner: Transposable,
         values: Sequence[Value],
         moving: Sequence[bool],
-        program: Program,
-        live: tuple[bool, ...],
+        domain: Sequence[Aval],
+        codomain: Sequence[Aval],
+        params: Any,
     ) -> None:
         self.owner = owner
         self.kept = list(values)
         self.marks = moving
-        self.params = {"program": program, "moving": live}
-        self.domain = owner.vectors(program, live)
-        self.codomain = owner.transposed.vectors(program, live)
+        self.domain = domain
+        self.codomain = codomain
+        self.params = params
 
     def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
         given = iter(ts)

@@ -9,7 +9,8 @@ tracers, a builder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +114,11 @@ class FormMap:
         self.domain = domain
         self.codomain = codomain
 
+    @property
+    def reached(self) -> list[bool]:
+        """Which outputs, of those that can have tangents, depend on the live operands."""
+        return [j is not None for j in self.at.tangent.outputs]
+
     def push(self, ts: Sequence[Value | None], plain: bool = False) -> list[Value | None]:
         some = next((t for t in ts if t is not None), None)
         if some is None:
@@ -121,8 +127,7 @@ class FormMap:
         return self.at.tangent(self.kept, dense, plain)
 
     def pull(self, cts: Sequence[Value | None], plain: bool = False) -> list[Value | None]:
-        reached = [j is not None for j in self.at.tangent.outputs]
-        given = tuple([c is not None and r for c, r in zip(cts, reached, strict=True)])
+        given = tuple([c is not None and r for c, r in zip(cts, self.reached, strict=True)])
         some = [c for c, wanted in zip(cts, given, strict=True) if wanted]
         if not some:
             return [None for _ in self.domain]
@@ -184,9 +189,12 @@ class Higher(Primitive):
         avals = [aval_of(o) for o in outs]
         kept = held(backing, values, trace)
         trace.append((self.pull, whole, code, offset, tuple(slots), avals, backing, *kept))
+        reached: Iterator[bool] = itertools.repeat(True)
+        if isinstance(backing, FormMap):
+            reached = iter(backing.reached)
         results: list[Value] = []
         for j, (out, aval) in enumerate(zip(outs, avals, strict=True)):
-            if not aval.inexact:
+            if not (aval.inexact and next(reached)):
                 results.append(out)
                 continue
             k = trace.new()

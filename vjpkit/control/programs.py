@@ -85,15 +85,20 @@ def position_of(eqn: Equation) -> Any:
 
 
 def with_constants(closed: ClosedProgram) -> Program:
-    """A program that brings the arrays it captured along; rules make few, and small ones."""
+    """A program that brings the arrays it captured along; rules make few, and small ones.
+
+    Values of a program around it stay its leading inputs.
+    """
     program = closed.program
-    count = len(closed.captured)
+    pairs = list(zip(program.inputs, closed.captured, strict=False))
     made = [
         Equation(constant, (), {"value": Array(c.value)}, (var,))
-        for var, c in zip(program.inputs, closed.captured, strict=False)
+        for var, c in pairs
+        if type(c.value) is not Staged
     ]
-    equations = [*made, *program.equations]
-    return Program(program.inputs[count:], equations, program.outputs, program.linear)
+    outer = [var for var, c in pairs if type(c.value) is Staged]
+    inputs = [*outer, *program.inputs[len(pairs) :]]
+    return Program(inputs, [*made, *program.equations], program.outputs, program.linear)
 
 
 def built(
@@ -161,9 +166,9 @@ def _linearize(program: Program, live: Mask) -> Linearized:
     reached = tuple([t is not None for t in tangents])
     inner.here = None
     tangent = inner.finish([t for t in tangents if t is not None], linear=len(avals))
-    assert all(type(c.value) is Staged for c in tangent.captured), "a rule made a constant"
-    primal = outer.finish([*primals, *[c.value for c in tangent.captured]])
-    return Linearized(with_constants(primal), tangent.program, reached)
+    residuals = [c.value for c in tangent.captured if type(c.value) is Staged]
+    primal = outer.finish([*primals, *residuals])
+    return Linearized(with_constants(primal), with_constants(tangent), reached)
 
 
 def transposed_program(program: Program, given: Mask) -> tuple[Program, Mask]:

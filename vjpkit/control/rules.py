@@ -474,8 +474,9 @@ def deferred_rules(call: RuledCall, avals: Sequence[Aval]) -> tuple[list[Value],
     closed = stage(call.run, avals)
     captured = [c.value for c in closed.captured]
     nothing = dict.fromkeys(("jvp", "fwd", "bwd", "transpose", "vmap"))
-    rest = {"name": call.name, "linear": (), "reached": (), "closed": len(captured)}
-    rules = Deferred(call, len(captured))
+    count = len(captured)
+    rest = {"name": call.name, "linear": (), "reached": (), "captured": count, "closed": count}
+    rules = Deferred(call, count)
     return captured, {**nothing, **rest, "program": closed.program, "deferred": rules}
 
 
@@ -506,10 +507,11 @@ def _staged_rules(call: RuledCall, avals: Sequence[Aval]) -> tuple[list[Value], 
     names = ("program", "jvp", "fwd", "bwd", "transpose")
     params = {name: stager.program(name) for name in names}
     captured = [c.value for c in stager.captured.values()]
-    closed = len(captured)
-    linear = tuple([i + closed for i in call.linear])
+    count = len(captured)
+    linear = tuple([i + count for i in call.linear])
     rest = {"name": call.name, "linear": linear, "reached": reached, "vmap": call.vmap}
-    return captured, {**params, **rest, "closed": closed + call.closed, "deferred": None}
+    ours = {"captured": count, "closed": count + call.closed, "deferred": None}
+    return captured, {**params, **rest, **ours}
 
 
 def _stage_reverse(
@@ -618,7 +620,7 @@ class ProgramRules:
 
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
-        self.closed: int = params["closed"]
+        self.captured: int = params["captured"]
         self.outs: tuple[Aval, ...] = params["program"].out_avals
 
     def call(self) -> RuledCall:
@@ -632,7 +634,7 @@ class ProgramRules:
             transpose=self.transpose if p["transpose"] else None,
             linear=p["linear"],
             vmap=self.vmap if p["vmap"] else None,
-            closed=self.closed,
+            closed=p["closed"],
         )
 
     def evaluated(self, part: str, values: Sequence[Value]) -> Outputs:
@@ -653,8 +655,8 @@ class ProgramRules:
         return [zeros_of(a.strong(), beside) if v is None else v for v, a in pairs if a.inexact]
 
     def jvp(self, values: Sequence[Value], ts: Sequence[Maybe]) -> tuple[Outputs, Sequence[Maybe]]:
-        own = [aval_of(v) for v in values[self.closed :]]
-        dense = self._dense(ts[self.closed :], own, values)
+        own = [aval_of(v) for v in values[self.captured :]]
+        dense = self._dense(ts[self.captured :], own, values)
         both = self.evaluated("jvp", [*values, *dense])
         count = len(self.outs)
         return both[:count], spread(both[count:], self.outs)
@@ -662,7 +664,7 @@ class ProgramRules:
     def fwd(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, PyTree]:
         both = self.evaluated("fwd", values)
         count = len(self.outs)
-        return both[:count], [list(values[: self.closed]), list(both[count:]), len(values)]
+        return both[:count], [list(values[: self.captured]), list(both[count:]), len(values)]
 
     def bwd(self, residuals: PyTree, cts: Sequence[Maybe]) -> list[Maybe]:
         captured, kept, count = residuals
@@ -677,21 +679,22 @@ class ProgramRules:
     def _reached(self, cts: Sequence[Value], count: int) -> list[Maybe]:
         out: list[Maybe] = [None] * count
         for i, c in zip(self.params["reached"], cts, strict=True):
-            out[i + self.closed] = c
+            out[i + self.captured] = c
         return out
 
     def vmap(self, n: int, batched: Sequence[bool], values: Sequence[Value]) -> Outputs:
-        if any(batched[: self.closed]):  # the rule does not know of these: it closes over them
+        if any(batched[: self.captured]):  # the rule does not know of these: it closes over them
             ys = over_examples(self.run, n, values, batched)
             return tuple([batched_along_front(y, m, n) for y, m in zip(*ys, strict=True)])
         rule: VmapRule = self.params["vmap"]
-        return rule(n, batched[self.closed :], values[self.closed :])
+        return rule(n, batched[self.captured :], values[self.captured :])
 
 
 class CustomCall(CallPrimitive):
     """A function with rules of its own, staged: programs for what it computes and for each rule.
 
-    The first ``closed`` operands are what the programs captured. ``jvp`` takes operands and their
+    The first ``captured`` operands are what the programs captured, the first ``closed`` those of
+    which the rules do not know a derivative. ``jvp`` takes operands and their
     tangents, ``bwd`` residuals and cotangents of the outputs; ``reached`` says to which operands
     the results of ``bwd`` and ``transpose`` belong.
     """

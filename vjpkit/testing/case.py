@@ -268,7 +268,7 @@ def cases_of(primitive: Primitive) -> list[Case]:
     for number, sample in enumerate(samples_of(primitive)):
         case = Case(primitive, sample, str(number))
         cases.append(case)
-        if any(map(holds_programs, case.params.values())):
+        if any(map(fixes_avals, case.params.values())):
             continue
         variants = [_complex(case), *_empty(case)]
         if number == 0:
@@ -285,11 +285,12 @@ def _complex(case: Case) -> Case | None:
     return case.moved(turned, "complex")
 
 
-def holds_programs(value: Any) -> bool:
-    """Whether a parameter is a program, which is made for operands of its own avals."""
-    return isinstance(value, Program) or (
-        isinstance(value, tuple) and any(map(holds_programs, value))
-    )
+def fixes_avals(value: Any) -> bool:
+    """Whether a parameter is made for operands of its own avals: a program, or code that declares
+    what it returns."""
+    if isinstance(value, tuple):
+        return any(map(fixes_avals, value))
+    return isinstance(value, Program) or getattr(value, "avals", None) is not None
 
 
 def _empty(case: Case) -> Iterator[Case]:

@@ -11,7 +11,7 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.ir import check
 from vjpkit.core.staging import stage
-from vjpkit.testing.case import Case, cast, dense, holds_programs, linearize, read_only
+from vjpkit.testing.case import Case, cast, dense, fixes_avals, linearize, read_only
 from vjpkit.testing.compare import assert_aval, assert_close, rounding
 from vjpkit.testing.laws.registry import law
 from vjpkit.transforms.batch import Batched, Batches
@@ -69,7 +69,7 @@ def batch(case: Case) -> None:
     """Mapping over a leading axis is the loop over examples, whichever operands are batched."""
     everything = tuple(range(len(case.operands)))
     variants = [list(case.operands)]
-    if case.live and case.label.isdigit() and not any(map(holds_programs, case.params.values())):
+    if case.live and case.label.isdigit() and not any(map(fixes_avals, case.params.values())):
         variants.append(
             [cast(x, _single(x)) if i in case.live else x for i, x in enumerate(case.operands)]
         )
