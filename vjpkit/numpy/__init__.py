@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from numpy import __array_api_version__ as __array_api_version__
+
 from vjpkit.numpy import (
     _at,
     _creation,

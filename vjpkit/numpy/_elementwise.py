@@ -169,10 +169,15 @@ def fix(x: Value, out: Any = None) -> Value:
 @constant(np.round)
 @delivers
 def round_(a: Value, decimals: int = 0, out: Any = None) -> Value:
+    a = as_array(a)
+    whole = a.dtype.kind in "iu"
+    if whole and decimals >= 0:
+        return np.positive(a)
     if decimals == 0:
         return np.rint(a)
     scale = 10.0 ** abs(decimals)
-    return np.rint(a * scale) / scale if decimals > 0 else np.rint(a / scale) * scale
+    out = np.rint(a * scale) / scale if decimals > 0 else np.rint(a / scale) * scale
+    return to_dtype(out, a.dtype) if whole else out
 
 
 @method("round")

@@ -13,6 +13,7 @@ from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, given, known
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
+from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._householder import reflections
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import lapack, linalg
@@ -128,12 +129,14 @@ def pinv(a: Value, rcond: Any = None, hermitian: bool = False, *, rtol: Any = np
         raise ValueError("`rtol` and `rcond` can't be both set.")
     limit = rcond
     if rcond is None:
-        relative = max(a.shape[-2:]) * float(np.finfo(a.dtype).eps)
-        limit = rtol if given(rtol) and rtol is not None else relative if given(rtol) else 1e-15
-    if isinstance(limit, Tracer) or np.ndim(limit):
-        refuse("linalg.pinv", rcond=limit)
+        limit = 1e-15
+        if given(rtol):
+            limit = max(a.shape[-2:]) * float(np.finfo(a.dtype).eps) if rtol is None else rtol
+    limit = as_array(unwrapped(limit))
+    if limit.ndim:
+        limit = np.broadcast_to(limit, a.shape[:-2])
     a = linalg.hermitian(stack_of_squares(a), lower=True) if hermitian else a
-    return linalg.pinv(a, rcond=float(limit))
+    return linalg.pinv(a, limit if isinstance(limit, Tracer) or limit.ndim else float(limit))
 
 
 @implements(np.linalg.matrix_power)

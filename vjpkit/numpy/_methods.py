@@ -313,6 +313,11 @@ def _device(self: Value) -> str:
 method("device")(property(_device))
 
 
+@method("__dlpack_device__")
+def _dlpack_device(self: Value) -> tuple[int, int]:
+    return np.empty(0).__dlpack_device__()
+
+
 @method("to_device")
 def to_device(self: Value, device: str, /, *, stream: Any = None) -> Value:
     """The array itself: the CPU is the only device."""

@@ -196,8 +196,10 @@ def unique(
     equal_nan: bool = True,
     sorted: bool = True,
 ) -> Value:
-    """Sorted in any case: ``sorted=False`` leaves the order to the implementation."""
     array = as_array(ar)
+    if not (sorted or return_index or return_inverse or return_counts or axis is not None):
+        plain = concrete(array, "unique")
+        return _in_order_of(np.unique(plain, equal_nan=equal_nan, sorted=False), array, equal_nan)
     if axis is not None:
         normalize_axis(axis, array.ndim)
     values, places, back, counts = _unique("unique", array, axis, equal_nan)
@@ -208,9 +210,17 @@ def unique(
     return (values, *extra) if extra else values
 
 
+def _in_order_of(chosen: np.ndarray[Any, Any], array: Value, equal_nan: bool) -> Value:
+    """The distinct elements of ``array`` as NumPy has chosen to order them, which is its secret."""
+    values, places, _, _ = _unique("unique", array, None, equal_nan)
+    order = np.empty(len(places), np.intp)
+    order[np.argsort(chosen, kind="stable")] = np.arange(len(places))
+    return values[order]
+
+
 @implements(np.unique_values)
 def unique_values(x: Value) -> Value:
-    return np.unique(x, equal_nan=False)
+    return _in_order_of(np.unique_values(concrete(as_array(x), "unique_values")), x, False)
 
 
 @implements(np.unique_counts)

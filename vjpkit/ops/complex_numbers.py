@@ -17,6 +17,7 @@ from vjpkit.core.rows import cast
 from vjpkit.core.tracer import UFUNCS, is_tracer
 from vjpkit.kinds import General, Linear
 from vjpkit.ops import elementwise
+from vjpkit.ops.structural import to_dtype
 
 _Z = np.array([0.3 + 0.4j, -1.2 - 0.7j, 2.5 + 0.1j])
 
@@ -118,9 +119,9 @@ complex_sign = primitive(ComplexSign)
 
 
 def conj(z: Value) -> Value:
-    """`numpy.conjugate`: a copy of real numbers."""
+    """`numpy.conjugate`: a copy of real numbers; NumPy makes int8 of truth values."""
     if is_tracer(z) and z.dtype.kind != "c":
-        return elementwise.positive(z)
+        return to_dtype(z, np.dtype(np.int8)) if z.dtype == bool else elementwise.positive(z)
     return conjugate(z)
 
 

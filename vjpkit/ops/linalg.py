@@ -1016,39 +1016,86 @@ svdvals = primitive(Svdvals)
 class Pinv(General):
     """The pseudo-inverse; singular values up to ``rcond`` times the largest count as zero.
 
-    Its derivative is that at constant rank (Golub and Pereyra, 1973).
+    Its derivative is that at constant rank (Golub and Pereyra, 1973) where ``rcond`` drops rounding
+    errors, and that of a function of the singular values where it may drop more.
     """
 
-    core_ndims = (2,)
-
     @staticmethod
-    def impl(a: Value, rcond: float) -> Value:
+    def impl(a: Value, rcond: Value) -> Value:
         if not a.size:
             return np.empty((*a.shape[:-2], *matrices(a)[::-1]), common_dtype(aval_of(a)))
         return np.linalg.pinv(a, rcond)
 
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        a, rcond = values
+        if not batched[0]:
+            a = np.broadcast_to(a, (n, *a.shape))
+        if batched[1]:
+            missing = a.ndim - 2 - rcond.ndim
+            rcond = np.reshape(rcond, (n, *[1] * missing, *rcond.shape[1:]))
+        return self(a, rcond)
+
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
-        (a,), (t,) = values, ts
+        a, t = values[0], ts[0]
+        if t is None:
+            return None
+        if drops_values(a, values[1]):
+            return truncated_push(a, t, values[1])
         p, th, ph = out, adjoint(t), adjoint(out)
         left = (p @ ph) @ th
         right = th @ (ph @ p)
         return left - (left @ a) @ p + right - p @ (a @ right) - (p @ t) @ p
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        (a,) = avals
+        a = avals[0]
         m, n = matrices(a)
         return Aval((*a.shape[:-2], n, m), common_dtype(a))
 
     def samples(self) -> Iterable[Sample]:
-        yield Sample(_A, rcond=1e-15)
-        yield Sample(_B, rcond=1e-15)
-        yield Sample(np.stack([_C[:2], 2 * _C[:2]]), rcond=1e-15)
-        yield Sample(_B[:0], rcond=1e-15)
+        stack = np.stack([_C[:2], 2 * _C[:2]])
+        yield Sample(_A, 1e-15, wrt=(0,))
+        yield Sample(_B, 1e-15, wrt=(0,))
+        yield Sample(stack, 1e-15, wrt=(0,))
+        yield Sample(stack, np.float64(0.8), wrt=(0,))
+        yield Sample(_A, 0.3, wrt=(0,))
+        yield Sample(_B[:0], 1e-15, wrt=(0,))
 
 
 pinv = primitive(Pinv)
+
+
+def drops_values(a: Value, rcond: Value) -> bool:
+    """Whether ``rcond`` may make singular values count as zero that are not."""
+    eps = np.finfo(common_dtype(aval_of(a))).eps
+    return not isinstance(rcond, float) or rcond > 100 * max(matrices(a)) * eps
+
+
+def truncated_push(a: Value, t: Value, rcond: Value) -> Value:
+    """The tangent of U g(s) Vᴴ, adjoint: g is the inverse of what is kept, and 0 for the rest.
+
+    As a function of the Hermitian matrix ((0, A), (Aᴴ, 0)) (Daleckii and Krein, 1965): with
+    M = Uᴴ dA V its part of even symmetry is divided by s_i - s_j, that of odd symmetry by
+    s_i + s_j; both differences of g are written out, so that they are right where values agree.
+    """
+    u, s, vh = svd(a, full=False)
+    v = adjoint(vh)
+    kept = s > to_dtype(rcond, s.dtype)[..., None] * np.max(s, axis=-1, keepdims=True, initial=0)
+    g = np.where(kept, 1 / np.where(kept, s, 1), 0)
+    rows, columns = (g[..., :, None], s[..., :, None]), (g[..., None, :], s[..., None, :])
+    mixed = kept[..., :, None] != kept[..., None, :]
+    gap = np.where(mixed, rows[1] - columns[1], 1)
+    total = np.where(mixed, rows[1] + columns[1], 1)
+    both = rows[0] * columns[0]
+    even = np.where(mixed, (rows[0] - columns[0]) / gap, -both)
+    odd = np.where(mixed, (rows[0] + columns[0]) / total, both)
+    tv, uht = t @ v, adjoint(u) @ t
+    m = uht @ v
+    inner = (even * (m + adjoint(m)) + odd * (m - adjoint(m))) / 2
+    beyond_u = (tv - u @ m) * (g * g)[..., None, :]
+    beyond_v = (g * g)[..., :, None] * (uht - m @ vh)
+    return adjoint((u @ inner + beyond_u) @ vh + u @ beyond_v)
 
 
 class Lstsq(General):
@@ -1067,9 +1114,13 @@ class Lstsq(General):
     ) -> Any:
         rcond = params["rcond"]
         (a, b), (ta, tb) = values, ts
-        p = pinv(to_dtype(a, out.dtype), rcond=rcond)
+        a = to_dtype(a, out.dtype)
+        p = pinv(a, rcond)
         if ta is None:
             return p @ tb
+        if drops_values(a, rcond):
+            moved = truncated_push(a, to_dtype(ta, out.dtype), rcond) @ b
+            return moved if tb is None else p @ tb + moved
         th, ph = adjoint(ta), adjoint(p)
         rest = th @ (b - a @ out)
         back = th @ (ph @ out)
@@ -1090,6 +1141,7 @@ class Lstsq(General):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_B, _A, rcond=1e-15)
         yield Sample(_C[:2], _A[:2], rcond=1e-15)
+        yield Sample(_C, _A[:, :2], rcond=0.3)
 
 
 lstsq = primitive(Lstsq)

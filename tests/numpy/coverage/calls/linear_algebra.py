@@ -48,6 +48,7 @@ def _equations() -> Iterator[Call]:
     yield call(np.linalg.pinv, np.stack([B, 2 * B[::-1]]), rcond=1e-10)
     yield call(np.linalg.pinv, SPD, hermitian=True)
     yield call(np.linalg.pinv, Z.T, rtol=1e-9)
+    yield call(np.linalg.pinv, np.stack([B, 2 * B[::-1]]), np.array([1e-10, 1e-12]))
     yield call(np.linalg.lstsq, B, V[:3], rcond=None)
     yield call(np.linalg.lstsq, M, N[:, :2].copy(), 1e-12)
     yield call(np.linalg.lstsq, Z.T, N.T.copy())
