@@ -22,7 +22,6 @@ from vjpkit.control.calls import (
     guarded,
     is_staging,
 )
-from vjpkit.control.closures import closes_over_traced
 from vjpkit.control.higher import Form, Linearization, Programmatic
 from vjpkit.control.policies import Policy, split_by, within
 from vjpkit.control.programs import (
@@ -43,6 +42,7 @@ from vjpkit.core.staging import ClosedProgram, stage
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import Transformed
+from vjpkit.transforms.closures import closes_over_traced
 from vjpkit.transforms.derivatives import Function, jvp
 from vjpkit.transforms.linear import Backing, Residual
 from vjpkit.transforms.staged import staged

@@ -19,7 +19,6 @@ import numpy as np
 from vjpkit.control.bodies import array_leaves
 from vjpkit.control.call import linear_last
 from vjpkit.control.calls import Outputs, apply, flat_outputs, is_staging, zeros_of
-from vjpkit.control.closures import closes_over_traced
 from vjpkit.control.external import External, external
 from vjpkit.control.programs import numbered, rearranged, transposed_program
 from vjpkit.control.rules import Maybe, RuledCall
@@ -37,6 +36,7 @@ from vjpkit.core.ir import Program, nonlinear_equation
 from vjpkit.core.tracer import RUNNING, Tracer
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import name_of, require_function, stacked
+from vjpkit.transforms.closures import closes_over_traced
 from vjpkit.transforms.derivatives import jvp
 from vjpkit.transforms.staged import ShapeDtypeStruct, staged, stop_gradient
 

@@ -13,15 +13,16 @@ import numpy as np
 
 from vjpkit.backends import BACKENDS, executable
 from vjpkit.control.call import call
-from vjpkit.control.closures import Closure
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.evaluate import runner
 from vjpkit.core.ir import Literal, Program
+from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import Tracer, bind
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
+from vjpkit.transforms.closures import Closure
 from vjpkit.transforms.linear import fresh
 
 __all__ = ["CacheInfo", "Jit", "Miss", "jit"]
@@ -262,7 +263,8 @@ class Jit(Transformed):
             positional = [static.get(i, positional.get(i)) for i in range(len(args))]
             words = {**words, **{k: v for k, v in signature.static if isinstance(k, str)}}
         try:
-            y = called(self.fun, positional, words, abstract=True)
+            with roles["locked"](self.label, self.fun):
+                y = called(self.fun, positional, words, abstract=True)
         except BaseException:
             builder.close()
             raise

@@ -59,7 +59,8 @@ class Staged(Tracer):
             "cannot "
             f"decide Python control flow or become a Python number.{at(calling_position())}\n"
             f"The value comes from {origin}. Use np.where, vk.lax.cond or vk.lax.while_loop for "
-            "a choice that depends on it, or make the argument that decides static."
+            "a choice that depends on it, or make the argument that decides static; to write it "
+            "into an array, start the array with vnp.zeros(...) or np.zeros_like(x) inside."
         )
 
     __float__ = __complex__ = concrete

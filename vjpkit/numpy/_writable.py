@@ -23,6 +23,7 @@ from vjpkit.numpy._dispatch import method
 from vjpkit.ops.index import Index, is_basic, split_index
 from vjpkit.ops.indexing import getitem, read
 from vjpkit.ops.updates import Steps, copy_with_layout, through, update, write_into
+from vjpkit.transforms.closures import Closure
 
 __all__ = [
     "Plain",
@@ -68,12 +69,17 @@ class View:
 
 
 class Root:
-    """Marks a handle that was written to, and counts the writes."""
+    """Marks a handle that was written to, and counts the writes.
 
-    __slots__ = ("version",)
+    ``locked`` names the staged function that closes over it and must not write: the write would
+    happen while staging, not when the program runs.
+    """
+
+    __slots__ = ("locked", "version")
 
     def __init__(self) -> None:
         self.version = 0
+        self.locked = ""
 
 
 def base_of(x: Tracer) -> View | Root | None:
@@ -119,6 +125,38 @@ def require_certain(x: Tracer) -> None:
                 "Reshape a copy, x.copy().reshape(...), or write before reshaping."
             )
         base = base_of(base.parent)
+
+
+def require_unlocked(root: Tracer) -> None:
+    """Raise where a function that is being staged writes to an array from outside of it."""
+    base = base_of(root)
+    if type(base) is Root and base.locked:
+        raise UnsupportedError(
+            f"{base.locked} is staged, and writes to an array of {root.aval} from outside of it: "
+            f"that would happen once, and not when the program runs.{at(calling_position())}\n"
+            "Return the value and write it outside, take the array as an argument (a loop's "
+            "carry) and return it, or write to a copy made inside."
+        )
+
+
+@contextlib.contextmanager
+def locked(label: str, fun: Callable[..., Any]) -> Iterator[None]:
+    """While ``fun`` is staged, the traced arrays that it closes over are not to be written."""
+    taken = []
+    for root in {id(r): r for r in map(root_of, Closure(fun).traced)}.values():
+        base = base_of(root)
+        if type(base) is not Root:
+            base = root.origin = Root()
+        if not base.locked:
+            base.locked = label
+            taken.append((root, base))
+    try:
+        yield
+    finally:
+        for root, base in taken:
+            base.locked = ""
+            if not base.version:
+                root.origin = None
 
 
 def chain_of(x: Tracer) -> tuple[Tracer, Steps, bool]:
@@ -247,6 +285,7 @@ def restore(trace: Rows) -> None:
 
 
 dispatch_rest("refresh", refresh)
+roles["locked"] = locked
 roles["restore"] = restore
 roles["snapshot"] = snapshot
 
@@ -360,6 +399,7 @@ def write(x: Tracer, index: Any, value: Value) -> None:
         value = operand(value)
     root, steps, readonly = chain_of(x)
     require_certain(x)
+    require_unlocked(root)
     if readonly:
         raise ValueError(f"assignment destination is read-only{at(calling_position())}")
     static, arrays = split_index(index)

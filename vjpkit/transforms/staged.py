@@ -10,6 +10,7 @@ import numpy as np
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import NotLinearError, at, calling_position
 from vjpkit.core.ir import Equation, nonlinear_equation
+from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import Tracer
 from vjpkit.ops.structural import stop
@@ -103,7 +104,8 @@ def staged(
             x = plain_array(label, f"argument {path}", x)
         inputs.append(builder.argument(aval_of(x)))
     try:
-        y = called(fun, tree.unflatten(inputs), kwargs or {}, abstract=True)
+        with roles["locked"](label, fun):
+            y = called(fun, tree.unflatten(inputs), kwargs or {}, abstract=True)
     except BaseException:
         builder.close()
         raise

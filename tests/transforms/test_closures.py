@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
-from vjpkit.control.closures import Closure
+from vjpkit.transforms.closures import Closure
 
 X = np.linspace(0.1, 1.0, 4)
 W: Any = 2.0

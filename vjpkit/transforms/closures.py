@@ -137,33 +137,46 @@ class Walk:
         if x is None or isinstance(x, _SCALARS) or id(x) in self.seen:
             return
         self.seen[id(x)] = x
-        if isinstance(x, Tracer):
-            self.closure.traced.append(x)
-        elif isinstance(x, np.ndarray):
-            self.closure.arrays[id(x)] = what, x
-        elif isinstance(x, FunctionType):
-            if not is_installed(x.__code__.co_filename):
-                self._function(x)
-        elif isinstance(x, MethodType):
-            self.visit(x.__func__, what)
-            self.visit(x.__self__, what)
-        elif isinstance(x, partial):
-            for held in (x.func, *x.args, *x.keywords.values()):
-                self.visit(held, what)
-        elif isinstance(x, tuple | frozenset):
-            for item in x:
-                self.visit(item, what)
-        elif isinstance(x, list | dict | set):
-            self.closure.places.append(Items(what, x, items(x)))
-            for item in items(x):
-                self.visit(item, what)
-        elif isinstance(x, ModuleType):
-            if not is_installed(getattr(x, "__file__", None) or sep):
-                self.owners.append((f"{x.__name__}'s", x))
-        else:
-            self._object(x, what)
+        for kinds, note in KINDS:
+            if isinstance(x, kinds):
+                note(self, x, what)
+                return
+        self._object(x, what)
 
-    def _function(self, f: FunctionType) -> None:
+    def _tracer(self, x: Tracer, _: str) -> None:
+        self.closure.traced.append(x)
+
+    def _array(self, x: np.ndarray[Any, Any], what: str) -> None:
+        self.closure.arrays[id(x)] = what, x
+
+    def _method(self, x: MethodType, what: str) -> None:
+        self._held((x.__func__, x.__self__), what)
+
+    def _partial(self, x: partial[Any], what: str) -> None:
+        self._held((x.func, *x.args, *x.keywords.values()), what)
+
+    def _container(self, x: Any, what: str) -> None:
+        self.closure.places.append(Items(what, x, items(x)))
+        self._held(items(x), what)
+
+    def _held(self, x: Iterable[Any], what: str) -> None:
+        for item in x:
+            self.visit(item, what)
+
+    def _module(self, x: ModuleType, _: str) -> None:
+        if not is_installed(getattr(x, "__file__", None) or sep):
+            self.owners.append((f"{x.__name__}'s", x))
+
+    def _function(self, f: FunctionType, what: str) -> None:
+        """A function of the user's reads names; one of ours may hold one of these."""
+        file = f.__code__.co_filename
+        if INTERNAL[file]:
+            held = [_content(cell, "") for cell in f.__closure__ or ()]
+            self._held(filter(callable, held), what)
+        elif not is_installed(file):
+            self._names(f)
+
+    def _names(self, f: FunctionType) -> None:
         named = names_of(f.__code__)
         self.names |= named
         self._watch("global", f.__globals__, named & f.__globals__.keys())
@@ -182,9 +195,7 @@ class Walk:
                 self.visit(kind, what)
                 self.names.add("__call__")
         elif not isinstance(x, type) and INTERNAL[file or ""]:
-            for held in vars(x).values() if hasattr(x, "__dict__") else ():
-                if callable(held):
-                    self.visit(held, what)
+            self._held(filter(callable, getattr(x, "__dict__", {}).values()), what)
 
     def _attributes(self) -> bool:
         """Watch the attributes that any code found so far names; whether there were new ones."""
@@ -211,6 +222,19 @@ class Walk:
         if kept:
             names, values = map(list, zip(*kept, strict=True))
             self.closure.places.append(Names(what, read, names, values))
+
+
+KINDS: tuple[tuple[Any, Callable[[Walk, Any, str], None]], ...] = (
+    (Tracer, Walk._tracer),
+    (np.ndarray, Walk._array),
+    (FunctionType, Walk._function),
+    (MethodType, Walk._method),
+    (partial, Walk._partial),
+    (tuple | frozenset, Walk._held),
+    (list | dict | set, Walk._container),
+    (ModuleType, Walk._module),
+)
+"""What a walk does with a value, by its kind; with any other it looks at attributes."""
 
 
 def reader(owner: Any) -> Callable[[str], Any]:
