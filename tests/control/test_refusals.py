@@ -95,6 +95,41 @@ bad("numeric_vjp", lambda: vk.numeric_vjp(lambda x: "a")(X), TypeError,
     "numeric_vjp(<lambda>)", "returned a str", HERE)  # fmt: skip
 
 
+# --------------------------------------------------------------------------------- collectives
+
+
+def mapped(f: Callable[[Any], Any], name: Any = "i") -> Callable[[], Any]:
+    return lambda: vk.vmap(f, axis_name=name)(A)
+
+
+def collective(f: Any, name: str) -> None:
+    bad(name, lambda: f(X, "i"), NameError, f"{name}: no vmap with axis_name='i' runs here", HERE,
+        "vk.vmap(f, axis_name='i')")  # fmt: skip
+    bad(name, mapped(lambda x: f(x, "k")), NameError,
+        f"{name}: no vmap with axis_name='k' runs here; there are 'i'", HERE)  # fmt: skip
+    bad(name, mapped(lambda x: f({"a": "b"}, "i")), TypeError,
+        f"{name}: the operand at ['a'] is a str", HERE)  # fmt: skip
+
+
+for _name in ("psum", "pmean", "pmax", "pmin", "all_gather"):
+    collective(getattr(lax, _name), _name)
+bad("axis_index", lambda: lax.axis_index("i"), NameError,
+    "axis_index: no vmap with axis_name='i'", HERE)  # fmt: skip
+bad("axis_size", lambda: lax.axis_size("i"), NameError,
+    "axis_size: no vmap with axis_name='i'", HERE)  # fmt: skip
+bad("psum", mapped(lambda x: lax.psum(x, ("i", "j"))), NameError, "axis_name='j'", "'i'", HERE)
+bad("all_gather", mapped(lambda x: lax.all_gather(x, "i", axis=2)), ValueError,
+    "all_gather: axis 2 is out of range for an operand of 1 axes", HERE)  # fmt: skip
+bad("all_gather", mapped(lambda x: lax.all_gather(x, "i", axis=1, tiled=True)), ValueError,
+    "all_gather: axis 1 is out of range", HERE)  # fmt: skip
+bad("all_gather", mapped(lambda x: lax.all_gather(x, "i", axis="a")), TypeError,
+    "all_gather: axis must be an int, got 'a'", HERE)  # fmt: skip
+bad("vmap", lambda: vk.vmap(same, axis_name=["i"]), TypeError,
+    "axis_name must be a string or another hashable name, got a list", HERE, "Nest")  # fmt: skip
+bad("vmap", lambda: vk.vmap(same, axis_name=("i", "j")), TypeError,
+    "axis_name must be", "tuple", HERE, "Nest")  # fmt: skip
+
+
 @pytest.mark.parametrize("case", CASES, ids=[f"{i}-{c.name}" for i, c in enumerate(CASES)])
 def test_message(case: Bad) -> None:
     with pytest.raises(case.error) as caught:

@@ -16,7 +16,8 @@ from vjpkit.testing.laws.linearity import undeclared
 OURS = {name: p for name, p in PRIMITIVES.items() if type(p).__module__.startswith(vk.__name__)}
 CASES = {name: cases_of(primitive) for name, primitive in OURS.items()}
 
-WITHOUT_SAMPLES: dict[str, str] = {}
+ALL_EXAMPLES = "what it gives depends on all examples of a vmap: transforms/test_collectives.py"
+WITHOUT_SAMPLES: dict[str, str] = dict.fromkeys(("all_gather", "psum_scatter"), ALL_EXAMPLES)
 """Primitives that cannot have samples, and why."""
 
 

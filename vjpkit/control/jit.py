@@ -22,6 +22,7 @@ from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import Tracer, bind
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
+from vjpkit.transforms.batch import AXES
 from vjpkit.transforms.closures import Closure
 from vjpkit.transforms.linear import fresh
 
@@ -52,17 +53,21 @@ class Miss(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a program is made for: trees, avals, and the static arguments by name or number."""
+    """What a program is made for: trees, avals, and the static arguments by name or number; and
+    names and sizes of the axes over which it is mapped."""
 
     tree: PyTreeDef
     avals: tuple[Aval, ...]
     static: tuple[tuple[Any, Any], ...]
+    axes: tuple[tuple[Any, int], ...]
 
     def difference(self, other: Signature, label: str) -> str:
         """How a signature differs from another one, in words."""
         for (name, mine), (_, its) in zip(self.static, other.static, strict=False):
             if mine != its:
                 return f"static argument {name!r} is {mine!r}, and was {its!r}"
+        if self.axes != other.axes:
+            return f"it is mapped over the named axes {dict(self.axes)}, and was {dict(other.axes)}"
         if self.tree != other.tree:
             return f"the tree of the arguments is {self.tree}, and was {other.tree}"
         paths = flatten_with_path(self.tree.unflatten(range(len(self.avals))))[0]
@@ -229,7 +234,8 @@ class Jit(Transformed):
                     f"is neither an array nor a number{at(calling_position())}.\n"
                     "Make it static (static_argnames=...), or a pytree of arrays."
                 )
-        return Signature(tree, tuple([aval_of(x) for x in leaves]), static)
+        axes = tuple([(axis.name, axis.size) for axis in AXES.get()])
+        return Signature(tree, tuple([aval_of(x) for x in leaves]), static, axes)
 
     def _path(self, tree: PyTreeDef, i: int) -> str:
         return argument_name(flatten_with_path(tree.unflatten(range(tree.num_leaves)))[0][i][0])
@@ -277,7 +283,7 @@ class Jit(Transformed):
         execute = executable(program, self.backend) if self.passes else runner(program)
         arrays = None
         if all(type(x) is np.ndarray for x in (*args, *sources)) and not (
-            kwargs or signature.static
+            kwargs or signature.static or signature.axes
         ):
             arrays = tuple([(x.shape, x.dtype) for x in args])
         closure = closure_of(self.fun, closed, sources)

@@ -224,7 +224,7 @@ def mapped_program(
 
     The mask that comes with it marks the outputs that have the axis, those of ``dense`` among them.
     """
-    key = ("mapped", n, batched, dense)
+    key = ("mapped", n, getattr(n, "name", None), batched, dense)
     return kept(program, key, lambda: _map(program, n, batched, dense))
 
 

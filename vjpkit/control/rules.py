@@ -33,7 +33,7 @@ from vjpkit.core.rows import cast
 from vjpkit.core.staging import Captured, stage
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, flatten
-from vjpkit.transforms.batch import Batched, Batches, batched_along_front
+from vjpkit.transforms.batch import Batched, Batches, batched_along_front, over_axis
 from vjpkit.transforms.derivatives import jvp, linearize
 from vjpkit.transforms.linear import Backing, Residual
 
@@ -280,7 +280,8 @@ def over_examples(
     """What ``f`` (to a list of values or None) gives, and which of it differs between examples."""
     trace = Batches(n)
     try:
-        ys = f(*[Batched(x, trace) if b else x for x, b in zip(args, batched, strict=True)])
+        with over_axis(trace):
+            ys = f(*[Batched(x, trace) if b else x for x, b in zip(args, batched, strict=True)])
     finally:
         trace.close("vmap")
     mine = [isinstance(y, Batched) and y.owner is trace for y in ys]
@@ -393,7 +394,7 @@ class Mapped:
             if ct is None or own:
                 out.append(None if ct is None else batched_along_front(ct, m, self.n))
             else:
-                out.append(np.sum(ct, axis=0) if m else ct * self.n)
+                out.append(np.sum(ct, axis=0) if m else ct * int(self.n))
         return out
 
 

@@ -1,6 +1,7 @@
 """The primitives: one class each, one family per file."""
 
 from vjpkit.ops import (
+    collective,
     complex_numbers,
     constant,
     elementwise,
@@ -14,6 +15,7 @@ from vjpkit.ops import (
 )
 
 __all__ = [
+    "collective",
     "complex_numbers",
     "constant",
     "elementwise",

@@ -2,12 +2,16 @@
 
 `batch_rule` finds how a primitive maps over a leading axis: its own ``batch`` method, or its kind's
 default here. ``batch(n, values, batched, **params)`` gets the operands, those that ``batched``
-marks with a leading axis of length n, and returns outputs that all have it.
+marks with a leading axis of length n, and returns outputs that all have it. Where the axis has a
+name, n knows it (`AxisSize`), so that whatever a rule maps in its turn is mapped under that name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,9 +28,10 @@ from vjpkit.core.primitive import Primitive
 from vjpkit.core.tracer import LEVELS, Tracer, refresh
 from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
+from vjpkit.ops.collective import Collective
 from vjpkit.ops.selection import aligned
 
-__all__ = ["Batched", "Batches", "batched_along_front"]
+__all__ = ["AXES", "Axis", "AxisSize", "Batched", "Batches", "batched_along_front", "over_axis"]
 
 
 class Batched(Tracer):
@@ -94,6 +99,55 @@ _NUMBERS = frozenset({float, int, np.float64})
 DOORS[Batched] = batched_door
 
 
+class AxisSize(int):
+    """The length of a mapped axis that has a name, and the name.
+
+    >>> AxisSize(3, "i"), AxisSize(3, "i").name
+    (3, 'i')
+    """
+
+    name: Any
+
+    def __new__(cls, n: int, name: Any) -> AxisSize:
+        size = super().__new__(cls, n)
+        size.name = name
+        return size
+
+
+def is_called(n: int, name: Any) -> bool:
+    """Whether the axis of length ``n`` has this name."""
+    return isinstance(n, AxisSize) and bool(n.name == name)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A named axis over which a function is being mapped; ``index`` is the example's number."""
+
+    name: Any
+    size: int
+    index: Value
+
+
+AXES: ContextVar[tuple[Axis, ...]] = ContextVar("vjpkit_axes", default=())
+"""The named axes over which the user's function is being mapped here, innermost last: what
+collectives look up. (A value that no example differs in does not know over what it is mapped.)"""
+
+
+@contextmanager
+def over_axis(trace: Batches) -> Iterator[None]:
+    """While the user's function runs on tracers of ``trace``, collectives find its axis by name."""
+    n = trace.n
+    if not isinstance(n, AxisSize):
+        yield
+        return
+    axis = Axis(n.name, int(n), Batched(np.arange(n), trace))
+    token = AXES.set((*AXES.get(), axis))
+    try:
+        yield
+    finally:
+        AXES.reset(token)
+
+
 class Batches:
     """The trace of one ``vmap`` over ``n`` examples."""
 
@@ -121,6 +175,9 @@ class Batches:
         xs, params = primitive.canonical(xs, params)
         mine = [isinstance(x, Batched) and x.owner is self for x in xs]
         values = [x.value if m else x for x, m in zip(xs, mine, strict=True)]
+        if isinstance(primitive, Collective) and is_called(self.n, params["axis"]):
+            y, differs = primitive.combined(self.n, values[0], mine[0], **params)
+            return Batched(y, self) if differs else y
         out = batch_rule(primitive)(primitive, self.n, values, mine, **params)
         return primitive.pack(tuple([Batched(o, self) for o in primitive.unpack(out)]))
 

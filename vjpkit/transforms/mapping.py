@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,7 +12,7 @@ from vjpkit.core.errors import at, calling_position
 from vjpkit.core.tracer import require_open
 from vjpkit.pytree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
-from vjpkit.transforms.batch import Batched, Batches
+from vjpkit.transforms.batch import AxisSize, Batched, Batches, over_axis
 
 __all__ = ["vmap"]
 
@@ -25,9 +25,16 @@ class VMap(Transformed):
     transform = "vmap"
 
     def __init__(
-        self, fun: Callable[..., PyTree], in_axes: Axes, out_axes: Axes, axis_size: int | None
+        self,
+        fun: Callable[..., PyTree],
+        in_axes: Axes,
+        out_axes: Axes,
+        axis_name: Hashable,
+        axis_size: int | None,
     ) -> None:
-        super().__init__(fun, in_axes=in_axes, out_axes=out_axes, axis_size=axis_size)
+        super().__init__(
+            fun, in_axes=in_axes, out_axes=out_axes, axis_name=axis_name, axis_size=axis_size
+        )
         if isinstance(in_axes, list):
             in_axes = tuple(in_axes)
         if not (in_axes is None or isinstance(in_axes, int | tuple | dict)):
@@ -36,20 +43,23 @@ class VMap(Transformed):
             )
         self.in_axes = in_axes
         self.out_axes = out_axes
+        require_name(self.label, axis_name)
+        self.axis_name = axis_name
         self.axis_size = axis_size
 
     def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
         leaves, tree = flatten((args, kwargs))
         axes = self._axes_of(args, kwargs)
-        sizes = self._sizes(leaves, axes, tree)
-        trace = Batches(sizes)
+        n = self._size(leaves, axes, tree)
+        trace = Batches(n if self.axis_name is None else AxisSize(n, self.axis_name))
         inputs = [
             x if axis is None else Batched(front(self._array(x, i, tree), axis), trace)
             for i, (x, axis) in enumerate(zip(leaves, axes, strict=True))
         ]
         inner_args, inner_kwargs = tree.unflatten(inputs)
         try:
-            y = called(self.fun, inner_args, inner_kwargs, abstract=True)
+            with over_axis(trace):
+                y = called(self.fun, inner_args, inner_kwargs, abstract=True)
         finally:
             trace.close(self.label)
         outs, out_tree = flatten(y)
@@ -71,7 +81,7 @@ class VMap(Transformed):
             *broadcast_prefix(0, kwargs, is_none, name),
         ]
 
-    def _sizes(self, leaves: Sequence[Value], axes: Sequence[int | None], tree: PyTreeDef) -> int:
+    def _size(self, leaves: Sequence[Value], axes: Sequence[int | None], tree: PyTreeDef) -> int:
         """The common length of the mapped axes."""
         sizes: dict[int, int] = {}
         for i, (x, axis) in enumerate(zip(leaves, axes, strict=True)):
@@ -140,6 +150,22 @@ class VMap(Transformed):
         return plain_array(self.label, _place(tree, i), x) if isinstance(x, np.ndarray) else x
 
 
+def require_name(label: str, name: Hashable) -> None:
+    """Raise unless ``name`` can be the name of an axis, or None."""
+    try:
+        hash(name)
+    except TypeError:
+        kind = type(name).__name__
+    else:
+        if not isinstance(name, tuple):
+            return
+        kind = "tuple, which names several axes"
+    raise TypeError(
+        f"{label}: axis_name must be a string or another hashable name, got a {kind}"
+        f"{at(calling_position())}.\nNest vmaps, each with a name of its own, for several axes."
+    )
+
+
 def is_none(x: object) -> bool:
     return x is None
 
@@ -165,21 +191,25 @@ def vmap(
     fun: Callable[..., PyTree] | None = None,
     in_axes: Axes = 0,
     out_axes: Axes = 0,
-    *,
+    axis_name: Hashable = None,
     axis_size: int | None = None,
 ) -> Callable[..., PyTree]:
     """Map ``fun`` over leading (or other) axes of its arguments, without a loop.
 
     ``in_axes`` gives the mapped axis of each argument (a tree prefix of ints; None: the same for
     all examples), ``out_axes`` where the batch goes in the outputs. Equal to stacking ``fun`` over
-    the examples. Raises `ValueError` where mapped axes differ in length, naming each.
+    the examples. Raises `ValueError` where mapped axes differ in length, naming each. With
+    ``axis_name``, collectives inside combine the examples: `vk.lax.psum`, ``pmean``, ``pmax``,
+    ``pmin``, ``all_gather``, ``axis_index``. ``axis_size`` is needed where nothing is mapped.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.vmap(vk.grad(lambda x: x**3))(np.array([1.0, 2.0]))
     array([ 3., 12.])
     >>> vk.vmap(np.dot, in_axes=(0, None))(np.eye(2), np.array([3.0, 4.0]))
     array([3., 4.])
+    >>> vk.vmap(lambda x: x / vk.lax.psum(x, "i"), axis_name="i")(np.array([1.0, 3.0]))
+    array([0.25, 0.75])
     """
     if fun is None:
-        return lambda f: VMap(f, in_axes, out_axes, axis_size)
-    return VMap(fun, in_axes, out_axes, axis_size)
+        return lambda f: VMap(f, in_axes, out_axes, axis_name, axis_size)
+    return VMap(fun, in_axes, out_axes, axis_name, axis_size)
