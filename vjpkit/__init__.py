@@ -6,29 +6,35 @@ array([0.        , 0.90929743])
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from vjpkit import lax, nn, numpy, tree, tree_util
-from vjpkit.control.checkpointing import checkpoint
-from vjpkit.control.checkpointing import checkpoint as remat
-from vjpkit.control.custom import custom_jvp, custom_rule, custom_vjp
-from vjpkit.control.external import numeric_vjp
-from vjpkit.control.jit import jit
-from vjpkit.control.policies import checkpoint_name, checkpoint_policies
-from vjpkit.control.revolve import checkpoint_loop
+from vjpkit import numpy
+from vjpkit.core.primitive import LATER
 from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
-from vjpkit.memory import retain_memory
-from vjpkit.parsing import parse as parse_ir
 from vjpkit.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
-from vjpkit.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
 from vjpkit.transforms.linear import LinearMap, float0
-from vjpkit.transforms.mapping import vmap
-from vjpkit.transforms.staged import (
-    ShapeDtypeStruct,
-    closure_convert,
-    eval_shape,
-    linear_transpose,
-    make_ir,
-)
+
+if TYPE_CHECKING:
+    from vjpkit import lax, nn, tree, tree_util
+    from vjpkit import test_util as test_util
+    from vjpkit.control.checkpointing import checkpoint
+    from vjpkit.control.checkpointing import checkpoint as remat
+    from vjpkit.control.custom import custom_jvp, custom_rule, custom_vjp
+    from vjpkit.control.external import numeric_vjp
+    from vjpkit.control.jit import jit
+    from vjpkit.control.policies import checkpoint_name, checkpoint_policies
+    from vjpkit.control.revolve import checkpoint_loop
+    from vjpkit.memory import retain_memory
+    from vjpkit.parsing import parse as parse_ir
+    from vjpkit.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
+    from vjpkit.transforms.mapping import vmap
+    from vjpkit.transforms.staged import (
+        ShapeDtypeStruct,
+        closure_convert,
+        eval_shape,
+        linear_transpose,
+        make_ir,
+    )
 
 __version__ = "0.1.0"
 
@@ -72,7 +78,47 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "test_util":  # loaded when asked for: tests need it, programs do not
-        return import_module("vjpkit.test_util")
-    raise AttributeError(f"module 'vjpkit' has no attribute {name!r}")
+# Loaded when first asked for, so that ``import vjpkit`` costs little beside ``import numpy``.
+_HOMES = {
+    "checkpoint": "control.checkpointing",
+    "checkpoint_loop": "control.revolve",
+    "checkpoint_name": "control.policies",
+    "checkpoint_policies": "control.policies",
+    "closure_convert": "transforms.staged",
+    "custom_jvp": "control.custom",
+    "custom_rule": "control.custom",
+    "custom_vjp": "control.custom",
+    "eval_shape": "transforms.staged",
+    "hessian": "transforms.jacobians",
+    "jacfwd": "transforms.jacobians",
+    "jacobian": "transforms.jacobians",
+    "jacrev": "transforms.jacobians",
+    "jit": "control.jit",
+    "linear_transpose": "transforms.staged",
+    "make_ir": "transforms.staged",
+    "numeric_vjp": "control.external",
+    "parse_ir": "parsing:parse",
+    "remat": "control.checkpointing:checkpoint",
+    "retain_memory": "memory",
+    "ShapeDtypeStruct": "transforms.staged",
+    "vmap": "transforms.mapping",
+}
+_MODULES = ("lax", "nn", "test_util", "tree", "tree_util")
+
+LATER.extend(("vjpkit.control.primitives", "vjpkit.ops.fourier", "vjpkit.ops.linalg"))
+
+if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(f"vjpkit.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'vjpkit' has no attribute {name!r}")
+        module, _, attribute = _HOMES[name].partition(":")
+        found = getattr(import_module(f"vjpkit.{module}"), attribute or name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

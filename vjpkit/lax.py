@@ -15,7 +15,7 @@ from vjpkit.transforms.collectives import (
     pmin,
     psum,
 )
-from vjpkit.transforms.staged import stop_gradient
+from vjpkit.transforms.stopping import stop_gradient
 
 __all__ = [
     "all_gather",

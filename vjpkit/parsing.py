@@ -13,7 +13,7 @@ import numpy as np
 from vjpkit.core.aval import Aval, dtype_named
 from vjpkit.core.errors import Source
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
-from vjpkit.core.primitive import PRIMITIVES
+from vjpkit.core.primitive import lookup
 from vjpkit.core.text import FORMAT_VERSION, PARAMS, STRING
 
 __all__ = ["parse"]
@@ -127,9 +127,10 @@ class _Parser:
             self.take(_VAR, "an equation ('name: type = ...') or 'return'")
         self.take(_EQUALS, "', name: type' or '='")
         name = self.take(_PRIMITIVE, "the name of a primitive")
-        primitive = PRIMITIVES.get(name[1])
-        if primitive is None:
-            self.fail(f"no primitive is called {name[1]!r}", name.start(1))
+        try:
+            primitive = lookup(name[1])
+        except ValueError as error:
+            self.fail(str(error), name.start(1))
         params = self.params(name[1]) if name[2] else {}
         start = self.position
         rest = self.take(_REST, "operands")
@@ -161,8 +162,8 @@ class _Parser:
         if m := self.match(_TEXT):
             return literal_eval(m[1])
         self.match(_BLANK)
-        for pattern, parse_param in PARAMS.values():
-            if m := self.match(pattern):
+        for text, parse_param in PARAMS.values():
+            if m := self.match(re.compile(text)):
                 try:
                     return parse_param(m[0])
                 except ValueError as error:

@@ -15,7 +15,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from types import NoneType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 # A tree may be any object at all; these names say which part it plays.
 PyTree: TypeAlias = Any
@@ -108,8 +108,7 @@ def _simple(key: Hashable) -> str:
 # ---- structures --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Kind:
+class Kind(NamedTuple):
     """How one type of node comes apart and goes together again."""
 
     cls: type

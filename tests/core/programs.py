@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-import vjpkit.ops  # noqa: F401  # registers the primitives
 from vjpkit.control.calls import Apply
 from vjpkit.core.aval import Aval, aval_of
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
-from vjpkit.core.primitive import PRIMITIVES, Primitive, Sample
+from vjpkit.core.primitive import Primitive, Sample, registered
 
 F3 = Aval((3,), np.float64)
 
-P: Any = SimpleNamespace(**PRIMITIVES)
+P: Any = SimpleNamespace(**registered())
 """The primitives by name (type checkers take a decorated class for a class)."""
 
 
@@ -36,7 +35,7 @@ ENCLOSE = enclose()
 
 def samples() -> Iterator[tuple[Primitive, Sample]]:
     """Every primitive's every sample."""
-    for primitive in PRIMITIVES.values():
+    for primitive in registered().values():
         if isinstance(primitive, Apply):
             continue  # never stands in a program, which has the call's own equations instead
         for sample in primitive.samples():

@@ -8,12 +8,12 @@ import itertools
 import pytest
 
 import vjpkit as vk
-from vjpkit.core.primitive import PRIMITIVES
+from vjpkit.core.primitive import registered
 from vjpkit.testing.case import cases_of
 from vjpkit.testing.laws import LAWS
 from vjpkit.testing.laws.linearity import undeclared
 
-OURS = {name: p for name, p in PRIMITIVES.items() if type(p).__module__.startswith(vk.__name__)}
+OURS = {name: p for name, p in registered().items() if type(p).__module__.startswith(vk.__name__)}
 CASES = {name: cases_of(primitive) for name, primitive in OURS.items()}
 
 ALL_EXAMPLES = "what it gives depends on all examples of a vmap: transforms/test_collectives.py"

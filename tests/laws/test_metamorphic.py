@@ -17,7 +17,7 @@ import vjpkit as vk
 from vjpkit.core.aval import aval_of
 from vjpkit.core.evaluate import interpret
 from vjpkit.core.ir import check
-from vjpkit.core.primitive import PRIMITIVES
+from vjpkit.core.primitive import registered
 from vjpkit.core.staging import stage
 from vjpkit.parsing import parse
 from vjpkit.testing.case import Case, cases_of
@@ -43,7 +43,7 @@ def is_usable(case: Case) -> bool:
     )
 
 
-STEPS = [case for p in list(PRIMITIVES.values()) for case in cases_of(p) if is_usable(case)]
+STEPS = [case for p in list(registered().values()) for case in cases_of(p) if is_usable(case)]
 
 
 def fitted(value, shape):
@@ -109,7 +109,7 @@ def close(got, want, tolerance=1e-10, allowed=0.0):
 
 def test_the_programs_are_about_most_primitives():
     smooth = {
-        name for name, p in PRIMITIVES.items() if any(c.live for c in cases_of(p))
+        name for name, p in registered().items() if any(c.live for c in cases_of(p))
     }  # fmt: skip
     assert len({step.primitive.name for step in STEPS}) >= 0.7 * len(smooth)
 

@@ -29,7 +29,7 @@ from tests.mutation.mutants import (
     concerned,
     mutants_of_declarations,
 )
-from vjpkit.core.primitive import PRIMITIVES, Primitive
+from vjpkit.core.primitive import Primitive, registered
 from vjpkit.testing.case import cases_of
 from vjpkit.testing.laws import LAWS
 from vjpkit.testing.laws.linearity import undeclared
@@ -132,7 +132,7 @@ def noticed_by_tests(mutant: Mutant) -> bool:
 
 def selected(names: list[str]) -> list[Primitive]:
     """The primitives asked for, by name or by module; all of vjpkit's without a name."""
-    ours = [p for p in PRIMITIVES.values() if type(p).__module__.startswith(vk.__name__)]
+    ours = [p for p in registered().values() if type(p).__module__.startswith(vk.__name__)]
     if not names:
         return ours
     return [p for p in ours if p.name in names or type(p).__module__.split(".")[-1] in names]

@@ -25,7 +25,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import vjpkit.transforms.batch
-from vjpkit.core.primitive import PRIMITIVES, Primitive
+from vjpkit.core.primitive import Primitive, registered
 from vjpkit.kinds import Elementwise, General
 from vjpkit.kinds.elementwise import _RuleSource
 
@@ -74,7 +74,7 @@ class Mutant:
 
 def forget_derived() -> None:
     """Empty every cache of what was derived from rules."""
-    for primitive in PRIMITIVES.values():
+    for primitive in registered().values():
         if isinstance(primitive, General):
             primitive.transposed.clear()
     for cached in caches():

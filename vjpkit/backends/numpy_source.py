@@ -12,7 +12,7 @@ from vjpkit.backends.groups import SMALLEST, Group, is_elementwise, schedule
 from vjpkit.backends.numpy_calls import constant, into, ufunc_call
 from vjpkit.core.aval import Value
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
-from vjpkit.core.rows import has_nan, roles
+from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
 
 __all__ = ["Lowered", "Part", "Source", "lower"]
@@ -295,6 +295,3 @@ def own(x: Value, taken: set[int]) -> Value:
         x = x.copy()
     taken.add(id(x))
     return x
-
-
-roles["lower"] = lower

@@ -38,7 +38,8 @@ from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import name_of, require_function, stacked
 from vjpkit.transforms.closures import closes_over_traced
 from vjpkit.transforms.derivatives import jvp
-from vjpkit.transforms.staged import ShapeDtypeStruct, staged, stop_gradient
+from vjpkit.transforms.staged import ShapeDtypeStruct, staged
+from vjpkit.transforms.stopping import stop_gradient
 
 __all__ = ["custom_linear_solve", "custom_root"]
 

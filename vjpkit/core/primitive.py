@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
 from vjpkit.core.aval import Value, aval_of
@@ -17,10 +18,13 @@ from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.rows import Rows
 from vjpkit.core.tracer import bind
 
-__all__ = ["PRIMITIVES", "Primitive", "Sample", "lookup", "primitive"]
+__all__ = ["LATER", "PRIMITIVES", "Primitive", "Sample", "lookup", "primitive", "registered"]
 
 PRIMITIVES: dict[str, Primitive] = {}
-"""Every registered primitive by name: what `parse` and `pickle` look up."""
+"""The primitives whose modules are loaded, by name."""
+
+LATER: list[str] = []
+"""Modules that declare primitives and are loaded when first used."""
 
 P = TypeVar("P", bound="Primitive")
 
@@ -37,12 +41,19 @@ def primitive(cls: type[P]) -> P:
     return instance
 
 
+def registered() -> Mapping[str, Primitive]:
+    """Every primitive by name."""
+    for module in LATER:
+        import_module(module)
+    return PRIMITIVES
+
+
 def lookup(name: str) -> Primitive:
-    """The primitive called ``name``."""
-    try:
-        return PRIMITIVES[name]
-    except KeyError:
-        raise ValueError(f"no primitive is called {name!r}") from None
+    """The primitive called ``name``: what `parse` and `pickle` ask for."""
+    found = PRIMITIVES.get(name) or registered().get(name)
+    if found is None:
+        raise ValueError(f"no primitive is called {name!r}")
+    return found
 
 
 class Sample:

@@ -45,7 +45,6 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ __all__ = ["FORMAT_VERSION", "PARAMS", "STRING", "register_param", "to_html", "t
 
 FORMAT_VERSION = 1
 
-PARAMS: dict[type, tuple[re.Pattern[str], Callable[[str], Any]]] = {}
+PARAMS: dict[type, tuple[str, Callable[[str], Any]]] = {}
 
 
 def register_param(cls: type, pattern: str, parse: Callable[[str], Any]) -> None:
@@ -75,20 +74,21 @@ def register_param(cls: type, pattern: str, parse: Callable[[str], Any]) -> None
     The pattern must not match where another kind of value begins: with a digit, a quote, a
     parenthesis, or a word of the format.
     """
-    PARAMS[cls] = re.compile(pattern), parse
+    PARAMS[cls] = pattern, parse
 
 
 # ----------------------------------------------------------------------------------------- printing
 
 _WIDTH = 100
 _NOTE_COLUMN = 72
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _RESERVED = {"inf", "nan", "infj", "nanj", "bool", "return", "program"}
 
 
 def _fresh_names() -> Iterator[str]:
     """a, b, ..., z, aa, ab, ..., without the words of the format."""
     for n in itertools.count(1):
-        words = map("".join, itertools.product(ascii_lowercase, repeat=n))
+        words = map("".join, itertools.product(_LETTERS, repeat=n))
         yield from (word for word in words if word not in _RESERVED)
 
 
@@ -217,7 +217,7 @@ _CSS = {
     "linear": "color:#c4622d",
 }
 STRING = r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\""""
-_WORDS = re.compile(
+_WORDS = (
     rf"(?P<comment>#.*)|(?P<string>{STRING})|(?P<entity>&\w+;)|(?P<key>\w+(?==))"
     r"|(?P<type>(?<=: )[^\s\[]+\[[\d,]*\]\*?)|(?P<primitive>(?<== )[\w.]+)"
     r"|(?P<keyword>\b(?:program|return)\b)|(?P<name>\b[a-z]+\b)"
@@ -232,7 +232,7 @@ def _painted(text: str, printer: _Printer, styles: dict[str, str], template: str
         kind = "linear" if m.lastgroup == "name" and m[0] in linear else m.lastgroup
         return template.format(styles[kind], m[0]) if kind in styles else m[0]
 
-    return _WORDS.sub(paint, text)
+    return re.sub(_WORDS, paint, text)
 
 
 def to_html(program: Program) -> str:

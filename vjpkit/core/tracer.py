@@ -223,7 +223,7 @@ def _unsupported_ufunc(ufunc: np.ufunc, method: str, args: Any, kwargs: Any) -> 
     raise UnsupportedError(f"{name} is not supported on traced values{at(calling_position())}")
 
 
-def _unsupported_function(func: Any, types: Any, args: Any, kwargs: Any) -> Value:
+def unsupported_function(func: Any, types: Any, args: Any, kwargs: Any) -> Value:
     module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
     raise UnsupportedError(
         f"{module}.{func.__name__} is not supported on traced values.{at(calling_position())}\n"
@@ -235,7 +235,7 @@ def _unsupported_function(func: Any, types: Any, args: Any, kwargs: Any) -> Valu
 
 _hooks: dict[str, Callable[..., Value]] = {
     "ufunc": _unsupported_ufunc,
-    "function": _unsupported_function,
+    "function": unsupported_function,
 }
 
 

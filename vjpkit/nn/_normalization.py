@@ -11,7 +11,7 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
 from vjpkit.nn._arguments import array, axes_of, floating, parameter
-from vjpkit.transforms.staged import stop_gradient
+from vjpkit.transforms.stopping import stop_gradient
 
 __all__ = [
     "log_softmax", "logmeanexp", "logsumexp", "one_hot", "softmax", "standardize",

@@ -25,21 +25,16 @@ from vjpkit.numpy import (
     _differences,
     _elementwise,
     _face,
-    _fft,
     _indices,
     _joining,
-    _linalg,
     _methods,
     _namespace,
     _ordering,
-    _polynomials,
     _products,
     _queries,
     _reductions,
-    _scimath,
     _selection,
     _shape,
-    _statistics,
     _ufuncs,
     _vectorize,
     _writable,
@@ -48,9 +43,9 @@ from vjpkit.numpy import (
 
 # Modules that attach themselves to tracers and to NumPy's functions when they are imported.
 _ATTACHED = (
-    _at, _creation, _differences, _elementwise, _face, _fft, _indices, _joining, _linalg,
-    _methods, _ordering, _polynomials, _products, _queries, _reductions, _scimath, _selection,
-    _shape, _statistics, _ufuncs, _vectorize, _writable, _writing,
+    _at, _creation, _differences, _elementwise, _face, _indices, _joining,
+    _methods, _ordering, _products, _queries, _reductions, _selection,
+    _shape, _ufuncs, _vectorize, _writable, _writing,
 )  # fmt: skip
 
 _NAMES = _namespace.names()

@@ -7,7 +7,6 @@ unless ``mode`` says otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,11 +35,13 @@ __all__ = ["At"]
 _MODES = (None, "promise_in_bounds", "clip", "wrap", "drop", "fill")
 
 
-@dataclass(frozen=True, slots=True)
 class At:
     """``x.at``: waits for an index. ``At(x)`` does the same for an array that may be plain."""
 
-    array: Value
+    __slots__ = ("array",)
+
+    def __init__(self, array: Value) -> None:
+        self.array = array
 
     def __getitem__(self, index: Any) -> Place:
         return Place(self.array, index)
@@ -54,7 +55,6 @@ def _at(self: Value) -> At:
 method("at")(property(_at))
 
 
-@dataclass(frozen=True, slots=True)
 class Place:
     """``x.at[index]``: what may be done there.
 
@@ -68,8 +68,11 @@ class Place:
     array([0., 4.])
     """
 
-    array: Value
-    index: Any
+    __slots__ = ("array", "index")
+
+    def __init__(self, array: Value, index: Any) -> None:
+        self.array = array
+        self.index = index
 
     def get(self, *, mode: str | None = None, fill_value: Any = None, **promises: bool) -> Value:
         """The elements at the index."""

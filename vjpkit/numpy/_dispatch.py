@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
 
+from vjpkit.core.aval import Value
 from vjpkit.core.errors import UnsupportedError, at, calling_position
-from vjpkit.core.tracer import FUNCTIONS, Tracer
+from vjpkit.core.tracer import FUNCTIONS, Tracer, dispatch_rest, unsupported_function
 
-__all__ = ["implements", "method", "normalize_axes", "refuse"]
+__all__ = ["LATER", "functions", "implements", "method", "normalize_axes", "refuse"]
 
 F = TypeVar("F")
 
@@ -25,6 +27,27 @@ def implements(*numpy_functions: Any) -> Callable[[F], F]:
         return function
 
     return register
+
+
+LATER = ("_fft", "_linalg", "_polynomials", "_scimath", "_statistics")
+"""Modules that do nothing but implement functions: loaded when NumPy dispatches one not known."""
+
+
+def functions() -> Mapping[Callable[..., Any], Callable[..., Value]]:
+    """What NumPy calls for each function that is implemented."""
+    for name in LATER:
+        import_module(f"vjpkit.numpy.{name}")
+    return FUNCTIONS
+
+
+def _function_of_later(func: Any, types: Any, args: Any, kwargs: Any) -> Value:
+    found = functions().get(func)
+    if found is None:
+        return unsupported_function(func, types, args, kwargs)
+    return found(*args, **kwargs)
+
+
+dispatch_rest("function", _function_of_later)
 
 
 def method(name: str) -> Callable[[F], F]:

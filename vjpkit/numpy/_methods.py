@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -50,11 +49,13 @@ def _strides(self: Value) -> tuple[int, ...]:
 method("strides")(property(_strides))
 
 
-@dataclass(frozen=True, slots=True)
 class Flat:
     """``x.flat``: the elements in C order, to be read, written and iterated over."""
 
-    base: Value
+    __slots__ = ("base",)
+
+    def __init__(self, base: Value) -> None:
+        self.base = base
 
     def __getitem__(self, index: Any) -> Value:
         out = np.ravel(self.base)[index]

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import index
-from string import ascii_letters
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
 from vjpkit.numpy._writing import delivered, delivers
-from vjpkit.ops.products import contract, matmul
+from vjpkit.ops.products import LETTERS, contract, matmul
 from vjpkit.ops.structural import to_dtype
 
 __all__: list[str] = []
@@ -117,7 +116,7 @@ def tensordot(a: Value, b: Value, axes: Any = 2) -> Value:
     a, b = as_array(a), as_array(b)
     a_axes, b_axes = _tensor_axes(axes, a.ndim, b.ndim)
     _require_same("tensordot", a, b, a_axes, b_axes)
-    letters = iter(ascii_letters)
+    letters = iter(LETTERS)
     x = [next(letters) for _ in range(a.ndim)]
     y = [x[a_axes[b_axes.index(i)]] if i in b_axes else next(letters) for i in range(b.ndim)]
     out = [c for i, c in enumerate(x) if i not in a_axes]
@@ -336,7 +335,7 @@ def _symbols(term: str) -> list[Any]:
     """The labels of one term of a subscripts string."""
     head, dots, tail = term.partition("...")
     for c in head + tail:
-        if c not in ascii_letters:
+        if c not in LETTERS:
             raise ValueError(f"invalid subscript '{c}' in einstein sum subscripts string")
     return [*map(ord, head), *([Ellipsis] if dots else []), *map(ord, tail)]
 
@@ -452,7 +451,7 @@ def _path(
 
 def _letters(labels: Iterable[int]) -> dict[int, str]:
     """A letter for each label, in order of occurrence."""
-    supply: Iterator[str] = iter(ascii_letters)
+    supply: Iterator[str] = iter(LETTERS)
     return {label: next(supply) for label in dict.fromkeys(labels)}
 
 

@@ -25,7 +25,7 @@ from vjpkit.numpy._arguments import (
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops import reductions, selection, structural
-from vjpkit.transforms.staged import stop_gradient
+from vjpkit.transforms.stopping import stop_gradient
 
 __all__: list[str] = []
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from operator import index
 from typing import Any
@@ -57,16 +56,16 @@ def _in_front(a: Value, axes: Axes) -> Value:
     return structural.reshape(a, shape=(math.prod(a.shape[: len(gone)]), *lanes))
 
 
-@dataclass(frozen=True)
 class _Sample:
     """Data along the first axis, and the places of its elements in order; nan comes last."""
 
-    data: Value
-    order: Value
-    count: Value
-    """How many elements count: all, or, per lane, those that are not nan."""
-    spoilt: Value | None = None
-    """The lanes in which a nan makes the result nan; None where there are none."""
+    def __init__(self, data: Value, order: Value, count: Value, spoilt: Value | None = None):
+        self.data = data
+        self.order = order
+        self.count = count
+        """How many elements count: all, or, per lane, those that are not nan."""
+        self.spoilt = spoilt
+        """The lanes in which a nan makes the result nan; None where there are none."""
 
     @classmethod
     def of(cls, a: Value, axes: Axes, skip_nan: bool) -> _Sample:

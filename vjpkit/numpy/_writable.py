@@ -23,7 +23,6 @@ from vjpkit.numpy._dispatch import method
 from vjpkit.ops.index import Index, is_basic, split_index
 from vjpkit.ops.indexing import getitem, read
 from vjpkit.ops.updates import Steps, copy_with_layout, through, update, write_into
-from vjpkit.transforms.closures import Closure
 
 __all__ = [
     "Plain",
@@ -142,6 +141,8 @@ def require_unlocked(root: Tracer) -> None:
 @contextlib.contextmanager
 def locked(label: str, fun: Callable[..., Any]) -> Iterator[None]:
     """While ``fun`` is staged, the traced arrays that it closes over are not to be written."""
+    from vjpkit.transforms.closures import Closure
+
     taken = []
     for root in {id(r): r for r in map(root_of, Closure(fun).traced)}.values():
         base = base_of(root)

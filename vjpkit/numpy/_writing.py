@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -62,9 +61,9 @@ def delivered(name: str, result: Value, out: Any) -> Value:
 
 def delivers(function: F) -> F:
     """A function whose ``out=`` is written to; what is decorated need not look at it."""
-    parameters = inspect.signature(function).parameters
-    keyword = parameters["out"].kind is inspect.Parameter.KEYWORD_ONLY
-    place = sys.maxsize if keyword else list(parameters).index("out")
+    code = function.__code__  # inspect would take a tenth of the time of the whole import
+    positional = code.co_varnames[: code.co_argcount]
+    place = positional.index("out") if "out" in positional else sys.maxsize
     name = function.__name__.rstrip("_")
 
     @wraps(function)

@@ -1,4 +1,7 @@
-"""The primitives: one class each, one family per file."""
+"""The primitives: one class each, one family per file.
+
+Families that few programs need are loaded with the functions of NumPy that do.
+"""
 
 from vjpkit.ops import (
     collective,
@@ -6,7 +9,6 @@ from vjpkit.ops import (
     constant,
     elementwise,
     indexing,
-    linalg,
     products,
     scipy_special,
     selection,
@@ -20,7 +22,6 @@ __all__ = [
     "constant",
     "elementwise",
     "indexing",
-    "linalg",
     "products",
     "scipy_special",
     "selection",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import string
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from vjpkit.kinds import Bilinear
 from vjpkit.ops.elementwise import multiply
 from vjpkit.ops.selection import aligned
 
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _A = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
 _B = np.array([[0.5, 1.1], [-0.7, 0.2], [1.3, -0.9]])
 
@@ -239,7 +239,7 @@ class Contract(Bilinear):
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, subscripts: str
     ) -> Value:
         p = plan(subscripts)
-        new = next(c for c in string.ascii_letters if c not in subscripts)
+        new = next(c for c in LETTERS if c not in subscripts)
         x, y = (new * b + indices for b, indices in zip(batched, (p.x, p.y), strict=True))
         return contract(*values, subscripts=f"{x},{y}->{new}{p.out}")
 

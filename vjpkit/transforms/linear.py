@@ -15,12 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vjpkit.backends import executed
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, NotLinearError, Source
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Equation, Program
-from vjpkit.core.rows import Row, Rows, new_slots, pull_rows, push_rows, walked
+from vjpkit.core.rows import Row, Rows, new_slots, pull_rows, push_rows, roles, walked
 from vjpkit.core.staging import (
     Builder,
     Captured,
@@ -336,15 +335,26 @@ class Programmed:
         dense = [
             np.zeros(a.shape, a.dtype) if x is None else x for x, a in zip(xs, avals, strict=True)
         ]
-        values = [*consts, *dense]
+        from vjpkit.backends import executed
+
         with np.errstate(all="ignore"):
-            return executed(program, values)
+            return executed(program, [*consts, *dense])
 
     def residuals(self) -> list[Residual]:
         return [Residual(c.name, c.value, c.source) for c in self.closed.captured]
 
     def size(self) -> tuple[int, str]:
         return len(self.closed.program.equations), "equations"
+
+
+def _lowered(program: Program) -> Callable[..., tuple[Value, ...]]:
+    """The function of arrays that `evaluate` runs; a backend is loaded when first needed."""
+    from vjpkit.backends.numpy_source import lower
+
+    return lower(program)
+
+
+roles["lower"] = _lowered
 
 
 def transpose_program(program: Program) -> ClosedProgram:
@@ -372,7 +382,6 @@ def _where(eqn: Equation) -> str:
 
 def _dense(values: Sequence[Value | None], avals: Sequence[Aval], builder: Builder) -> list[Value]:
     """Zeros where a value is None, made in the program."""
-    from vjpkit.core.rows import roles
 
     return [
         roles["fill"](builder, a.shape, 0, a.dtype) if v is None else v

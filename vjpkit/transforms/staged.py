@@ -13,7 +13,6 @@ from vjpkit.core.ir import Equation, nonlinear_equation
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import Tracer
-from vjpkit.ops.structural import stop
 from vjpkit.pytree import (
     PyTree,
     PyTreeDef,
@@ -22,7 +21,6 @@ from vjpkit.pytree import (
     flatten_with_path,
     keystr,
     structure,
-    tree_map,
 )
 from vjpkit.transforms.arguments import (
     Transformed,
@@ -231,20 +229,3 @@ def closure_convert(
 
     converted.__name__ = name_of(fun)
     return converted, hoisted
-
-
-def stop_gradient(x: PyTree) -> PyTree:
-    """``x`` as a constant: its derivative is zero.
-
-    On values the plain value (a copy); staged and batched values stay traced, and no derivative
-    passes, whether it is taken inside or outside of `jit` and `vmap`.
-
-    >>> import numpy as np, vjpkit as vk
-    >>> vk.grad(lambda x: x * vk.lax.stop_gradient(x))(3.0)
-    np.float64(3.0)
-    """
-    return tree_map(_stopped, x)
-
-
-def _stopped(x: Value) -> Value:
-    return stop(x) if isinstance(x, Tracer | np.ndarray) else x

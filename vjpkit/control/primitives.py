@@ -1,0 +1,31 @@
+"""Every module of control flow and rules that declares a primitive.
+
+They are loaded when first used, and all at once by whoever looks for a primitive that is not there
+yet, or for all of them: the reader of programs' text, a pickle, the generated tests.
+"""
+
+from vjpkit.control import (
+    branch,
+    call,
+    calls,
+    checkpointing,
+    dynamic,
+    external,
+    loop,
+    policies,
+    rules,
+    scan,
+)
+
+__all__ = [
+    "branch",
+    "call",
+    "calls",
+    "checkpointing",
+    "dynamic",
+    "external",
+    "loop",
+    "policies",
+    "rules",
+    "scan",
+]
