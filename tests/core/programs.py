@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from vjpkit.control.calls import Apply
+from vjpkit.control.external import Opaque
 from vjpkit.core.aval import Aval, aval_of
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import Primitive, Sample, registered
@@ -36,8 +37,8 @@ ENCLOSE = enclose()
 def samples() -> Iterator[tuple[Primitive, Sample]]:
     """Every primitive's every sample."""
     for primitive in registered().values():
-        if isinstance(primitive, Apply):
-            continue  # never stands in a program, which has the call's own equations instead
+        if isinstance(primitive, Apply | Opaque):
+            continue  # stands in no program, or for Python code, which has no text to be read
         for sample in primitive.samples():
             yield primitive, sample
 
