@@ -105,7 +105,8 @@ _HOMES = {
 }
 _MODULES = ("lax", "nn", "test_util", "tree", "tree_util")
 
-LATER.extend(("vjpkit.control.primitives", "vjpkit.ops.fourier", "vjpkit.ops.linalg"))
+LATER.append("vjpkit.control.primitives")
+LATER.extend(f"vjpkit.ops.{name}" for name in ("fourier", "linalg", "scipy_special"))
 
 if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
 
