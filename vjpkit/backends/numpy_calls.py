@@ -38,22 +38,24 @@ def ufunc_call(eqn: Equation) -> tuple[np.ufunc, tuple[Atom, ...]] | None:
     return None
 
 
-def constant(a: Literal, eqn: Equation) -> Any:
-    """The literal as an operand: of the result's dtype where the other operands have that.
-
-    A 0-d array is read by a ufunc in half the time that a Python number takes. It is strong, so
-    that this is right only where the number would be converted to that dtype anyway.
-    """
+def is_typed(a: Literal, eqn: Equation) -> bool:
+    """Whether a literal would be converted to the dtype of the result anyway."""
     (out,) = eqn.outputs
+    dtype = out.aval.dtype
+    if not a.aval.weak or eqn.primitive.name not in _ONE_DTYPE or dtype.kind not in "fc":
+        return False
+    if a.aval.dtype.kind == "c" and dtype.kind != "c":
+        return False
     others = [b.aval for b in eqn.inputs if b is not a and not isinstance(b, Literal)]
-    if eqn.primitive.name not in _ONE_DTYPE:
-        return a.value
-    same = all(b.dtype == out.aval.dtype and b.ndim for b in others) and bool(others)
-    if not (same and a.aval.weak and out.aval.dtype.kind in "fc"):
-        return a.value
-    if a.aval.dtype.kind == "c" and out.aval.dtype.kind != "c":
-        return a.value
-    return np.array(a.value, out.aval.dtype)
+    return bool(others) and all([b.dtype == dtype and b.ndim for b in others])  # noqa: C419
+
+
+def constant(a: Literal, eqn: Equation) -> Any:
+    """The literal as an operand: a 0-d array of the result's dtype where it may be one.
+
+    A ufunc reads that in half the time that a Python number takes.
+    """
+    return np.array(a.value, eqn.outputs[0].aval.dtype) if is_typed(a, eqn) else a.value
 
 
 def into(ufunc: np.ufunc, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends.groups import SMALLEST, Group, is_elementwise, schedule
-from vjpkit.backends.numpy_calls import constant, into, ufunc_call
+from vjpkit.backends.numpy_calls import constant, into, is_typed, ufunc_call
 from vjpkit.core.aval import Value
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
@@ -104,6 +104,14 @@ def lower(program: Program, private: bool = False) -> Lowered:
     return Source(program, private, exact).compile()
 
 
+class Names(dict[Var, str]):
+    """The variables of the source, numbered as they are met."""
+
+    def __missing__(self, v: Var) -> str:
+        name = self[v] = f"v{len(self)}"
+        return name
+
+
 class Source:
     """Writes the function: one line per equation; a large array is deleted after its last use."""
 
@@ -113,9 +121,10 @@ class Source:
         self.program = program
         self.private = private
         self.exact = exact
-        self.names: dict[Var, str] = {}
+        self.names = Names()
         self.scope: dict[str, Any] = {"has_nan": has_nan, "own": own, "exact": exact}
         self.lines: list[str] = []
+        self.numbers: dict[Any, str] = {}
         self.doubtful: set[Var] = set()
         """What may be nan because of a quick form, and has not been looked at."""
         self.keep = set(program.outputs)
@@ -130,9 +139,9 @@ class Source:
         parameters = ", ".join(map(self.name, program.inputs))
         parts = schedule(program) if self.private else list(program.equations)
         reads = [_atoms_of(part) for part in parts]
-        last = {a: i for i, atoms in enumerate(reads) for a in atoms if isinstance(a, Var)}
+        last = {a: i for i, atoms in enumerate(reads) for a in atoms}
         for i, (part, atoms) in enumerate(zip(parts, reads, strict=True)):
-            dying = [a for a in used(atoms) if last[a] == i and a not in self.keep]
+            dying = [a for a in atoms if last[a] == i and a not in self.keep]
             if isinstance(part, Group):
                 self.group(i, part, last)
                 inner = part.members - self.ours
@@ -155,7 +164,7 @@ class Source:
         """The variable of the source that holds ``a``."""
         if isinstance(a, Literal):
             return self.constant(a.value)
-        return self.names.setdefault(a, f"v{len(self.names)}")
+        return self.names[a]
 
     def constant(self, value: Any) -> str:
         """A name for a value that the source needs."""
@@ -171,7 +180,13 @@ class Source:
 
     def operand(self, a: Atom, eqn: Equation) -> str:
         """An operand of a ufunc."""
-        return self.constant(constant(a, eqn)) if isinstance(a, Literal) else self.name(a)
+        if not isinstance(a, Literal):
+            return self.names[a]
+        key = a, is_typed(a, eqn), eqn.outputs[0].aval.dtype
+        found = self.numbers.get(key)
+        if found is None:
+            found = self.numbers[key] = self.constant(constant(a, eqn))
+        return found
 
     # ---- equations ---------------------------------------------------------------------------
 
@@ -200,14 +215,11 @@ class Source:
         """A ufunc, into the memory of an operand that is not needed any more."""
         (out,) = eqn.outputs
         words = [self.operand(a, eqn) for a in inputs]
-        spare = (
-            a
-            for a in used(inputs)
-            if a in dying and a in self.ours and a.aval == out.aval and a not in self.viewed
-        )
-        reused = next(spare, None)
-        if reused is not None:
-            words.append(into(ufunc, self.name(reused)))
+        free = dying & self.ours
+        for a in used(inputs) if free else ():
+            if a in free and a.aval == out.aval and a not in self.viewed:
+                words.append(into(ufunc, self.name(a)))
+                break
         self.ours.add(out)
         function = self.function(ufunc, ufunc.__name__)
         self.lines.append(f"{self.name(out)} = {function}({', '.join(words)})")
@@ -220,6 +232,8 @@ class Source:
 
     def doubts(self, eqn: Equation, quick: bool) -> list[Var]:
         """Operands that must be looked at before the equation reads them."""
+        if not quick and not self.doubtful:
+            return []
         doubtful = [a for a in used(eqn.inputs) if a in self.doubtful]
         name = eqn.primitive.name
         if not quick and not doubtful:
@@ -281,10 +295,11 @@ def _defined(group: Group) -> list[Var]:
     return [v for e in group.equations for v in e.outputs]
 
 
-def _atoms_of(part: Equation | Group) -> list[Atom]:
-    """What a part reads and defines, once each."""
+def _atoms_of(part: Equation | Group) -> list[Var]:
+    """The variables that a part reads and defines, once each."""
     equations = [*part.equations, *part.sums] if isinstance(part, Group) else [part]
-    return list(dict.fromkeys(a for e in equations for a in (*e.inputs, *e.outputs)))
+    atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if isinstance(a, Var)]
+    return list(dict.fromkeys(atoms)) if len(atoms) > 2 else atoms
 
 
 def own(x: Value, taken: set[int]) -> Value:

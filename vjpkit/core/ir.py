@@ -68,10 +68,13 @@ class Literal:
         return scalar_text(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Literal) and repr(self) == repr(other)
+        if not isinstance(other, Literal):
+            return False
+        x, y = self.value, other.value
+        return bool(x == y or x != x) and repr(self) == repr(other)
 
     def __hash__(self) -> int:
-        return hash(repr(self))
+        return hash(self.value) if self.value == self.value else 0
 
 
 def scalar_text(x: Any) -> str:
@@ -284,7 +287,7 @@ def live_equations(
     for eqn in reversed(list(equations)):
         if not live.isdisjoint(eqn.outputs):
             kept.append(eqn)
-            live.update(used(eqn.inputs))
+            live.update([a for a in eqn.inputs if isinstance(a, Var)])
     kept.reverse()
     return kept, live
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import INTERNAL, Position, at, calling_position, user_position
+from vjpkit.core.ir import Atom, Equation, Literal, Var
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import (
     Eager,
@@ -31,6 +32,7 @@ from vjpkit.core.rows import (
     stretch,
     unbroadcast,
 )
+from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import UFUNCS, Tracer, bind, is_foreign, refresh
 
 __all__ = ["DOORS", "ConstantUfunc", "Elementwise", "PiecewiseConstant", "Ufunc", "generate"]
@@ -51,14 +53,26 @@ class Ufunc(Primitive):
     def __init__(self) -> None:
         super().__init__()
         self.impl = _operator_function(self.ufunc, self.operator)
+        self.types: dict[Any, tuple[np.dtype[Any], bool]] = {}
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        shape = np.broadcast_shapes(*[a.shape for a in avals])
-        kinds = [_weak_type(a) if a.weak else a.dtype for a in avals]
+        shape = avals[0].shape
+        for a in avals[1:]:
+            if a.shape != shape and a.shape:
+                shape = np.broadcast_shapes(shape, a.shape) if shape else a.shape
+        key = tuple([(a.dtype, a.weak) for a in avals])
+        found = self.types.get(key)
+        if found is None:
+            found = self.types[key] = self._type(avals)
+        return Aval(shape, *found)
+
+    def _type(self, avals: Sequence[Aval]) -> tuple[np.dtype[Any], bool]:
+        """Dtype of the result, and whether it is weak."""
         if all(a.weak for a in avals):
             dtype = self.ufunc.resolve_dtypes((*[a.dtype for a in avals], None))[-1]
-            return Aval(shape, dtype, weak=bool(self.operator) and dtype.kind != "b")
-        return Aval(shape, self.ufunc.resolve_dtypes((*kinds, None))[-1])
+            return dtype, bool(self.operator) and dtype.kind != "b"
+        kinds = [_weak_type(a) if a.weak else a.dtype for a in avals]
+        return self.ufunc.resolve_dtypes((*kinds, None))[-1], False
 
 
 def _weak_type(aval: Aval) -> Any:
@@ -478,6 +492,34 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
         *("  " + line for line in "\n".join(body).splitlines()),
         "  except ObjectResult: return general(x_, y_)",
     ]
+
+
+def staged_door(owner: Elementwise) -> Callable[..., Value | None]:
+    """The quick door for staged values of one program and Python's numbers: one equation."""
+
+    def door(*xs: Value) -> Value | None:
+        builder: Any = None
+        inputs: list[Atom] = []
+        for x in xs:
+            if type(x) is Staged:
+                if builder is None:
+                    builder = x.owner
+                if builder is not x.owner or builder.dirty:
+                    return None
+                inputs.append(x.variable)
+            elif type(x) is float or type(x) is int:
+                inputs.append(Literal(x))
+            else:
+                return None
+        out = Var(owner.abstract(*[a.aval for a in inputs]))
+        position = builder.here or calling_position()
+        builder.append(Equation(owner, tuple(inputs), {}, (out,), position))
+        return Staged(builder, out)
+
+    return door
+
+
+DOORS[Staged] = staged_door
 
 
 class PiecewiseConstant(Primitive):

@@ -37,9 +37,10 @@ class Rewriter:
 
     def read(self, eqn: Equation) -> Equation:
         """The equation with its operands as the new program has them."""
-        inputs = tuple(map(self.atom, eqn.inputs))
-        if all(a is b for a, b in zip(inputs, eqn.inputs, strict=True)):
+        stands_for = self.stands_for
+        if not any([type(a) is Var and a in stands_for for a in eqn.inputs]):  # noqa: C419
             return eqn
+        inputs = tuple(map(self.atom, eqn.inputs))
         return Equation(eqn.primitive, inputs, eqn.params, eqn.outputs, eqn.position)
 
     def keep(self, eqn: Equation) -> None:
