@@ -249,3 +249,45 @@ def test_sums_at_staged_indices():
     assert_same(vk.vmap(vk.grad(f), in_axes=(None, 0))(X, both), want)
     with pytest.raises(TypeError, match=r"(?s)mask.*test_jit.*np.where"):
         vk.jit(f)(X, np.array([True, False, True]))
+
+
+WRONG: dict[str, Any] = {
+    "broadcast": lambda x: x + np.ones(7),
+    "matmul": lambda x: x @ np.ones((7, 7)),
+    "axis": lambda x: np.sum(x, axis=3),
+    "reshape": lambda x: np.reshape(x, (5, 5)),
+    "write": lambda x: vnp.zeros_like(x).__setitem__(slice(0, 2), x),
+    "index while it runs": lambda x: np.take(x, [9]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_error_of_numpy_names_the_line_that_asked_for_it(name):
+    f = WRONG[name]
+    line = f"test_jit.py:{f.__code__.co_firstlineno}"
+    errors = []
+    for run in (vk.jit(f), vk.jit(lambda x: vk.vjp(f, x)[0]), lambda x: vk.vjp(f, x)):
+        with pytest.raises((ValueError, IndexError)) as caught:
+            run(X)
+        said = [str(caught.value), *getattr(caught.value, "__notes__", ())]
+        assert sum(line in text for text in said) == 1, said
+        errors.append(type(caught.value))
+    assert len(set(errors)) == 1
+
+
+def test_an_error_of_the_users_own_is_left_alone():
+    def f(x):
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match=r"^mine$") as caught:
+        vk.jit(f)(X)
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_derivatives_are_as_quiet_as_in_eager_mode():
+    x = np.array([0.0, 1.0])
+    for f in (np.sqrt, lambda x: np.where(x > 0, x**0.5, 0.0), lambda x: np.abs(x) ** -0.0):
+        loss = lambda x, f=f: np.sum(f(x))
+        assert_same(vk.jit(vk.grad(loss))(x), vk.grad(loss)(x))
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        vk.jit(np.log)(x)

@@ -11,6 +11,7 @@ import numpy as np
 from vjpkit.backends.groups import SMALLEST, Group, is_elementwise, schedule
 from vjpkit.backends.numpy_calls import constant, into, is_typed, ufunc_call
 from vjpkit.core.aval import Value
+from vjpkit.core.errors import note_line
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
@@ -58,9 +59,26 @@ class Lowered:
     source: str
     parts: tuple[Equation | Group, ...]
     run: Callable[..., tuple[Value, ...]] = field(repr=False)
+    asked: dict[int, Equation] = field(repr=False)
+    """The equation that a line of the source computes."""
 
     def __call__(self, *values: Value) -> tuple[Value, ...]:
-        return self.run(*values)
+        try:
+            return self.run(*values)
+        except Exception as error:
+            self.name_line(error)
+            raise
+
+    def name_line(self, error: Exception) -> None:
+        """Note the user's line on an error of one of the equations."""
+        trace = error.__traceback__
+        while trace is not None:
+            eqn = self.asked.get(trace.tb_lineno)
+            if trace.tb_frame.f_code is self.run.__code__ and eqn is not None:
+                position = eqn.position
+                if isinstance(position, tuple):
+                    note_line(error, position)
+            trace = trace.tb_next
 
     def explain(self) -> tuple[Part, ...]:
         """Which equations run where, and why, in the order of the source."""
@@ -124,6 +142,7 @@ class Source:
         self.names = Names()
         self.scope: dict[str, Any] = {"has_nan": has_nan, "own": own, "exact": exact}
         self.lines: list[str] = []
+        self.asked: dict[int, Equation] = {}
         self.numbers: dict[Any, str] = {}
         self.doubtful: set[Var] = set()
         """What may be nan because of a quick form, and has not been looked at."""
@@ -148,6 +167,7 @@ class Source:
                 dying = [a for a in dying if a not in inner]
             else:
                 self.equation(i, part, set(dying))
+                self.asked[len(self.lines) + 1] = part  # after the line that begins the function
             dying = [a for a in dying if a.aval.nbytes >= SMALL]
             if dying:
                 self.lines.append(f"del {', '.join(map(self.name, dying))}")
@@ -156,7 +176,7 @@ class Source:
         body = "".join(f"    {line}\n" for line in [*self.lines, f"return ({results})"])
         source = f"def run({parameters}):\n{body}"
         exec(compile(source, "<vjpkit program>", "exec"), self.scope)
-        return Lowered(program, source, tuple(parts), self.scope["run"])
+        return Lowered(program, source, tuple(parts), self.scope["run"], self.asked)
 
     # ---- names -------------------------------------------------------------------------------
 

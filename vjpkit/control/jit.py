@@ -16,10 +16,11 @@ from vjpkit.control.call import call
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.evaluate import runner
-from vjpkit.core.ir import Literal, Program
+from vjpkit.core.ir import Literal, Program, subprograms
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import Tracer, bind
+from vjpkit.ops.products import scale
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
 from vjpkit.transforms.batch import AXES
@@ -99,6 +100,9 @@ class Staged:
     closure: Closure | None
     """What the function read beyond its arguments; None where it reads nothing."""
 
+    quiet: bool
+    """Whether derivatives are among what is computed: NumPy's warnings about these are no news."""
+
     def change(self) -> str | None:
         """What the function reads otherwise than when it was staged, in words."""
         return None if self.closure is None else self.closure.change()
@@ -124,9 +128,12 @@ class Staged:
     def computed(self, values: Sequence[Value]) -> PyTree:
         """Outputs at plain arrays and numbers."""
         taken = {id(x) for x in values}
-        triples = zip(
-            self.execute(*values), self.closed.program.out_avals, self.scalars, strict=True
-        )
+        if self.quiet:
+            with np.errstate(all="ignore"):
+                outs = self.execute(*values)
+        else:
+            outs = self.execute(*values)
+        triples = zip(outs, self.closed.program.out_avals, self.scalars, strict=True)
         return self.out_tree.unflatten([fresh(y, a, s, taken) for y, a, s in triples])
 
 
@@ -287,7 +294,8 @@ class Jit(Transformed):
         ):
             arrays = tuple([(x.shape, x.dtype) for x in args])
         closure = closure_of(self.fun, closed, sources)
-        made = Staged(closed, sources, out_tree, scalars, execute, arrays, closure)
+        quiet = has_derivatives(program)
+        made = Staged(closed, sources, out_tree, scalars, execute, arrays, closure, quiet)
         self._note(signature, change)
         if not any(isinstance(x, Tracer) for x in sources):
             self.programs[signature] = made
@@ -367,6 +375,12 @@ def has_derived(program: Program, sources: tuple[Value, ...], closure: Closure) 
     own = [x for _, x in closure.arrays.values()]
     arrays = [x for x in sources if isinstance(x, np.ndarray)]
     return not all(any(np.may_share_memory(x, y) for y in own) for x in arrays)
+
+
+def has_derivatives(program: Program) -> bool:
+    """Whether a program holds ``scale``, the product of derivatives, or programs that do."""
+    own = any(eqn.primitive is scale for eqn in program.equations)
+    return own or any(map(has_derivatives, subprograms(program)))
 
 
 def is_scalar(y: Value) -> bool:

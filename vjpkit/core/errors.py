@@ -24,6 +24,7 @@ __all__ = [
     "UnsupportedError",
     "at",
     "calling_position",
+    "note_line",
     "user_position",
 ]
 
@@ -98,6 +99,13 @@ def at(position: Position) -> str:
     """``   (model.py:41)``, to end an error's first line, or nothing where the line is unknown."""
     source = Source.of(position)
     return "" if source is None else f"   ({source})"
+
+
+def note_line(error: BaseException, position: Position) -> None:
+    """Name the user's line in a note on an error that does not name it."""
+    source = str(Source.of(position))
+    if position[0] and not any(source in t for t in (str(error), *getattr(error, "__notes__", ()))):
+        error.add_note(f"The line that asked for it: {source}")
 
 
 class ClosedTraceError(RuntimeError):

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.core.errors import (
+    INTERNAL,
+    Position,
+    TracerConversionError,
+    UnsupportedError,
+    at,
+    calling_position,
+    note_line,
+)
 from vjpkit.core.tracer import RUNNING, Tracer, operand, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 
@@ -51,13 +59,30 @@ def called(
     token = RUNNING.set("abstract" if abstract else RUNNING.get() or "values")
     try:
         return stacked(fun(*args, **kwargs))
-    except ValueError as error:
-        if not isinstance(error.__cause__, TracerConversionError):
+    except Exception as error:
+        if not isinstance(error, ValueError) or not isinstance(
+            error.__cause__, TracerConversionError
+        ):
+            name_line(error)
             raise
         hidden = error.__cause__.with_traceback(error.__traceback__)
     finally:
         RUNNING.reset(token)
     raise hidden
+
+
+def name_line(error: Exception) -> None:
+    """Note the user's line on an error that NumPy or vjpkit raised and that does not name it."""
+    position: Position = None, -1
+    internal = False
+    trace = error.__traceback__
+    while trace is not None:
+        internal = INTERNAL[trace.tb_frame.f_code.co_filename]
+        if not internal:
+            position = trace.tb_frame.f_code, trace.tb_lasti
+        trace = trace.tb_next
+    if internal:
+        note_line(error, position)
 
 
 def stacked(y: PyTree) -> PyTree:
