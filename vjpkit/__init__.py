@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         linear_transpose,
         make_ir,
     )
+    from vjpkit.transforms.taylor import directional_derivatives, jet, laplacian
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ __all__ = [
     "custom_jvp",
     "custom_rule",
     "custom_vjp",
+    "directional_derivatives",
     "eval_shape",
     "float0",
     "grad",
@@ -58,8 +60,10 @@ __all__ = [
     "jacfwd",
     "jacobian",
     "jacrev",
+    "jet",
     "jit",
     "jvp",
+    "laplacian",
     "lax",
     "linear_transpose",
     "linearize",
@@ -88,12 +92,15 @@ _HOMES = {
     "custom_jvp": "control.custom",
     "custom_rule": "control.custom",
     "custom_vjp": "control.custom",
+    "directional_derivatives": "transforms.taylor",
     "eval_shape": "transforms.staged",
     "hessian": "transforms.jacobians",
     "jacfwd": "transforms.jacobians",
     "jacobian": "transforms.jacobians",
     "jacrev": "transforms.jacobians",
+    "jet": "transforms.taylor",
     "jit": "control.jit",
+    "laplacian": "transforms.taylor",
     "linear_transpose": "transforms.staged",
     "make_ir": "transforms.staged",
     "numeric_vjp": "control.external",

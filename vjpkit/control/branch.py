@@ -10,17 +10,20 @@ import numpy as np
 from vjpkit.backends import executable
 from vjpkit.control.bodies import Body, body, decides, is_abstract, sharing
 from vjpkit.control.call import is_linear_in, vectors
-from vjpkit.control.higher import Form, Linearization, Programmatic
+from vjpkit.control.higher import Form, Linearization, Programmatic, live_and_order
 from vjpkit.control.programs import (
     apart,
+    apart_from_terms,
     jvp_program,
     linearized_program,
     mapped_program,
     numbered,
     plain_program,
     rearranged,
+    series_program,
     transposed_program,
     unified,
+    with_terms,
 )
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
@@ -30,6 +33,7 @@ from vjpkit.core.staging import stage
 from vjpkit.core.tracer import bind
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import name_of, require_function
+from vjpkit.transforms.series import Terms
 
 __all__ = ["branch", "cond", "switch"]
 
@@ -119,6 +123,18 @@ class Branch(Programmatic):
         run = tuple(map(plain_program, both)) if strict else both
         found = self(*values, *[t for t in ts if t is not None], branches=run)
         return found[:count], [None if i is None else found[i] for i in numbered(mask)[count:]]
+
+    def with_series(
+        self, values: Sequence[Value], series: Sequence[Terms | None], params: Any
+    ) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
+        branches: Branches = params["branches"]
+        index, *operands = values
+        moving, order = live_and_order(series[1:])
+        reached = [series_program(b, moving, order)[1] for b in branches]
+        union = tuple(map(any, zip(*reached, strict=True)))
+        wide = tuple([series_program(b, moving, order, union)[0] for b in branches])
+        outs = self(index, *with_terms(operands, series[1:], moving, order), branches=wide)
+        return apart_from_terms(outs, union, order)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, branches: Branches

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends import executable
-from vjpkit.control.higher import Form, Linearization, Programmatic
+from vjpkit.control.higher import Form, Linearization, Programmatic, expanded
 from vjpkit.control.programs import (
     apart,
     jvp_program,
@@ -22,6 +22,7 @@ from vjpkit.core.aval import Aval, Value
 from vjpkit.core.ir import Program, nonlinear_equation
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
+from vjpkit.transforms.series import Terms
 
 __all__ = ["call", "is_linear_in", "vectors"]
 
@@ -102,6 +103,11 @@ class Call(Programmatic):
         outs = self(*values, *[t for t in ts if t is not None], program=run)
         count = len(program.outputs)
         return outs[:count], [None if i is None else outs[count + i] for i in numbered(reached)]
+
+    def with_series(
+        self, values: Sequence[Value], series: Sequence[Terms | None], params: Any
+    ) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
+        return expanded(self, values, series, **params)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, program: Program

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vjpkit.control.higher import Higher
+from vjpkit.control.higher import Higher, live_and_order
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
@@ -22,6 +22,7 @@ from vjpkit.core.tracer import Tracer, bind, refresh
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import require_arrays, stacked
 from vjpkit.transforms.linear import Backing
+from vjpkit.transforms.series import Terms, integrated_together
 
 __all__ = [
     "Call",
@@ -78,6 +79,16 @@ class CallPrimitive(Higher):
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[Outputs, Sequence[Value | None]]:
         return self.call_of(params).pushed(values, ts)
+
+    def with_series(
+        self, values: Sequence[Value], series: Sequence[Terms | None], params: Any
+    ) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
+        call = self.call_of(params)
+        own = getattr(call, "expanded", None)
+        if own is not None:
+            return own(values, series, live_and_order(series)[1])  # type: ignore[no-any-return]
+        with np.errstate(all="ignore"):
+            return integrated_together(self, values, series, params)
 
     def require_closed(self, outs: Sequence[Value], trace: Rows, params: Any) -> None:
         for out in outs:

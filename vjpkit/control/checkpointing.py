@@ -22,7 +22,7 @@ from vjpkit.control.calls import (
     guarded,
     is_staging,
 )
-from vjpkit.control.higher import Form, Linearization, Programmatic
+from vjpkit.control.higher import Form, Linearization, Programmatic, expanded
 from vjpkit.control.policies import Policy, split_by, within
 from vjpkit.control.programs import (
     jvp_program,
@@ -45,6 +45,7 @@ from vjpkit.transforms.arguments import Transformed
 from vjpkit.transforms.closures import closes_over_traced
 from vjpkit.transforms.derivatives import Function, jvp
 from vjpkit.transforms.linear import Backing, Residual
+from vjpkit.transforms.series import Expansion, Terms
 from vjpkit.transforms.staged import staged
 
 __all__ = ["checkpoint"]
@@ -161,6 +162,13 @@ class CheckpointCall:
         rest = iter(flat[len(inexact) :])
         return flat[: len(inexact)], [next(rest) if real else None for real in inexact]
 
+    def expanded(
+        self, values: Sequence[Value], series: Sequence[Terms | None], order: int
+    ) -> tuple[Outputs, Sequence[Terms | None]]:
+        trace = Expansion(order, self.name)
+        pairs = [trace.split(y) for y in self.run(*map(trace.series, values, series))]
+        return tuple([y for y, _ in pairs]), [terms for _, terms in pairs]
+
     def mapped(self, n: int, batched: Sequence[bool]) -> CheckpointCall:
         return CheckpointCall(self.name, RuledCall(self.name, self.run).mapped(n, batched).run)
 
@@ -224,6 +232,11 @@ class Checkpoint_(Programmatic):
         outs = self(*values, *given, program=run, policy=policy)
         count = len(program.outputs)
         return outs[:count], [None if i is None else outs[count + i] for i in numbered(reached)]
+
+    def with_series(
+        self, values: Sequence[Value], series: Sequence[Terms | None], params: Any
+    ) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
+        return expanded(self, values, series, **params)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any

@@ -143,7 +143,7 @@ class External_(Opaque):
     """External code as an equation."""
 
     exempt: ClassVar[dict[str, str]] = {
-        "text": NO_TEXT, "second": NO_SECOND, "curvature": NO_SECOND,
+        "text": NO_TEXT, "second": NO_SECOND, "curvature": NO_SECOND, "taylor": NO_SECOND,
     }  # fmt: skip
 
     @staticmethod

@@ -16,7 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.control.programs import plain_program
+from vjpkit.control.programs import (
+    apart_from_terms,
+    plain_program,
+    series_program,
+    with_terms,
+)
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import calling_position
 from vjpkit.core.ir import Program
@@ -26,8 +31,9 @@ from vjpkit.kinds import contribute, rule
 from vjpkit.kinds.general import Many, part_row
 from vjpkit.kinds.linear import zeros
 from vjpkit.transforms.linear import Backing, Residual
+from vjpkit.transforms.series import Terms
 
-__all__ = ["Form", "FormMap", "Higher", "Linearization", "Zeros"]
+__all__ = ["Form", "FormMap", "Higher", "Linearization", "Zeros", "expanded", "live_and_order"]
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,25 @@ class Higher(Primitive):
         strict: bool,
     ) -> Any:
         return tuple(self.with_tangents(values, ts, params, strict)[1])
+
+
+def live_and_order(series: Sequence[Terms | None]) -> tuple[tuple[bool, ...], int]:
+    """Which operands have terms, and how many."""
+    return tuple([s is not None for s in series]), next(len(s) for s in series if s is not None)
+
+
+def expanded(
+    primitive: Primitive,
+    values: Sequence[Value],
+    series: Sequence[Terms | None],
+    program: Program,
+    **params: Any,
+) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
+    """Outputs and terms of a primitive that runs a program: it runs the program on series."""
+    moving, order = live_and_order(series)
+    wide, reached = series_program(program, moving, order)
+    outs = primitive(*with_terms(values, series, moving, order), program=wide, **params)
+    return apart_from_terms(outs, reached, order)
 
 
 def held(backing: Backing, values: Sequence[Value], trace: Rows) -> list[Value]:

@@ -12,11 +12,12 @@ from vjpkit.backends import executable
 from vjpkit.control.bodies import array_leaves, body, decides, is_abstract, runs_on_values
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
-from vjpkit.control.higher import Higher
+from vjpkit.control.higher import Higher, live_and_order
 from vjpkit.control.programs import (
     Linearized,
     Mask,
     apart,
+    apart_from_terms,
     built,
     dependent,
     jvp_program,
@@ -26,7 +27,9 @@ from vjpkit.control.programs import (
     plain_program,
     rearranged,
     run_staged,
+    series_program,
     transposed_program,
+    with_terms,
 )
 from vjpkit.control.scan import Layout, same_carry, scan
 from vjpkit.core.aval import Aval, Value, aval_of
@@ -40,6 +43,7 @@ from vjpkit.pytree import PyTree
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.linear import Backing, Residual
+from vjpkit.transforms.series import Terms
 from vjpkit.transforms.staged import ShapeDtypeStruct
 
 __all__ = ["fori_loop", "while_body", "while_loop"]
@@ -150,6 +154,27 @@ class While(Higher):
         outs = self(*fixed, *consts, *t_c, *carry, *t_k, **moved.params)
         found = numbered(moving[n_b:])
         return outs[:n_k], [None if i is None else outs[n_k + i] for i in found]
+
+    def with_series(
+        self, values: Sequence[Value], series: Sequence[Terms | None], params: Any
+    ) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
+        loop = Loop(**params)
+        live, order = live_and_order(series)
+        moving = loop.moving(live, lambda p, m: series_program(p, m, order)[1])
+        n_b = loop.body_consts
+        step, reached = series_program(loop.body, moving, order, moving[n_b:])
+        fixed, consts, carry = loop.split(values)
+        terms = series[loop.cond_consts :]
+        operands = with_terms([*consts, *carry], terms, moving, order)
+        # The condition looks at values: constants, and each carry before its terms.
+        state = step.in_avals[n_b + order * sum(moving[:n_b]) :]
+        starts = [i + order * sum(moving[n_b : n_b + i]) for i in range(len(carry))]
+        count = loop.cond_consts
+        places = [*range(count), *[count + i for i in starts]]
+        cond = rearranged(loop.cond, [*loop.cond.in_avals[:count], *state], places, [0])
+        wide = Loop(cond, step, count, len(step.in_avals) - len(state))
+        outs = self(*fixed, *operands, **wide.params)
+        return apart_from_terms(outs, reached, order)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any

@@ -15,17 +15,19 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import Position, Source
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, live_equations
 from vjpkit.core.primitive import lookup
-from vjpkit.core.rows import Rows, new_slots, roles
+from vjpkit.core.rows import Rows, filled_like, new_slots, roles
 from vjpkit.core.staging import Builder, ClosedProgram, Staged, transpose_into, unbound
 from vjpkit.core.tracer import Tracer
 from vjpkit.ops.structural import Array, constant
 from vjpkit.transforms.batch import Batched, Batches
 from vjpkit.transforms.forward import Dual, Duals
+from vjpkit.transforms.series import Expansion, Series, Terms
 
 __all__ = [
     "Linearized",
     "Mask",
     "apart",
+    "apart_from_terms",
     "built",
     "dependent",
     "jvp_program",
@@ -35,9 +37,11 @@ __all__ = [
     "plain_program",
     "rearranged",
     "run_staged",
+    "series_program",
     "split_program",
     "transposed_program",
     "unified",
+    "with_terms",
 ]
 
 Mask = tuple[bool, ...]
@@ -247,6 +251,62 @@ def _map(program: Program, n: int, batched: Mask, dense: Mask | None) -> tuple[P
 
     outputs = [given(y, whole) for y, whole in zip(outs, every, strict=True)]
     return with_constants(builder.finish(outputs)), every
+
+
+def series_program(
+    program: Program, moving: Mask, order: int, dense: Mask | None = None
+) -> tuple[Program, Mask]:
+    """A program on power series: after each input that ``moving`` marks come its terms.
+
+    The mask that comes with it marks the outputs that are followed by terms, those of ``dense``
+    among them.
+    """
+    key = ("series", moving, order, dense)
+    return kept(program, key, lambda: _expand(program, moving, order, dense))
+
+
+def _expand(program: Program, moving: Mask, order: int, dense: Mask | None) -> tuple[Program, Mask]:
+    builder = Builder()
+    trace = Expansion(order)
+    values: list[Value] = []
+    for aval, wanted in zip(program.in_avals, moving, strict=True):
+        x = builder.argument(aval)
+        moved = arguments(builder, [aval.strong()] * order) if wanted else []
+        values.append(Series(x, trace, tuple(moved)) if wanted else x)
+    pairs = [trace.split(y) for y in run_staged(builder, program, values)]
+    found = [terms is not None for _, terms in pairs]
+    reached = tuple([f or d for f, d in zip(found, dense or found, strict=True)])
+    outputs: list[Value] = []
+    for (y, terms), a, wanted in zip(pairs, program.out_avals, reached, strict=True):
+        zero = roles["fill"](builder, a.shape, 0, a.dtype) if wanted else None
+        filled = [zero if t is None else t for t in terms or (None,) * order]
+        outputs += [y, *filled] if wanted else [y]
+    return with_constants(builder.finish(outputs)), reached
+
+
+def with_terms(
+    values: Sequence[Value], series: Sequence[Terms | None], moving: Mask, order: int
+) -> list[Value]:
+    """Operands of a program on power series."""
+    flat: list[Value] = []
+    for x, terms, wanted in zip(values, series, moving, strict=True):
+        flat.append(x)
+        if wanted:
+            flat += [filled_like(x, 0) if t is None else t for t in terms or (None,) * order]
+    return flat
+
+
+def apart_from_terms(
+    flat: Sequence[Value], reached: Mask, order: int
+) -> tuple[tuple[Value, ...], list[Terms | None]]:
+    """Outputs of a program on power series, and their terms."""
+    rest = iter(flat)
+    outs: list[Value] = []
+    series: list[Terms | None] = []
+    for wanted in reached:
+        outs.append(next(rest))
+        series.append(tuple([next(rest) for _ in range(order)]) if wanted else None)
+    return tuple(outs), series
 
 
 Outputs = Sequence[int | Aval]

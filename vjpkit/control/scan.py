@@ -12,10 +12,18 @@ import numpy as np
 from vjpkit.backends import executable
 from vjpkit.control.bodies import Body, array_leaves, body, runs_on_values
 from vjpkit.control.call import call, is_linear_in
-from vjpkit.control.higher import Form, Linearization, Operand, Programmatic, Zeros
+from vjpkit.control.higher import (
+    Form,
+    Linearization,
+    Operand,
+    Programmatic,
+    Zeros,
+    live_and_order,
+)
 from vjpkit.control.programs import (
     Mask,
     apart,
+    apart_from_terms,
     built,
     dependent,
     jvp_program,
@@ -25,8 +33,10 @@ from vjpkit.control.programs import (
     plain_program,
     rearranged,
     run_staged,
+    series_program,
     split_program,
     transposed_program,
+    with_terms,
 )
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
@@ -38,6 +48,7 @@ from vjpkit.kinds.linear import zeros
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.batch import batched_along_front
+from vjpkit.transforms.series import Terms
 from vjpkit.transforms.staged import ShapeDtypeStruct
 
 __all__ = ["Scan", "scan", "scan_loop"]
@@ -145,6 +156,23 @@ class Scan(Programmatic):
         found = [None if i is None else carry_ts[i] for (i,) in pairs]
         found += [next(y_ts) if reached[len(k) + i] else None for i in range(len(ys))]
         return (*first, *ys), found
+
+    def with_series(
+        self, values: Sequence[Value], series: Sequence[Terms | None], params: Any
+    ) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
+        inner, layout = params["body"], Layout(params["consts"], params["carry"])
+        live, order = live_and_order(series)
+        moving = carried(inner, layout, live, lambda p, m: series_program(p, m, order)[1])
+        consts, carry, _ = layout.split(moving)
+        none = (False,) * (len(inner.outputs) - layout.carry)
+        step, reached = series_program(inner, moving, order, (*carry, *none))
+        counts = {
+            "consts": layout.consts + order * sum(consts),
+            "carry": layout.carry + order * sum(carry),
+        }
+        operands = with_terms(values, series, moving, order)
+        outs = self(*operands, **{**params, "body": step, **counts})
+        return apart_from_terms(outs, reached, order)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any

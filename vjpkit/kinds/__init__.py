@@ -3,6 +3,7 @@
 from vjpkit.kinds.elementwise import DOORS, ConstantUfunc, Elementwise, PiecewiseConstant, Ufunc
 from vjpkit.kinds.general import General, Reduction, kept, reduced_shape
 from vjpkit.kinds.linear import Bilinear, Linear, LinearMany, contribute, own_values, rule
+from vjpkit.kinds.series import fitted, solved_terms
 
 __all__ = [
     "DOORS",
@@ -16,8 +17,10 @@ __all__ = [
     "Reduction",
     "Ufunc",
     "contribute",
+    "fitted",
     "kept",
     "own_values",
     "reduced_shape",
     "rule",
+    "solved_terms",
 ]

@@ -18,7 +18,7 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import annihilate, has_nan, innermost, plain_product, roles
 from vjpkit.core.tracer import is_tracer
-from vjpkit.kinds import Elementwise, General
+from vjpkit.kinds import Elementwise, General, solved_terms
 from vjpkit.ops.structural import to_dtype
 
 _X = np.array([0.3, -1.2, 2.5])
@@ -134,6 +134,11 @@ class Divide(Elementwise):
     ufunc, operator = np.divide, "/"
     partials = _quotient, (lambda y, out: -out / y)
     linear = ((1, 0),)
+
+    def taylor(self, values: Sequence[Value], series: Sequence[Any], out: Value) -> Any:
+        """From u = v y."""
+        divided = lambda rest: _quotient(rest, values[1], annihilate)  # noqa: E731
+        return solved_terms(series, out, annihilate, divided)
 
     def samples(self) -> Iterable[Sample]:
         return _binary(_X, _Y, (_COMPLEX, _X), (_X, _COMPLEX))
@@ -307,8 +312,19 @@ class Power(Elementwise):
         more = (_X, integers), (_COMPLEX, 2), (_COMPLEX, _X), (_X, _COMPLEX), (_COMPLEX, _COMPLEX)
         return _binary(_POSITIVE, _Y, *numbers, *more)
 
+    def composed(self, x: Value, y: Value) -> Value:
+        """``exp(y log x)`` where the exponent moves and x is known to be positive."""
+        if not is_tracer(y) or not _is_positive(innermost(x)):
+            return NotImplemented
+        return np.exp(y * np.log(x))
+
 
 power = primitive(Power)
+
+
+def _is_positive(x: Value) -> bool:
+    """Whether every element is known to be a positive real number."""
+    return not is_tracer(x) and aval_of(x).dtype.kind == "f" and bool(np.all(x > 0))
 
 
 class Square(Elementwise):

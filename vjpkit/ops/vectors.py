@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import unbroadcast
-from vjpkit.kinds import PiecewiseConstant
+from vjpkit.kinds import PiecewiseConstant, solved_terms
 from vjpkit.kinds.linear import space
 from vjpkit.ops.ill_posed import IllPosed, Report
 from vjpkit.ops.spectra import inexact, negligible, real_dtype
@@ -52,6 +53,11 @@ class GuardedQuotient(IllPosed):
         a = None if tx is None else guarded_quotient(tx, y)
         b = None if ty is None else -guarded_quotient(out * ty, y)
         return b if a is None else a if b is None else a + b
+
+    def taylor(self, values: Sequence[Value], series: Sequence[Any], out: Value) -> Any:
+        """From x = y out."""
+        divided = lambda rest: guarded_quotient(rest, values[1])  # noqa: E731
+        return solved_terms(series, out, operator.mul, divided)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         x, y = avals

@@ -298,7 +298,7 @@ def linearized(
     inputs: list[Value] = []
     for i, x in enumerate(leaves):
         if type(x) is not np.ndarray or x.dtype.kind not in "fc":
-            x = leaves[i] = _primal_leaf(label, primals, i, x)
+            x = leaves[i] = primal_leaf(label, primals, i, x)
         if is_differentiable(x):
             held = trace.keep(x) if type(x) is np.ndarray else x
             argument = trace.argument(held)
@@ -330,7 +330,7 @@ def linearized(
     return out_tree.unflatten(given), aux, linear
 
 
-def _primal_leaf(label: str, primals: PyTree, i: int, x: Value) -> Value:
+def primal_leaf(label: str, primals: PyTree, i: int, x: Value) -> Value:
     """A leaf of the primals; integers and booleans are constants of the map (float0)."""
     if isinstance(x, bool | np.bool_):
         return np.asarray(x)
@@ -430,7 +430,7 @@ def _pushed(
     leaves = [
         x
         if type(x) is np.ndarray and x.dtype.kind in "fc"
-        else _primal_leaf(label, tuple(primals), i, x)
+        else primal_leaf(label, tuple(primals), i, x)
         for i, x in enumerate(leaves)
     ]
     side = Side.of_leaves(leaves, tree, star=True)

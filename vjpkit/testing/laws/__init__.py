@@ -5,7 +5,7 @@ wanted, and where. `LAWS` has them all by name. A primitive for which one cannot
 the reason, in its ``exempt``.
 """
 
-from vjpkit.testing.laws import batching, derivatives, linearity, programs, values
+from vjpkit.testing.laws import batching, derivatives, expansion, linearity, programs, values
 from vjpkit.testing.laws.registry import LAWS, Law
 
-__all__ = ["LAWS", "Law", "batching", "derivatives", "linearity", "programs", "values"]
+__all__ = ["LAWS", "Law", "batching", "derivatives", "expansion", "linearity", "programs", "values"]
