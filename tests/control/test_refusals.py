@@ -129,6 +129,33 @@ bad("vmap", lambda: vk.vmap(same, axis_name=["i"]), TypeError,
 bad("vmap", lambda: vk.vmap(same, axis_name=("i", "j")), TypeError,
     "axis_name must be", "tuple", HERE, "Nest")  # fmt: skip
 
+# ---------------------------------------------------------------------------- checkpoints of loops
+
+LOOPS: dict[str, Callable[..., Any]] = {
+    "scan": lambda **options: lax.scan(lambda c, _: (c, None), X, None, 3, **options),
+    "fori_loop": lambda **options: lax.fori_loop(0, 3, lambda _, c: c, X, **options),
+    "while_loop": lambda **options: lax.while_loop(lambda c: c[0] < 0, same, X, **options),
+}
+
+
+def checkpointed(loop: Callable[..., Any], name: str) -> None:
+    bad(name, lambda: loop(slots=3), TypeError,
+        f"{name}: slots= and memory= are options of checkpoint='revolve'", HERE)  # fmt: skip
+    bad(name, lambda: loop(checkpoint=True, slots=3), ValueError,
+        f"{name}: checkpoint must be 'revolve' or None, got True", HERE)  # fmt: skip
+    bad(name, lambda: loop(checkpoint="revolve"), TypeError,
+        f"{name}: give slots=", "memory=", HERE)  # fmt: skip
+    bad(name, lambda: loop(checkpoint="revolve", slots=3, memory=10), TypeError,
+        f"{name}: give slots=", "memory=", HERE)  # fmt: skip
+    bad(name, lambda: loop(checkpoint="revolve", slots=0), ValueError,
+        f"{name}: slots must be a positive int, got 0", HERE)  # fmt: skip
+    bad(name, lambda: loop(checkpoint="revolve", memory="much"), ValueError,
+        f"{name}: memory must be a number of bytes", "'much'", HERE)  # fmt: skip
+
+
+for _name, _loop in LOOPS.items():
+    checkpointed(_loop, _name)
+
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{i}-{c.name}" for i, c in enumerate(CASES)])
 def test_message(case: Bad) -> None:

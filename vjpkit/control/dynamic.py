@@ -47,7 +47,10 @@ def alone(owner: Primitive, avals: Sequence[Aval], params: dict[str, Any]) -> Pr
 
 
 class DynamicMap:
-    """The linear map of a program at a point that is staged: two equations."""
+    """The linear map of a program at a point that is staged: two equations.
+
+    In their products an exact zero wins in every walk: ``plain`` ones are decided when they run.
+    """
 
     def __init__(self, program: Program, values: Sequence[Value], live: tuple[bool, ...]) -> None:
         self.program = program
@@ -56,12 +59,12 @@ class DynamicMap:
         self.inexact = [a.strong() for a in program.out_avals if a.inexact]
         self.domain = [a.strong() for a, wanted in zip(program.in_avals, live) if wanted]
 
-    def push(self, ts: Sequence[Value | None]) -> Sequence[Value]:
+    def push(self, ts: Sequence[Value | None], plain: bool = False) -> Sequence[Value]:
         some = next(t for t in ts if t is not None)
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
         return push(*self.kept, *dense, program=self.program, moving=self.live)  # type: ignore[no-any-return]
 
-    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def pull(self, cts: Sequence[Value | None], plain: bool = False) -> Sequence[Value | None]:
         some = next((c for c in cts if c is not None), None)
         if some is None:
             return [None for _ in self.domain]

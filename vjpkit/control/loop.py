@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
 from vjpkit.control.higher import Higher, live_and_order
 from vjpkit.control.programs import (
-    Linearized,
     Mask,
     apart,
     apart_from_terms,
@@ -28,10 +27,10 @@ from vjpkit.control.programs import (
     rearranged,
     run_staged,
     series_program,
-    transposed_program,
     with_terms,
 )
-from vjpkit.control.scan import Layout, same_carry, scan
+from vjpkit.control.scan import same_carry, scan
+from vjpkit.control.steps import Layout, Machine, Steps, slots_for
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Program
@@ -42,7 +41,7 @@ from vjpkit.kinds.linear import zeros
 from vjpkit.pytree import PyTree
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.batch import batched_along_front
-from vjpkit.transforms.linear import Backing, Residual
+from vjpkit.transforms.linear import Backing
 from vjpkit.transforms.series import Terms
 from vjpkit.transforms.staged import ShapeDtypeStruct
 
@@ -57,12 +56,14 @@ class Loop:
     body: Program
     cond_consts: int
     body_consts: int
+    slots: int | None = None
 
     @property
     def params(self) -> dict[str, Any]:
+        slots = {} if self.slots is None else {"slots": self.slots}
         return {
             "cond": self.cond, "body": self.body,
-            "cond_consts": self.cond_consts, "body_consts": self.body_consts,
+            "cond_consts": self.cond_consts, "body_consts": self.body_consts, **slots,
         }  # fmt: skip
 
     def split(self, xs: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
@@ -79,6 +80,18 @@ class Loop:
             if wider == list(carry):
                 return mask
             carry = wider
+
+    def machine(self, values: Sequence[Value], live: Sequence[bool]) -> Machine:
+        """Its steps."""
+        fixed = values[: self.cond_consts]
+        return Machine(
+            Layout(self.body_consts, len(self.body.outputs)),
+            self.body,
+            self.moving(live, lambda p, m: linearized_program(p, m).reached),
+            list(values[self.cond_consts :]),
+            more=lambda _, state: bool(call(*fixed, *state, program=self.cond)[0]),
+            place=lambda k: k,
+        )
 
     def decides(self, live: Sequence[bool]) -> bool:
         """Whether the values of live operands matter for the derivative in them."""
@@ -119,7 +132,11 @@ class While(Higher):
                     for v, a, wanted in zip(values, avals, live, strict=True)
                 ]
             return outs, DynamicMap(alone(self, avals, params), values, live)
-        steps = Steps(Loop(**params), values, live)
+        loop = Loop(**params)
+        count = loop.cond_consts
+        steps = Steps(
+            "while", loop.machine(values, live), live[count:], loop.slots, sum(live[:count])
+        )
         return steps.outs, steps
 
     def with_tangents(
@@ -150,7 +167,7 @@ class While(Higher):
         wide = rearranged(both, inputs, places, [*range(n_k), *tangents])
         cond_avals = [*loop.cond.in_avals, *[aval_of(t).strong() for t in t_k]]
         cond = rearranged(loop.cond, cond_avals, range(len(loop.cond.inputs)), [0])
-        moved = Loop(cond, wide, loop.cond_consts, n_b + len(t_c))
+        moved = Loop(cond, wide, loop.cond_consts, n_b + len(t_c), loop.slots)
         outs = self(*fixed, *consts, *t_c, *carry, *t_k, **moved.params)
         found = numbered(moving[n_b:])
         return outs[:n_k], [None if i is None else outs[n_k + i] for i in found]
@@ -172,7 +189,7 @@ class While(Higher):
         count = loop.cond_consts
         places = [*range(count), *[count + i for i in starts]]
         cond = rearranged(loop.cond, [*loop.cond.in_avals[:count], *state], places, [0])
-        wide = Loop(cond, step, count, len(step.in_avals) - len(state))
+        wide = Loop(cond, step, count, len(step.in_avals) - len(state), loop.slots)
         outs = self(*fixed, *operands, **wide.params)
         return apart_from_terms(outs, reached, order)
 
@@ -199,10 +216,10 @@ class While(Higher):
             for v, b, wanted in zip(state, given, carry, strict=True)
         ]
         if differs:
-            mapped_loop = masked(Loop(cond, step, loop.cond_consts, loop.body_consts), n)
+            mapped_loop = masked(replace(loop, cond=cond, body=step), n)
             outs = self(*x_f, *x_f, *x_c, *full, **mapped_loop.params)
         else:
-            params = Loop(cond, step, loop.cond_consts, loop.body_consts).params
+            params = replace(loop, cond=cond, body=step).params
             outs = self(*x_f, *x_c, *full, **params)
         return tuple([batched_along_front(y, b, n) for y, b in zip(outs, carry, strict=True)])
 
@@ -240,115 +257,30 @@ def masked(loop: Loop, n: int) -> Loop:
 
     avals = loop.cond.in_avals
     cond = built(avals, goes_on)
-    return Loop(
-        cond, built([*avals[:count], *loop.body.in_avals], step), count, count + loop.body_consts
-    )
-
-
-class Steps:
-    """The linear map of a loop that has run: what each step left, first to last."""
-
-    def __init__(self, loop: Loop, values: Sequence[Value], live: tuple[bool, ...]) -> None:
-        self.layout = Layout(loop.body_consts, len(loop.body.outputs))
-        moving = loop.moving(live, lambda p, m: linearized_program(p, m).reached)
-        self.live = live[loop.cond_consts :]
-        self.cond_live = sum(live[: loop.cond_consts])
-        self.moving = moving
-        self.at: Linearized = linearized_program(loop.body, moving)
-        fixed, consts, state = loop.split(values)
-        self.avals = [aval_of(v).strong() for v in (*consts, *state)]
-        self.outs_avals = loop.body.out_avals
-        self.steps: list[Sequence[Value]] = []
-        count = len(loop.body.outputs)
-        while call(*fixed, *state, program=loop.cond)[0]:
-            outs = call(*consts, *state, program=self.at.primal)
-            state = outs[:count]
-            self.steps.append(outs[count:])
-        self.outs = tuple(state)
-
-    @property
-    def kept(self) -> list[Value]:
-        """Every residual of every step."""
-        return [x for step in self.steps for x in step]
-
-    def vectors(self) -> tuple[list[int], list[int]]:
-        """Numbers of the moving constants and carries."""
-        n = self.layout.consts
-        consts = [i for i in range(n) if self.moving[i]]
-        return consts, [i for i in range(n, len(self.moving)) if self.moving[i]]
-
-    def push(self, ts: Sequence[Value | None]) -> list[Value | None]:
-        some = next((t for t in ts if t is not None), None)
-        given = dict(
-            zip([i for i, w in enumerate(self.live) if w], ts[self.cond_live :], strict=True)
-        )
-        consts, carries = self.vectors()
-        n = self.layout.consts
-
-        def dense(i: int, t: Value | None) -> Value:
-            return zeros(self.avals[i], some) if t is None else t
-
-        fixed = [dense(i, given.get(i)) for i in consts]
-        state = [dense(i, given.get(i)) for i in carries]
-        marks = numbered(self.at.reached)
-        for residuals in self.steps:
-            outs = call(*residuals, *fixed, *state, program=self.at.tangent)
-            places = [marks[i - n] for i in carries]
-            state = [
-                zeros(self.avals[i], some) if p is None else outs[p]
-                for i, p in zip(carries, places, strict=True)
-            ]
-        final: dict[int, Value] = dict(zip(carries, state, strict=True))
-        return [final.get(n + j) for j, a in enumerate(self.outs_avals) if a.inexact]
-
-    def pull(self, cts: Sequence[Value | None]) -> list[Value | None]:
-        some = next((c for c in cts if c is not None), None)
-        wanted = [i for i, w in enumerate(self.live) if w]
-        if some is None:
-            return [None] * (self.cond_live + len(wanted))
-        consts, carries = self.vectors()
-        n = self.layout.consts
-        inexact = [n + j for j, a in enumerate(self.outs_avals) if a.inexact]
-        arrived = dict(zip(inexact, cts, strict=True))
-        state: dict[int, Value] = {}
-        for i in carries:
-            ct = arrived.get(i)
-            state[i] = zeros(self.avals[i], some) if ct is None else ct
-        sums: dict[int, Value] = {}
-        reached = [i for i in carries if self.at.reached[i - n]]
-        back, found = transposed_program(self.at.tangent, (True,) * len(reached))
-        names = [i for i, f in zip([*consts, *carries], found, strict=True) if f]
-        for residuals in reversed(self.steps):
-            outs = call(*residuals, *[state[i] for i in reached], program=back)
-            pulled = dict(zip(names, outs, strict=True))
-            state = {i: pulled.get(i, zeros(self.avals[i], some)) for i in carries}
-            for i in consts:
-                if i in pulled:
-                    sums[i] = pulled[i] if i not in sums else sums[i] + pulled[i]
-        for i in consts:
-            if i not in sums:
-                sums[i] = zeros(self.avals[i], some)
-        return [None] * self.cond_live + [sums[i] if i < n else state[i] for i in wanted]
-
-    def residuals(self) -> list[Residual]:
-        return [Residual("while", v, None) for v in self.kept if hasattr(v, "dtype")]
-
-    def size(self) -> tuple[int, str]:
-        return len(self.steps), "steps"
+    body = built([*avals[:count], *loop.body.in_avals], step)
+    return Loop(cond, body, count, count + loop.body_consts, loop.slots)
 
 
 # --------------------------------------------------------------------------------------- the edge
 
 
 def while_loop(
-    cond_fun: Callable[[PyTree], Value], body_fun: Callable[[PyTree], PyTree], init_val: PyTree
+    cond_fun: Callable[[PyTree], Value],
+    body_fun: Callable[[PyTree], PyTree],
+    init_val: PyTree,
+    *,
+    checkpoint: str | None = None,
+    slots: int | None = None,
+    memory: int | str | None = None,
 ) -> PyTree:
     """``while cond_fun(val): val = body_fun(val)``, also where the condition is staged.
 
     On values it is Python's loop. Staged it is one equation, whose carry keeps its tree, shapes and
     dtypes (`TypeError`); mapped, examples that are done wait for the others. Differentiable in both
     modes to any order: the pullback keeps what each step leaves; staged, it runs the loop once
-    more for that.
+    more for that. With ``checkpoint="revolve"`` it keeps at most ``slots`` states (or as many as
+    fit into ``memory``, "100MB"), and computes the others again: bounded memory however long the
+    loop turns out to be. Then the functions are staged on values too.
 
     >>> import numpy as np, vjpkit as vk
     >>> root = vk.jit(lambda a: vk.lax.while_loop(
@@ -360,7 +292,8 @@ def while_loop(
     require_function("while_loop: body_fun", body_fun)
     state, tree = array_leaves("while_loop", "init_val", init_val)
     label = f"while_loop: {name_of(body_fun)}"
-    if runs_on_values(state):
+    kept = slots_for("while_loop", state, checkpoint, slots, memory)
+    if kept is None and runs_on_values(state):
         val = tree.unflatten(state)
         while True:
             goes_on = cond_fun(val)
@@ -382,18 +315,25 @@ def while_loop(
     step = body(label, body_fun, (structs,))
     wanted = same_carry(label, state, tree, step.tree.unflatten(list(step.program.outputs)))
     step = step.cast(wanted)
-    params = Loop(cond.program, step.program, len(cond.consts), len(step.consts)).params
+    params = Loop(cond.program, step.program, len(cond.consts), len(step.consts), kept).params
     outs = bind(while_body, [*cond.consts, *step.consts, *state], params)
     return tree.unflatten(outs)
 
 
 def fori_loop(
-    lower: int, upper: int, body_fun: Callable[[Value, PyTree], PyTree], init_val: PyTree
+    lower: int,
+    upper: int,
+    body_fun: Callable[[Value, PyTree], PyTree],
+    init_val: PyTree,
+    *,
+    checkpoint: str | None = None,
+    slots: int | None = None,
+    memory: int | str | None = None,
 ) -> PyTree:
     """``for i in range(lower, upper): val = body_fun(i, val)``, also where bounds are staged.
 
     With bounds that are numbers it is a `scan`, otherwise a `while_loop`; both are differentiable
-    in both modes.
+    in both modes, and ``checkpoint``, ``slots`` and ``memory`` are theirs.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.lax.fori_loop(0, 4, lambda i, x: x + i, 0)
@@ -409,16 +349,20 @@ def fori_loop(
                 f"fori_loop: {name} must be an integer, got {aval_of(bound)}"
                 f"{at(calling_position())}"
             )
+    slots_for("fori_loop", array_leaves("fori_loop", "init_val", init_val)[0], checkpoint, slots,
+              memory)  # fmt: skip
+    options: Any = {"checkpoint": checkpoint, "slots": slots, "memory": memory}
     if is_abstract(lower) or is_abstract(upper):
         start = np.asarray(0)[()] + lower
 
         def counted(pair: PyTree) -> PyTree:
             return pair[0] + 1, body_fun(pair[0], pair[1])
 
-        return while_loop(lambda pair: pair[0] < upper, counted, (start, init_val))[1]
+        goes_on = lambda pair: pair[0] < upper  # noqa: E731  # a condition
+        return while_loop(goes_on, counted, (start, init_val), **options)[1]
     first, last = int(lower), int(upper)
 
     def step(val: PyTree, i: Value) -> tuple[PyTree, None]:
         return body_fun(i, val), None
 
-    return scan(step, init_val, np.arange(first, max(first, last)))[0]
+    return scan(step, init_val, np.arange(first, max(first, last)), **options)[0]

@@ -39,7 +39,7 @@ from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.derivatives import jvp
 from vjpkit.transforms.linear import Backing, Residual
 
-__all__ = ["checkpoint_loop", "forward_steps", "split"]
+__all__ = ["Online", "checkpoint_loop", "forward_steps", "slots_of", "split"]
 
 Maybe = Value | None
 
@@ -71,6 +71,23 @@ def split(length: int, slots: int) -> int:
         return length - 1
     r = repetitions(length, slots)
     return min(comb(slots + r - 1, slots), length - comb(slots + r - 2, slots - 1))
+
+
+def slots_of(label: str, state: Sequence[Value], slots: Any, memory: Any) -> int:
+    """How many states are kept of those like ``state``."""
+    if (slots is None) == (memory is None):
+        raise TypeError(
+            f"{label}: give slots= (how many states are kept) or memory= ('100MB')"
+            f"{at(calling_position())}"
+        )
+    if memory is not None:
+        size = sum([aval_of(x).nbytes for x in state if hasattr(x, "dtype")])
+        return max(1, bytes_of(memory, label) // max(size, 1))
+    if not isinstance(slots, int | np.integer) or isinstance(slots, bool) or slots < 1:
+        raise ValueError(
+            f"{label}: slots must be a positive int, got {slots!r}{at(calling_position())}"
+        )
+    return int(slots)
 
 
 class Online:
@@ -433,7 +450,7 @@ def checkpoint_loop(
     label = f"checkpoint_loop({name_of(body)})"
     require_function(label, body)
     leaves, tree = flatten(state)
-    kept = _slots(label, leaves, slots, memory)
+    kept = slots_of(label, leaves, slots, memory)
     arg_leaves, arg_tree = flatten(tuple(args))
     loop, item_leaves = _loop(label, body, tree, leaves, arg_tree, arg_leaves, iterator, kept)
     if not loop.more(0):
@@ -455,23 +472,6 @@ def checkpoint_loop(
             "Pass the value through args=(value,): body is called as body(state, x, *args)."
         ) from None
     return loop.trees[0].unflatten(outs)
-
-
-def _slots(label: str, leaves: Sequence[Value], slots: Any, memory: Any) -> int:
-    """How many states are kept."""
-    if (slots is None) == (memory is None):
-        raise TypeError(
-            f"{label}: give slots= (how many states are kept) or memory= ('100MB')"
-            f"{at(calling_position())}"
-        )
-    if memory is not None:
-        size = sum([aval_of(x).nbytes for x in leaves if hasattr(x, "dtype")])
-        return max(1, bytes_of(memory, label) // max(size, 1))
-    if not isinstance(slots, int | np.integer) or isinstance(slots, bool) or slots < 1:
-        raise ValueError(
-            f"{label}: slots must be a positive int, got {slots!r}{at(calling_position())}"
-        )
-    return int(slots)
 
 
 def _loop(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from vjpkit.backends import executable
-from vjpkit.control.bodies import Body, array_leaves, body, runs_on_values
+from vjpkit.control.bodies import Body, array_leaves, body, is_abstract, runs_on_values
 from vjpkit.control.call import call, is_linear_in
+from vjpkit.control.dynamic import DynamicMap, alone
 from vjpkit.control.higher import (
     Form,
     Linearization,
@@ -38,6 +38,7 @@ from vjpkit.control.programs import (
     transposed_program,
     with_terms,
 )
+from vjpkit.control.steps import Layout, Machine, Steps, slots_for, stacked
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Atom, Program, Var
@@ -48,37 +49,11 @@ from vjpkit.kinds.linear import zeros
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.batch import batched_along_front
+from vjpkit.transforms.linear import Backing
 from vjpkit.transforms.series import Terms
 from vjpkit.transforms.staged import ShapeDtypeStruct
 
 __all__ = ["Scan", "scan", "scan_loop"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How operands and outputs of a loop fall into constants, carries and slices."""
-
-    consts: int
-    carry: int
-
-    def split(self, xs: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
-        """Constants, carries, arrays that are read slice by slice."""
-        end = self.consts + self.carry
-        return xs[: self.consts], xs[self.consts : end], xs[end:]
-
-    def outs(self, ys: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Carries, and what is written slice by slice."""
-        return ys[: self.carry], ys[self.carry :]
-
-
-def per_step(aval: Aval) -> Aval:
-    """One slice."""
-    return Aval(aval.shape[1:], aval.dtype)
-
-
-def stacked(aval: Aval, length: int) -> Aval:
-    """All slices."""
-    return Aval((length, *aval.shape), aval.dtype)
 
 
 class Scan(Programmatic):
@@ -88,8 +63,9 @@ class Scan(Programmatic):
 
     @staticmethod
     def impl(
-        *operands: Value, body: Program, length: int, reverse: bool, consts: int, carry: int
-    ) -> tuple[Value, ...]:
+        *operands: Value, body: Program, length: int, reverse: bool, consts: int, carry: int,
+        slots: int | None = None,
+    ) -> tuple[Value, ...]:  # fmt: skip
         run = executable(body)
         fixed, state, xs = Layout(consts, carry).split(operands)
         avals = body.out_avals[carry:]
@@ -103,15 +79,29 @@ class Scan(Programmatic):
         return (*state, *ys)
 
     def abstract(
-        self, *avals: Aval, body: Program, length: int, reverse: bool, consts: int, carry: int
-    ) -> tuple[Aval, ...]:
+        self, *avals: Aval, body: Program, length: int, reverse: bool, consts: int, carry: int,
+        slots: int | None = None,
+    ) -> tuple[Aval, ...]:  # fmt: skip
         outs = body.out_avals
         return (*outs[:carry], *[stacked(a, length) for a in outs[carry:]])
 
     def linearization(
         self, live: tuple[bool, ...], avals: tuple[Aval, ...], **params: Any
     ) -> Linearization:
-        return Split(live, avals, **params).linearization()
+        whole = {name: value for name, value in params.items() if name != "slots"}
+        return Split(live, avals, **whole).linearization()
+
+    def linear_map(
+        self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
+    ) -> tuple[tuple[Value, ...], Backing]:
+        slots: int | None = params.get("slots")
+        if slots is None or self.linear_in(live, params):
+            return super().linear_map(values, live, **params)
+        if any(map(is_abstract, values)):
+            avals = [aval_of(v) for v in values]
+            return self(*values, **params), DynamicMap(alone(self, avals, params), values, live)
+        steps = Steps("scan", machine(values, live, **params), live, slots)
+        return steps.outs, steps
 
     def with_tangents(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
@@ -207,12 +197,31 @@ class Scan(Programmatic):
         inner = stage(step, [aval_of(w), aval_of(n), aval_of(x), aval_of(x)]).program
         for reverse in (False, True):
             yield Sample(w, n, x, ys, body=inner, length=2, reverse=reverse, consts=1, carry=2)
+        yield Sample(w, n, x, ys, body=inner, length=2, reverse=True, consts=1, carry=2, slots=1)
         yield Sample(w, n, x, ys[:0], body=inner, length=0, reverse=False, consts=1, carry=2)
-        alone = stage(lambda x: (x * x, np.sum(x)), [aval_of(x)]).program
-        yield Sample(x, body=alone, length=3, reverse=False, consts=0, carry=1)
+        square = stage(lambda x: (x * x, np.sum(x)), [aval_of(x)]).program
+        yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1)
+        yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1, slots=2)
 
 
 scan_loop = primitive(Scan)
+
+
+def machine(
+    values: Sequence[Value], live: Mask, *, body: Program, length: int, reverse: bool,
+    consts: int, carry: int, slots: int,
+) -> Machine:  # fmt: skip
+    """The steps of a scan."""
+    layout = Layout(consts, carry)
+    return Machine(
+        layout,
+        body,
+        carried(body, layout, live, linear_reached),
+        list(values),
+        more=lambda k, _: k < length,
+        place=(lambda k: length - 1 - k) if reverse else (lambda k: k),
+        length=length,
+    )
 
 
 def iter_zeros(
@@ -492,6 +501,10 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
+    *,
+    checkpoint: str | None = None,
+    slots: int | None = None,
+    memory: int | str | None = None,
 ) -> tuple[PyTree, PyTree]:
     """``carry, y = f(carry, x)`` for each slice x of ``xs``; the last carry and all y, stacked.
 
@@ -499,6 +512,11 @@ def scan(
     the tree, shapes and dtypes of ``init`` (`TypeError`), and may close over traced values. On
     values it is a Python loop; staged or mapped it is one equation, whose derivative in either mode
     is a loop again. ``unroll`` is a hint to compilers.
+
+    With ``checkpoint="revolve"`` the pullback keeps at most ``slots`` carries (or as many as fit
+    into ``memory``, "100MB"), the initial one among them, instead of what every step leaves, and
+    computes the others again, in as few steps as any schedule can, `vk.checkpoint_loop`'s; in a
+    program it runs the loop once more before. Then ``f`` is staged on values too.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.lax.scan(lambda c, x: (c + x, c * x), 0.0, np.arange(4.0))
@@ -513,7 +531,8 @@ def scan(
     n = common_length(xs, slices, length)
     if not isinstance(unroll, int) or unroll < 0:
         raise ValueError(f"scan: unroll must be a positive int or a bool, got {unroll!r}")
-    if runs_on_values([*state, *slices]):
+    kept = slots_for("scan", state, checkpoint, slots, memory)
+    if kept is None and runs_on_values([*state, *slices]):
         return in_python(f, (state, tree), (slices, x_tree), n, reverse)
     steps = [ShapeDtypeStruct(x.shape[1:], x.dtype) for x in slices]
     label = f"scan: {name_of(f)}"
@@ -526,6 +545,7 @@ def scan(
         {
             "body": made.program, "length": n, "reverse": bool(reverse),
             "consts": len(made.consts), "carry": count,
+            **({} if kept is None else {"slots": kept}),
         },
     )  # fmt: skip
     return tree.unflatten(outs[:count]), y_tree.unflatten(outs[count:])
