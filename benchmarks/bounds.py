@@ -125,6 +125,7 @@ def bounds(quick: bool) -> Iterator[Bound]:
     """Every line, in the order in which it is printed."""
     yield from eager_bounds(quick)
     yield from numpy_bounds(quick)
+    yield from latency_bounds(quick)
     yield from memory_bounds(quick)
 
 
@@ -193,6 +194,17 @@ def numpy_bounds(quick: bool) -> Iterator[Bound]:
         yield Bound(
             f"NumPy tier, {case} {size}: over JAX jit", 1.0, partial(mine, case, size, "jax")
         )
+
+
+def latency_bounds(quick: bool) -> Iterator[Bound]:
+    """Seconds from a function to its first compiled gradient, in a fresh process."""
+    for case, size, what, limit in (
+        ("chain", "4290", "a program of 10,000 equations", 0.6),
+        ("rk4", "1000", "a scan of 1,000 steps", 0.06),
+    ):
+        key = Key("first-call", f"{case} {size}", "vjpkit-jit", "first")
+        text = f"jit(grad(f)) of {what}: seconds to the first result"
+        yield Bound(text, limit, partial(Results.of, key=key))
 
 
 def memory_bounds(quick: bool) -> Iterator[Bound]:

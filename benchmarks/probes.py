@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cases import CASES
 from benchmarks.libraries import ENTRIES
 from benchmarks.results import Key, Results
 from benchmarks.runner import ROOT, Settings
@@ -17,7 +18,8 @@ from benchmarks.runner import ROOT, Settings
 __all__ = ["PROBES", "Probe", "memory_size"]
 
 IMPORT = "import time; start = time.perf_counter(); import {0}; print(time.perf_counter() - start)"
-FIRST_CALLS = (("tiny", "10"), ("mlp", "32x64x128x10"))
+FIRST_CALLS = (("tiny", "10"), ("mlp", "32x64x128x10"), ("chain", "4290"), ("rk4", "1000"))
+"""Cases and sizes; the gradient of a chain of 4,290 operations is a program of 10,000 equations."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def first_calls(settings: Settings, results: Results) -> None:
     for _ in range(min(settings.rounds, 5)):
         for case, size in FIRST_CALLS:
             for name in settings.libraries:
+                if CASES[case].at_most.get(name, 10**9) < int(size.split("x")[0]):
+                    continue
                 keys = {
                     w: Key("first-call", f"{case} {size}", name, w) for w in ("first", "second")
                 }

@@ -15,6 +15,7 @@ from benchmarks.case import label, leaves, tree_map
 from benchmarks.cases import CASES
 from benchmarks.libraries.by_hand import ByHand
 from benchmarks.libraries.ours import Vjpkit
+from benchmarks.probes import FIRST_CALLS
 from benchmarks.results import Key, Results
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +116,8 @@ def test_every_bound_names_cases_that_are_run():
                 for library in ("numpy", "vjpkit", "vjpkit-jit", "autograd", "torch", "jax"):
                     for measure in {"function", "gradient", *case.measures}:
                         results.add(Key(case.name, label(size), library, measure), 1.0)
+        for name, its_size in FIRST_CALLS:
+            results.add(Key("first-call", f"{name} {its_size}", "vjpkit-jit", "first"), 1.0)
         verdicts = [judge(bound, results) for bound in bounds(quick)]
         assert [
             v.bound.text for v in verdicts if v.summary is None and "memory" not in v.bound.text
