@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 import vjpkit as vk
+from tests.laws import fallbacks
 from vjpkit.core.primitive import registered
 from vjpkit.testing.case import cases_of
 from vjpkit.testing.laws import LAWS
@@ -48,6 +49,12 @@ def test_every_primitive_has_samples(name):
         assert not CASES[name], f"{name} has samples: take it off the list"
     else:
         assert CASES[name], f"{name} declares no samples, so nothing of it is tested"
+
+
+def test_the_table_of_fallbacks_is_up_to_date():
+    assert fallbacks.text() == fallbacks.PATH.read_text(encoding="utf-8"), (
+        "look at the difference that `python -m tests.laws.fallbacks` makes"
+    )
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -1,11 +1,15 @@
-"""`check_rule`: does a primitive keep the laws?"""
+"""`check_rule`: does a primitive keep the laws, do rules that were given agree?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from vjpkit.control.custom import CustomRule
+from vjpkit.core.errors import at, calling_position
 from vjpkit.core.primitive import Primitive
+from vjpkit.pytree import PyTree
 from vjpkit.testing.case import Case, cases_of
+from vjpkit.testing.given import disagreements
 from vjpkit.testing.laws import LAWS
 from vjpkit.testing.laws.linearity import undeclared
 
@@ -24,18 +28,50 @@ def failures(primitive: Primitive) -> Iterator[tuple[Case, str, Exception]]:
                     yield case, name, error
 
 
-def check_rule(primitive: Primitive) -> None:
-    """Check every law of `vjpkit.testing.laws` at every sample that a primitive declares.
+def check_rule(rule: Primitive | Callable[..., PyTree], *args: PyTree) -> None:
+    """Check that the rules of a primitive, or of a function that brings its own, hold together.
 
-    Values under every kind of tracer, promotion, derivatives against differences and the complex
-    step, duality, staging, transposing, second order, batching, printing, purity. Raises an
-    AssertionError that lists what does not hold. ``primitive.exempt`` names laws that cannot hold.
+    Of a primitive every law of `vjpkit.testing.laws`, at every sample that it declares: values
+    under every kind of tracer, promotion, derivatives against differences and the complex step,
+    duality, staging, transposing, second order, batching, printing, purity. ``primitive.exempt``
+    names laws that cannot hold.
+
+    Of a `custom_vjp`, `custom_jvp` or `custom_rule` function at ``args`` the rules that it was
+    given, against each other and the function: equal outputs, <ct, jvp(t)> = <vjp(ct), t>,
+    linearity, the transpose of a linear function, ``vmap`` as a loop. Whether they are the
+    function's derivative, `check_grads` says.
+
+    Raises an AssertionError that lists what does not hold.
 
     >>> from vjpkit.ops.elementwise import sin
     >>> check_rule(sin)
+    >>> import numpy as np, vjpkit as vk
+    >>> f = vk.custom_rule(lambda x: x * x, jvp=lambda xs, ts: (xs[0] ** 2, 2 * xs[0] * ts[0]),
+    ...                    vjp=(lambda x: (x * x, x), lambda x, ct: (3 * x * ct,)))
+    >>> try:
+    ...     check_rule(f, 1.5)
+    ... except AssertionError as error:
+    ...     print(str(error)[:68])
+    custom_rule(<lambda>): its rules disagree:
+    vjp is not the transpose
     """
-    if not isinstance(primitive, Primitive):
-        raise TypeError(f"check_rule: a primitive is wanted, got {type(primitive).__name__}")
+    if isinstance(rule, CustomRule):
+        rule.require_rule()
+        found = list(disagreements(rule, args))
+        assert not found, f"{rule.label}: its rules disagree:\n" + "\n".join(found)
+        return
+    if not isinstance(rule, Primitive):
+        raise TypeError(
+            f"check_rule: a primitive, or a function with rules of its own, is wanted, got "
+            f"{type(rule).__name__}{at(calling_position())}.\nvk.test_util.check_grads checks the "
+            "derivatives of any function."
+        )
+    if args:
+        raise TypeError(
+            f"check_rule: {rule.name} is a primitive, and checked at its own samples; got "
+            f"{len(args)} arguments{at(calling_position())}"
+        )
+    primitive = rule
     cases = cases_of(primitive)
     assert cases, f"{primitive.name}: no samples; declare some, so that its laws can be checked"
     wrong = [f"{case!r}, {law}: {_said(error)}" for case, law, error in failures(primitive)]

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vjpkit.backends import executable
+from vjpkit.control.jit import jit as jitted
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.ir import check
 from vjpkit.core.staging import ClosedProgram, stage
 from vjpkit.passes import optimize
 from vjpkit.testing.case import Case, Linearization, linearize, transposed
-from vjpkit.testing.compare import assert_aval, assert_close, rounding
-from vjpkit.testing.laws.registry import has_derivative, law
+from vjpkit.testing.compare import assert_aval, assert_close, assert_identical, rounding
+from vjpkit.testing.laws.registry import everywhere, has_derivative, law
 
 Walk = Callable[[Linearization, Sequence[Value]], list[Value | None]]
 
@@ -98,3 +99,16 @@ def _staged_walk(
         return [v for v in out if v is not None]
 
     return stage(run, [aval_of(v) for v in (*xs, *vectors)], linear=len(vectors))
+
+
+@law(everywhere)
+def jit(case: Case) -> None:
+    """Under jit it computes what it computes without: to the bit where no pass rewrites it."""
+    call, wanted = case.call, case.outs
+    exact = jitted(lambda *xs: call(*xs), passes=False)(*case.operands)
+    quick = jitted(lambda *xs: call(*xs), backend="numpy")(*case.operands)
+    for i, (same, near, want) in enumerate(zip(exact, quick, wanted, strict=True)):
+        array = np.asarray(want)[()]  # jit makes NumPy scalars of Python's
+        assert_identical(np.asarray(same)[()], array, f"{case.text}: without passes, output {i}")
+        assert_aval(near, aval_of(array), f"{case.text}: output {i}")
+        assert_close(near, array, rounding(array), f"{case.text}: output {i}")
