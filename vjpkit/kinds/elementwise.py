@@ -71,11 +71,11 @@ class Ufunc(Primitive):
         if all(a.weak for a in avals):
             dtype = self.ufunc.resolve_dtypes((*[a.dtype for a in avals], None))[-1]
             return dtype, bool(self.operator) and dtype.kind != "b"
-        kinds = [_weak_type(a) if a.weak else a.dtype for a in avals]
+        kinds = [weak_type(a) if a.weak else a.dtype for a in avals]
         return self.ufunc.resolve_dtypes((*kinds, None))[-1], False
 
 
-def _weak_type(aval: Aval) -> Any:
+def weak_type(aval: Aval) -> Any:
     return {"b": aval.dtype, "i": int, "f": float, "c": complex}[aval.dtype.kind]
 
 
@@ -96,9 +96,9 @@ class Elementwise(Ufunc):
     """A ufunc and its partial derivatives.
 
     ``partials[i]`` is None where it is locally constant in that operand, a number, one of ``"x"``,
-    ``"y"`` (operands) and ``"out"``, or a function whose *parameter names* are such, and say what a
-    row keeps. From this declaration the record, pull and push functions are generated once per
-    pattern of traced operands.
+    ``"y"``, ``"z"`` (operands) and ``"out"``, or a function whose *parameter names* are such, and
+    say what a row keeps. From this declaration the record, pull and push functions are generated
+    once per pattern of traced operands.
 
     A partial that is not a number can be inf or nan at a point where the cotangent may be zero, so
     the transform's product multiplies by it. With a parameter ``t`` the function is not the partial
@@ -125,8 +125,8 @@ class Elementwise(Ufunc):
 
     @cached_property
     def doors(self) -> dict[type[Tracer], Callable[..., Value | None]]:
-        """Its quick doors."""
-        return {kind: make(self) for kind, make in DOORS.items()}
+        """Its quick doors; three operands take the general one."""
+        return {kind: make(self) for kind, make in DOORS.items()} if self.arity < 3 else {}
 
     @cached_property
     def tangents(self) -> dict[tuple[bool, ...], tuple[Any, bool]]:
@@ -140,7 +140,7 @@ class Elementwise(Ufunc):
     @cached_property
     def apply(self) -> Any:
         """The record function: what operators and ``np.f(tracer)`` call."""
-        return compile_record(self, swapped=False)
+        return compile_record(self, swapped=False) if self.arity < 3 else self.general
 
     @cached_property
     def reflected(self) -> Any:
@@ -209,8 +209,8 @@ class Elementwise(Ufunc):
     ) -> Row:
         """The row that the generated record function would append."""
         pull = self.rules[mask]
-        env = dict(zip("xy", values, strict=False), out=out)
-        for name, slot in zip("xy", slots, strict=False):
+        env = dict(zip("xyz", values, strict=False), out=out)
+        for name, slot in zip("xyz", slots, strict=False):
             if trace is not None and slot is None and type(env[name]) is np.ndarray:
                 env[name] = trace.keep(env[name]) if name in pull.needs else env[name]
         live = [i for i, m in enumerate(mask) if m]
@@ -307,7 +307,7 @@ class _RuleSource:
 
     def tangent(self) -> list[str]:
         """Lines of ``tangent(xs, ts, out, product)``: forward mode, without a row."""
-        operands = "xy"[: self.owner.arity]
+        operands = "xyz"[: self.owner.arity]
         lines = ["def tangent(xs, ts, out, product):", f"    {', '.join(operands)}, = xs"]
         lines += ["    out_t = None; slots = (product, None)"]
         lines += ["    shaped = type(out) not in NUMBERS"] if self.fitted else []

@@ -14,6 +14,7 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.nn._arguments import activation, array, axes_of, floating, parameter
 from vjpkit.ops import scipy_special
+from vjpkit.ops.structural import to_dtype
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
@@ -318,7 +319,7 @@ def gelu(x: Value, approximate: bool = True) -> Value:
         near = np.clip(x, -10, 10)  # where tanh is ±1 exactly, its argument need not overflow
         cubic = near + 0.044715 * (near * near * near)
         return x * (0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * cubic)))
-    return 0.5 * x * scipy_special.erfc(-math.sqrt(0.5) * x)
+    return 0.5 * x * to_dtype(scipy_special.erfc(-math.sqrt(0.5) * x), x.dtype)
 
 
 @activation

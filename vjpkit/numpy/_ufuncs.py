@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any, Literal
@@ -60,6 +61,13 @@ UFUNCS.update({np.divmod: divmod_, np.modf: modf, np.frexp: frexp, np.float_powe
 
 def rest(ufunc: np.ufunc, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
     """What NumPy asks of a traced value that is not a plain call of a known ufunc."""
+    if ufunc not in UFUNCS and "scipy.special" in sys.modules:
+        from vjpkit.ops.scipy_special import by_ufunc
+
+        found = by_ufunc(ufunc)
+        if found is not None:
+            UFUNCS[ufunc] = found
+            return rest(ufunc, method, args, kwargs)
     unknown = ufunc not in UFUNCS or (method != "__call__" and ufunc.signature)
     if unknown or (ufunc in _MACHINE_DEPENDENT and method in ("reduce", "reduceat")):
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"

@@ -1,26 +1,34 @@
-"""The error function, the gamma function's logarithm and their derivatives: values by SciPy.
+"""SciPy's elementwise functions: error functions, the gamma family, and what they are made of.
 
-SciPy is optional and is imported when the first value is asked for.
+SciPy is optional and is imported when the first value is asked for. `vjpkit.ops.scipy_bessel` and
+`vjpkit.ops.scipy_distributions` go on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from functools import cache
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, cached_property
+from importlib import import_module
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Value
-from vjpkit.core.errors import at, calling_position
-from vjpkit.core.primitive import Sample, primitive
-from vjpkit.kinds import General
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import NotDifferentiableError, at, calling_position
+from vjpkit.core.primitive import PRIMITIVES, Primitive, Sample, primitive
+from vjpkit.kinds import Elementwise, General
+from vjpkit.kinds.elementwise import weak_type
 from vjpkit.ops.special import inexact
+from vjpkit.ops.structural import to_dtype
 
 _X = np.array([0.3, -1.2, 2.5])
 _POSITIVE = np.array([0.4, 1.7, 30.0])
+_CUT = {"analytic": "a complex step goes off from a branch cut"}
+_SMALL = np.array([0.3, -0.8, 0.05])
+_FRACTION = np.array([0.3, 0.8, 0.05])
 _HALF_ROOT_PI = math.sqrt(math.pi) / 2
+ROOT_TWO_PI = math.sqrt(2 * math.pi)
 
 
 @cache
@@ -36,56 +44,130 @@ def special() -> Any:
     return special
 
 
-class SciPyFunction(General):
-    """A function of one real array, element by element, in the array's precision."""
+def ufunc_of_scipy(name: str) -> Any:
+    """SciPy's ufunc; its array API dispatch, where it is switched on, wraps them in functions."""
+    found = getattr(special(), name)
+    return getattr(found, "__wrapped__", found)
 
-    function: ClassVar[str]
-    points: ClassVar[Any] = _X
 
-    def impl(self, x: Value, **params: Any) -> Value:
-        x = np.asarray(x)
-        dtype = self.dtype_of(x.dtype)
-        return np.asarray(self.evaluate(x, **params)).astype(dtype, copy=False)[()]
+class SciPyFunction(Elementwise):
+    """A ufunc of `scipy.special`, imported when it is first computed; in double precision at most.
 
-    def dtype_of(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """The dtype of the result; SciPy computes in double precision at most."""
-        if dtype.kind == "c" or dtype.char == "g":
-            raise TypeError(f"{self.name} is not supported for {dtype}{at(calling_position())}")
-        return inexact(dtype)
+    ``points`` are operands at which it is checked.
+    """
 
-    def evaluate(self, x: Value) -> Value:
+    function: ClassVar[str] = ""
+    """SciPy's name, where it is not the primitive's own."""
+    points: ClassVar[Sequence[Any]] = (_X,)
+    real: ClassVar[bool] = False
+    """Whether its derivative is known for real numbers only."""
+    branches: ClassVar[dict[str, str]] = {}
+    """Laws that its branch cuts break, and why."""
+
+    def __init__(self) -> None:
+        Primitive.__init__(self)
+        self.types = {}
+        self.arity = len(self.partials)
+
+    @cached_property
+    def ufunc(self) -> Any:  # type: ignore[override]  # known later than the class
+        """SciPy's function."""
+        return ufunc_of_scipy(self.function or self.name)
+
+    @cached_property
+    def impl(self) -> Any:  # type: ignore[override]  # known later than the class
         """SciPy's value."""
-        return getattr(special(), self.function)(x)
+        return self.real_value if self.real else self.ufunc
 
-    def slope(self, x: Value, out: Value, **params: Any) -> Value:
-        """The derivative."""
-        raise NotImplementedError
+    def real_value(self, *xs: Value) -> Value:
+        """The value of real numbers."""
+        self.require_real([aval_of(x) for x in xs])
+        return self.ufunc(*xs)
 
-    def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
-    ) -> Any:
-        return ts[0] * self.slope(values[0], out, **params)
+    def require_real(self, avals: Sequence[Aval]) -> None:
+        if self.real and any(a.dtype.kind == "c" for a in avals):
+            raise TypeError(
+                f"scipy.special.{self.function or self.name} of complex numbers has no derivative "
+                f"here{at(calling_position())}"
+            )
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        return Aval(avals[0].shape, self.dtype_of(avals[0].dtype))
+        self.require_real(avals)
+        return super().abstract(*avals, **params)
 
-    def batch(
-        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
-    ) -> Value:
-        return self(*values, **params)
+    def __call__(self, *xs: Value, **params: Any) -> Value:
+        return self.apply(*self.as_computed(xs))
+
+    def as_computed(self, xs: Sequence[Value]) -> Sequence[Value]:
+        """Operands as SciPy casts them, so that no partial derivative is coarser than the value."""
+        avals = [aval_of(x) for x in xs]
+        self.require_real(avals)
+        if self.arity == 1:
+            return xs
+        kinds = [weak_type(a) if a.weak else a.dtype for a in avals]
+        loop = self.ufunc.resolve_dtypes((*kinds, None))
+        return [x if k is d else to_dtype(x, d) for x, k, d in zip(xs, kinds, loop, strict=False)]
 
     def samples(self) -> Iterable[Sample]:
-        points = self.points
-        return [Sample(points), Sample(points.reshape(3, 1)[:0]), Sample(points[0])]
+        xs = self.points
+        wrt = [i for i, p in enumerate(self.partials) if p is not None and i not in self.unknown]
+        yield Sample(*xs, wrt=wrt)
+        yield Sample(*[np.reshape(x, (1, -1))[:0] for x in xs], wrt=wrt)
+        yield Sample(*[np.reshape(x, -1)[0] for x in xs], wrt=wrt)
+        if self.arity > 1:
+            yield Sample(np.reshape(xs[0], (-1, 1)), *xs[1:], wrt=wrt)
+
+    @property
+    def exempt(self) -> dict[str, str]:  # type: ignore[override]  # follows from the partials
+        """Laws that cannot hold: those that need every derivative."""
+        missing = {"annihilation": "one operand has no known derivative"} if self.unknown else {}
+        return missing | self.branches
+
+    @property
+    def unknown(self) -> set[int]:
+        """Operands in which no derivative is known."""
+        return {i for i, p in enumerate(self.partials) if p in _UNKNOWN}
+
+
+_UNKNOWN: set[Any] = set()
+
+
+def unknown(function: str, operand: str) -> Callable[[Value], Value]:
+    """A partial derivative without a formula: it raises where it is needed."""
+
+    def refuse(t: Value) -> NoReturn:
+        raise NotDifferentiableError(
+            f"scipy.special.{function}: there is no formula for the derivative in {operand}"
+            f"{at(calling_position())}\nPass vk.lax.stop_gradient({operand}) where it does not "
+            "matter, or give the function a rule with vk.custom_jvp."
+        )
+
+    _UNKNOWN.add(refuse)
+    return refuse
+
+
+def by_ufunc(ufunc: np.ufunc) -> Callable[..., Value] | None:
+    """What computes one of SciPy's ufuncs on traced values, if something does."""
+    found = _by_name().get(ufunc.__name__)
+    return found if found is not None and found.ufunc is ufunc else None
+
+
+@cache
+def _by_name() -> dict[str, SciPyFunction]:
+    """SciPy's functions under SciPy's names."""
+    for name in ("scipy_bessel", "scipy_distributions"):
+        import_module(f"vjpkit.ops.{name}")
+    every = [p for p in PRIMITIVES.values() if isinstance(p, SciPyFunction)]
+    return {p.function or p.name: p for p in every}
+
+
+# -------------------------------------------------------------------------------- error functions
 
 
 class Erf(SciPyFunction):
     """2/sqrt(pi) times the integral of exp(-t²) from 0 to x."""
 
-    function = "erf"
-
-    def slope(self, x: Value, out: Value, **params: Any) -> Value:
-        return np.exp(-x * x) / _HALF_ROOT_PI
+    partials = ((lambda x: np.exp(-x * x) / _HALF_ROOT_PI),)
 
 
 erf = primitive(Erf)
@@ -94,56 +176,548 @@ erf = primitive(Erf)
 class Erfc(SciPyFunction):
     """1 - erf(x), without cancellation."""
 
-    function = "erfc"
-
-    def slope(self, x: Value, out: Value, **params: Any) -> Value:
-        return np.exp(-x * x) / -_HALF_ROOT_PI
+    partials = ((lambda x: np.exp(-x * x) / -_HALF_ROOT_PI),)
 
 
 erfc = primitive(Erfc)
+
+
+class Erfcx(SciPyFunction):
+    """exp(x²) erfc(x)."""
+
+    partials = ((lambda x, out: 2 * x * out - 1 / _HALF_ROOT_PI),)
+
+
+erfcx = primitive(Erfcx)
+
+
+class Erfi(SciPyFunction):
+    """-i erf(i x)."""
+
+    partials = ((lambda x: np.exp(x * x) / _HALF_ROOT_PI),)
+
+
+erfi = primitive(Erfi)
+
+
+class Dawsn(SciPyFunction):
+    """Dawson's integral, sqrt(pi)/2 exp(-x²) erfi(x)."""
+
+    partials = ((lambda x, out: 1 - 2 * x * out),)
+
+
+dawsn = primitive(Dawsn)
 
 
 class ErfInv(SciPyFunction):
     """The inverse of erf."""
 
     function = "erfinv"
-    points = np.array([0.3, -0.8, 0.05])
-
-    def slope(self, x: Value, out: Value, **params: Any) -> Value:
-        return _HALF_ROOT_PI * np.exp(out * out)
+    partials = ((lambda out: _HALF_ROOT_PI * np.exp(out * out)),)
+    points = (_SMALL,)
 
 
 erf_inv = primitive(ErfInv)
+
+
+class ErfcInv(SciPyFunction):
+    """The inverse of erfc."""
+
+    function = "erfcinv"
+    partials = ((lambda out: -_HALF_ROOT_PI * np.exp(out * out)),)
+    points = (_FRACTION,)
+
+
+erfc_inv = primitive(ErfcInv)
+
+
+class Ndtr(SciPyFunction):
+    """The distribution function of the standard normal distribution."""
+
+    partials = ((lambda x: np.exp(-0.5 * x * x) / ROOT_TWO_PI),)
+
+
+ndtr = primitive(Ndtr)
+
+
+class LogNdtr(SciPyFunction):
+    """The logarithm of `ndtr`."""
+
+    partials = ((lambda x, out: np.exp(-0.5 * x * x - out) / ROOT_TWO_PI),)
+
+
+log_ndtr = primitive(LogNdtr)
+
+
+class Ndtri(SciPyFunction):
+    """The inverse of `ndtr`."""
+
+    partials = ((lambda out: ROOT_TWO_PI * np.exp(0.5 * out * out)),)
+    points = (_FRACTION,)
+
+
+ndtri = primitive(Ndtri)
+
+
+# ------------------------------------------------------------------------------ the gamma family
 
 
 class Lgamma(SciPyFunction):
     """The logarithm of the gamma function's absolute value."""
 
     function = "gammaln"
-    points = _POSITIVE
-
-    def slope(self, x: Value, out: Value, **params: Any) -> Value:
-        return polygamma(x, order=0)
+    partials = ((lambda x: digamma(x)),)
+    points = (_POSITIVE,)
 
 
 lgamma = primitive(Lgamma)
 
 
-class Polygamma(SciPyFunction):
+class Loggamma(SciPyFunction):
+    """The principal branch of the logarithm of the gamma function."""
+
+    real = True
+    partials = ((lambda x: digamma(x)),)
+    points = (_POSITIVE,)
+
+
+loggamma = primitive(Loggamma)
+
+
+class Digamma(SciPyFunction):
+    """The derivative of `lgamma`."""
+
+    real = True
+    function = "psi"
+    partials = ((lambda x: polygamma(x, order=1)),)
+    points = (_POSITIVE,)
+
+
+digamma: Digamma = primitive(Digamma)
+
+
+class Polygamma(General):
     """The derivative of the given order of digamma, which is that of lgamma."""
 
-    points = _POSITIVE
+    @staticmethod
+    def impl(x: Value, order: int) -> Value:
+        x = np.asarray(x)
+        out = special().polygamma(order, x)
+        return np.asarray(out).astype(inexact(x.dtype), copy=False)[()]
 
-    def evaluate(self, x: Value, order: int) -> Value:  # type: ignore[override]  # one parameter
-        return special().psi(x) if order == 0 else special().polygamma(order, x)
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        return ts[0] * polygamma(values[0], order=params["order"] + 1)
 
-    def slope(self, x: Value, out: Value, **params: Any) -> Value:
-        return polygamma(x, order=params["order"] + 1)
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        dtype = avals[0].dtype
+        if dtype.kind == "c" or dtype.char == "g":
+            raise TypeError(f"polygamma is not supported for {dtype}{at(calling_position())}")
+        return Aval(avals[0].shape, inexact(dtype))
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> Value:
+        return self(*values, **params)
 
     def samples(self) -> Iterable[Sample]:
-        for order in (0, 1, 2):
-            yield Sample(self.points, order=order)
-        yield Sample(self.points.reshape(3, 1)[:0], order=0)
+        for order in (1, 2):
+            yield Sample(_POSITIVE, order=order)
+        yield Sample(_POSITIVE.reshape(3, 1)[:0], order=1)
 
 
-polygamma = primitive(Polygamma)
+polygamma: Polygamma = primitive(Polygamma)
+
+
+class Gamma(SciPyFunction):
+    """The gamma function."""
+
+    real = True
+    partials = ((lambda x, out: out * digamma(x)),)
+    points = (np.array([0.4, 1.7, -1.3]),)
+
+
+gamma = primitive(Gamma)
+
+
+def _rgamma_x(x: Value, out: Value) -> Value:
+    """-psi(x) / Gamma(x); at a pole -n of both its limit, (-1)^n n!."""
+    pole = (out == 0) & (np.real(x) <= 0)
+    inside = np.where(pole, 0.5, x)
+    return np.where(
+        pole, np.cos(np.pi * x) * gamma(1 - np.where(pole, x, 0)), -out * digamma(inside)
+    )
+
+
+class Rgamma(SciPyFunction):
+    """The reciprocal of the gamma function."""
+
+    real = True
+    partials = (_rgamma_x,)
+    points = (np.array([0.4, 1.7, -1.3]),)
+
+
+rgamma = primitive(Rgamma)
+
+
+class Betaln(SciPyFunction):
+    """The logarithm of the beta function's absolute value."""
+
+    partials = (
+        (lambda x, y: digamma(x) - digamma(x + y)),
+        (lambda x, y: digamma(y) - digamma(x + y)),
+    )
+    points = _POSITIVE, _POSITIVE[::-1].copy()
+
+
+betaln = primitive(Betaln)
+
+
+class Beta(SciPyFunction):
+    """The beta function, Gamma(x) Gamma(y) / Gamma(x + y)."""
+
+    partials = (
+        (lambda x, y, out: out * (digamma(x) - digamma(x + y))),
+        (lambda x, y, out: out * (digamma(y) - digamma(x + y))),
+    )
+    points = np.array([0.4, 1.7, 2.0]), np.array([1.1, 0.5, 2.3])
+
+
+beta = primitive(Beta)
+
+
+class Binom(SciPyFunction):
+    """The binomial coefficient of real numbers."""
+
+    partials = (
+        (lambda x, y, out: out * (digamma(x + 1) - digamma(x - y + 1))),
+        (lambda x, y, out: out * (digamma(x - y + 1) - digamma(y + 1))),
+    )
+    points = np.array([4.4, 3.7, 7.0]), np.array([1.1, 0.5, 2.3])
+
+
+binom = primitive(Binom)
+
+
+class Poch(SciPyFunction):
+    """Pochhammer's symbol, Gamma(x + y) / Gamma(x)."""
+
+    partials = (
+        (lambda x, y, out: out * (digamma(x + y) - digamma(x))),
+        (lambda x, y, out: out * digamma(x + y)),
+    )
+    points = np.array([0.4, 1.7, 2.0]), np.array([1.1, 0.5, 2.3])
+
+
+poch = primitive(Poch)
+
+
+# -------------------------------------------------------------- exponentials, logarithms, entropies
+
+
+class Expit(SciPyFunction):
+    """The logistic function, 1 / (1 + exp(-x))."""
+
+    partials = ((lambda x, out: out * expit(-x)),)
+
+
+expit: Expit = primitive(Expit)
+
+
+class LogExpit(SciPyFunction):
+    """The logarithm of `expit`."""
+
+    partials = ((lambda x: expit(-x)),)
+
+
+log_expit = primitive(LogExpit)
+
+
+class Logit(SciPyFunction):
+    """The inverse of `expit`."""
+
+    partials = ((lambda x: 1 / (x * (1 - x))),)
+    points = (_FRACTION,)
+
+
+logit = primitive(Logit)
+
+
+class Exp10(SciPyFunction):
+    """10 to the power x."""
+
+    partials = ((lambda out: math.log(10) * out),)
+
+
+exp10 = primitive(Exp10)
+
+
+def _exprel_x(x: Value, out: Value) -> Value:
+    """(exp(x) - out) / x, near 0 by its series, the sum of n x^(n-1) / (n+1)!."""
+    near = np.abs(x) < 0.5
+    inside = np.where(near, x, 0)
+    series: Value = 0.0
+    for n in range(16, 0, -1):
+        series = series * inside + n / math.factorial(n + 1)
+    far = np.where(near, 1, x)
+    return np.where(near, series, out - (out - 1) / far)
+
+
+class Exprel(SciPyFunction):
+    """(exp(x) - 1) / x."""
+
+    partials = (_exprel_x,)
+    points = (np.array([0.3, -1.2, 2.5, 0.0]),)
+
+
+exprel = primitive(Exprel)
+
+
+class Xlogy(SciPyFunction):
+    """x log(y), and 0 where x is 0."""
+
+    partials = (
+        (lambda x, y: np.log(np.where((x == 0) & (y == 0), 1, y))),
+        (lambda x, y: x / np.where((x == 0) & (y == 0), 1, y)),
+    )
+    points = _X, _POSITIVE
+
+
+xlogy = primitive(Xlogy)
+
+
+class Xlog1py(SciPyFunction):
+    """x log(1 + y), and 0 where x is 0."""
+
+    partials = (
+        (lambda x, y: np.log1p(np.where((x == 0) & (y == -1), 0, y))),
+        (lambda x, y: x / np.where((x == 0) & (y == -1), 1, 1 + y)),
+    )
+    points = _X, _SMALL
+
+
+xlog1py = primitive(Xlog1py)
+
+
+class Entr(SciPyFunction):
+    """-x log(x); minus infinity for negative x, where it is constant."""
+
+    partials = ((lambda x: np.where(x < 0, 0, -1 - np.log(np.where(x < 0, 1, x)))),)
+    points = (_POSITIVE,)
+
+
+entr = primitive(Entr)
+
+
+class RelEntr(SciPyFunction):
+    """x log(x / y)."""
+
+    partials = (lambda x, y: 1 + np.log(x / y)), (lambda x, y: -x / y)
+    points = _POSITIVE, _FRACTION
+
+
+rel_entr = primitive(RelEntr)
+
+
+class KlDiv(SciPyFunction):
+    """x log(x / y) - x + y."""
+
+    partials = (lambda x, y: np.log(x / y)), (lambda x, y: 1 - x / y)
+    points = _POSITIVE, _FRACTION
+
+
+kl_div = primitive(KlDiv)
+
+
+class Boxcox(SciPyFunction):
+    """(x^y - 1) / y, and log(x) where y is 0."""
+
+    partials = (
+        (lambda x, y: x ** (y - 1)),
+        (lambda x, y: np.log(x) ** 2 * _exprel_x(y * np.log(x), exprel(y * np.log(x)))),
+    )
+    points = _POSITIVE, _X
+
+
+boxcox = primitive(Boxcox)
+
+
+class Boxcox1p(SciPyFunction):
+    """`boxcox` of 1 + x."""
+
+    partials = (
+        (lambda x, y: (1 + x) ** (y - 1)),
+        (lambda x, y: np.log1p(x) ** 2 * _exprel_x(y * np.log1p(x), exprel(y * np.log1p(x)))),
+    )
+    points = _POSITIVE, _X
+
+
+boxcox1p = primitive(Boxcox1p)
+
+
+class InvBoxcox(SciPyFunction):
+    """The inverse of `boxcox` in x."""
+
+    partials = (lambda y, out: out ** (1 - y)), unknown("inv_boxcox", "lmbda")
+    points = _FRACTION, _POSITIVE
+
+
+inv_boxcox = primitive(InvBoxcox)
+
+
+class Huber(SciPyFunction):
+    """Huber's loss of y: quadratic up to x, then linear."""
+
+    partials = (
+        (lambda x, y: np.where(np.abs(y) <= x, 0, np.abs(y) - x)),
+        (lambda x, y: np.clip(y, -x, x)),
+    )
+    points = _POSITIVE, _X
+
+
+huber = primitive(Huber)
+
+
+class PseudoHuber(SciPyFunction):
+    """x² (sqrt(1 + (y/x)²) - 1), a smooth `huber`."""
+
+    partials = (
+        (lambda x, y: 2 * x * (np.hypot(1, y / x) - 1) - y * (y / x) / np.hypot(1, y / x)),
+        (lambda x, y: y / np.hypot(1, y / x)),
+    )
+    points = _POSITIVE, _X
+
+
+pseudo_huber = primitive(PseudoHuber)
+
+
+# --------------------------------------------------------------------------- integrals, and degrees
+
+
+class Exp1(SciPyFunction):
+    """The integral of exp(-t)/t from x to infinity."""
+
+    partials = ((lambda x: -np.exp(-x) / x),)
+    points = (_POSITIVE,)
+
+
+exp1 = primitive(Exp1)
+
+
+class Expi(SciPyFunction):
+    """The exponential integral, whose derivative is exp(x)/x."""
+
+    branches = _CUT
+    partials = ((lambda x: np.exp(x) / x),)
+
+
+expi = primitive(Expi)
+
+
+def _spence_x(x: Value) -> Value:
+    """log(x) / (1 - x), which is -1 at 1."""
+    off = x - 1
+    one = off == 0
+    return np.where(one, -1, -np.log1p(off) / np.where(one, 1, off))
+
+
+class Spence(SciPyFunction):
+    """The dilogarithm of 1 - x."""
+
+    partials = (_spence_x,)
+    points = (_POSITIVE,)
+
+
+spence = primitive(Spence)
+
+
+def _ellipe_x(x: Value, out: Value) -> Value:
+    zero = x == 0
+    return np.where(zero, -np.pi / 8, (out - ellipk(x)) / np.where(zero, 1, 2 * x))
+
+
+def _ellipk_x(x: Value, out: Value) -> Value:
+    zero = x == 0
+    return np.where(zero, np.pi / 8, (ellipe(x) / (1 - x) - out) / np.where(zero, 1, 2 * x))
+
+
+class Ellipe(SciPyFunction):
+    """The complete elliptic integral of the second kind, of the parameter."""
+
+    partials = (_ellipe_x,)
+    points = (_SMALL,)
+
+
+ellipe = primitive(Ellipe)
+
+
+class Ellipk(SciPyFunction):
+    """The complete elliptic integral of the first kind, of the parameter."""
+
+    partials = (_ellipk_x,)
+    points = (_SMALL,)
+
+
+ellipk = primitive(Ellipk)
+
+
+class Ellipkm1(SciPyFunction):
+    """`ellipk` of 1 - x."""
+
+    partials = ((lambda x, out: (out - ellipe(1 - x) / x) / (2 * (1 - x))),)
+    points = (_FRACTION,)
+
+
+ellipkm1 = primitive(Ellipkm1)
+
+_DEGREE = math.pi / 180
+
+
+class Sindg(SciPyFunction):
+    """The sine of degrees."""
+
+    partials = ((lambda x: _DEGREE * cosdg(x)),)
+    points = (50 * _X,)
+
+
+sindg = primitive(Sindg)
+
+
+class Cosdg(SciPyFunction):
+    """The cosine of degrees."""
+
+    partials = ((lambda x: -_DEGREE * sindg(x)),)
+    points = (50 * _X,)
+
+
+cosdg: Cosdg = primitive(Cosdg)
+
+
+class Tandg(SciPyFunction):
+    """The tangent of degrees."""
+
+    partials = ((lambda out: _DEGREE * (1 + out * out)),)
+    points = (50 * _X,)
+
+
+tandg = primitive(Tandg)
+
+
+class Cotdg(SciPyFunction):
+    """The cotangent of degrees."""
+
+    partials = ((lambda out: -_DEGREE * (1 + out * out)),)
+    points = (50 * _X,)
+
+
+cotdg = primitive(Cotdg)
+
+
+class Cosm1(SciPyFunction):
+    """cos(x) - 1."""
+
+    partials = ((lambda x: -np.sin(x)),)
+
+
+cosm1 = primitive(Cosm1)

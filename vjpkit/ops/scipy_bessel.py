@@ -1,0 +1,179 @@
+"""SciPy's Bessel functions; of fixed order, and of an order in which no derivative is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vjpkit.core.aval import Value
+from vjpkit.core.primitive import primitive
+from vjpkit.ops.scipy_special import SciPyFunction, unknown
+
+_X = np.array([0.3, -1.2, 2.5])
+_POSITIVE = np.array([0.4, 1.7, 5.0])
+_ORDERS = np.array([0.5, 2.0, 1.3])
+_COARSE = {"analytic": "SciPy's complex values do not resolve a complex step"}
+
+
+def _over_x(out: Value, x: Value) -> Value:
+    """``out / x`` for a function that is about x/2 near 0."""
+    zero = x == 0
+    return np.where(zero, 0.5, out / np.where(zero, 1, x))
+
+
+class J0(SciPyFunction):
+    partials = ((lambda x: -j1(x)),)
+
+
+j0 = primitive(J0)
+
+
+class J1(SciPyFunction):
+    partials = ((lambda x, out: j0(x) - _over_x(out, x)),)
+
+
+j1: J1 = primitive(J1)
+
+
+class Y0(SciPyFunction):
+    partials = ((lambda x: -y1(x)),)
+    points = (_POSITIVE,)
+
+
+y0 = primitive(Y0)
+
+
+class Y1(SciPyFunction):
+    partials = ((lambda x, out: y0(x) - out / x),)
+    points = (_POSITIVE,)
+
+
+y1: Y1 = primitive(Y1)
+
+
+class I0(SciPyFunction):
+    partials = ((lambda x: i1(x)),)
+
+
+i0 = primitive(I0)
+
+
+class I1(SciPyFunction):
+    partials = ((lambda x, out: i0(x) - _over_x(out, x)),)
+
+
+i1: I1 = primitive(I1)
+
+
+class I0e(SciPyFunction):
+    """exp(-|x|) times `i0`."""
+
+    partials = ((lambda x, out: i1e(x) - np.sign(x) * out),)
+
+
+i0e = primitive(I0e)
+
+
+class I1e(SciPyFunction):
+    """exp(-|x|) times `i1`."""
+
+    partials = ((lambda x, out: i0e(x) - np.sign(x) * out - _over_x(out, x)),)
+
+
+i1e: I1e = primitive(I1e)
+
+
+class K0(SciPyFunction):
+    partials = ((lambda x: -k1(x)),)
+    points = (_POSITIVE,)
+
+
+k0 = primitive(K0)
+
+
+class K1(SciPyFunction):
+    partials = ((lambda x, out: -k0(x) - out / x),)
+    points = (_POSITIVE,)
+
+
+k1: K1 = primitive(K1)
+
+
+class K0e(SciPyFunction):
+    """exp(x) times `k0`."""
+
+    partials = ((lambda x, out: out - k1e(x)),)
+    points = (_POSITIVE,)
+
+
+k0e = primitive(K0e)
+
+
+class K1e(SciPyFunction):
+    """exp(x) times `k1`."""
+
+    partials = ((lambda x, out: out - k0e(x) - out / x),)
+    points = (_POSITIVE,)
+
+
+k1e: K1e = primitive(K1e)
+
+
+class Jv(SciPyFunction):
+    branches = _COARSE
+    partials = unknown("jv", "v"), (lambda x, y: (jv(x - 1, y) - jv(x + 1, y)) / 2)
+    points = _ORDERS, _POSITIVE
+
+
+jv: Jv = primitive(Jv)
+
+
+class Yv(SciPyFunction):
+    branches = _COARSE
+    partials = unknown("yv", "v"), (lambda x, y: (yv(x - 1, y) - yv(x + 1, y)) / 2)
+    points = _ORDERS, _POSITIVE
+
+
+yv: Yv = primitive(Yv)
+
+
+class Iv(SciPyFunction):
+    partials = unknown("iv", "v"), (lambda x, y: (iv(x - 1, y) + iv(x + 1, y)) / 2)
+    points = _ORDERS, _POSITIVE
+
+
+iv: Iv = primitive(Iv)
+
+
+class Kv(SciPyFunction):
+    partials = unknown("kv", "v"), (lambda x, y: -(kv(x - 1, y) + kv(x + 1, y)) / 2)
+    points = _ORDERS, _POSITIVE
+
+
+kv: Kv = primitive(Kv)
+
+
+class Ive(SciPyFunction):
+    """exp(-|x|) times `iv`."""
+
+    real = True
+    partials = (
+        unknown("ive", "v"),
+        (lambda x, y, out: (ive(x - 1, y) + ive(x + 1, y)) / 2 - np.sign(y) * out),
+    )
+    points = _ORDERS, _POSITIVE
+
+
+ive: Ive = primitive(Ive)
+
+
+class Kve(SciPyFunction):
+    """exp(x) times `kv`."""
+
+    partials = (
+        unknown("kve", "v"),
+        (lambda x, y, out: out - (kve(x - 1, y) + kve(x + 1, y)) / 2),
+    )
+    points = _ORDERS, _POSITIVE
+
+
+kve: Kve = primitive(Kve)
