@@ -92,10 +92,13 @@ class Rows:
     """An eager trace. Tracers point to it; it points to none of its own.
 
     ``append`` is the rows' own method until the trace is closed; then it raises, so that recording
-    into a finished trace is caught without a test on the hot path.
+    into a finished trace is caught without a test on the hot path. ``standard`` says that an array
+    API namespace was asked for: then masks, too, have to be arrays of its kind.
     """
 
-    __slots__ = ("append", "closed", "dirty", "guards", "level", "lifted", "name", "new", "rows")
+    __slots__ = (
+        "append", "closed", "dirty", "guards", "level", "lifted", "name", "new", "rows", "standard",
+    )  # fmt: skip
 
     def __init__(self, name: str = "a transformation") -> None:
         self.level = next(LEVELS)
@@ -105,7 +108,7 @@ class Rows:
         self.new: Callable[[], int] = itertools.count().__next__
         self.guards: dict[int, Guard] = {}
         self.closed = False
-        self.dirty = False
+        self.dirty = self.standard = False
         self.lifted: list[Any] = []
 
     def argument(self, value: Value) -> Eager:

@@ -55,7 +55,7 @@ __all__ = [*sorted(_NAMES), *_namespace.submodules]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _namespace.submodules:
+    if name in _namespace.submodules + _namespace.extensions:
         return import_module(f"vjpkit.numpy.{name}")
     why = _namespace.LEFT_OUT.get(name)
     raise AttributeError(

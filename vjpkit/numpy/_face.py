@@ -13,7 +13,7 @@ from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import Tracer, refresh
 from vjpkit.kinds import Elementwise
 from vjpkit.numpy._dispatch import method
-from vjpkit.numpy._writable import in_place
+from vjpkit.numpy._writable import hold_all, in_place
 from vjpkit.ops import constant, elementwise, products
 from vjpkit.transforms.batch import Batched
 
@@ -95,7 +95,8 @@ def _comparison(compare: Any, primitive: Any) -> Any:
     def operation(self: Value, other: Value) -> Value:
         x, y = unwrapped(self), unwrapped(other)
         if not isinstance(x, Tracer) and not isinstance(y, Tracer):
-            return compare(x, y)
+            out = compare(x, y)
+            return hold_all(out) if self.owner.standard else out
         if y is None or isinstance(y, str):
             return NotImplemented
         return primitive(x, y)

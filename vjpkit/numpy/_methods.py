@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy import _indices, _joining, _shape
 from vjpkit.numpy._creation import laid_out, strides_of
 from vjpkit.numpy._dispatch import method
-from vjpkit.numpy._writable import is_array, write
+from vjpkit.numpy._writable import is_array, keep_standard, write
 from vjpkit.ops import structural
 
 __all__: list[str] = []
@@ -331,6 +331,7 @@ def to_device(self: Value, device: str, /, *, stream: Any = None) -> Value:
 
 @method("__array_namespace__")
 def array_namespace(self: Value, *, api_version: Any = None) -> ModuleType:
-    """`vjpkit.numpy`, for libraries written against the array API standard."""
+    """`vjpkit.numpy.array_api`, for libraries written against the array API standard."""
     np.empty(0).__array_namespace__(api_version=api_version)  # NumPy's error for other versions
-    return sys.modules["vjpkit.numpy"]
+    keep_standard(self)
+    return import_module("vjpkit.numpy.array_api")

@@ -15,7 +15,7 @@ import numpy as np
 
 from vjpkit.numpy import _creation, _vectorize
 
-__all__ = ["LEFT_OUT", "names", "submodules"]
+__all__ = ["LEFT_OUT", "extensions", "names", "submodules"]
 
 _DISPATCHED = type(np.sum)
 
@@ -62,6 +62,9 @@ LEFT_OUT = {
 
 submodules = ("fft", "linalg")
 """Imported when they are asked for."""
+
+extensions = ("special",)
+"""Submodules that NumPy does not have, but libraries ask an array namespace for."""
 
 
 def names() -> dict[str, Any]:

@@ -25,10 +25,13 @@ from vjpkit.ops.indexing import getitem, read
 from vjpkit.ops.updates import Steps, copy_with_layout, through, update, write_into
 
 __all__ = [
+    "STANDARD",
     "Plain",
     "copied",
+    "hold_all",
     "in_place",
     "is_array",
+    "keep_standard",
     "view",
     "viewed",
     "without_reuse",
@@ -185,9 +188,9 @@ class Plain(Tracer):
 
     __slots__ = ()
 
-    def __init__(self, value: np.ndarray[Any, Any]) -> None:
+    def __init__(self, value: np.ndarray[Any, Any], owner: PlainTrace | None = None) -> None:
         self.value = value
-        self.owner = PLAIN
+        self.owner = owner or PLAIN
         self.info = next(LEVELS)
 
     @property
@@ -213,19 +216,46 @@ class Plain(Tracer):
 
 
 class PlainTrace:
-    """Computes with the values of plain handles; nothing is recorded. Arrays stay writable."""
+    """Computes with the values of plain handles; nothing is recorded. Arrays stay writable.
+
+    In a ``standard`` one single elements stay handles too, as the array API standard has it: there
+    they are arrays of no axis.
+    """
 
     level = 0
     closed = False
     dirty = True
 
+    def __init__(self, standard: bool) -> None:
+        self.standard = standard
+
     def process(self, primitive: Any, xs: list[Value], params: dict[str, Any]) -> Value:
+        standard = any(type(x) is Plain and x.owner is STANDARD for x in xs)
         out = primitive(*[refresh(x).value if type(x) is Plain else x for x in xs], **params)
-        outs = [Plain(o) if type(o) is np.ndarray else o for o in primitive.unpack(out)]
-        return primitive.pack(tuple(outs))
+        hold = hold_all if standard else hold_arrays
+        return primitive.pack(tuple(map(hold, primitive.unpack(out))))
 
 
-PLAIN = PlainTrace()
+PLAIN = PlainTrace(standard=False)
+STANDARD = PlainTrace(standard=True)
+
+
+def hold_arrays(x: Value) -> Value:
+    """A plain array as a handle."""
+    return Plain(x) if type(x) is np.ndarray else x
+
+
+def hold_all(x: Value) -> Value:
+    """A plain array or element as a handle of the array API standard's."""
+    return Plain(np.asarray(x), STANDARD) if isinstance(x, np.ndarray | np.generic) else x
+
+
+def keep_standard(x: Tracer) -> None:
+    """From now on computations with ``x`` give arrays of one kind, masks and elements too."""
+    if type(x) is Plain:
+        x.owner = STANDARD
+    elif hasattr(x.owner, "standard"):  # staged and mapped values are of one kind anyway
+        x.owner.standard = True
 
 
 def writable(value: np.ndarray[Any, Any]) -> Plain:

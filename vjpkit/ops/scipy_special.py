@@ -148,6 +148,8 @@ def unknown(function: str, operand: str) -> Callable[[Value], Value]:
 
 def by_ufunc(ufunc: np.ufunc) -> Callable[..., Value] | None:
     """What computes one of SciPy's ufuncs on traced values, if something does."""
+    if ufunc.__name__ in ("cbrt", "exp2", "expm1", "log1p"):  # NumPy has them too
+        return getattr(np, ufunc.__name__) if ufunc_of_scipy(ufunc.__name__) is ufunc else None
     found = _by_name().get(ufunc.__name__)
     return found if found is not None and found.ufunc is ufunc else None
 

@@ -133,14 +133,13 @@ DOORS[Dual] = compile_dual
 class Duals:
     """The trace of one ``jvp``: every primitive pushes its operands' tangents at once."""
 
-    __slots__ = ("closed", "dirty", "level", "name", "strict")
+    __slots__ = ("closed", "dirty", "level", "name", "standard", "strict")
 
     def __init__(self, name: str = "jvp", strict: bool = False) -> None:
         self.level = next(LEVELS)
         self.name = name
         self.strict = strict
-        self.closed = False
-        self.dirty = False
+        self.closed = self.dirty = self.standard = False
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
         if self.closed:
