@@ -131,8 +131,9 @@ def test_keywords_are_the_standards_or_numpys() -> None:
     """What the standard passes by name, our namespace takes by name."""
     for name, f in standard().items():
         ours = found(name, array_api)
-        ours = getattr(ours, "__wrapped__", ours)
-        assert ours is found(name, vnp)
+        if ours is not found(name, vnp):
+            ours = ours.__wrapped__
+            assert ours is found(name, vnp)
         if isinstance(ours, np.ufunc):
             assert len(inspect.signature(f).parameters) - ("axis" in str(inspect.signature(f))) == (
                 ours.nin

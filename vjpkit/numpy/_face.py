@@ -96,7 +96,7 @@ def _comparison(compare: Any, primitive: Any) -> Any:
         x, y = unwrapped(self), unwrapped(other)
         if not isinstance(x, Tracer) and not isinstance(y, Tracer):
             out = compare(x, y)
-            return hold_all(out) if self.owner.standard else out
+            return hold_all(out) if getattr(self.owner, "standard", False) else out
         if y is None or isinstance(y, str):
             return NotImplemented
         return primitive(x, y)
