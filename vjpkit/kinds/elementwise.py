@@ -20,6 +20,7 @@ from vjpkit.core.errors import INTERNAL, Position, at, calling_position, user_po
 from vjpkit.core.ir import Atom, Equation, Literal, Var
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import (
+    Cotangents,
     Eager,
     Row,
     Rows,
@@ -286,23 +287,63 @@ class _RuleSource:
         term = f"partial{i}({', '.join([words.get(name, name) for name in names])})"
         return term if "t" in names else f"{slots}[-2]({factor}, {term})"
 
-    def contribution(self, i: int) -> list[str]:
+    def pulled(self) -> list[str]:
+        """Lines of ``pull(row, ct, cts)``."""
+        live = [i for i in self.live if self.owner.partials[i] is not None]
+        lines = [f"    large = type(ct) is ndarray and ct.size > {LARGE} and cts[-2] is product"]
+        if tuple(self.owner.partials) == ("y", "x") and len(live) == 2:
+            lines += ["    if slot0 == slot1 and fit0 is None and fit1 is None:"]
+            lines += [
+                "        c = doubled(ct, x, cts, large, k)",
+                *self.stored(0, "    "),
+                "        return",
+            ]
+        lone = all(self.owner.partials[i] != 1 for i in live[:-1])  # nobody else was given ct
+        for i in live:
+            lines += self.contribution(i, lone and i == live[-1])
+            if self.fitted:
+                lines.append(f"    if fit{i} is not None: c = unbroadcast(c, fit{i}[0], fit{i}[1])")
+            lines += self.stored(i, "")
+        return lines if live else ["    pass"]
+
+    def stored(self, i: int, margin: str) -> list[str]:
+        """Lines that add ``c`` to the slot of operand ``i``; what is large and fresh is ours."""
+        partial, count = self.owner.partials[i], len(self.live)
+        fresh = {1: "k in cts[-1]" if count == 1 else "False"}.get(partial, "c is not ct")
+        if callable(partial) and "t" in self.parameters(i):
+            fresh = "False"
+        return [margin + line for line in (
+            f"    if cts[slot{i}] is None:",
+            f"        cts[slot{i}] = c",
+            f"        if large and {fresh}: cts[-1].add(slot{i})",
+            f"    else: add_cotangent(cts, slot{i}, c)",
+        )]  # fmt: skip
+
+    def contribution(self, i: int, last: bool) -> list[str]:
         """Lines that compute ``c``, what operand ``i`` receives.
 
-        A large partial that was computed just now is multiplied in place: fresh memory is dearer
-        than arithmetic.
+        What is large is multiplied in place where nobody else has it, be it the ``last`` use of a
+        cotangent or a partial that was computed just now: fresh memory is dearer than arithmetic.
         """
-        names = self.parameters(i)
-        if not callable(self.owner.partials[i]) or "t" in names:
-            return [f"    c = {self.product(i, 'ct', 'cts')}"]
-        kept = " and ".join(f"c is not {name}" for name in names)
+        partial, names = self.owner.partials[i], self.parameters(i)
+        plain = f"c = {self.product(i, 'ct', 'cts')}"
+        if partial in (1, None) or "t" in names:
+            return [f"    {plain}"]
+        if callable(partial):
+            kept = " and ".join(f"c is not {name}" for name in names)
+            return [
+                f"    c = partial{i}({', '.join(names)})",
+                f"    if large and type(c) is ndarray and c.base is None and {kept}"
+                " and ct.shape == c.shape and ct.dtype is c.dtype:",
+                "        c = multiply(ct, c, c)",
+                "    else: c = cts[-2](ct, c)",
+            ]
+        if not last:
+            return [f"    {plain}"]
+        factor = partial if isinstance(partial, str) else repr(partial)
         return [
-            f"    c = partial{i}({', '.join(names)})",
-            "    if type(c) is ndarray and c.size > 8192 and cts[-2] is plain_product"
-            f" and c.base is None and {kept} and type(ct) is ndarray"
-            " and ct.shape == c.shape and ct.dtype is c.dtype:",
-            "        c = multiply(ct, c, c)",
-            "    else: c = cts[-2](ct, c)",
+            f"    if large and k in cts[-1]: c = overwritten(ct, {factor})",
+            f"    else: {plain}",
         ]
 
     def tangent(self) -> list[str]:
@@ -325,25 +366,22 @@ class _RuleSource:
         slots = [f"slot{i}" for i in self.live]
         fits = [f"fit{i}" for i in self.live] if self.fitted else []
         unpack = f"    _, k, _, _, {', '.join([*slots, *fits, *self.needs])} = row"
-        pull = ["def pull(row, ct, cts):", unpack]
+        pull = ["def pull(row, ct, cts):", unpack, *self.pulled()]
         push = ["def push(row, ts):", unpack, "    out_t = None"]
         for i in self.live:
             if self.owner.partials[i] is None:
                 continue
-            pull += self.contribution(i)
             push += [f"    t = ts[slot{i}]", "    if t is not None:"]
             push.append(f"        t = {self.product(i, 't', 'ts')}")
             if self.fitted:
-                pull.append(f"    if fit{i} is not None: c = unbroadcast(c, fit{i}[0], fit{i}[1])")
                 push.append(f"        if fit{i} is not None: t = stretch(t, fit{i}[2], fit{i}[3])")
-            pull += [f"    if cts[slot{i}] is None: cts[slot{i}] = c"]
-            pull += [f"    else: add_cotangent(cts, slot{i}, c)"]
             push.append("        out_t = t if out_t is None else out_t + t")
         push.append("    ts[k] = out_t")
         tangent = self.tangent()
         scope = {f"partial{i}": p for i, p in enumerate(self.owner.partials)}
         scope.update(unbroadcast=unbroadcast, stretch=stretch, add_cotangent=add_cotangent)
-        scope.update(ndarray=np.ndarray, multiply=np.multiply, plain_product=plain_product)
+        scope.update(ndarray=np.ndarray, multiply=np.multiply, product=plain_product)
+        scope.update(doubled=doubled, overwritten=overwritten)
         scope["NUMBERS"] = frozenset({float, complex})
         function = generate("\n".join(pull + push + tangent), scope, self.owner.name, "pull")
         function.push = scope["push"]
@@ -352,6 +390,28 @@ class _RuleSource:
         function.needs = tuple(self.needs)
         function.fitted = self.fitted
         return function
+
+
+LARGE = 8192
+"""Arrays of more elements are worth the trouble of saving memory."""
+
+
+def overwritten(ct: np.ndarray[Any, Any], factor: Value) -> Value:
+    """``ct * factor``, in the place of ``ct`` where it fits there."""
+    if type(factor) is np.ndarray:
+        if factor.shape != ct.shape or factor.dtype is not ct.dtype:
+            return ct * factor
+    elif type(factor) not in (int, float):
+        return ct * factor
+    return np.multiply(ct, factor, out=ct) if ct.flags.writeable else ct * factor
+
+
+def doubled(ct: Value, x: Value, cts: Cotangents, large: bool, k: int) -> Value:
+    """``2 x ct``: what x * x pulls back. The cotangent of a sum is one number in many places."""
+    if large and not any(ct.strides) and type(x) is np.ndarray and x.dtype is ct.dtype:
+        return x * (2 * ct[(0,) * ct.ndim])
+    c = overwritten(ct, x) if large and k in cts[-1] else cts[-2](ct, x)
+    return np.add(c, c, out=c) if type(c) is np.ndarray else c + c
 
 
 def promotes(ufunc: np.ufunc) -> bool:

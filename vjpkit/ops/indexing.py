@@ -232,7 +232,13 @@ _FEW = 2000
 
 def add_into(buffer: np.ndarray[Any, Any], index: Any, ct: Value) -> None:
     """``buffer[index] += ct``, adding repeatedly where the index repeats."""
-    if is_basic(index) or addresses_once(index):
+    if is_basic(index):
+        part = buffer[index]
+        if type(part) is np.ndarray:  # a view: what was added need not be written back
+            np.add(part, ct, out=part, casting="same_kind")
+        else:
+            buffer[index] = part + ct
+    elif addresses_once(index):
         buffer[index] += ct
     elif buffer.ndim == 1 == len(index):
         np.add.at(buffer, index[0].reshape(-1), ct.reshape(-1))
@@ -257,6 +263,9 @@ def add_at_slot(cts: Cotangents, i: int, ct: Value, shape: Shape, dtype: Any, in
     if old is None:
         old = cts[i] = np.zeros(shape, dtype)
         owned.add(i)
+        if is_basic(index) and ct.dtype == dtype:
+            old[index] = ct
+            return
     elif i not in owned:
         old = cts[i] = np.array(old, order="C")
         owned.add(i)
