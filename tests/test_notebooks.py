@@ -52,7 +52,7 @@ def executed(path: Path) -> Any:
 
 
 def test_there_are_notebooks():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02"]
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03"]
 
 
 @every_notebook
