@@ -1,6 +1,7 @@
 """`vjpkit.numpy` has every public name of NumPy's, or says why not; none is there by accident."""
 
 import importlib
+import inspect
 import re
 
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.testing.overrides import (
     get_overridable_numpy_ufuncs,
 )
 
+import vjpkit as vk
 import vjpkit.numpy as vnp
 from vjpkit.core.errors import UnsupportedError
 from vjpkit.core.rows import Rows
 from vjpkit.core.tracer import UFUNCS
-from vjpkit.numpy import _namespace
+from vjpkit.numpy import _namespace, _partly
 from vjpkit.numpy._dispatch import functions
 
 DISPATCHED = {f"{f.__module__}.{f.__name__}": f for f in get_overridable_numpy_array_functions()}
@@ -39,14 +41,25 @@ def test_what_numpy_dispatches_is_numpys_own():
     dispatched = (np.ufunc, type(np.sum))
     for name in np.__all__:
         x = getattr(np, name)
-        if isinstance(x, dispatched) and name not in _namespace.LEFT_OUT:
+        if isinstance(x, dispatched) and name not in {*_namespace.LEFT_OUT, *_partly.__all__}:
             assert getattr(vnp, name) is x, name
     assert set(_namespace.OURS) == {
         "arange", "array", "asanyarray", "asarray", "asarray_chkfinite", "ascontiguousarray",
-        "asfortranarray", "c_", "empty", "eye", "full", "identity", "ones", "r_", "require", "tri",
-        "vectorize", "zeros",
+        "asfortranarray", "c_", "empty", "eye", "full", "full_like", "identity", "ones", "r_",
+        "require", "take", "tri", "vectorize", "zeros",
     }  # fmt: skip
-    assert not any(isinstance(getattr(np, name), dispatched) for name in _namespace.OURS)
+    ours = {n for n in _namespace.OURS if isinstance(getattr(np, n), dispatched)}
+    assert ours == set(_partly.__all__)
+
+
+def test_what_numpy_dispatches_on_one_argument_takes_traced_ones_in_all():
+    a = np.arange(5.0)
+    assert vnp.take(a, 2) == 2.0
+    assert vk.vmap(lambda i: vnp.take(a, i))(np.array([3, 1])).tolist() == [3.0, 1.0]
+    assert vk.jit(lambda i: vnp.take(a, indices=i, mode="clip"))(9) == 4.0
+    assert vnp.full_like(a, 2).tolist() == [2.0] * 5
+    assert vk.grad(lambda x: np.sum(vnp.full_like(a, x)))(3.0) == 5.0
+    assert inspect.signature(vnp.take) == inspect.signature(np.take)
 
 
 def test_types_and_constants():

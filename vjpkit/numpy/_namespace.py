@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.numpy import _creation, _vectorize
+from vjpkit.numpy import _creation, _partly, _vectorize
 
 __all__ = ["LEFT_OUT", "extensions", "names", "submodules"]
 
 _DISPATCHED = type(np.sum)
 
 OURS = {
-    name: getattr(module, name) for module in (_creation, _vectorize) for name in module.__all__
+    name: getattr(module, name)
+    for module in (_creation, _partly, _vectorize)
+    for name in module.__all__
 }
 """Defined by vjpkit."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -75,9 +76,22 @@ def delivers(function: F) -> F:
     return delivering  # type: ignore[return-value]  # of the same signature
 
 
+def require_no_filling() -> None:
+    """Raise where NumPy's ``full_like`` of a plain array fills it with a traced value."""
+    names = [frame.name for frame in traceback.extract_stack(limit=6)]
+    if "full_like" in names:
+        raise TracerConversionError(
+            "np.full_like: a traced value can't fill an array that is like a plain one"
+            f"{at(calling_position())}\nUse vnp.full_like(a, value), or np.broadcast_to(value, "
+            "a.shape)."
+        )
+
+
 @implements(np.copyto)
 def copyto(dst: Any, src: Value, casting: str = "same_kind", where: Value = True) -> None:
     """NumPy's ``copyto``: writes ``src``, broadcast, where ``where``."""
+    if not isinstance(dst, Tracer):
+        require_no_filling()
     dst = destination("np.copyto", dst)
     given = aval_of(src) if hasattr(src, "dtype") else None
     if given is not None and not np.can_cast(given.dtype, dst.dtype, casting):  # type: ignore[arg-type]

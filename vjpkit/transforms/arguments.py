@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
@@ -64,11 +65,56 @@ def called(
             error.__cause__, TracerConversionError
         ):
             name_line(error)
+            hint = hint_for(error)
+            if hint:
+                error.add_note(hint)
             raise
         hidden = error.__cause__.with_traceback(error.__traceback__)
     finally:
         RUNNING.reset(token)
     raise hidden
+
+
+_HINTS = (
+    (
+        re.compile(
+            r"dtype\('O'\)|[Oo]bject arrays?\b|dtype object|no callable \w+ method"
+            r"|not supported for the input types|[Uu]nsupported array type"
+            r"|array type .*not supported"
+        ),
+        "np.array([x, y]) of traced values is an array of objects, which NumPy computes with where "
+        "it can. This function does not take one: build the array with vnp.array or np.stack.",
+    ),
+    (
+        re.compile("^only integers, slices"),
+        "A plain array takes no traced or mapped index: write vnp.take(a, i, axis=0).",
+    ),
+    (
+        re.compile("^Multiple namespaces for array inputs"),
+        "The arrays of one call have to be of one kind: make a plain one of the traced ones' with "
+        "x.__array_namespace__().asarray(a).",
+    ),
+)
+"""What other libraries say where they meet traced values, and what to do about it."""
+
+
+def hint_for(error: Exception) -> str | None:
+    """What to do about an error of NumPy's or SciPy's that traced values are behind."""
+    if type(error).__module__.startswith("vjpkit"):
+        return None
+    text = str(error)
+    if isinstance(error, AttributeError) and text.startswith("'float' object has no attribute"):
+        text = "object array" if innermost_is_internal(error) else text  # in NumPy's own code
+    found = next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
+    return None if found in getattr(error, "__notes__", ()) else found
+
+
+def innermost_is_internal(error: Exception) -> bool:
+    """Whether NumPy or vjpkit raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and INTERNAL[trace.tb_frame.f_code.co_filename]
 
 
 def name_line(error: Exception) -> None:
