@@ -504,3 +504,42 @@ def test_real_if_close():
         assert vk.vjp(f, z)[0].dtype == f(z).dtype
     with pytest.raises(TracerConversionError, match="real_if_close"):
         vk.make_ir(np.real_if_close)(z)
+
+
+@pytest.mark.parametrize("count", [1, 3, 40, 300])
+@pytest.mark.parametrize("dtypes", ["dd", "fd", "df", "ff", "Dd"])
+def test_sums_at_repeated_indices_are_numpys_to_the_bit(count, dtypes):
+    """Repeats are added to the element one after the other, never to one another first."""
+    rng = np.random.default_rng(count)
+    for ufunc, shape in ((np.add, (7,)), (np.subtract, (4, 5))):
+        a = rng.normal(size=shape).astype(dtypes[0])
+        places = rng.integers(-shape[0], shape[0], size=count)
+        sizes = 10 ** rng.uniform(-3, 3, size=count).reshape(-1, *[1] * (len(shape) - 1))
+        v = (rng.normal(size=(count, *shape[1:])) * sizes).astype(dtypes[1])
+
+        def program(a, v, places=places, ufunc=ufunc):
+            out = np.copy(a)
+            ufunc.at(out, places, v)
+            return out
+
+        wanted = program(a, v)
+        for got in (
+            vk.vjp(program, a, v)[0],
+            vk.jvp(program, (a, v), (a, v))[0],
+            vk.jit(program)(a, v),
+            vk.jit(lambda *args: program(*args, ufunc=ufunc))(a, v, places),  # noqa: B023
+            vk.vmap(program)(a[None], v[None])[0],
+        ):
+            assert got.dtype == wanted.dtype
+            assert got.tobytes() == wanted.tobytes()
+
+
+def test_sums_at_an_index_say_what_does_not_fit():
+    x = np.ones(3)
+    for places in ([0, 0], [0] * 20):
+        with pytest.raises(TypeError, match="Cannot cast ufunc 'add' output from"):
+            vk.grad(lambda x: np.add.at(np.copy(x), places, 1j * np.ones(len(places))))(x)  # noqa: B023
+        with pytest.raises(IndexError, match="out of bounds"):
+            vk.grad(lambda x: np.add.at(np.copy(x), [*places, 3], x[0]))(x)  # noqa: B023
+        with pytest.raises(ValueError, match="broadcast"):
+            vk.grad(lambda x: np.add.at(np.copy(x), [*places, 0], x[:2]))(x)  # noqa: B023

@@ -54,7 +54,11 @@ UNLISTED = {"heaviside", "nextafter", "ldexp"}
 
 
 def test_every_elementwise_primitive_has_a_reference():
-    ours = {p.ufunc: name for name, p in PRIMITIVES.items() if isinstance(p, Elementwise)}
+    ours = {
+        p.ufunc: name
+        for name, p in PRIMITIVES.items()
+        if isinstance(p, Elementwise) and not isinstance(p, scipy_special.SciPyFunction)
+    }
     missing = {name for ufunc, name in ours.items() if ufunc not in UNARY and ufunc not in BINARY}
     assert missing - UNLISTED == set()
 

@@ -6,29 +6,27 @@ unless ``mode`` says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.aval import Value
 from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._joining import as_values
 from vjpkit.numpy._writable import fitted
-from vjpkit.ops import structural
 from vjpkit.ops.index import (
     addresses_once,
     has_tracer,
-    indexed_shape,
     is_basic,
     normalized,
+    repetitions,
     split_index,
     takes_axis,
 )
-from vjpkit.ops.indexing import scatter_sum
-from vjpkit.ops.updates import update
+from vjpkit.ops.updates import add_at, update
 
 __all__ = ["At"]
 
@@ -89,7 +87,8 @@ class Place:
         def added(x: Value, index: Any) -> Value:
             if is_basic(index):
                 return replaced(x, index, x[index] + as_values(values))
-            return x + scattered(x, index, as_values(values))
+            static, arrays = split_index(index)
+            return add_at(*arrays, x, as_values(values), index=static)
 
         return self._updated(added, mode, promises)
 
@@ -239,27 +238,3 @@ def combined(
         once = np.unravel_index(places[mask], x.shape)
         x = replaced(x, once, function(x[once], *parts))
     return x
-
-
-def repetitions(places: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
-    """Masks of first, second, ... occurrences among ``places``.
-
-    >>> [mask.tolist() for mask in repetitions(np.array([3, 5, 3]))]
-    [[True, True, False], [False, False, True]]
-    """
-    flat = places.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    ranked = flat[order]
-    starts = np.flatnonzero(np.diff(ranked, prepend=-1))
-    numbers = np.empty(flat.size, np.intp)
-    numbers[order] = np.arange(flat.size) - np.repeat(starts, np.diff(starts, append=flat.size))
-    for n in range(int(numbers.max(initial=-1)) + 1):
-        yield (numbers == n).reshape(places.shape)
-
-
-def scattered(x: Value, index: Any, values: Value) -> Value:
-    """Zeros like ``x`` with ``values`` added at ``index``."""
-    static, arrays = split_index(index)
-    shape = indexed_shape(x.shape, static, [aval_of(a) for a in arrays])
-    values = np.broadcast_to(structural.to_dtype(values, x.dtype), shape)
-    return scatter_sum(*arrays, values, shape=x.shape, dtype=x.dtype, indices=(static,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -13,12 +13,16 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import ConcreteTracer, Tracer
+from vjpkit.numpy._arguments import as_array
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._writable import write, write_whole
+from vjpkit.ops.index import Index, addresses_once, normalized, repetitions, split_index
 from vjpkit.ops.structural import to_dtype
+from vjpkit.ops.updates import add_at
 
 __all__ = ["delivered", "delivers", "destination", "require_castable", "ufunc_at"]
 
+Array = np.ndarray[Any, Any]
 F = TypeVar("F", bound=Callable[..., Value])
 
 
@@ -175,60 +179,50 @@ def fill_diagonal(a: Any, val: Value, wrap: bool = False) -> None:
     write(a, np.unravel_index(positions, a.shape), _repeated(val, positions.size))
 
 
+_FEW = 8
+"""So many repetitions are written one after the other; more, as a function of the whole array."""
+
+
 def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Value) -> None:
     """``ufunc.at(a, indices, b)``: unbuffered, so that repeated indices accumulate.
 
-    Sums go through one functional scatter; other ufuncs write element by element of each
-    repetition.
+    Elements are written one repetition of an index after the other, in NumPy's order.
     """
     a = destination(f"np.{ufunc.__name__}.at", a)
-    if ufunc in (np.add, np.subtract):
-        (operand,) = b
-        operand = operand if ufunc is np.add else np.negative(operand)
-        write_whole(a, a + scattered(operand, indices, a))
+    entries = normalized(indices)
+    if addresses_once(entries):
+        _write_at(ufunc, a, entries, b)
         return
-    for layer in _layers(a, indices):
-        part = [np.broadcast_to(x, np.shape(layer[1]))[layer[2]] for x in b]
-        write(a, layer[0], ufunc(a[layer[0]], *part))
-
-
-def scattered(value: Value, indices: Any, like: Tracer) -> Value:
-    """Zeros like ``like`` with ``value`` added at ``indices``, repeatedly where they repeat."""
-    from vjpkit.ops.index import split_index
-    from vjpkit.ops.indexing import scatter_sum
-
     index, arrays = split_index(indices)
-    flat = np.broadcast_to(np.zeros((), bool), like.shape)
-    target = flat[index.fill(map(_standing_for, arrays))].shape
-    value = np.broadcast_to(np.asarray(value) if not hasattr(value, "dtype") else value, target)
-    value = value if value.dtype == like.dtype else np.astype(value, like.dtype)
-    return scatter_sum(*arrays, value, shape=like.shape, dtype=like.dtype, indices=(index,))
+    known = not any(isinstance(x, Tracer) and not isinstance(x, ConcreteTracer) for x in arrays)
+    sums = ufunc in (np.add, np.subtract)
+    if sums and (not known or _repeats(a, index, arrays) > _FEW):
+        (operand,) = b
+        operand = as_array(operand if ufunc is np.add else np.negative(operand))
+        write_whole(a, add_at(*arrays, a, operand, index=index))
+        return
+    positions = _positions(a, index, arrays)
+    for mask in repetitions(positions):
+        part = [np.broadcast_to(x, positions.shape)[mask] for x in b]
+        _write_at(ufunc, a, np.unravel_index(positions[mask], a.shape), part)
 
 
-def _standing_for(x: Value) -> Any:
-    """An index array of the same shape, where the values of ``x`` are not known."""
-    if not isinstance(x, Tracer) or isinstance(x, ConcreteTracer):
-        return np.asarray(x.concrete() if isinstance(x, Tracer) else x)
-    return np.zeros(x.shape, x.dtype)
+def _write_at(ufunc: np.ufunc, a: Any, index: Any, operands: Sequence[Value]) -> None:
+    """Write ``ufunc`` of the elements at an index that addresses none of them twice."""
+    result = ufunc(a[index], *operands)
+    require_castable(f"ufunc '{ufunc.__name__}'", aval_of(result).dtype, a.dtype)
+    write(a, index, result)
 
 
-def _layers(a: Tracer, indices: Any) -> Any:
-    """Sets of distinct positions whose order is that of the repetitions: (index, positions,
-    mask)."""
-    from vjpkit.ops.index import split_index
+def _positions(a: Tracer, index: Index, arrays: Sequence[Value]) -> Array:
+    """The flat positions that an index addresses, in its shape."""
+    plain = [np.asarray(x.concrete() if isinstance(x, Tracer) else x) for x in arrays]
+    positions: Array = np.arange(a.size).reshape(a.shape)[index.fill(plain)]
+    return positions
 
-    index, arrays = split_index(indices)
-    flat = np.arange(a.size).reshape(a.shape)
-    positions = flat[index.fill([np.asarray(x) for x in arrays])]
-    ravelled = positions.ravel()
-    order = np.argsort(ravelled, kind="stable")
-    ranked = ravelled[order]
-    starts = np.r_[0, np.flatnonzero(np.diff(ranked)) + 1]
-    rank = np.empty(ravelled.size, int)
-    rank[order] = np.arange(ravelled.size) - np.repeat(
-        starts, np.diff(np.r_[starts, ravelled.size])
-    )
-    rank = rank.reshape(positions.shape)
-    for n in range(int(rank.max(initial=-1)) + 1):
-        mask = rank == n
-        yield np.unravel_index(positions[mask], a.shape), positions, mask
+
+def _repeats(a: Tracer, index: Index, arrays: Sequence[Value]) -> int:
+    """How often the most frequent element is addressed."""
+    if not arrays:
+        return 1
+    return int(np.bincount(_positions(a, index, arrays).reshape(-1)).max(initial=0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import EllipsisType, NoneType
 from typing import Any
 
@@ -308,3 +308,19 @@ def flat_positions(shape: Shape, entries: Sequence[Any]) -> np.ndarray[Any, np.d
             a = np.where(a < 0, a + n, a) * stride
             total = total + a.reshape(*a.shape, *[1] * (ndim - place - rank))
     return total  # type: ignore[no-any-return]  # an index array was among the entries
+
+
+def repetitions(places: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """Masks of first, second, ... occurrences among ``places``.
+
+    >>> [mask.tolist() for mask in repetitions(np.array([3, 5, 3]))]
+    [[True, True, False], [False, False, True]]
+    """
+    flat = places.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    ranked = flat[order]
+    starts = np.flatnonzero(np.diff(ranked, prepend=-1))
+    numbers = np.empty(flat.size, np.intp)
+    numbers[order] = np.arange(flat.size) - np.repeat(starts, np.diff(starts, append=flat.size))
+    for n in range(int(numbers.max(initial=-1)) + 1):
+        yield (numbers == n).reshape(places.shape)

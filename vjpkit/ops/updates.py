@@ -1,5 +1,5 @@
 """Writing by index, as a function: a copy of ``x`` with ``value`` written through a chain of
-views."""
+views, or added."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from vjpkit.core.primitive import PRIMITIVES, Sample, primitive
 from vjpkit.core.rows import Cotangents, Row, cast, unbroadcast
 from vjpkit.core.tracer import Tracer
 from vjpkit.kinds import LinearMany, PiecewiseConstant, contribute, rule
+from vjpkit.kinds.elementwise import weak_type
 from vjpkit.ops.index import Index, indexed_shape
-from vjpkit.ops.indexing import getitem
+from vjpkit.ops.indexing import add_into, getitem
 
-__all__ = ["Steps", "last_writes", "through", "update"]
+__all__ = ["Steps", "add_at", "last_writes", "through", "update"]
 
 Steps = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 """Views of views: (name, parameters) of structural primitives, applied from left to right."""
@@ -202,6 +203,80 @@ class Update(LinearMany):
 
 
 update = primitive(Update)
+
+
+class AddAt(LinearMany):
+    """A copy of ``x`` with ``value`` added at an index, again and again where it repeats.
+
+    Operands: the index arrays, then ``x`` and ``value`` (which broadcasts). Linear in both. The sum
+    at each element begins with ``x`` and goes on in the order of the index, as NumPy's ``add.at``
+    does it.
+    """
+
+    def fixed(self, params: Any) -> int:
+        return int(params["index"].arrays)
+
+    @staticmethod
+    def impl(*operands: Value, index: Index) -> Value:
+        *arrays, x, value = operands
+        require_addable(aval_of(x), aval_of(value))
+        out = np.array(x)
+        target = indexed_shape(out.shape, index, [aval_of(a) for a in arrays])
+        add_into(out, index.fill(arrays), np.broadcast_to(value, target))
+        return out
+
+    def transpose(
+        self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
+    ) -> Sequence[Value | None]:
+        value = avals[1]
+        part = None
+        if live[1]:
+            part = cast(getitem(ct, *fixed, index=params["index"]), value.dtype)
+            part = unbroadcast(part, value.shape, value.dtype)
+        return (ct if live[0] else None, part)
+
+    def abstract(self, *avals: Aval, index: Index) -> Aval:
+        *arrays, x, value = avals
+        np.broadcast_shapes(indexed_shape(x.shape, index, arrays), value.shape)
+        require_addable(x, value)
+        return Aval(x.shape, x.dtype)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, index: Index
+    ) -> Value:
+        *arrays, x, value = values
+        shape = aval_of(x).shape[1:] if batched[-2] else aval_of(x).shape
+        x = x if batched[-2] else np.broadcast_to(x, (n, *shape))
+        positions, flat = batched_positions(n, arrays, batched, (), index, shape)
+        if batched[-1]:
+            own = aval_of(value).shape[1:]
+            value = np.reshape(value, (n, *[1] * (positions.ndim - 1 - len(own)), *own))
+        every = Index((Index.ARRAY, Index.ARRAY))
+        rows = batch_numbers(n, positions)
+        return np.reshape(
+            self(rows, positions, np.reshape(x, (n, flat)), value, index=every), (n, *shape)
+        )
+
+    def samples(self) -> Iterable[Sample]:
+        rows = np.array([0, 1, 0])
+        yield Sample(rows, _M, _M[0], index=Index((Index.ARRAY,)))
+        both = Index((Index.ARRAY, Index.ARRAY))
+        yield Sample(rows, np.array([2, 2, 2]), _M, np.array([1.0, 2.0, 3.0]), index=both)
+        yield Sample(_M, 2.0, index=Index((1, slice(None, None, 2))))
+
+
+add_at = primitive(AddAt)
+
+
+def require_addable(x: Aval, value: Aval) -> None:
+    """Raise where a sum cannot be cast to the array that it is written to."""
+    kinds = [weak_type(value) if value.weak else value.dtype]
+    total = np.add.resolve_dtypes((x.dtype, *kinds, None))[-1]
+    if not np.can_cast(total, x.dtype, "same_kind"):
+        raise TypeError(
+            f"Cannot cast ufunc 'add' output from {total!r} to {x.dtype!r} with casting rule "
+            "'same_kind'"
+        )
 
 
 def require_real(array: np.dtype[Any], value: np.dtype[Any]) -> None:
