@@ -1,5 +1,6 @@
 """Ufuncs beyond plain calls: keywords, out=, methods, operators; and functions like ufuncs."""
 
+import functools
 import math
 import operator
 from typing import Any
@@ -506,6 +507,12 @@ def test_real_if_close():
         vk.make_ir(np.real_if_close)(z)
 
 
+def summed_at(ufunc, places, a, v):
+    out = np.copy(a)
+    ufunc.at(out, places, v)
+    return out
+
+
 @pytest.mark.parametrize("count", [1, 3, 40, 300])
 @pytest.mark.parametrize("dtypes", ["dd", "fd", "df", "ff", "Dd"])
 def test_sums_at_repeated_indices_are_numpys_to_the_bit(count, dtypes):
@@ -517,17 +524,14 @@ def test_sums_at_repeated_indices_are_numpys_to_the_bit(count, dtypes):
         sizes = 10 ** rng.uniform(-3, 3, size=count).reshape(-1, *[1] * (len(shape) - 1))
         v = (rng.normal(size=(count, *shape[1:])) * sizes).astype(dtypes[1])
 
-        def program(a, v, places=places, ufunc=ufunc):
-            out = np.copy(a)
-            ufunc.at(out, places, v)
-            return out
-
+        sums = functools.partial(summed_at, ufunc)
+        program = functools.partial(sums, places)
         wanted = program(a, v)
         for got in (
             vk.vjp(program, a, v)[0],
             vk.jvp(program, (a, v), (a, v))[0],
             vk.jit(program)(a, v),
-            vk.jit(lambda *args: program(*args, ufunc=ufunc))(a, v, places),  # noqa: B023
+            vk.jit(sums)(places, a, v),
             vk.vmap(program)(a[None], v[None])[0],
         ):
             assert got.dtype == wanted.dtype
