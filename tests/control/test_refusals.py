@@ -12,7 +12,7 @@ import pytest
 
 import vjpkit
 from tests.test_bad_input import Bad, assert_says
-from vjpkit.core.errors import NotDifferentiableError, NotLinearError
+from vjpkit.core.errors import NotDifferentiableError, NotLinearError, TracerConversionError
 
 # These calls are wrong on purpose, and a type checker would be the first to say so.
 vk: Any = vjpkit
@@ -156,9 +156,133 @@ def checkpointed(loop: Callable[..., Any], name: str) -> None:
 for _name, _loop in LOOPS.items():
     checkpointed(_loop, _name)
 
+# -------------------------------------------------------------------------------- loops and choices
+
+
+def staged(f: Callable[[Any], Any], x: Any = X) -> Callable[[], Any]:
+    """A call while the function is staged."""
+    return lambda: vk.jit(f)(x)
+
+
+def everywhere(name: str, f: Callable[[Any], Any], error: type[Exception], *words: str) -> None:
+    """The same message on values and while the function is staged."""
+    bad(name, lambda: f(X), error, *words)
+    bad(name, staged(f), error, *words)
+
+
+bad("cond", lambda: lax.cond(True, 3, same), TypeError, "cond: true_fun", "int", HERE)
+bad("cond", lambda: lax.cond(True, same, 3), TypeError, "cond: false_fun", "int", HERE)
+bad("cond", lambda: lax.cond(X > 0, same, same, X), TypeError,
+    "cond: pred must be a scalar boolean or number, got bool[3]", HERE, "np.any")  # fmt: skip
+bad("cond", lambda: lax.cond("yes", same, same, X), TypeError, "cond: pred", "got str", HERE)
+bad("cond", staged(lambda x: lax.cond(x[0] > 0, same, lambda x: x[:2], x)), TypeError,
+    "cond: same returns f64[3], where another branch returns f64[2]", HERE, "reshape")  # fmt: skip
+bad("cond", staged(lambda x: lax.cond(x[0] > 0, same, lambda x: (x, x), x)), TypeError,
+    "cond: <lambda> returns the tree", "but same returns", HERE, "same tree")  # fmt: skip
+bad("cond", staged(lambda x: lax.cond(x[0] > 0, same, lambda x: "a", x)), TypeError,
+    "cond: <lambda>", "returned a str", HERE)  # fmt: skip
+
+bad("switch", lambda: lax.switch(0, []), ValueError, "switch: branches is empty", HERE)
+bad("switch", lambda: lax.switch(0, [same, 3], X), TypeError, "switch: branches[1]", "int", HERE)
+bad("switch", lambda: lax.switch(0.5, [same, same], X), TypeError,
+    "switch: index must be an integer, got f64[]", HERE)  # fmt: skip
+bad("switch", staged(lambda i: lax.switch(i, [same, same], X)), TypeError,
+    "switch: index must be", "f64[3]", HERE)  # fmt: skip
+
+bad("scan", lambda: lax.scan(3, X, X), TypeError, "scan", "function", "int", HERE)
+bad("scan", lambda: lax.scan(first, X, None), ValueError,
+    "scan: xs has no arrays and length is not given", HERE, "length=")  # fmt: skip
+bad("scan", lambda: lax.scan(first, X, {"a": 2.0}), ValueError,
+    "scan: ['a'] is a scalar", HERE, "Close over it")  # fmt: skip
+bad("scan", lambda: lax.scan(first, X, (X, A)), ValueError,
+    "scan: [1] has 2 slices, but 3 are wanted", HERE)  # fmt: skip
+bad("scan", lambda: lax.scan(first, X, X, length=4), ValueError,
+    "scan: xs has 3 slices, but 4 are wanted", HERE)  # fmt: skip
+bad("scan", lambda: lax.scan(first, X, None, length=-1), ValueError,
+    "scan: length is -1", HERE)  # fmt: skip
+bad("scan", lambda: lax.scan(first, "a", X), TypeError, "scan: init is a str", HERE)
+bad("scan", lambda: lax.scan(first, X, X, unroll=-1), ValueError, "scan: unroll must be", "-1")
+everywhere("scan", lambda x: lax.scan(lambda c, x: c, x, x), TypeError,
+           "scan: <lambda> must return a pair (carry, y)", HERE, "(carry, None)")  # fmt: skip
+everywhere("scan", lambda x: lax.scan(lambda c, x: (c[0], x), x, x), TypeError,
+           "scan: <lambda> returned carry f64[], but started with f64[3]", HERE,
+           "Cast")  # fmt: skip
+everywhere("scan", lambda x: lax.scan(lambda c, x: ((c, c), x), x, x), TypeError,
+           "scan: <lambda> returned a carry of tree", "started with", HERE)  # fmt: skip
+
+bad("while_loop", lambda: lax.while_loop(3, same, X), TypeError,
+    "while_loop: cond_fun", "int", HERE)  # fmt: skip
+bad("while_loop", lambda: lax.while_loop(same, 3, X), TypeError,
+    "while_loop: body_fun", "int", HERE)  # fmt: skip
+bad("while_loop", lambda: lax.while_loop(same, same, "a"), TypeError,
+    "while_loop: init_val is a str", HERE)  # fmt: skip
+bad("while_loop", lambda: lax.while_loop(lambda x: x > 0, same, X), TypeError,
+    "while_loop: what cond_fun returns must be a scalar", "bool[3]", HERE, "np.any")  # fmt: skip
+bad("while_loop", staged(lambda x: lax.while_loop(lambda x: x > 0, same, x)), TypeError,
+    "while_loop: cond_fun must return a scalar boolean, got bool[3]", HERE, "np.any")  # fmt: skip
+everywhere("while_loop", lambda x: lax.while_loop(lambda x: x[0] < 9, lambda x: x[:2], x),
+           TypeError, "while_loop: <lambda> returned carry f64[2], but started with f64[3]",
+           HERE)  # fmt: skip
+
+bad("fori_loop", lambda: lax.fori_loop(0, 3, 3, X), TypeError,
+    "fori_loop: body_fun", "int", HERE)  # fmt: skip
+bad("fori_loop", lambda: lax.fori_loop(0, 2.5, first, X), TypeError,
+    "fori_loop: upper must be an integer, got f64[]", HERE)  # fmt: skip
+bad("fori_loop", lambda: lax.fori_loop(X, 3, first, X), TypeError,
+    "fori_loop: lower must be a scalar", "f64[3]", HERE)  # fmt: skip
+bad("fori_loop", lambda: lax.fori_loop(0, 3, lambda i, x: x[:2], X), TypeError,
+    "returned carry f64[2], but started with f64[3]", HERE)  # fmt: skip
+
+bad("map", lambda: lax.map(3, X), TypeError, "map", "function", "int", HERE)
+bad("map", lambda: lax.map(same, X, batch_size=0), ValueError,
+    "map: batch_size must be a positive int, got 0", HERE)  # fmt: skip
+bad("map", lambda: lax.map(same, 2.0), ValueError, "is a scalar, which has no slices", HERE)
+bad("map", lambda: lax.map(same, "a"), TypeError, "map: xs is a str", HERE)
+
+bad("associative_scan", lambda: lax.associative_scan(3, X), TypeError,
+    "associative_scan", "function", "int", HERE)  # fmt: skip
+bad("associative_scan", lambda: lax.associative_scan(np.add, X, axis=1), ValueError,
+    "associative_scan: elems has 1 axes, so there is no axis 1", HERE)  # fmt: skip
+bad("associative_scan", lambda: lax.associative_scan(np.add, (X, A)), ValueError,
+    "slices along axis 0 disagree: [0] has 3, [1] has 2", HERE)  # fmt: skip
+bad("associative_scan", lambda: lax.associative_scan(lambda a, b: (a, b), X), TypeError,
+    "associative_scan: <lambda> returned the tree", HERE, "like its arguments")  # fmt: skip
+bad("associative_scan", lambda: lax.associative_scan(np.add, "a"), TypeError,
+    "associative_scan: elems is a str", HERE)  # fmt: skip
+
+bad("select", lambda: lax.select(X > 0, X, X[:2]), TypeError,
+    "select: pred, on_true and on_false have the shapes (3,), (3,), (2,)", HERE,
+    "np.where")  # fmt: skip
+bad("select", lambda: lax.select(X[:2] > 0, X, X), TypeError,
+    "select:", "(2,), (3,), (3,)", HERE, "np.where")  # fmt: skip
+
+# ------------------------------------------------------------------------------------ jit and rules
+
+bad("jit", lambda: vk.jit(same, backend="fast"), ValueError,
+    "jit(same): no backend is called 'fast'", "'numpy'", HERE)  # fmt: skip
+bad("jit", lambda: vk.jit(same, static_argnames="n"), ValueError,
+    "jit(same): static_argnames names 'n'", "are x", HERE)  # fmt: skip
+bad("jit", lambda: vk.jit(lambda x, n: x, static_argnums=1)(X, [1]), TypeError,
+    "jit(<lambda>): static argument", "is a list, which cannot be hashed", HERE,
+    "pass a tuple")  # fmt: skip
+bad("jit", lambda: vk.jit(same)("a"), TypeError,
+    "jit(same): argument 0 is a str", HERE, "static")  # fmt: skip
+bad("jit", lambda: vk.jit(lambda x: "a")(X), TypeError, "jit(<lambda>)", "returned a str", HERE)
+bad("jit", staged(lambda x: x if x[0] > 0 else -x), TracerConversionError,
+    "is not known while the function is being staged", HERE, "np.where", "vk.lax.cond")  # fmt: skip
+
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{i}-{c.name}" for i, c in enumerate(CASES)])
 def test_message(case: Bad) -> None:
     with pytest.raises(case.error) as caught:
         case.call()
     assert_says(caught.value, case.words)
+
+
+def test_every_function_of_control_is_tried() -> None:
+    """What `vjpkit.lax` has of loops, choices, solvers and collectives."""
+    tried = {case.name for case in CASES}
+    layers = ("vjpkit.control.", "vjpkit.transforms.collectives")
+    public = {name for name in lax.__all__ if getattr(lax, name).__module__.startswith(layers)}
+    assert public
+    assert not public - tried
