@@ -86,6 +86,7 @@ DERIVATIVES: dict[str, Any] = {
     "jvp": lambda f: lambda *xs: vk.jvp(f, xs, TS)[1],
     "linearize": lambda f: lambda *xs: vk.linearize(f, *xs)[1](*TS),
     "forward over reverse": lambda f: lambda *xs: vk.jvp(vk.grad(f, (0, 1, 2)), xs, TS)[1],
+    "jet": lambda f: lambda *xs: vk.jet(f, xs, [[t, 0 * t] for t in TS])[1],
     "reverse over reverse": lambda f: vk.grad(
         lambda *xs: sum(np.sum(g * t) for g, t in zip(vk.grad(f, (0, 1, 2))(*xs), TS)), (0, 1, 2)
     ),

@@ -371,6 +371,42 @@ def test_plain_solvers_announce_that_a_batch_runs_example_by_example():
     np.testing.assert_allclose(got, np.linalg.solve(A, np.stack([B, V]).T).T)
 
 
+class Opaque:
+    """A solver that asks of its operand what only arrays have."""
+
+    __name__ = "Opaque"
+
+    def __call__(self, matvec, b):
+        return np.linalg.solve(A, np.frombuffer(b.tobytes()))
+
+
+def test_any_solver_runs_inside_of_a_program_and_its_own_errors_come_through():
+    f = lambda b: solve_linear(lambda x: A @ x, b, Opaque(), np_solve(A.T))
+    np.testing.assert_allclose(vk.jit(f)(B), np.linalg.solve(A, B))
+
+    def failing(matvec, b):
+        raise ArithmeticError("diverged")
+
+    broken = vk.jit(lambda b: solve_linear(lambda x: A @ x, b, failing, failing))
+    with pytest.raises(ArithmeticError, match="diverged"):
+        broken(B)
+
+
+def test_taylor_series_of_a_root_and_of_a_solution():
+    """All coefficients from derivatives of the equations alone."""
+    root = lambda a: find_root(lambda x: x * x - a, 1.0, _newton, _divide)
+    line = ([1.0, 0.0, 0.0, 0.0],)
+    for f in (root, vk.jit(root)):
+        got, want = vk.jet(f, (4.0,), line), vk.jet(np.sqrt, (4.0,), line)
+        np.testing.assert_allclose(np.stack(got[1]), np.stack(want[1]), rtol=1e-13)
+    f, g = implicit("staged"), direct
+    curve = (0.4, B), ([1.0, 0.0, 0.0], [V, 0 * V, 0 * V])
+    np.testing.assert_allclose(np.stack(vk.jet(f, *curve)[1]), np.stack(vk.jet(g, *curve)[1]))
+    xs = np.array([1.0, 2.0, 3.0])
+    total = lambda x: np.sum(vk.vmap(root)(x))
+    assert vk.laplacian(total)(xs) == pytest.approx(np.sum(-0.25 * xs**-1.5))
+
+
 def test_what_is_wrong_is_said():
     grad_of = lambda f: vk.grad(lambda b: np.sum(f(b)))(B)
     with pytest.raises(NotLinearError, match=r"matvec is not linear(.|\n)*custom_root"):

@@ -73,6 +73,7 @@ DERIVATIVES: dict[str, Any] = {
     "value": lambda f: f,
     "grad": lambda f: vk.grad(lambda x: np.sum(np.tanh(f(x)))),
     "jvp": lambda f: lambda x: vk.jvp(f, (x,), (np.cos(X),))[1],
+    "jet": lambda f: lambda x: np.stack(vk.jet(f, (x,), ([np.cos(X), X],))[1]),
     "grad of grad": lambda f: vk.grad(
         lambda x: np.sum(vk.grad(lambda x: np.sum(np.tanh(f(x))))(x) ** 2)
     ),

@@ -126,7 +126,9 @@ class Run:
             return self.solved(*values)
         try:
             return self.solved(*values)
-        except (TypeError, ValueError):  # what plain code makes of a tracer
+        except ClosedTraceError:
+            raise
+        except Exception:  # whatever plain code makes of a tracer; what is wrong comes up again
             if self.has_aux and is_staging(values):  # the avals of aux are not known before
                 raise
         label = f"{self.equations.label}: {name_of(self.solve)}"
