@@ -14,7 +14,7 @@ walks do not know the difference, which is what makes nesting, batching and stag
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import mul
 from typing import Any
@@ -130,7 +130,8 @@ class Rows:
         silently.
         """
         if x.nbytes <= COPY_LIMIT:
-            return x.copy()
+            # glibc's copy takes ten times as long where some processors find both alike in a page.
+            return np.multiply(x, 1) if x.nbytes > 32_768 and x.dtype.kind == "f" else x.copy()
         if id(x) not in self.guards:
             self.guards[id(x)] = Guard(x, calling_position())
         return x
@@ -321,7 +322,8 @@ def unbroadcast(ct: Value, shape: Shape, dtype: np.dtype[Any]) -> Value:
     if ct.shape != shape:
         lead = len(ct.shape) - len(shape)
         if lead == 1 and ct.shape[1:] == shape and type(ct) is _ndarray:
-            return cast(np.add.reduce(ct, 0), dtype)
+            total = _add_reduce(ct, 0)
+            return total if total.dtype is dtype else cast(total, dtype)
         stretched = [i + lead for i, n in enumerate(shape) if n == 1 and ct.shape[i + lead] != 1]
         axes = (*range(lead), *stretched)
         if axes:
@@ -364,6 +366,7 @@ def annihilate(ct: Value, factor: Value) -> Value:
 
 
 _ndarray = np.ndarray
+_add_reduce = np.add.reduce
 
 
 _MANY = 1 << 16
@@ -440,17 +443,19 @@ def new_slots(count: int, strict: bool = False) -> Cotangents:
     return [*[None] * count, plain_product if strict else annihilate, set()]
 
 
+def popped(rows: list[Row]) -> Iterator[Row]:
+    """The rows from the last to the first; nobody holds those that have been."""
+    while rows:
+        yield rows.pop()
+
+
 def pull_rows(rows: list[Row], cts: Cotangents, free: bool) -> None:
     """Walk backwards: pull the cotangents in ``cts`` back to the inputs' slots.
 
     ``free`` consumes the rows, so that residuals die as soon as they have been used; a slot's
     cotangent always dies as soon as it has been used.
     """
-    if not free:
-        rows = rows[:]
-    pop = rows.pop
-    while rows:
-        row = pop()
+    for row in popped(rows) if free else reversed(rows):
         k = row[1]
         ct = cts[k]
         if ct is not None:
@@ -475,8 +480,9 @@ def walked(
         walk(plain)
         out, marks = wanted_slots(plain, wanted), plain[-1]
         for i, x in zip(wanted, out, strict=True):
-            known = i is not None and ~i in marks and i not in marks and type(x) is _ndarray
-            if x is not None and not known and may_have_nan(x):
+            if x is None or (i is not None and ~i in marks and i not in marks):
+                continue  # nothing, or a product of arrays that are known to be finite
+            if has_nan(x) if type(x) is _ndarray else may_have_nan(x):
                 break
         else:
             return out
@@ -514,7 +520,7 @@ def pull_once(rows: list[Row], cts: Cotangents, wanted: Sequence[int | None]) ->
     if residual_bytes(rows) > KEEP_LIMIT:
         pull_rows(rows, cts, free=True)
         return wanted_slots(cts, wanted)
-    return walked(lambda slots: pull_rows(rows, slots, free=False), cts, wanted)
+    return walked(partial(pull_rows, rows, free=False), cts, wanted)
 
 
 def push_rows(rows: list[Row], ts: Cotangents) -> None:

@@ -274,18 +274,23 @@ class _RuleSource:
         return list(code.co_varnames[: code.co_argcount])
 
     def product(self, i: int, factor: str, slots: str) -> str:
-        """The contribution of operand ``i``: its partial times ``factor``, a (co)tangent."""
+        """The contribution of operand ``i``: its partial times ``factor``, a (co)tangent.
+
+        Multiplied by the product of ``slots``, or plainly where there are none.
+        """
         partial = self.owner.partials[i]
         if isinstance(partial, str):
             finite_number = f"type({partial}) is float and {partial} - {partial} == 0"
             product = f"{slots}[-2]({factor}, {partial})"
-            return f"{factor} * {partial} if {finite_number} else {product}"
+            plain = f"{factor} * {partial}"
+            return f"{plain} if {finite_number} else {product}" if slots else plain
         if not callable(partial):
             return {1: factor, -1: f"-{factor}"}.get(partial, f"{factor} * {partial!r}")
         names = self.parameters(i)
-        words = {"t": factor, "product": f"{slots}[-2]"}
+        product = f"{slots}[-2]" if slots else "product"
+        words = {"t": factor, "product": product}
         term = f"partial{i}({', '.join([words.get(name, name) for name in names])})"
-        return term if "t" in names else f"{slots}[-2]({factor}, {term})"
+        return term if "t" in names else f"{product}({factor}, {term})"
 
     def pulled(self) -> list[str]:
         """Lines of ``pull(row, ct, cts)``."""
@@ -362,6 +367,24 @@ class _RuleSource:
             lines.append("    out_t = t if out_t is None else out_t + t")
         return [*lines, "    return out_t"]
 
+    def plain(self) -> list[str]:
+        """Lines of ``plain(x, y, out, *ts)``: the tangent of arrays and numbers, plain products."""
+        live = [i for i in self.live if self.owner.partials[i] is not None]
+        operands = [*"xyz"[: self.owner.arity], "out", *[f"t{i}" for i in self.live]]
+        terms = [self.product(i, f"t{i}", "") for i in live] or ["None"]
+        lines = [f"def plain({', '.join(operands)}):"]
+        if tuple(self.owner.partials) == ("y", "x") and len(live) == 2:
+            lines += [
+                "    if x is y and t0 is t1:",
+                f"        t = {terms[0]}",
+                "        return t + t",
+            ]
+        lines += [f"    t = {' + '.join(f'({term})' for term in terms)}"]
+        if self.fitted and live:
+            lines += ["    if t.shape != out.shape or t.dtype is not out.dtype:"]
+            lines += ["        t = stretch(t, out.shape, out.dtype)"]
+        return [*lines, "    return t"]
+
     def compile(self) -> Any:
         slots = [f"slot{i}" for i in self.live]
         fits = [f"fit{i}" for i in self.live] if self.fitted else []
@@ -377,7 +400,7 @@ class _RuleSource:
                 push.append(f"        if fit{i} is not None: t = stretch(t, fit{i}[2], fit{i}[3])")
             push.append("        out_t = t if out_t is None else out_t + t")
         push.append("    ts[k] = out_t")
-        tangent = self.tangent()
+        tangent = [*self.tangent(), *self.plain()]
         scope = {f"partial{i}": p for i, p in enumerate(self.owner.partials)}
         scope.update(unbroadcast=unbroadcast, stretch=stretch, add_cotangent=add_cotangent)
         scope.update(ndarray=np.ndarray, multiply=np.multiply, product=plain_product)
@@ -386,6 +409,7 @@ class _RuleSource:
         function = generate("\n".join(pull + push + tangent), scope, self.owner.name, "pull")
         function.push = scope["push"]
         function.tangent = scope["tangent"]
+        function.plain = scope["plain"]
         function.primitive = self.owner
         function.needs = tuple(self.needs)
         function.fitted = self.fitted

@@ -88,10 +88,9 @@ class Linear(Primitive):
         out = self(value, **params) if isinstance(value, Tracer) else self.impl(value, **params)
         k = trace.new()
         frame = sys._getframe(1)
-        trace.append(
-            (self.pull, k, *user_position(frame), x.slot, value.shape, value.dtype, (), params)
-        )
-        return eager(out, trace, k)
+        code, offset = user_position(frame)
+        trace.append((self.pull, k, code, offset, x.slot, value.shape, value.dtype, (), params))
+        return Eager(out, trace, k) if type(out) is np.ndarray else eager(out, trace, k)
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
@@ -221,6 +220,11 @@ def space(x: Value) -> tuple[Shape, Any]:
     return aval.shape, aval.dtype
 
 
+def is_plain(x: Value) -> bool:
+    """Whether a value is an array of inexact numbers."""
+    return type(x) is np.ndarray and x.dtype.kind in "fc"
+
+
 def packed(ct: Value) -> Value:
     """A cotangent as BLAS can read it: one repeated without memory, as that of a sum, is copied."""
     return ct.copy() if type(ct) is np.ndarray and 0 in ct.strides else ct
@@ -265,8 +269,12 @@ def contribute_product(
         if meets_nan(out):
             back = partial(transpose, shape=shape, dtype=dtype, **params)
             out = zero_wins(back, ct, x, out)
-    elif cts[i] is None and of_many(out, ct, x) and of_finite_norm(ct) and of_finite_norm(x):
-        cts[-1].add(~i)
+    elif cts[i] is None:
+        cts[i] = out
+        many = type(out) is np.ndarray and out.size >= _MANY and of_many(out, ct, x)
+        if many and of_finite_norm(ct) and of_finite_norm(x):
+            cts[-1].add(~i)
+        return
     contribute(cts, i, out)
 
 
@@ -275,9 +283,7 @@ _MANY = 1 << 14
 
 def of_many(out: Value, ct: Value, x: Value) -> bool:
     """Whether a product has many more elements than its factors."""
-    if not type(out) is type(ct) is type(x) is np.ndarray or out.size < _MANY:
-        return False
-    return out.size > 4 * (ct.size + x.size)
+    return type(ct) is type(x) is np.ndarray and bool(out.size > 4 * (ct.size + x.size))
 
 
 def of_finite_norm(x: Value) -> bool:
@@ -322,8 +328,10 @@ class Bilinear(Primitive):
         def pull_xy(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, j, params, x, y = row
             ct = packed(ct)
-            contribute_product(cts, i, transpose_x, ct, y, *space(x), params)
-            contribute_product(cts, j, transpose_y, ct, x, *space(y), params)
+            shape, dtype = (x.shape, x.dtype) if type(x) is np.ndarray else space(x)
+            contribute_product(cts, i, transpose_x, ct, y, shape, dtype, params)
+            shape, dtype = (y.shape, y.dtype) if type(y) is np.ndarray else space(y)
+            contribute_product(cts, j, transpose_y, ct, x, shape, dtype, params)
 
         def push_xy(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, j, params, x, y = row
@@ -340,24 +348,22 @@ class Bilinear(Primitive):
         raise NotImplementedError(f"{self.name} declares no transpose_y")
 
     def __call__(self, x: Value, y: Value, **params: Any) -> Value:
-        x_mine, y_mine = type(x) is Eager, type(y) is Eager
-        if x_mine and y_mine:
-            fast = x.owner is y.owner and not x.owner.dirty
+        if type(y) is Eager:
+            trace, b, j = y.owner, y.value, y.slot
+            a, i = (x.value, x.slot) if type(x) is Eager and x.owner is trace else (x, None)
+        elif type(x) is Eager:
+            trace, a, i, b, j = x.owner, x.value, x.slot, y, None
         else:
-            plain = y if x_mine else x
-            mine = x if x_mine else y
-            fast = (x_mine or y_mine) and type(plain) is np.ndarray and not mine.owner.dirty
-            fast = fast and plain.dtype.kind in "fc"
-        if not fast:
+            trace = None
+        if (
+            trace is None
+            or trace.dirty
+            or not ((i is not None or is_plain(a)) and (j is not None or is_plain(b)))
+        ):
             if is_foreign(x) or is_foreign(y):
                 return NotImplemented
             return bind(self, (x, y), params)
-        frame = sys._getframe(1)
-        if not y_mine:
-            return self.append(x.owner, x.value, y, x.slot, None, params, frame)
-        if not x_mine:
-            return self.append(y.owner, x, y.value, None, y.slot, params, frame)
-        return self.append(x.owner, x.value, y.value, x.slot, y.slot, params, frame)
+        return self.append(trace, a, b, i, j, params, sys._getframe(1))
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
@@ -376,21 +382,19 @@ class Bilinear(Primitive):
         frame: FrameType,
     ) -> Value:
         """Compute, and append the row for operands in the slots ``i`` and ``j``."""
-        if isinstance(x, Tracer) or isinstance(y, Tracer):
-            out = self(x, y, **params)
-        else:
-            out = self.impl(x, y, **params)
+        traced = isinstance(x, Tracer) or isinstance(y, Tracer)
+        out = self(x, y, **params) if traced else self.impl(x, y, **params)
         k = trace.new()
         code, offset = user_position(frame)
         row: Row
-        if j is None:
+        if i is not None and j is not None:
+            row = (self.pull_xy, k, code, offset, i, j, params, x, y)
+        elif j is None:
             y = trace.keep(y) if type(y) is np.ndarray else y
             row = (self.pull_x, k, code, offset, i, *space(x), params, y)
-        elif i is None:
+        else:
             x = trace.keep(x) if type(x) is np.ndarray else x
             row = (self.pull_y, k, code, offset, j, *space(y), params, x)
-        else:
-            row = (self.pull_xy, k, code, offset, i, j, params, x, y)
         trace.append(row)
         return Eager(out, trace, k)
 

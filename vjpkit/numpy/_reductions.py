@@ -89,14 +89,16 @@ def sum(  # NumPy's name
     initial: Any = _NO,
     where: Any = True,
 ) -> Value:
-    if type(a) is not Eager or not (dtype is None and out is None and where is True):
+    strong = type(a) is Eager or type(getattr(a, "value", None)) is np.ndarray
+    if not (strong and dtype is None and out is None and where is True):
         if out is not None:
             return delivered("sum", sum(a, axis, dtype, None, keepdims, initial, where), out)
         a = _operand(a, dtype, where, 0)
     axes = None if axis is None else reduced_axes(axis, a.ndim)
     if initial is None:
         _require_identity(np.add, a, axes, where)
-    total = structural.sum_(a, axes=axes, keepdims=flag(keepdims))
+    keepdims = False if keepdims is False else flag(keepdims)
+    total = structural.sum_(a, axes=axes, keepdims=keepdims)
     return total if initial is None or initial is _NO else total + _initial(initial, total.dtype)
 
 

@@ -65,7 +65,8 @@ class Matmul(Bilinear):
 
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         if len(shape) == y.ndim == 2:
-            return cast(np.matmul(ct, y.swapaxes(0, 1)), dtype)
+            out = ct @ y.T
+            return out if out.dtype is dtype else cast(out, dtype)
         if y.ndim == 1:
             return unbroadcast(ct[..., None] * y, shape, dtype)
         if len(shape) == 1:
@@ -74,7 +75,8 @@ class Matmul(Bilinear):
 
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         if len(shape) == x.ndim == 2:
-            return cast(np.matmul(x.swapaxes(0, 1), ct), dtype)
+            out = x.T @ ct
+            return out if out.dtype is dtype else cast(out, dtype)
         if x.ndim == 1:
             return unbroadcast(
                 ct * x if len(shape) == 1 else x[:, None] * ct[..., None, :], shape, dtype

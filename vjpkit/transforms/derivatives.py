@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.rows import (
     COPY_LIMIT,
@@ -23,7 +23,6 @@ from vjpkit.core.staging import builder_of, pull_staged
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import (
-    LEAF,
     Transformed,
     called,
     float_leaf,
@@ -35,6 +34,7 @@ from vjpkit.transforms.arguments import (
     scalar_output,
     what,
 )
+from vjpkit.transforms.forms import BARE, Form, form_of, walked
 from vjpkit.transforms.forward import Dual, Duals
 from vjpkit.transforms.linear import FLOAT0, LinearMap, Recorded, Side, fresh, tangent_aval
 
@@ -42,6 +42,8 @@ __all__ = ["Function", "grad", "hvp", "jvp", "linearize", "linearized", "value_a
 
 Function = Callable[..., PyTree]
 
+
+_FIRST = (0,)
 
 quiet_pull = np.errstate(all="ignore")(pull_once)
 """`pull_once` without NumPy's warnings: what would warn contributes nothing, or shows as nan."""
@@ -74,6 +76,10 @@ class ValueAndGrad(Transformed):
         self.holomorphic = holomorphic
         self.allow_int = allow_int
         self.strict = strict
+        self.forms: dict[int, Form] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "forms": {}}
 
     def __call__(self, *args: PyTree, **kwargs: Any) -> Any:
         value, aux, gradient = self.run(args, kwargs)
@@ -82,18 +88,24 @@ class ValueAndGrad(Transformed):
     def run(self, args: tuple[PyTree, ...], kwargs: dict[str, Any]) -> tuple[Value, PyTree, PyTree]:
         """Value, aux and gradient."""
         label = self.label
-        numbers = resolve_argnums(label, self.argnums, len(args))
-        read = read_arguments(label, args, numbers, self.allow_int)
+        numbers: tuple[int, ...] = _FIRST
+        if self.argnums != 0 or not args:
+            numbers = resolve_argnums(label, self.argnums, len(args))
+        read = [self.read(label, args, n) for n in numbers]
         if self.holomorphic:
             _require_complex(label, read)
         trace = Rows(label)
         traced = list(args)
-        for n, (leaves, tree) in zip(numbers, read, strict=True):
+        for n, (leaves, form) in zip(numbers, read, strict=True):
             if self.allow_int:
                 inputs = [trace.argument(x) if is_differentiable(x) else x for x in leaves]
             else:
-                inputs = [trace.argument(x) for x in leaves]
-            traced[n] = inputs[0] if tree is LEAF else tree.unflatten(inputs)
+                new = trace.new
+                inputs = [
+                    Eager(x, trace, new()) if type(x) is np.ndarray else trace.argument(x)
+                    for x in leaves
+                ]
+            traced[n] = form.build(inputs)
         count = trace.new()  # how many slots the inputs took
         y, rows = recorded(trace, self.fun, traced, kwargs)
         inputs = traced = []  # so that nothing but the rows holds values
@@ -102,7 +114,8 @@ class ValueAndGrad(Transformed):
             y, aux = _split_aux(label, y)
             aux = tree_map(trace.lower, aux)
         y, k, value = _lowered(trace, y)
-        trace.restore()
+        if trace.lifted:
+            trace.restore()
         if type(value) is not np.float64 or self.holomorphic:
             scalar_output(label, y, None if value is None else aval_of(value), self.holomorphic)
         cts = new_slots(trace.new(), self.strict)
@@ -118,21 +131,34 @@ class ValueAndGrad(Transformed):
             pulled = pull_staged(builder, rows, cts, range(count))
         return value, aux, self._gradient(read, pulled)
 
+    def read(self, label: str, args: tuple[PyTree, ...], n: int) -> tuple[list[Value], Form]:
+        """The leaves of argument ``n``, all fit for differentiation, and what builds its tree.
+
+        A structure that comes a second time is worth code of its own.
+        """
+        form = self.forms.get(n, BARE)
+        leaves = form.read(args[n])
+        if leaves is not None:
+            return leaves, form
+        ((leaves, tree),) = read_arguments(label, args, (n,), self.allow_int)
+        form = self.forms[n] = form_of(tree) if tree == form.tree else walked(tree)
+        return leaves, form
+
     def _gradient(
-        self, read: Sequence[tuple[list[Value], Any]], pulled: Sequence[Value | None]
+        self, read: Sequence[tuple[list[Value], Form]], pulled: Sequence[Value | None]
     ) -> PyTree:
         """The cotangents of the inputs in the trees of the arguments."""
         taken: set[int] = set()
         rest = iter(pulled)
         gradients = []
-        for leaves, tree in read:
+        for leaves, form in read:
             out = [
                 result_cotangent(x, next(rest), taken)
                 if not self.allow_int or is_differentiable(x)
                 else np.zeros(np.shape(x), FLOAT0)
                 for x in leaves
             ]
-            gradients.append(out[0] if tree is LEAF else tree.unflatten(out))
+            gradients.append(form.build(out))
         return tuple(gradients) if isinstance(self.argnums, tuple | list) else gradients[0]
 
 
@@ -176,7 +202,7 @@ def is_differentiable(x: Value) -> bool:
     return type(x) in (float, complex) or (type(x) is not int and x.dtype.kind in "fc")
 
 
-def _require_complex(label: str, read: Sequence[tuple[list[Value], Any]]) -> None:
+def _require_complex(label: str, read: Sequence[tuple[list[Value], Form]]) -> None:
     for leaves, _ in read:
         for x in leaves:
             if aval_of(x).dtype.kind != "c":
@@ -419,27 +445,19 @@ def _pushed(
     """What `jvp` returns."""
     require_function(label, fun)
     _require_sequences(label, fun, primals, tangents)
-    leaves, tree = flatten(tuple(primals))
-    t_leaves, t_tree = flatten(tuple(tangents))
-    if tree != t_tree:
-        raise TypeError(
-            f"{label}: primals and tangents must have the same tree, got {tree} and {t_tree}"
-            f"{at(calling_position())}"
-        )
     trace = Duals(label, strict)
-    leaves = [
-        x
-        if type(x) is np.ndarray and x.dtype.kind in "fc"
-        else primal_leaf(label, tuple(primals), i, x)
-        for i, x in enumerate(leaves)
-    ]
-    side = Side.of_leaves(leaves, tree, star=True)
-    ts = iter(side.read(label, tuple(tree.unflatten(t_leaves))))
-    inputs = [Dual(x, trace, next(ts)) if is_differentiable(x) else x for x in leaves]
+    arguments: Sequence[PyTree]
+    if fit_together(primals, tangents):
+        t_leaves = list(tangents)
+        arguments = [Dual(x, trace, t) for x, t in zip(primals, tangents, strict=True)]
+    else:
+        arguments, t_leaves = _dual_trees(label, trace, tuple(primals), tuple(tangents))
     try:
-        y = called(fun, tree.unflatten(inputs), {})
+        y = called(fun, arguments, {})
     finally:
         trace.closed = True
+    if type(y) is Dual and y.owner is trace and type(y.value) is np.float64 and not has_aux:
+        return y.value, fresh(y.tangent, SCALAR, True, set())
     aux = None
     if has_aux:
         y, aux = _split_aux(label, y)
@@ -459,6 +477,42 @@ def _pushed(
     out = out_tree.unflatten([v for v, _ in pairs])
     tangent = out_tree.unflatten(out_ts)
     return (out, tangent, aux) if has_aux else (out, tangent)
+
+
+def fit_together(primals: Sequence[PyTree], tangents: Sequence[PyTree]) -> bool:
+    """Whether both are bare arrays of inexact numbers, of the same shapes and dtypes."""
+    if len(primals) != len(tangents):
+        return False
+    for x, t in zip(primals, tangents, strict=True):
+        if not (type(x) is np.ndarray is type(t) and x.dtype is t.dtype and x.shape == t.shape):
+            return False
+        if x.dtype.kind not in "fc":
+            return False
+    return True
+
+
+def _dual_trees(
+    label: str, trace: Duals, primals: tuple[PyTree, ...], tangents: tuple[PyTree, ...]
+) -> tuple[tuple[PyTree, ...], list[Value]]:
+    """The arguments with dual leaves, and the leaves of the tangents, after all checks."""
+    leaves, tree = flatten(primals)
+    t_leaves, t_tree = flatten(tangents)
+    if tree != t_tree:
+        raise TypeError(
+            f"{label}: primals and tangents must have the same tree, got {tree} and {t_tree}"
+            f"{at(calling_position())}"
+        )
+    leaves = [
+        x if type(x) is np.ndarray and x.dtype.kind in "fc" else primal_leaf(label, primals, i, x)
+        for i, x in enumerate(leaves)
+    ]
+    side = Side.of_leaves(leaves, tree, star=True)
+    ts = iter(side.read(label, tuple(tree.unflatten(t_leaves))))
+    inputs = [Dual(x, trace, next(ts)) if is_differentiable(x) else x for x in leaves]
+    return tree.unflatten(inputs), t_leaves
+
+
+SCALAR = Aval((), np.dtype(np.float64))
 
 
 def _require_sequences(label: str, fun: Function, primals: object, tangents: object) -> None:

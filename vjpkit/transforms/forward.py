@@ -10,10 +10,11 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
-from vjpkit.core.rows import has_nan, plain_product, roles
+from vjpkit.core.rows import has_nan, roles
 from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh, require_open
 from vjpkit.kinds import DOORS, Bilinear, Elementwise, Linear, Reduction
 from vjpkit.kinds.elementwise import generate
+from vjpkit.ops import elementwise
 
 __all__ = ["Dual", "Duals"]
 
@@ -28,6 +29,17 @@ class Dual(ConcreteTracer):
         self.value = value
         self.owner = trace
         self.tangent = tangent
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Value:
+        if method == "__call__" and not kwargs:
+            found = _UFUNCS.get(ufunc)
+            if found is not None:
+                return found(*args)
+        return super().__array_ufunc__(ufunc, method, *args, **kwargs)
+
+
+_UFUNCS: dict[np.ufunc, Callable[..., Value]] = {}
+"""What ``np.f(dual)`` calls, once it has been compiled."""
 
 
 def _snapshot(x: Value) -> Value:
@@ -49,50 +61,86 @@ def quiet_context() -> Context:
     return context
 
 
-def silently(f: Callable[..., Value], *args: Any) -> Value:
-    """``f(*args)`` without warnings: the primal has warned, its derivative need not."""
+def silently(f: Callable[..., Value], *args: Any, **kwargs: Any) -> Value:
+    """``f(*args, **kwargs)`` without warnings: the primal has warned, its derivative need not."""
     try:
         context = _QUIET.pop()
     except IndexError:
         context = quiet_context()
     try:
-        return context.run(f, *args)
+        return context.run(f, *args, **kwargs)
     finally:
         _QUIET.append(context)
 
 
-def compile_dual(primitive: Elementwise) -> Callable[..., Value | None]:
-    """The quick door: one or two dual operands, or one and a plain number or array.
+def dual_door(primitive: Elementwise) -> Callable[..., Value | None]:
+    """The quick door; from now on it is what NumPy calls for a dual operand, too."""
+    if not primitive.operator:  # whose functions give NumPy's scalars where operators do not
+        _UFUNCS[primitive.ufunc] = compile_dual(primitive, "general")
+    return compile_dual(primitive, "none")
+
+
+def none(*_: Value) -> None:
+    """The quick door leaves the operands to the general one."""
+
+
+def attach_operator(name: str, primitive: Elementwise, swapped: bool = False) -> None:
+    """The operators of dual numbers are the quick doors themselves, made at first use."""
+
+    def first_call(self: Value, *other: Value) -> Value:
+        door = compile_dual(primitive, "general", swapped)
+        setattr(Dual, name, door)
+        return door(self, *other)
+
+    setattr(Dual, name, first_call)
+
+
+for _name, _primitive in (
+    ("add", elementwise.add), ("sub", elementwise.subtract), ("mul", elementwise.multiply),
+    ("truediv", elementwise.divide), ("pow", elementwise.power),
+):  # fmt: skip
+    attach_operator(f"__{_name}__", _primitive)
+    attach_operator(f"__r{_name}__", _primitive, swapped=True)
+attach_operator("__neg__", elementwise.negative)
+
+
+def compile_dual(
+    primitive: Elementwise, rest: str, swapped: bool = False
+) -> Callable[..., Value | None]:
+    """One or two dual operands, or one and a plain number or array; ``rest`` takes all others.
 
     A tangent is made with plain products first, and by `Elementwise.forward` only where that made a
-    nan, or where tracers are below.
+    nan, or where tracers are below. ``swapped`` exchanges the operands.
     """
     scope = {
         "Dual": Dual, "ufunc": primitive.ufunc, "forward": primitive.forward, "has_nan": has_nan,
         "silently": silently, "contexts": _QUIET, "quiet_context": quiet_context,
-        "product": plain_product, "ndarray": np.ndarray, "NUMBERS": frozenset({float, int}),
-        "PLAIN": frozenset({np.ndarray, np.float64}), "float64": np.float64,
+        "general": primitive.general, "none": none, "ndarray": np.ndarray,
+        "NUMBERS": frozenset({float, int}), "PLAIN": frozenset({np.ndarray, np.float64}),
+        "float64": np.float64,
     }  # fmt: skip
-    scope.update({f"tangent{''.join(map(str, m))}": p.tangent for m, p in primitive.rules.items()})
+    scope.update({f"plain{''.join(map(str, m))}": p.plain for m, p in primitive.rules.items()})
     if primitive.arity == 1:
-        lines = ["def dual(x_):", _OPENED.format("x_"), "    x = x_.value"]
+        rest = f"return {rest}(x_)"
+        lines = ["def dual(x_):", _OPENED.format("x_", rest), "    x = x_.value"]
         lines += _result(primitive, (1,))
     else:
-        lines = ["def dual(x_, y_):", "    if type(x_) is not Dual:"]
-        lines += _indented([_OPENED.format("y_"), "    y = y_.value; x = x_", _GIVEN.format("x")])
-        lines += _indented(_result(primitive, (0, 1)))
-        lines += [_OPENED.format("x_"), "    x = x_.value", "    if type(y_) is not Dual:"]
-        lines += _indented(["    y = y_", _GIVEN.format("y"), *_result(primitive, (1, 0))])
-        lines += ["    if y_.owner is not trace: return None", "    y = y_.value"]
+        rest = f"return {rest}(x_, y_)"
+        lines = [f"def dual({'y_, x_' if swapped else 'x_, y_'}):", "    if type(x_) is not Dual:"]
+        lines += _indented([_OPENED.format("y_", rest), "    y = y_.value; x = x_"])
+        lines += _indented([_GIVEN.format("x", rest), *_result(primitive, (0, 1))])
+        lines += [_OPENED.format("x_", rest), "    x = x_.value", "    if type(y_) is not Dual:"]
+        lines += _indented(["    y = y_", _GIVEN.format("y", rest), *_result(primitive, (1, 0))])
+        lines += [f"    if y_.owner is not trace: {rest}", "    y = y_.value"]
         lines += _result(primitive, (1, 1))
     door: Callable[..., Value | None] = generate("\n".join(lines), scope, primitive.name, "dual")
     return door
 
 
-_OPENED = "    trace = {0}.owner\n    if trace.dirty or trace.closed: return None"
+_OPENED = "    trace = {0}.owner\n    if trace.dirty or trace.closed: {1}"
 _GIVEN = (
     "    if type({0}) not in NUMBERS and type({0}) is not float64"
-    " and (type({0}) is not ndarray or {0}.dtype.kind != 'f'): return None"
+    " and (type({0}) is not ndarray or {0}.dtype.kind != 'f'): {1}"
 )
 
 
@@ -106,6 +154,7 @@ def _result(primitive: Elementwise, mask: tuple[int, ...]) -> list[str]:
     live = [name for name, m in zip(names, mask, strict=True) if m]
     ts = [f"{name}_.tangent" if name in live else "None" for name in names]
     arguments = f"({', '.join(names)},), ({', '.join(ts)},), out"
+    given = ", ".join([*names, "out", *[t for t in ts if t != "None"]])
     plain = " and ".join(
         f"type({what}) in PLAIN" for what in ("out", *[f"{x}_.tangent" for x in live])
     )
@@ -115,7 +164,7 @@ def _result(primitive: Elementwise, mask: tuple[int, ...]) -> list[str]:
         f"    if {plain}:",
         "        try: context = contexts.pop()",
         "        except IndexError: context = quiet_context()",
-        f"        t = context.run(tangent{''.join(map(str, mask))}, {arguments}, product)",
+        f"        t = context.run(plain{''.join(map(str, mask))}, {given})",
         "        contexts.append(context)",
     ]
     if primitive.tangents[tuple(map(bool, mask))][1]:
@@ -127,7 +176,7 @@ def _result(primitive: Elementwise, mask: tuple[int, ...]) -> list[str]:
     return [*lines, f"    else: {retry}", "    return out if t is None else Dual(out, trace, t)"]
 
 
-DOORS[Dual] = compile_dual
+DOORS[Dual] = dual_door
 
 
 class Duals:
@@ -148,6 +197,8 @@ class Duals:
                 f"{at(calling_position())}\nReturn values from the function instead of storing "
                 "them."
             )
+        if len(xs) == 1 and isinstance(primitive, Linear) and type(xs[0]) is Dual:
+            return self.linear(primitive, xs[0], params)
         values, ts = [], []
         for x in xs:
             mine = type(x) is Dual and x.owner is self
@@ -166,6 +217,14 @@ class Duals:
                 tangents = primitive.unpack(primitive.forward(values, ts, out, params, self.strict))
         pairs = zip(outs, tangents, strict=True)
         return primitive.pack(tuple([o if t is None else Dual(o, self, t) for o, t in pairs]))
+
+    def linear(self, primitive: Linear, x: Value, params: dict[str, Any]) -> Value:
+        """A linear primitive of one operand, which is ours: the same of value and tangent."""
+        value, t = x.value, x.tangent
+        if type(value) is np.ndarray is type(t):
+            out = primitive.impl(value, **params)
+            return Dual(out, self, silently(primitive.impl, t, **params))
+        return Dual(primitive(value, **params), self, silently(primitive, t, **params))
 
     def split(self, y: Value) -> tuple[Value, Value | None]:
         """Primal and tangent (None for zero) of an output."""
