@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from functools import wraps
+from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -82,7 +82,11 @@ def delivers(function: F) -> F:
 
 def require_no_filling() -> None:
     """Raise where NumPy's ``full_like`` of a plain array fills it with a traced value."""
-    names = [frame.name for frame in traceback.extract_stack(limit=6)]
+    frame: FrameType | None = sys._getframe(1)
+    names: list[str] = []
+    while frame is not None and len(names) < 6:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
     if "full_like" in names:
         raise TracerConversionError(
             "np.full_like: a traced value can't fill an array that is like a plain one"
