@@ -21,6 +21,13 @@ from vjpkit.passes import optimize
 __all__ = ["BACKENDS", "Executable", "executable", "executed"]
 
 
+def machine_code(program: Program) -> Executable:
+    """``program`` with groups of it as machine code."""
+    from vjpkit.backends.native import lower_native
+
+    return lower_native(program)
+
+
 class Executable(Protocol):
     """A function of plain arrays, and its text."""
 
@@ -33,7 +40,8 @@ class Executable(Protocol):
 
 
 BACKENDS: dict[str, Callable[[Program], Executable]] = {
-    "numpy": lambda program: lower(optimize(program), private=True)
+    "numpy": lambda program: lower(optimize(program), private=True),
+    "native": lambda program: machine_code(optimize(program)),
 }
 """What makes a function of a program, by the backend's name."""
 

@@ -15,7 +15,7 @@ from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Program, Var, used
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["Group", "is_elementwise", "schedule"]
+__all__ = ["Group", "Together", "is_elementwise", "schedule"]
 
 SMALLEST = 1 << 15
 """Elements from which blocks pay: below, whole arrays stay in the cache by themselves."""
@@ -32,16 +32,30 @@ def is_elementwise(eqn: Equation) -> bool:
 
 
 @dataclass
-class Group:
+class Together:
+    """Equations that run as one; ``sums`` add up results of the others, and end the group."""
+
+    equations: list[Equation] = field(default_factory=list)
+    sums: list[Equation] = field(default_factory=list)
+    members: set[Var] = field(default_factory=set)
+
+    def add(self, eqn: Equation) -> None:
+        self.equations.append(eqn)
+        self.members.update(eqn.outputs)
+
+    def depends(self, eqn: Equation, summed: set[Var]) -> bool:
+        """Whether the equation needs what the group makes."""
+        return any(a in self.members or a in summed for a in used(eqn.inputs))
+
+
+@dataclass
+class Group(Together):
     """Equations over arrays whose first axis has ``length``; ``sums`` go down the rows.
 
     ``flat`` says that all have one shape, so that blocks need not be rows.
     """
 
-    length: int
-    equations: list[Equation] = field(default_factory=list)
-    sums: list[Equation] = field(default_factory=list)
-    members: set[Var] = field(default_factory=set)
+    length: int = 0
     flat: bool = False
 
     def takes(self, eqn: Equation) -> bool:
@@ -79,14 +93,6 @@ class Group:
             return False
         axes = eqn.params["axes"]
         return (axes is None or 0 in axes) and eqn.inputs[0].aval.dtype.kind in "fc"
-
-    def add(self, eqn: Equation) -> None:
-        self.equations.append(eqn)
-        self.members.update(eqn.outputs)
-
-    def depends(self, eqn: Equation, summed: set[Var]) -> bool:
-        """Whether the equation needs what the group makes."""
-        return any(a in self.members or a in summed for a in used(eqn.inputs))
 
     def finish(self) -> bool:
         """Decide about the form of the blocks; whether blocks pay at all."""
@@ -152,7 +158,7 @@ def schedule(program: Program) -> list[Equation | Group]:
         if group is not None and (starts or group.depends(eqn, summed)):
             close()
         if starts:
-            fresh = Group((eqn.outputs[0].aval.shape or (0,))[0])
+            fresh = Group(length=(eqn.outputs[0].aval.shape or (0,))[0])
             if fresh.takes(eqn):
                 fresh.add(eqn)
                 group = fresh

@@ -9,12 +9,12 @@ import numpy as np
 from vjpkit.core.ir import Atom, Equation, Literal
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["constant", "into", "ufunc_call"]
+__all__ = ["POWERS", "constant", "into", "ufunc_call"]
 
 _ONE_DTYPE = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale"})
 """Primitives that convert both operands to the dtype of the result."""
 
-_POWERS = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
+POWERS = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
 
 
 def ufunc_call(eqn: Equation) -> tuple[np.ufunc, tuple[Atom, ...]] | None:
@@ -30,8 +30,8 @@ def ufunc_call(eqn: Equation) -> tuple[np.ufunc, tuple[Atom, ...]] | None:
     if primitive.name == "power":
         x, y = eqn.inputs
         number = y.value if isinstance(y, Literal) else None
-        if number in _POWERS and x.aval == eqn.outputs[0].aval and x.aval.inexact:
-            return _POWERS[number], (x,)
+        if number in POWERS and x.aval == eqn.outputs[0].aval and x.aval.inexact:
+            return POWERS[number], (x,)
         return (np.power, eqn.inputs) if isinstance(number, float | int) else None
     if primitive.operator or primitive.impl is primitive.ufunc:
         return primitive.ufunc, eqn.inputs

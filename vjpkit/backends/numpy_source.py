@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.backends.groups import SMALLEST, Group, is_elementwise, schedule
+from vjpkit.backends.groups import SMALLEST, Group, Together, is_elementwise, schedule
 from vjpkit.backends.numpy_calls import constant, into, is_typed, ufunc_call
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import note_line
@@ -16,7 +16,7 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["Lowered", "Part", "Source", "lower"]
+__all__ = ["Lowered", "Part", "Source", "explained", "lower"]
 
 _PASS_NAN_ON = frozenset(
     {
@@ -57,7 +57,7 @@ class Lowered:
 
     program: Program
     source: str
-    parts: tuple[Equation | Group, ...]
+    parts: tuple[Equation | Together, ...]
     run: Callable[..., tuple[Value, ...]] = field(repr=False)
     asked: dict[int, Equation] = field(repr=False)
     """The equation that a line of the source computes."""
@@ -82,10 +82,11 @@ class Lowered:
 
     def explain(self) -> tuple[Part, ...]:
         """Which equations run where, and why, in the order of the source."""
-        return tuple(map(_explained, self.parts))
+        return tuple(map(explained, self.parts))
 
 
-def _explained(part: Equation | Group) -> Part:
+def explained(part: Equation | Together) -> Part:
+    """Where a part runs, and why."""
     if isinstance(part, Group):
         kind = "elements" if part.flat else "rows"
         return Part(
@@ -93,6 +94,7 @@ def _explained(part: Equation | Group) -> Part:
             f"blocks of {part.block} {kind}",
             f"elementwise over {part.length} {kind}: temporaries stay in the cache",
         )
+    assert isinstance(part, Equation)
     if all(not v.aval.ndim for v in part.outputs):
         return Part((part,), "one call", "a number")
     if is_elementwise(part):
@@ -100,7 +102,7 @@ def _explained(part: Equation | Group) -> Part:
     return Part((part,), "one call", "NumPy has the loop")
 
 
-def lower(program: Program, private: bool = False) -> Lowered:
+def lower(program: Program, private: bool = False, kind: type[Source] | None = None) -> Lowered:
     """``program`` as a function of arrays.
 
     With ``private`` the operands are plain arrays and the results fresh ones: large elementwise
@@ -110,16 +112,17 @@ def lower(program: Program, private: bool = False) -> Lowered:
     ``scale`` is a plain product first: where that makes a nan that something else than arithmetic
     would read, or that would be a result, the exact form computes everything again.
     """
+    kind = kind or Source
     if all(eqn.primitive.quick is None for eqn in program.equations):
-        return Source(program, private).compile()
+        return kind(program, private).compile()
     made: list[Lowered] = []
 
     def exact(*values: Value) -> tuple[Value, ...]:
         if not made:
-            made.append(Source(program, private).compile())
+            made.append(kind(program, private).compile())
         return made[0](*values)
 
-    return Source(program, private, exact).compile()
+    return kind(program, private, exact).compile()
 
 
 class Names(dict[Var, str]):
@@ -132,6 +135,8 @@ class Names(dict[Var, str]):
 
 class Source:
     """Writes the function: one line per equation; a large array is deleted after its last use."""
+
+    lowered: ClassVar[type[Lowered]] = Lowered
 
     def __init__(
         self, program: Program, private: bool, exact: Callable[..., Any] | None = None
@@ -156,12 +161,12 @@ class Source:
     def compile(self) -> Lowered:
         program = self.program
         parameters = ", ".join(map(self.name, program.inputs))
-        parts = schedule(program) if self.private else list(program.equations)
+        parts = self.schedule()
         reads = [_atoms_of(part) for part in parts]
         last = {a: i for i, atoms in enumerate(reads) for a in atoms}
         for i, (part, atoms) in enumerate(zip(parts, reads, strict=True)):
             dying = [a for a in atoms if last[a] == i and a not in self.keep]
-            if isinstance(part, Group):
+            if isinstance(part, Together):
                 self.group(i, part, last)
                 inner = part.members - self.ours
                 dying = [a for a in dying if a not in inner]
@@ -176,7 +181,11 @@ class Source:
         body = "".join(f"    {line}\n" for line in [*self.lines, f"return ({results})"])
         source = f"def run({parameters}):\n{body}"
         exec(compile(source, "<vjpkit program>", "exec"), self.scope)
-        return Lowered(program, source, tuple(parts), self.scope["run"], self.asked)
+        return self.lowered(program, source, tuple(parts), self.scope["run"], self.asked)
+
+    def schedule(self) -> Sequence[Equation | Together]:
+        """The equations in the order of the source, and which run as one."""
+        return schedule(self.program) if self.private else self.program.equations
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -277,14 +286,19 @@ class Source:
 
     # ---- groups ------------------------------------------------------------------------------
 
-    def group(self, i: int, group: Group, last: dict[Var, int]) -> None:
+    def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
         """The loop over the blocks of a group."""
         from vjpkit.backends.numpy_blocks import Blocks
 
-        outputs = [v for v in group.members if last[v] > i or v in self.keep]
-        outputs.sort(key=list(dict.fromkeys(_defined(group))).index)
+        assert isinstance(group, Group)
+        outputs = self.needed(i, group, last)
         Blocks(self, group, outputs).write()
         self.ours.update(outputs)
+
+    def needed(self, i: int, group: Together, last: dict[Var, int]) -> list[Var]:
+        """What a group makes that is used outside, in the order of its equations."""
+        made = [v for e in group.equations for v in e.outputs]
+        return [v for v in made if last[v] > i or v in self.keep]
 
     # ---- results -----------------------------------------------------------------------------
 
@@ -311,13 +325,9 @@ def _keeps_nothing(eqn: Equation) -> bool:
     return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING
 
 
-def _defined(group: Group) -> list[Var]:
-    return [v for e in group.equations for v in e.outputs]
-
-
-def _atoms_of(part: Equation | Group) -> list[Var]:
+def _atoms_of(part: Equation | Together) -> list[Var]:
     """The variables that a part reads and defines, once each."""
-    equations = [*part.equations, *part.sums] if isinstance(part, Group) else [part]
+    equations = [*part.equations, *part.sums] if isinstance(part, Together) else [part]
     atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if isinstance(a, Var)]
     return list(dict.fromkeys(atoms)) if len(atoms) > 2 else atoms
 

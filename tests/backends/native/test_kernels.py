@@ -1,0 +1,256 @@
+"""Kernels give what NumPy gives: every primitive, dtype, layout; sums; programs of all kinds."""
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import vjpkit as vk
+from tests.laws.test_metamorphic import POINT, close, programs
+from vjpkit.backends import executable
+from vjpkit.core.aval import aval_of
+from vjpkit.core.ir import Equation, Var
+from vjpkit.core.primitive import PRIMITIVES
+from vjpkit.core.staging import stage
+
+pytest.importorskip("llvmlite", reason="the native tier is an extra")
+
+from vjpkit.backends.native.equations import ELEMENTARY, is_native, why_not
+from vjpkit.backends.native.kernels import BLOCK, Kernel
+
+DTYPES = ("f8", "f4", "i8", "?")
+VALUES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, np.inf, -np.inf, np.nan, 1e308, -1e-310, 7.0]
+
+
+def compiled(f: Any, *values: Any) -> Any:
+    closed = stage(f, [aval_of(v) for v in values])
+    run = executable(closed.program, "native")
+    return lambda *xs: run(*closed.consts, *xs)
+
+
+def operands(dtype: str, count: int) -> list[np.ndarray]:
+    """Arrays in which all pairs of `VALUES` meet."""
+    with np.errstate(all="ignore"):
+        x = np.array(VALUES)
+        x = np.where(np.isfinite(x) & (np.abs(x) < 1e9), x, 9.0) if dtype in "i8?" else x
+        grid = np.meshgrid(*[x.astype(dtype)] * count)
+    return [g.ravel() for g in grid]
+
+
+def cases() -> list[tuple[str, str]]:
+    """Elementwise primitives and dtypes that kernels compute."""
+    found = []
+    for name, primitive in PRIMITIVES.items():
+        count = getattr(getattr(primitive, "ufunc", None), "nin", {"scale": 2, "same": 2}.get(name))
+        for dtype in DTYPES if count else ():
+            avals = [aval_of(x) for x in operands(dtype, count)]
+            try:
+                out = primitive.abstract(*avals)
+            except TypeError:
+                continue
+            eqn = Equation(primitive, tuple(map(Var, avals)), {}, (Var(out),))
+            if is_native(eqn):
+                found.append((name, dtype))
+    return found
+
+
+CASES = cases()
+
+
+def test_there_are_many_cases():
+    assert len({name for name, _ in CASES}) >= 50
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_every_primitive(name: str, dtype: str):
+    primitive = PRIMITIVES[name]
+    count = getattr(getattr(primitive, "ufunc", None), "nin", 2)
+    xs = operands(dtype, count)
+    inputs = tuple([Var(aval_of(x)) for x in xs])
+    out = Var(primitive.abstract(*[v.aval for v in inputs]))
+    kernel = Kernel(inputs, (), (Equation(primitive, inputs, {}, (out,)),), (out,)).compile()
+    with np.errstate(all="ignore"):
+        got, want = kernel(*xs), primitive.impl(*xs)
+    assert got.dtype == want.dtype
+    if name in ELEMENTARY:
+        np.testing.assert_allclose(got, want, rtol=2e-15 if dtype != "f4" else 2e-7, atol=0)
+    elif name == "scale":
+        np.testing.assert_array_equal(got, want)
+    else:
+        np.testing.assert_array_equal(got, want)
+        zero = got == 0 if got.dtype.kind == "f" and name[-3:] not in ("mum", "max", "min") else []
+        assert np.array_equal(np.signbit(got[zero]), np.signbit(want[zero]))
+
+
+@settings(max_examples=8, derandomize=True, deadline=None)
+@given(programs)
+def test_random_programs(f):
+    closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
+    outs = executable(closed.program, "native")(*closed.consts, POINT)
+    for got, want in zip(outs, closed(POINT), strict=True):
+        assert aval_of(got).strong() == aval_of(want).strong()
+        close(got, want)
+
+
+def model(x, y):
+    mask = x > 0.2
+    z = np.where(mask, np.exp(-x) * y, np.sin(x) + np.cos(x)) / (1.0 + x * x)
+    return np.sum(z * z) + np.sum(z), z, mask, np.sqrt(np.abs(z)) * y
+
+
+LAYOUTS: dict[str, Any] = {
+    "contiguous": lambda x: x,
+    "columns": lambda x: np.asfortranarray(x),
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "backwards": lambda x: x[::-1, ::-1],
+    "transposed": lambda x: x.T,
+    "read-only": lambda x: np.broadcast_to(x[:, :1], x.shape),
+    "empty": lambda x: x[:0],
+    "one": lambda x: x[:1, :1],
+}
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout, dtype):
+    generator = np.random.default_rng(0)
+    x, y = (LAYOUTS[layout](generator.normal(size=(37, 41)).astype(dtype)) for _ in range(2))
+    got, want = compiled(model, x, y)(x, y), model(x, y)
+    for a, b in zip(got, want, strict=True):
+        assert (a.shape, a.dtype, type(a)) == (b.shape, b.dtype, type(b))
+        np.testing.assert_allclose(a, b, rtol=1e-13 if dtype == "f8" else 2e-5, atol=1e-6)
+        assert not np.may_share_memory(a, x)
+
+
+def test_operands_are_broadcast():
+    x, y, z = np.arange(6.0).reshape(2, 3), np.array([[0.5], [2.0]]), np.arange(3.0)
+    f = lambda x, y, z: (x * y + np.exp(-z) * x, x - y * z)
+    for got, want in zip(compiled(f, x, y, z)(x, y, z), f(x, y, z), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-15)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5, 10**6])
+def test_sums_are_as_exact_as_compensated_ones(n):
+    x = np.random.default_rng(0).normal(size=n) * 10.0 ** np.linspace(0, 6, n)
+    f = compiled(lambda x: (np.sum(x * x), np.sum(x * 1.0)), x)
+    got = f(x)
+    exact = [np.sum((x * x).astype("g")), np.sum(x.astype("g"))]
+    scale = [float(np.sum(x * x)), float(np.sum(np.abs(x)))]
+    for a, b, s in zip(got, exact, scale, strict=True):
+        assert abs(float(a - b)) <= 2e-15 * s
+
+
+def test_sums_that_are_not_finite():
+    f = compiled(lambda x: (np.sum(x * 2.0), np.sum(x + 1.0)), np.ones(9))
+    for bad in (np.inf, -np.inf, np.nan):
+        x = np.ones(9)
+        x[4] = bad
+        np.testing.assert_array_equal(f(x), [2 * bad, bad])
+
+
+def test_shapes_of_sums():
+    x = np.arange(6.0).reshape(2, 3)
+    f = lambda x: (np.sum(x * x + 1.0, keepdims=True), np.sum(x * x + 1.0, axis=(0, 1)), x * x + 1)
+    for got, want in zip(compiled(f, x)(x), f(x), strict=True):
+        assert type(got) is type(want)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_results_are_fresh_and_private():
+    f = compiled(lambda x: (x * x + 1.0, x * x + 1.0, np.sin(x) * x), POINT)
+    first = f(POINT)
+    for i, y in enumerate(first):
+        assert y.flags.writeable
+        assert not any(np.may_share_memory(y, z) for z in (POINT, *first[:i]))
+    first[0][:] = 0.0
+    np.testing.assert_array_equal(f(POINT)[0], POINT * POINT + 1.0)
+
+
+def test_no_warnings_come_from_kernels():
+    f = compiled(lambda x: (np.log(x) / x + 1.0,), np.ones(3))
+    with np.errstate(all="raise"):
+        out = f(np.array([0.0, -1.0, 1e-310]))[0]
+    assert np.isnan(out[1])
+
+
+def test_threads_share_kernels():
+    f = compiled(vk.value_and_grad(lambda x: np.sum(np.sin(x) * np.exp(-x * x))), np.ones(20000))
+    inputs = [np.random.default_rng(i).standard_normal(20000) for i in range(8)]
+    wanted = [f(x) for x in inputs]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            pairs = zip(f(inputs[i]), wanted[i], strict=True)
+            if not all(np.array_equal(got, want) for got, want in pairs):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_explain_says_what_runs_where_and_why():
+    f = lambda x: np.sum(np.cumsum(np.sin(x) * x) * x + np.arctan2(x, 2.0))
+    program = stage(lambda x: (f(x),), [aval_of(POINT)]).program
+    words = "\n".join(map(str, executable(program, "native").explain()))
+    assert "native kernel: sin multiply   (one pass over" in words
+    assert "one call: cumsum   (NumPy has the loop)" in words
+    assert "one call: arctan2   (arctan2 is not in the kernels' table)" in words
+
+
+def test_reasons():
+    x, c = Var(aval_of(np.ones(3))), Var(aval_of(np.ones(3, complex)))
+    add, power = PRIMITIVES["add"], PRIMITIVES["power"]
+    assert why_not(Equation(add, (c, c), {}, (c,))) == "kernels have no complex128"
+    assert why_not(Equation(power, (x, x), {}, (x,))) == "kernels know small powers only"
+
+
+SCRIPT = """
+import sys, numpy as np, vjpkit as vk
+f = vk.jit(lambda x: np.sin(x) * x + 1.0, backend="native")
+x = np.linspace(0.0, 1.0, 1000)
+assert np.allclose(f(x), np.sin(x) * x + 1.0)
+"""
+
+
+def test_object_code_is_kept_in_a_private_folder(tmp_path, monkeypatch):
+    place = tmp_path / "cache"
+    monkeypatch.setenv("VJPKIT_CACHE", str(place))
+    run = lambda: subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=120)
+    both = [threading.Thread(target=run) for _ in range(2)]
+    for t in both:
+        t.start()
+    for t in both:
+        t.join()
+    files = list(place.iterdir())
+    assert [p.suffix for p in files] == [".o"]
+    assert place.stat().st_mode & 0o777 == 0o700
+    good = files[0].read_bytes()
+    files[0].write_bytes(good[:100] + b"?" + good[101:])  # what is damaged is made anew
+    run()
+    assert files[0].read_bytes() == good
+    place.chmod(0o777)  # a folder that others may write to is not used
+    files[0].unlink()
+    run()
+    assert list(place.iterdir()) == []
+
+
+def test_without_llvmlite_the_error_says_what_to_install():
+    code = (
+        "import sys; sys.modules['llvmlite'] = None\n"
+        "import numpy as np, vjpkit as vk\n"
+        "try: vk.jit(lambda x: x + 1, backend='native')(np.ones(2))\n"
+        "except ImportError as error: print(error)\n"
+        "print(vk.jit(lambda x: x + 1)(np.ones(2)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install vjpkit[native]" in done.stdout
+    assert "[2. 2.]" in done.stdout

@@ -1,0 +1,30 @@
+"""The native tier: groups of equations as machine code, by LLVM (`vjpkit[native]`: llvmlite).
+
+A *kernel* is one loop nest of LLVM text, compiled to the inner loop of a NumPy ufunc: NumPy then
+reads the operands (strides, broadcasting, dtypes, overlap, ``out=``) and allocates the results, and
+no code of ours looks into an array. An elementwise group is a ufunc of as many operands and results
+as it reads and makes; a group that ends in sums over everything is a generalised ufunc whose core
+dimension is the flattened array; a staged loop over a small state is a generalised ufunc too, whose
+core dimensions are its operands' sizes.
+
+``code``
+    Values in single assignment, written down as LLVM text.
+``functions``
+    Elementary functions of such values, branch-free, so that loops over them become vector code.
+``kernels``, ``loops``
+    Groups and staged loops as kernels.
+``engine``
+    LLVM and ctypes: text to object code (kept on disk), object code to a ufunc. All that touches
+    either is in that file.
+``source``
+    The program around the kernels: the NumPy tier's source, in which groups are kernels.
+
+No flag lets LLVM reassociate or contract: a result depends on the text alone, not on the machine's
+vector width. Kernels raise no floating-point warnings.
+"""
+
+from __future__ import annotations
+
+from vjpkit.backends.native.source import lower_native
+
+__all__ = ["lower_native"]

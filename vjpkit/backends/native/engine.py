@@ -1,0 +1,216 @@
+"""LLVM and ctypes: text to object code, object code to a ufunc. Nothing else touches either.
+
+Object code is kept on disk by a hash of the text, the processor and the versions that made it, in a
+folder of the user's alone; what does not carry its own checksum, or lies in somebody else's folder,
+is not loaded. ``VJPKIT_CACHE`` names another folder, or switches it off where it is empty.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Unavailable", "available", "host", "machine_code", "ufunc"]
+
+FROM_FUNCTION, FROM_FUNCTION_AND_SIGNATURE = 1, 31
+"""Places of ``PyUFunc_FromFuncAndData`` and ``...AndSignature`` in NumPy's table of functions."""
+LARGEST_CACHE = 64 << 20
+"""Bytes of object code kept on disk; the least recently used goes first."""
+LOCK = threading.Lock()
+"""LLVM is entered by one thread at a time."""
+
+
+KEPT: list[Any] = []
+"""What ufuncs point to lives as long as the process: machine code, and tables of functions."""
+
+
+class Unavailable(ImportError):
+    """llvmlite is missing, or does not know this machine."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """LLVM for this machine."""
+
+    llvm: Any
+    processor: str
+    features: str
+    key: str
+    vector_bits: int
+
+    def target(self) -> Any:
+        """A target machine; an engine takes one for its own."""
+        return self.llvm.Target.from_default_triple().create_target_machine(
+            cpu=self.processor, features=self.features, opt=3, jit=True, reloc="pic"
+        )
+
+
+@cache
+def host() -> Host:
+    """LLVM, set up once; `Unavailable` says what is missing."""
+    try:
+        import llvmlite
+        import llvmlite.binding as llvm
+    except ImportError as error:
+        raise Unavailable(
+            "the native tier needs llvmlite, which is not installed: pip install vjpkit[native]"
+        ) from error
+    with suppress(RuntimeError):  # newer versions do it by themselves
+        llvm.initialize()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features()
+    name, flat = llvm.get_host_cpu_name(), features.flatten()
+    if not (features.get("fma") or "aarch64" in llvm.get_process_triple()):
+        raise Unavailable("the native tier needs a processor with fused multiply-add")
+    versions = llvmlite.__version__, np.__version__, sys.version, name, flat
+    bits = 512 if features.get("avx512f") else 256
+    return Host(llvm, name, flat, repr(versions), bits)
+
+
+def available() -> bool:
+    """Whether programs can be compiled here."""
+    try:
+        host()
+    except Unavailable:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------- object code
+
+
+def machine_code(text: str, name: str) -> int:
+    """The address of the function ``name`` of a module of LLVM text."""
+    found = host()
+    with LOCK:
+        llvm = found.llvm
+        key = hashlib.sha256(f"{found.key}\n{text}".encode()).hexdigest()
+        code = read_cached(key)
+        if code is None:
+            code = compiled(found, text)
+            write_cached(key, code)
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), found.target())
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        KEPT.append(engine)
+        return int(engine.get_function_address(name))
+
+
+def compiled(found: Host, text: str) -> bytes:
+    """Object code of a module: loops become vector code, nothing is reassociated."""
+    llvm = found.llvm
+    module = llvm.parse_assembly(text)
+    module.verify()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = True
+    tuning.slp_vectorization = False
+    tuning.loop_unrolling = True
+    target = found.target()
+    builder = llvm.create_pass_builder(target, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return bytes(target.emit_object(module))
+
+
+@cache
+def folder() -> Path | None:
+    """Where object code is kept; None where it is not, or where that would not be safe."""
+    chosen = os.environ.get("VJPKIT_CACHE")
+    if chosen == "" or not hasattr(os, "getuid"):
+        return None
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(chosen) if chosen else Path(home) / "vjpkit"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+    except (OSError, RuntimeError):
+        return None
+    private = status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return path if private else None
+
+
+def read_cached(key: str) -> bytes | None:
+    """Object code from disk: a checksum, then the code."""
+    place = folder()
+    if place is None:
+        return None
+    path = place / f"{key}.o"
+    try:
+        content = path.read_bytes()
+        os.utime(path)
+    except OSError:
+        return None
+    checksum, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == checksum else None
+
+
+def write_cached(key: str, code: bytes) -> None:
+    """Keep object code: written aside and renamed, so that readers see all of it or nothing."""
+    place = folder()
+    if place is None:
+        return
+    with suppress(OSError):
+        handle, name = tempfile.mkstemp(dir=place, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        Path(name).replace(place / f"{key}.o")
+        trim(place)
+
+
+def trim(place: Path) -> None:
+    """Remove the least recently used files above `LARGEST_CACHE`."""
+    files = sorted(place.glob("*.o"), key=lambda p: p.stat().st_mtime, reverse=True)
+    total = 0
+    for path in files:
+        total += path.stat().st_size
+        if total > LARGEST_CACHE:
+            path.unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------------------ ufuncs
+
+
+def _ufunc_maker(place: int, *extra: Any) -> Callable[..., Any]:
+    """A function of NumPy's C interface that makes a ufunc."""
+    read = ctypes.pythonapi.PyCapsule_GetPointer
+    read.restype, read.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    umath = np._core._multiarray_umath  # type: ignore[attr-defined]  # where NumPy puts its table
+    table = ctypes.cast(read(umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
+    pointer, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+    kind = ctypes.PYFUNCTYPE(
+        ctypes.py_object, pointer, pointer, text, *[number] * 4, text, text, number, *extra
+    )
+    return kind(table[place])
+
+
+def ufunc(
+    text: str, name: str, dtypes: tuple[np.dtype[Any], ...], nin: int, signature: str | None
+) -> np.ufunc:
+    """The loop ``name`` of a module as a ufunc of operands and results of these dtypes."""
+    address = machine_code(text, name)
+    loops, data = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)(None)
+    types = bytes([dtype.num for dtype in dtypes])
+    label = name.encode()
+    KEPT.append((loops, data, types, label))
+    cast = ctypes.cast
+    arguments = (
+        cast(loops, ctypes.c_void_p), cast(data, ctypes.c_void_p), types, 1, nin,
+        len(dtypes) - nin, -1, label, b"", 0,
+    )  # fmt: skip
+    if signature is None:
+        return _ufunc_maker(FROM_FUNCTION)(*arguments)  # type: ignore[no-any-return]
+    maker = _ufunc_maker(FROM_FUNCTION_AND_SIGNATURE, ctypes.c_char_p)
+    return maker(*arguments, signature.encode())  # type: ignore[no-any-return]

@@ -1,0 +1,194 @@
+"""How an elementwise equation is computed with native values.
+
+One table: by the primitive's name, a function of the operands in the type that NumPy would compute
+in. Single precision borrows the functions of doubles. What is not in the table, or has another
+dtype, is left to NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vjpkit.backends.native import functions as f
+from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, INT, TYPES, Code, Value
+from vjpkit.backends.numpy_calls import POWERS
+from vjpkit.core.aval import Aval
+from vjpkit.core.ir import Equation, Literal
+
+__all__ = ["ELEMENTARY", "computed", "is_native", "why_not"]
+
+Rule = Callable[..., Value]
+
+
+def scaled(x: Value, y: Value) -> Value:
+    """The product in which an exact zero wins over inf and nan."""
+    product = x * y
+    zero = x.equals(0.0) | y.equals(0.0)
+    return (product.unordered(product) & zero).choose(0.0, product)
+
+
+def largest(x: Value, y: Value) -> Value:
+    chosen = (x >= y).choose(x, y)
+    return x.unordered(x).choose(x, chosen) if x.floating else chosen
+
+
+def smallest(x: Value, y: Value) -> Value:
+    chosen = (x <= y).choose(x, y)
+    return x.unordered(x).choose(x, chosen) if x.floating else chosen
+
+
+def magnitude(x: Value) -> Value:
+    return f.fabs(x) if x.floating else (x < 0).choose(-x, x)
+
+
+def sign(x: Value) -> Value:
+    if x.kind == INT:
+        return (x > 0).to(INT) - (x < 0).to(INT)
+    signed = (x > 0.0).choose(1.0, (x < 0.0).choose(-1.0, x))
+    return x.equals(0.0).choose(0.0, signed)
+
+
+def is_same(x: Value, y: Value) -> Value:
+    return x.equals(y) | (x.unordered(x) & y.unordered(y)) if x.floating else x.equals(y)
+
+
+def log_of_sum(x: Value, y: Value) -> Value:
+    """``log(exp(x) + exp(y))``; equal operands may be infinite."""
+    d = x - y
+    positive = d > 0.0
+    larger = positive.choose(x, y)
+    total = larger + f.log1p(f.exp(-f.fabs(d)))
+    return x.equals(y).choose(x + f.LN2[0], total)
+
+
+def rounded(name: str) -> Rule:
+    return lambda x: x.code.intrinsic(name, x) if x.floating else x
+
+
+ELEMENTARY: dict[str, Rule] = {
+    "exp": f.exp, "exp2": f.exp2, "expm1": f.expm1, "log": f.log, "log2": f.log2,
+    "log10": f.log10, "log1p": f.log1p, "sin": f.sin, "cos": f.cos, "tan": f.tan,
+    "arctan": f.arctan, "sinh": f.sinh, "cosh": f.cosh, "tanh": f.tanh, "logaddexp": log_of_sum,
+}  # fmt: skip
+"""Functions that are dear, and are computed in doubles."""
+
+ARITHMETIC: dict[str, Rule] = {
+    "add": lambda x, y: x + y,
+    "subtract": lambda x, y: x - y,
+    "multiply": lambda x, y: x * y,
+    "divide": lambda x, y: x / y,
+    "scale": scaled,
+    "negative": lambda x: -x,
+    "positive": lambda x: x,
+    "reciprocal": lambda x: 1.0 / x,
+    "square": lambda x: x * x,
+    "sqrt": lambda x: x.code.intrinsic("sqrt", x),
+    "absolute": magnitude,
+    "fabs": f.fabs,
+    "copysign": f.copysign,
+    "sign": sign,
+    "maximum": largest,
+    "minimum": smallest,
+    "fmax": lambda x, y: ((x >= y) | y.unordered(y)).choose(x, y),
+    "fmin": lambda x, y: ((x <= y) | y.unordered(y)).choose(x, y),
+    "floor": rounded("floor"),
+    "ceil": rounded("ceil"),
+    "trunc": rounded("trunc"),
+    "rint": rounded("rint"),
+}
+"""Functions of operands in the result's type."""
+
+QUESTIONS: dict[str, Rule] = {
+    "greater": lambda x, y: x > y,
+    "greater_equal": lambda x, y: x >= y,
+    "less": lambda x, y: x < y,
+    "less_equal": lambda x, y: x <= y,
+    "equal": lambda x, y: x.equals(y),
+    "not_equal": lambda x, y: x.differs(y),
+    "same": is_same,
+    "isnan": lambda x: x.unordered(x) if x.floating else x.differs(x),
+    "isinf": lambda x: f.fabs(x).equals(f.INFINITY),
+    "isfinite": lambda x: f.fabs(x) < f.INFINITY,
+    "logical_and": lambda x, y: x.to(BOOL) & y.to(BOOL),
+    "logical_or": lambda x, y: x.to(BOOL) | y.to(BOOL),
+    "logical_xor": lambda x, y: x.to(BOOL) ^ y.to(BOOL),
+    "logical_not": lambda x: ~x.to(BOOL),
+}
+"""Functions of operands in their common type, with a truth value."""
+
+FLOATING_ONLY = frozenset({
+    "divide", "scale", "reciprocal", "sqrt", "fabs", "copysign", "fmax", "fmin",
+})  # fmt: skip
+
+
+def why_not(eqn: Equation) -> str | None:
+    """Why an elementwise equation cannot be native, in words; None if it can."""
+    name = eqn.primitive.name
+    if len(eqn.outputs) != 1 or (eqn.params and name != "convert"):
+        return f"{name} has parameters"
+    avals = [a.aval for a in (*eqn.inputs, *eqn.outputs)]
+    other = next((a for a in avals if a.dtype not in TYPES), None)
+    if other is not None:
+        return f"kernels have no {other.dtype}"
+    kind = TYPES[eqn.outputs[0].aval.dtype]
+    if name == "power":
+        return None if small_power(eqn) is not None else "kernels know small powers only"
+    if name in QUESTIONS:
+        questions = name in ("isinf", "isfinite") and avals[0].dtype.kind != "f"
+        return f"{name} of {avals[0].dtype}" if questions else None
+    if name in ("where", "convert"):
+        return None if kind != INT or avals[-2].dtype.kind != "f" else "conversions to integers"
+    if name in ELEMENTARY or name in FLOATING_ONLY:
+        return None if kind in (DOUBLE, FLOAT) else f"{name} of {kind}"
+    if name in ARITHMETIC:
+        return None if kind != BOOL else f"{name} of truth values"
+    return f"{name} is not in the kernels' table"
+
+
+def is_native(eqn: Equation) -> bool:
+    return why_not(eqn) is None
+
+
+def small_power(eqn: Equation) -> str | None:
+    """The ufunc that NumPy uses for ``x ** y`` with this exponent, if it is one."""
+    x, y = eqn.inputs
+    number = y.value if isinstance(y, Literal) else None
+    if number in POWERS and x.aval == eqn.outputs[0].aval and x.aval.dtype.kind == "f":
+        return POWERS[number].__name__
+    return None
+
+
+def computed(code: Code, eqn: Equation, xs: list[Value]) -> Value:
+    """The result of an equation that `is_native`."""
+    name = eqn.primitive.name
+    kind = TYPES[eqn.outputs[0].aval.dtype]
+    if name == "where":
+        mask, x, y = xs
+        return mask.to(BOOL).choose(x.to(kind), y.to(kind))
+    if name == "convert":
+        return xs[0].to(kind)
+    if name in QUESTIONS:
+        common = TYPES[common_dtype([a.aval for a in eqn.inputs])]
+        return QUESTIONS[name](*[x.to(common) for x in xs])
+    if name == "power":
+        name = small_power(eqn) or name
+        xs = xs[:1]
+    if name in ELEMENTARY:
+        return ELEMENTARY[name](*[x.to(kind).to(DOUBLE) for x in xs]).to(kind)
+    return ARITHMETIC[name](*[x.to(kind) for x in xs])
+
+
+def common_dtype(avals: list[Aval]) -> Any:
+    """The dtype in which NumPy compares: Python's numbers do not decide it."""
+    strong = [a.dtype for a in avals if not a.weak]
+    if not strong:
+        return np.result_type(*[a.dtype for a in avals])
+    found = np.result_type(*strong)
+    weak = [a.dtype for a in avals if a.weak]
+    ranks = "bif"
+    if any(ranks.index(d.kind) > ranks.index(found.kind) for d in weak):
+        return np.result_type(found, *weak)
+    return found

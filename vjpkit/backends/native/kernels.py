@@ -1,0 +1,423 @@
+"""An elementwise group as a kernel: one pass over blocks of the operands.
+
+Elements are computed in blocks of `BLOCK`, which stay in the first cache. A block is one loop per
+dear function, because a loop that computes several keeps more values than there are registers;
+what one loop leaves to a later one lies in scratch arrays on the stack. Operands that do not lie
+element after element are copied to scratch first, so that the loops are the same for every layout.
+
+A sum adds each block in `LANES` fixed lanes, and the blocks with the rounding errors carried along
+(Neumaier 1974): its bits do not depend on the machine, and its error does not grow with the length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from vjpkit.backends.native.code import BOOL, TYPES, Code, Value, literal
+from vjpkit.backends.native.engine import host, ufunc
+from vjpkit.backends.native.equations import ELEMENTARY, computed
+from vjpkit.core.ir import Atom, Equation, Literal, Var
+
+__all__ = ["Kernel"]
+
+BLOCK = 512
+LANES = 8
+MEMORY = {BOOL: "i8"}
+"""How a type lies in memory, where that differs."""
+
+
+def memory_type(kind: str) -> str:
+    return MEMORY.get(kind, kind)
+
+
+def kind_of(v: Atom) -> str:
+    return TYPES[v.aval.dtype]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a group reads and makes, in the order of the ufunc's operands and results.
+
+    ``sums`` are the equations that add up one of ``equations``' results over everything.
+    """
+
+    arrays: tuple[Var, ...]
+    numbers: tuple[Var, ...]
+    equations: tuple[Equation, ...]
+    outputs: tuple[Var, ...]
+    sums: tuple[Equation, ...] = ()
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (*self.arrays, *self.numbers)
+
+    @property
+    def results(self) -> tuple[Var, ...]:
+        return (*self.outputs, *[e.outputs[0] for e in self.sums])
+
+    @cached_property
+    def text(self) -> str:
+        """The module, in which the loop is called `name`."""
+        return _Writer(self).module().replace("@loop", f"@{self.name}")
+
+    @cached_property
+    def name(self) -> str:
+        body = _Writer(self).module()
+        return f"kernel_{hashlib.sha256(body.encode()).hexdigest()[:24]}"
+
+    def compile(self) -> np.ufunc:
+        """The kernel as a ufunc."""
+        dtypes = tuple([v.aval.dtype for v in (*self.operands, *self.results)])
+        signature = None
+        if self.sums:
+            inputs = ["(n)"] * len(self.arrays) + ["()"] * len(self.numbers)
+            outputs = ["(n)"] * len(self.outputs) + ["()"] * len(self.sums)
+            signature = f"{','.join(inputs)}->{','.join(outputs)}"
+        return ufunc(self.text, self.name, dtypes, len(self.operands), signature)
+
+
+@dataclass
+class _Stage:
+    """Equations that one loop computes."""
+
+    equations: list[Equation] = field(default_factory=list)
+    angle: Atom | None = None
+
+
+def staged(equations: Sequence[Equation]) -> list[list[Equation]]:
+    """Equations by loops: each dear function begins one; sine and cosine of one angle share it."""
+    stages: list[_Stage] = [_Stage()]
+    made = dict[Var, int]()
+    for eqn in equations:
+        name = eqn.primitive.name
+        at = len(stages) - 1
+        if name in ("sin", "cos"):
+            shared = [i for i, s in enumerate(stages) if s.angle is eqn.inputs[0]]
+            if shared:
+                stages[shared[0]].equations.append(eqn)
+                made[eqn.outputs[0]] = shared[0]
+                continue
+        if name in ELEMENTARY and any(e.primitive.name in ELEMENTARY for e in stages[-1].equations):
+            stages.append(_Stage())
+            at += 1
+        if name in ("sin", "cos"):
+            stages[at].angle = eqn.inputs[0]
+        stages[at].equations.append(eqn)
+        made[eqn.outputs[0]] = at
+    return [s.equations for s in stages]
+
+
+class _Writer:
+    """Writes the module of one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.declared: set[str] = set()
+        self.stages = staged(kernel.equations)
+        made = {e.outputs[0]: i for i, s in enumerate(self.stages) for e in s}
+        summed = [e.inputs[0] for e in kernel.sums]
+        crossing = {
+            a for i, s in enumerate(self.stages) for e in s for a in e.inputs
+            if isinstance(a, Var) and made.get(a, i) != i
+        }  # fmt: skip
+        stored = {*kernel.outputs, *kernel.arrays}
+        self.scratch = [v for v in made if v in {*crossing, *summed} and v not in stored]
+        self.places = [*kernel.arrays, *kernel.outputs, *self.scratch]
+        self.place = {v: f"%q{j}" for j, v in enumerate(self.places)}
+        self.summed = [self.place[a] for a in summed if isinstance(a, Var)]
+
+    # ---- the block ---------------------------------------------------------------------------
+
+    def parameters(self, named: bool = True) -> str:
+        """Of the block: where arrays lie, numbers, and how many elements there are."""
+        words = [f"ptr noalias %q{j}" for j in range(len(self.places))]
+        words += [f"{kind_of(v)} %s{j}" for j, v in enumerate(self.kernel.numbers)]
+        return ", ".join([*words, "i64 %m"])
+
+    def block(self, exact: bool) -> tuple[str, bool]:
+        """The function of one block, and whether it has doubts about arguments."""
+        lines = [f"define internal i64 @{'exact' if exact else 'fast'}({self.parameters()}) "
+                 f'noinline nounwind "prefer-vector-width"="{host().vector_bits}" {{', "entry:",
+                 "  %any = icmp sgt i64 %m, 0", "  br i1 %any, label %l0, label %end"]  # fmt: skip
+        doubtful = False
+        before, flag = "entry", "0"
+        for k, equations in enumerate(self.stages):
+            code = self.body(k, equations, exact)
+            doubts = code.doubts
+            total = f"%d{k}"
+            following = f"l{k + 1}" if k + 1 < len(self.stages) else "end"
+            lines += [f"l{k}:", f"  %i{k} = phi i64 [0, %{before}], [%j{k}, %l{k}]"]
+            if doubts:
+                doubtful = True
+                lines.append(f"  %c{k} = phi i64 [{flag}, %{before}], [{total}, %l{k}]")
+            lines += [f"  {line}" for line in code.lines]
+            if doubts:
+                lines += self.collected(k, doubts, total)
+                flag = total
+            lines += [f"  %j{k} = add nuw nsw i64 %i{k}, 1", f"  %e{k} = icmp eq i64 %j{k}, %m",
+                      f"  br i1 %e{k}, label %{following}, label %l{k}"]  # fmt: skip
+            before = f"l{k}"
+        lines += ["end:", f"  %flag = phi i64 [0, %entry], [{flag}, %{before}]",
+                  "  ret i64 %flag", "}"]  # fmt: skip
+        return "\n".join(lines), doubtful
+
+    def collected(self, k: int, doubts: Sequence[Value], total: str) -> list[str]:
+        """Doubts of one element added to those before."""
+        lines, sofar = [], f"%c{k}"
+        for n, doubt in enumerate(doubts):
+            name = total if n == len(doubts) - 1 else f"%o{k}_{n}"
+            lines += [f"  %z{k}_{n} = zext i1 {doubt.name} to i64",
+                      f"  {name} = or i64 {sofar}, %z{k}_{n}"]  # fmt: skip
+            sofar = name
+        return lines
+
+    def body(self, k: int, equations: Sequence[Equation], exact: bool) -> Code:
+        """The instructions for one element of a stage."""
+        code = Code(prefix=f"t{k}_", exact=exact)
+        values: dict[Var, Value] = {}
+        numbers = {v: Value(code, f"%s{j}", kind_of(v)) for j, v in enumerate(self.kernel.numbers)}
+
+        def read(a: Atom) -> Value:
+            if isinstance(a, Literal):
+                return code.number(a.value, kind_of(a))
+            if a in numbers:
+                return numbers[a]
+            if a not in values:
+                values[a] = loaded(code, self.place[a], f"%i{k}", kind_of(a))
+            return values[a]
+
+        for eqn in equations:
+            out = eqn.outputs[0]
+            values[out] = computed(code, eqn, [read(a) for a in eqn.inputs])
+        for eqn in equations:
+            out = eqn.outputs[0]
+            if out in self.place:
+                store(code, self.place[out], f"%i{k}", values[out])
+        self.declared |= code.declared
+        return code
+
+    # ---- the loop over blocks ----------------------------------------------------------------
+
+    def module(self) -> str:
+        fast, doubtful = self.block(exact=False)
+        functions = [fast]
+        if doubtful:
+            functions.append(self.block(exact=True)[0])
+        functions.append(self.outer(doubtful))
+        self.declared.add("declare i32 @feclearexcept(i32)")
+        return "\n".join([*sorted(self.declared), *functions, ""])
+
+    def outer(self, doubtful: bool) -> str:
+        """The loop that NumPy calls."""
+        kernel = self.kernel
+        core = bool(kernel.sums)
+        ins, outs = len(kernel.arrays), len(kernel.outputs)
+        operands = [*kernel.operands, *kernel.results]
+        out = ["define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) nounwind {",
+               "entry:"]  # fmt: skip
+        for v in self.scratch:
+            out.append(
+                f"  {self.place[v]} = alloca [{BLOCK} x {memory_type(kind_of(v))}], align 64"
+            )
+        moved = [*kernel.arrays, *kernel.outputs]
+        for j, v in enumerate(moved):
+            out.append(f"  %w{j} = {scratch(v)}")
+        for j in range(len(operands)):
+            out += [f"  %a{j} = getelementptr ptr, ptr %args, i64 {j}",
+                    f"  %p{j} = load ptr, ptr %a{j}"]  # fmt: skip
+        out += [
+            f"  %dn = getelementptr i64, ptr %dims, i64 {int(core)}",
+            "  %n = load i64, ptr %dn",
+        ]
+        places = [*range(ins), *[len(kernel.operands) + j for j in range(outs)]]
+        for j, place in enumerate(places):
+            at = len(operands) + j if core else place
+            out += [f"  %g{j} = getelementptr i64, ptr %steps, i64 {at}",
+                    f"  %h{j} = load i64, ptr %g{j}",
+                    f"  %near{j} = icmp eq i64 %h{j}, {size_of(moved[j])}"]  # fmt: skip
+        for j, v in enumerate(kernel.numbers):
+            code = Code(prefix=f"n{j}_")
+            value = loaded(code, f"%p{ins + j}", "0", kind_of(v))
+            out += [f"  {line}" for line in code.lines]
+            out.append(f"  %s{j} = {same_value(value)}")
+        out += ["  %some = icmp sgt i64 %n, 0", "  br i1 %some, label %blocks, label %done",
+                "blocks:", "  %b = phi i64 [0, %entry], [%b1, %last]",
+                *self.carried("phi"),
+                "  %left = sub i64 %n, %b", f"  %full = icmp slt i64 %left, {BLOCK}",
+                f"  %m = select i1 %full, i64 %left, i64 {BLOCK}", "  br label %r0"]  # fmt: skip
+        for j in range(ins):
+            out += self.moving(f"r{j}", j, places[j], moved[j], inward=True)
+            out.append(f"  br label %r{j + 1}")
+        out.append(f"r{ins}:")
+        for j in range(ins, ins + outs):
+            out += [f"  %y{j} = mul i64 %b, {size_of(moved[j])}",
+                    f"  %x{j} = getelementptr i8, ptr %p{places[j]}, i64 %y{j}",
+                    f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
+        given = [f"ptr {self.place[v]}" for v in self.places]
+        given += [f"{kind_of(v)} %s{j}" for j, v in enumerate(kernel.numbers)]
+        arguments = ", ".join([*given, "i64 %m"])
+        out.append(f"  %flag = call i64 @fast({arguments})")
+        if doubtful:
+            out += ["  %sure = icmp eq i64 %flag, 0", "  br i1 %sure, label %good, label %again",
+                    "again:", f"  %ignored = call i64 @exact({arguments})", "  br label %good",
+                    "good:"]  # fmt: skip
+        out.append(f"  br label %r{ins + 1}")
+        for j in range(ins, ins + outs):
+            out += self.moving(f"r{j + 1}", j, places[j], moved[j], inward=False)
+            out.append(f"  br label %r{j + 2}")
+        out += [f"r{ins + outs + 1}:", *self.added(), "  br label %last", "last:",
+                "  %b1 = add i64 %b, %m", "  %more = icmp slt i64 %b1, %n",
+                "  br i1 %more, label %blocks, label %done", "done:", *self.totals(),
+                f"  %quiet = call i32 @feclearexcept(i32 {every_exception()})",
+                "  ret void", "}"]  # fmt: skip
+        return "\n".join(out)
+
+    def moving(self, label: str, j: int, place: int, v: Var, inward: bool) -> list[str]:
+        """A block of an operand that does not lie element after element, to or from scratch."""
+        kind, size = memory_type(kind_of(v)), size_of(v)
+        far = f"m{label}"
+        lines = [f"{label}:"]
+        if inward:
+            lines += [f"  %y{j} = mul i64 %b, {size}",
+                      f"  %x{j} = getelementptr i8, ptr %p{place}, i64 %y{j}",
+                      f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
+        source = f"%v{far}"
+        lines += [f"  br i1 %near{j}, label %e{far}, label %{far}", f"{far}:",
+                  f"  %i{far} = phi i64 [0, %{label}], [%k{far}, %{far}]",
+                  f"  %o{far} = add i64 %b, %i{far}", f"  %u{far} = mul i64 %o{far}, %h{j}",
+                  f"  %f{far} = getelementptr i8, ptr %p{place}, i64 %u{far}",
+                  f"  %t{far} = getelementptr {kind}, ptr %w{j}, i64 %i{far}"]  # fmt: skip
+        here, there = (f"%f{far}", f"%t{far}") if inward else (f"%t{far}", f"%f{far}")
+        return [*lines, f"  {source} = load {kind}, ptr {here}",
+                f"  store {kind} {source}, ptr {there}",
+                f"  %k{far} = add i64 %i{far}, 1", f"  %c{far} = icmp eq i64 %k{far}, %m",
+                f"  br i1 %c{far}, label %e{far}, label %{far}", f"e{far}:"]  # fmt: skip
+
+    # ---- sums --------------------------------------------------------------------------------
+
+    def carried(self, _: str) -> list[str]:
+        """The totals and their rounding errors so far."""
+        lines = []
+        for j, eqn in enumerate(self.kernel.sums):
+            kind = sum_kind(eqn)
+            zero = literal(0, kind)
+            lines += [f"  %S{j} = phi {kind} [{zero}, %entry], [%S{j}n, %last]",
+                      f"  %E{j} = phi {kind} [{zero}, %entry], [%E{j}n, %last]"]  # fmt: skip
+        return lines
+
+    def added(self) -> list[str]:
+        """The sums of one block, and the totals after it."""
+        lines: list[str] = []
+        before = f"r{len(self.kernel.arrays) + len(self.kernel.outputs) + 1}"
+        for j, eqn in enumerate(self.kernel.sums):
+            lines += self.block_sum(j, eqn, before)
+            before = f"t{j}d"
+        return lines
+
+    def block_sum(self, j: int, eqn: Equation, before: str) -> list[str]:
+        kind, memory = sum_kind(eqn), memory_type(kind_of(eqn.inputs[0]))
+        vector = f"<{LANES} x {kind}>"
+        source = self.summed[j]
+        code = Code(prefix=f"T{j}_")
+        # whole groups of lanes as vectors, then what is left one by one
+        lines = [
+            f"  %g{j}n = and i64 %m, {-LANES}", f"  %g{j}a = icmp sgt i64 %g{j}n, 0",
+            f"  br i1 %g{j}a, label %t{j}v, label %t{j}s", f"t{j}v:",
+            f"  %g{j}i = phi i64 [0, %{before}], [%g{j}j, %t{j}v]",
+            f"  %g{j}s = phi {vector} [zeroinitializer, %{before}], [%g{j}t, %t{j}v]",
+            f"  %g{j}p = getelementptr {memory}, ptr {source}, i64 %g{j}i",
+            f"  %g{j}x = load {vector}, ptr %g{j}p, align 1",
+            f"  %g{j}t = fadd {vector} %g{j}s, %g{j}x",
+            f"  %g{j}j = add i64 %g{j}i, {LANES}", f"  %g{j}e = icmp eq i64 %g{j}j, %g{j}n",
+            f"  br i1 %g{j}e, label %t{j}s, label %t{j}v", f"t{j}s:",
+            f"  %l{j} = phi {vector} [zeroinitializer, %{before}], [%g{j}t, %t{j}v]",
+        ]  # fmt: skip
+        lanes = [code.make(f"extractelement {vector} %l{j}, i64 {i}", kind) for i in range(LANES)]
+        while len(lanes) > 1:
+            lanes = [x + y for x, y in zip(lanes[::2], lanes[1::2], strict=True)]
+        lines += [f"  {line}" for line in code.lines]
+        lines += [
+            f"  %u{j}a = icmp slt i64 %g{j}n, %m", f"  br i1 %u{j}a, label %t{j}r, label %t{j}d",
+            f"t{j}r:", f"  %u{j}i = phi i64 [%g{j}n, %t{j}s], [%u{j}j, %t{j}r]",
+            f"  %u{j}s = phi {kind} [{lanes[0].name}, %t{j}s], [%u{j}t, %t{j}r]",
+            f"  %u{j}p = getelementptr {memory}, ptr {source}, i64 %u{j}i",
+            f"  %u{j}x = load {kind}, ptr %u{j}p", f"  %u{j}t = fadd {kind} %u{j}s, %u{j}x",
+            f"  %u{j}j = add i64 %u{j}i, 1", f"  %u{j}e = icmp eq i64 %u{j}j, %m",
+            f"  br i1 %u{j}e, label %t{j}d, label %t{j}r", f"t{j}d:",
+            f"  %B{j} = phi {kind} [{lanes[0].name}, %t{j}s], [%u{j}t, %t{j}r]",
+        ]  # fmt: skip
+        rest = Code(prefix=f"N{j}_")
+        total, error, block = (Value(rest, f"%{c}{j}", kind) for c in "SEB")
+        new = total + block
+        larger = rest.intrinsic("fabs", total) >= rest.intrinsic("fabs", block)
+        lost = larger.choose((total - new) + block, (block - new) + total)
+        added = error + lost
+        self.declared |= rest.declared
+        lines += [f"  {line}" for line in rest.lines]
+        return [*lines, f"  %S{j}n = {same_value(new)}", f"  %E{j}n = {same_value(added)}"]
+
+    def totals(self) -> list[str]:
+        """Store the sums; an infinite or undefined total has no error to add."""
+        lines = []
+        base = len(self.kernel.operands) + len(self.kernel.outputs)
+        for j, eqn in enumerate(self.kernel.sums):
+            kind = sum_kind(eqn)
+            zero = literal(0, kind)
+            code = Code(prefix=f"F{j}_")
+            lines += [f"  %FS{j} = phi {kind} [{zero}, %entry], [%S{j}n, %last]",
+                      f"  %FE{j} = phi {kind} [{zero}, %entry], [%E{j}n, %last]"]  # fmt: skip
+        for j, eqn in enumerate(self.kernel.sums):
+            kind = sum_kind(eqn)
+            code = Code(prefix=f"F{j}_")
+            total, error = Value(code, f"%FS{j}", kind), Value(code, f"%FE{j}", kind)
+            known = (error - error).equals(0.0)
+            result = known.choose(total + error, total)
+            lines += [f"  {line}" for line in code.lines]
+            lines.append(f"  store {kind} {result.name}, ptr %p{base + j}")
+        return lines
+
+
+def sum_kind(eqn: Equation) -> str:
+    return kind_of(eqn.outputs[0])
+
+
+def scratch(v: Var) -> str:
+    """An instruction that gives a block of memory for a value."""
+    return f"alloca [{BLOCK} x {memory_type(kind_of(v))}], align 64"
+
+
+def size_of(v: Var) -> int:
+    return int(v.aval.dtype.itemsize)
+
+
+def every_exception() -> int:
+    """``FE_ALL_EXCEPT`` of the C library."""
+    return 0x1F if "aarch64" in host().key or "arm" in host().key else 0x3D
+
+
+def same_value(x: Value) -> str:
+    """An instruction that gives a value another name."""
+    return f"select i1 true, {x.kind} {x.name}, {x.kind} {x.name}"
+
+
+def loaded(code: Code, pointer: str, index: str, kind: str) -> Value:
+    """An element of an array."""
+    memory = memory_type(kind)
+    address = code.make(f"getelementptr inbounds {memory}, ptr {pointer}, i64 {index}", "ptr")
+    value = code.make(f"load {memory}, ptr {address.name}", memory)
+    return code.make(f"icmp ne i8 {value.name}, 0", BOOL) if kind == BOOL else value
+
+
+def store(code: Code, pointer: str, index: str, value: Value) -> None:
+    """An element into an array."""
+    memory = memory_type(value.kind)
+    name = value.name
+    if value.kind == BOOL:
+        name = code.make(f"zext i1 {name} to i8", memory).name
+    address = code.make(f"getelementptr inbounds {memory}, ptr {pointer}, i64 {index}", "ptr")
+    code.lines.append(f"store {memory} {name}, ptr {address.name}")

@@ -1,0 +1,165 @@
+"""The program around the kernels: NumPy source in which groups of equations are native."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vjpkit.backends.groups import Together, is_elementwise
+from vjpkit.backends.native.engine import host
+from vjpkit.backends.native.equations import is_native, why_not
+from vjpkit.backends.native.kernels import Kernel
+from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
+from vjpkit.core.aval import Shape
+from vjpkit.core.ir import Equation, Program, Var, used
+
+__all__ = ["NativeLowered", "lower_native"]
+
+MOST_OPERANDS = 32
+"""Arrays that a ufunc may have: as many as the oldest supported NumPy allows."""
+SMALLEST_OF_NUMBERS = 4
+"""Equations of numbers from which a call of a kernel is cheaper than theirs."""
+
+
+@dataclass
+class Fused(Together):
+    """Elementwise equations with results of one shape: a kernel."""
+
+    shape: Shape = ()
+
+    def takes(self, eqn: Equation) -> bool:
+        """Whether the equation's result has the group's shape, and a kernel can compute it."""
+        whole = not self.sums or {a.aval.shape for a in used(eqn.inputs)} <= {self.shape, ()}
+        return whole and eqn.outputs[0].aval.shape == self.shape and is_native(eqn)
+
+    def sums_up(self, eqn: Equation) -> bool:
+        """Whether the equation adds up a member over everything, all operands being as large."""
+        if eqn.primitive.name != "sum" or eqn.inputs[0] not in self.members:
+            return False
+        axes, aval = eqn.params["axes"], eqn.inputs[0].aval
+        everything = axes is None or len(set(axes)) == aval.ndim
+        if not everything or aval.dtype.kind != "f" or eqn.outputs[0].aval.dtype != aval.dtype:
+            return False
+        shapes = {a.aval.shape for e in self.equations for a in used(e.inputs)}
+        return bool(self.shape) and shapes <= {self.shape, ()}
+
+    def pays(self) -> bool:
+        """Whether one call is cheaper than those of the equations."""
+        count = len(self.equations) + len(self.sums)
+        return count >= (2 if self.shape else SMALLEST_OF_NUMBERS)
+
+    def kernel(self, outputs: Sequence[Var]) -> Kernel:
+        """The kernel that makes ``outputs`` and the sums."""
+        outside = [
+            a for e in self.equations for a in used(e.inputs) if a not in self.members
+        ]  # fmt: skip
+        read = dict.fromkeys(outside)
+        arrays = tuple([a for a in read if a.aval.shape or not self.shape])
+        numbers = tuple([a for a in read if a not in arrays])
+        if not self.shape:
+            arrays, numbers = (), tuple(read)
+        return Kernel(arrays, numbers, tuple(self.equations), tuple(outputs), tuple(self.sums))
+
+
+@dataclass(frozen=True)
+class NativeLowered(Lowered):
+    """A program as a function of arrays, groups of it as machine code."""
+
+    def explain(self) -> tuple[Part, ...]:
+        return tuple(map(explained_native, self.parts))
+
+
+def explained_native(part: Equation | Together) -> Part:
+    """Where a part runs, and why."""
+    if isinstance(part, Fused):
+        words = (
+            f"one pass over {'x'.join(map(str, part.shape))} elements" if part.shape else "numbers"
+        )
+        return Part((*part.equations, *part.sums), "native kernel", words)
+    if isinstance(part, Equation) and is_elementwise(part):
+        reason = why_not(part)
+        return Part((part,), "one call", reason or "alone among others: NumPy is as quick")
+    return explained(part)
+
+
+class NativeSource(Source):
+    """Writes the function; a fused group is one call of its kernel."""
+
+    lowered: ClassVar[type[Lowered]] = NativeLowered
+
+    def schedule(self) -> Sequence[Equation | Together]:
+        out: list[Equation | Together] = []
+        group: Fused | None = None
+        summed: set[Var] = set()
+
+        def close() -> None:
+            nonlocal group
+            if group is not None:
+                out.extend([group] if group.pays() else [*group.equations, *group.sums])
+            group = None
+            summed.clear()
+
+        for eqn in self.program.equations:
+            if group is not None and not any(a in summed for a in used(eqn.inputs)):
+                if is_kernel_work(eqn) and group.takes(eqn) and self.fits(group, eqn):
+                    group.add(eqn)
+                    continue
+                if group.sums_up(eqn):
+                    group.sums.append(eqn)
+                    summed.update(eqn.outputs)
+                    continue
+            starts = is_kernel_work(eqn)
+            if group is not None and (
+                group.depends(eqn, summed) or (starts and eqn.outputs[0].aval.shape)
+            ):
+                close()
+            if starts and group is None:
+                group = Fused(shape=eqn.outputs[0].aval.shape)
+                group.add(eqn)
+                continue
+            out.append(eqn)
+        close()
+        return out
+
+    def fits(self, group: Fused, eqn: Equation) -> bool:
+        """Whether there is room for the operands and results of one more equation."""
+        everything = [*group.equations, *group.sums, eqn]
+        atoms = {a for e in everything for a in used(e.inputs)} - group.members
+        return len(atoms) + len(everything) <= 4 * MOST_OPERANDS
+
+    def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
+        assert isinstance(group, Fused)
+        outputs = self.needed(i, group, last)
+        kernel = group.kernel(outputs)
+        if len(kernel.operands) + len(kernel.results) > MOST_OPERANDS:
+            for k, eqn in enumerate([*group.equations, *group.sums]):
+                self.equation(1000 * i + k, eqn, set())
+            return
+        for a in kernel.operands:
+            self.examine((a,))
+        name = f"kernel{sum(key.startswith('kernel') for key in self.scope)}"
+        self.scope[name] = kernel.compile()
+        flat = bool(kernel.sums) and len(group.shape) != 1
+        words = [f"{self.name(a)}.reshape(-1)" if flat and a.aval.shape else self.name(a)
+                 for a in kernel.operands]  # fmt: skip
+        targets = ", ".join(map(self.name, kernel.results))
+        self.lines.append(f"{targets} = {name}({', '.join(words)})")
+        shaped = [*(kernel.outputs if flat else ()), *[e.outputs[0] for e in kernel.sums]]
+        for v in shaped:
+            if v.aval.shape:
+                words = [self.name(v), str(v.aval.shape)]
+                self.lines.append(f"{words[0]} = {words[0]}.reshape({words[1]})")
+        self.ours.update(v for v in kernel.outputs if v not in shaped)
+
+
+def is_kernel_work(eqn: Equation) -> bool:
+    """Whether a kernel can compute the equation element by element."""
+    elementwise = is_elementwise(eqn) or eqn.primitive.name == "convert"
+    return elementwise and is_native(eqn)
+
+
+def lower_native(program: Program) -> Lowered:
+    """``program``, its elementwise groups as machine code; `Unavailable` without llvmlite."""
+    host()
+    return lower(program, private=True, kind=NativeSource)
