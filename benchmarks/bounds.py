@@ -125,6 +125,7 @@ def bounds(quick: bool) -> Iterator[Bound]:
     """Every line, in the order in which it is printed."""
     yield from eager_bounds(quick)
     yield from numpy_bounds(quick)
+    yield from native_bounds(quick)
     yield from latency_bounds(quick)
     yield from memory_bounds(quick)
 
@@ -194,6 +195,19 @@ def numpy_bounds(quick: bool) -> Iterator[Bound]:
         yield Bound(
             f"NumPy tier, {case} {size}: over JAX jit", 1.0, partial(mine, case, size, "jax")
         )
+
+
+def native_bounds(quick: bool) -> Iterator[Bound]:
+    """Compiled to machine code."""
+    ours = "vjpkit-native"
+    peers = {"elementwise": ("jax", 0.35), "arithmetic": ("numpy", 1.0)}
+    for case, (peer, limit) in peers.items():
+        for _, size in sizes_of(quick, case):
+            if int(size) < CHEAP_FROM:
+                continue
+            words = "JAX jit" if peer == "jax" else "by hand"
+            ratios = partial(against, case, size, peer, ours=ours)
+            yield Bound(f"native tier, {case} {size}: over {words}", limit, ratios)
 
 
 def latency_bounds(quick: bool) -> Iterator[Bound]:

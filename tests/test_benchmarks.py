@@ -107,13 +107,16 @@ def test_verdicts():
     assert "vjpkit was not measured" in missing.reason
 
 
+LIBRARIES = ("numpy", "vjpkit", "vjpkit-jit", "vjpkit-native", "autograd", "torch", "jax")
+
+
 def test_every_bound_names_cases_that_are_run():
     """With or without --quick, a bound asks for sizes that the run has."""
     for quick in (True, False):
         results = Results()
         for case in CASES.values():
             for size in case.chosen_sizes(quick):
-                for library in ("numpy", "vjpkit", "vjpkit-jit", "autograd", "torch", "jax"):
+                for library in LIBRARIES:
                     for measure in {"function", "gradient", *case.measures}:
                         results.add(Key(case.name, label(size), library, measure), 1.0)
         for name, its_size in FIRST_CALLS:

@@ -26,6 +26,8 @@ class Entry:
     module: str
     adapter: str
     title: str
+    extra: str = ""
+    """A package that it needs besides."""
 
 
 ENTRIES = {
@@ -34,6 +36,7 @@ ENTRIES = {
         Entry("numpy", "numpy", "by_hand", "ByHand", "by hand"),
         Entry("vjpkit", "vjpkit", "ours", "Vjpkit", "vjpkit"),
         Entry("vjpkit-jit", "vjpkit", "ours", "Jit", "vjpkit jit"),
+        Entry("vjpkit-native", "vjpkit", "ours", "Native", "vjpkit native", "llvmlite"),
         Entry("autograd", "autograd", "hips", "Autograd", "HIPS autograd"),
         Entry("torch", "torch", "pytorch", "Torch", "PyTorch"),
         Entry("jax", "jax", "xla", "JaxJit", "JAX jit"),
@@ -47,8 +50,8 @@ ENTRIES = {
 }
 
 
-OURS = ("vjpkit", "vjpkit-jit")
-"""vjpkit op by op, and compiled to NumPy source."""
+OURS = ("vjpkit", "vjpkit-jit", "vjpkit-native")
+"""vjpkit op by op, compiled to NumPy source, and to machine code."""
 HAND = ("numpy", "numba")
 """What is written by hand for one function is no library's doing, and no peer."""
 
@@ -60,7 +63,11 @@ def peers(names: Iterable[str]) -> list[str]:
 
 def installed() -> list[str]:
     """Names of the libraries that can be measured here."""
-    return [name for name, entry in ENTRIES.items() if find_spec(entry.package) is not None]
+    return [
+        name
+        for name, entry in ENTRIES.items()
+        if all(find_spec(package) for package in (entry.package, entry.extra) if package)
+    ]
 
 
 def open_library(name: str) -> Library:

@@ -106,3 +106,9 @@ class Jit(Vjpkit):
 
     def function(self, problem: Problem) -> Call:
         return self.ready(problem.function, problem)
+
+
+class Native(Jit):
+    """The same, groups of equations compiled to machine code."""
+
+    backend = "native"

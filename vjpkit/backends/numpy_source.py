@@ -84,6 +84,10 @@ class Lowered:
         """Which equations run where, and why, in the order of the source."""
         return tuple(map(explained, self.parts))
 
+    def native_ir(self) -> str:
+        """The LLVM text of what runs as machine code: here, nothing."""
+        return ""
+
 
 def explained(part: Equation | Together) -> Part:
     """Where a part runs, and why."""

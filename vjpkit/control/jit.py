@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from vjpkit.backends import BACKENDS, executable
+from vjpkit.backends import BACKENDS, Executable, executable
+from vjpkit.backends.numpy_source import Part
 from vjpkit.control.call import call
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
@@ -325,6 +326,29 @@ class Jit(Transformed):
 
     def ir(self, *args: PyTree, **kwargs: PyTree) -> ClosedProgram:
         """The program for arguments like these (`ShapeDtypeStruct`s will do); prints as IR."""
+        return self.staged_for(args, kwargs).closed
+
+    lower = ir
+
+    def explain(self, *args: PyTree, **kwargs: PyTree) -> tuple[Part, ...]:
+        """Which equations run where, for arguments like these, and why."""
+        return self.executable_for(args, kwargs).explain()
+
+    def native_ir(self, *args: PyTree, **kwargs: PyTree) -> str:
+        """The LLVM text of what runs as machine code for arguments like these."""
+        return self.executable_for(args, kwargs).native_ir()
+
+    def compile(self, *args: PyTree, **kwargs: PyTree) -> Jit:
+        """Make ready for arguments like these, before the first call; the function itself."""
+        self.staged_for(args, kwargs)
+        return self
+
+    def executable_for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Executable:
+        """What runs the program for arguments like these."""
+        return executable(self.staged_for(args, kwargs).closed.program, self.backend)
+
+    def staged_for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Staged:
+        """The program for arguments like these, staged if there is none."""
         static, dynamic = self.split(args, kwargs)
         leaves, tree = flatten(dynamic)
         signature = self.signature(leaves, tree, static)
@@ -332,9 +356,7 @@ class Jit(Transformed):
         change = None if found is None else found.change()
         if found is None or change is not None:
             found = self.staged(signature, leaves, args, kwargs, change)
-        return found.closed
-
-    lower = ir
+        return found
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses and size of the cache of programs; ``misses`` lists the reasons."""
@@ -428,12 +450,15 @@ def jit(
     its code names (closure variables, globals, attributes, elements of containers, the functions it
     calls) is looked at before each call: where it has changed ``fun`` is staged anew.
 
-    ``backend`` names what runs the program, ``"numpy"`` or the best there is, ``"auto"``.
+    ``backend`` names what runs the program: ``"numpy"``, which ``"auto"`` stands for, or
+    ``"native"``, machine code by llvmlite (`pip install vjpkit[native]`). The first compilation of
+    a kernel takes some 50 ms and is kept on disk; errors of its functions are at most 3 ulp.
     ``passes=False`` runs the equations as they were staged, with eager's bits; up to ``maxsize``
     programs are kept.
 
     ``f.ir(*args)`` is the program, ``f.cache_info()`` counts hits and misses, ``f.misses`` says why
-    each call that staged a program did.
+    each call that staged a program did; ``f.explain(*args)`` says which equations run where, and
+    why, ``f.native_ir(*args)`` is the LLVM text of what is native.
 
     >>> import numpy as np, vjpkit as vk
     >>> f = vk.jit(lambda x, n: np.sin(x) ** n, static_argnames="n")

@@ -45,7 +45,8 @@ def cases() -> list[tuple[str, str]]:
     """Elementwise primitives and dtypes that kernels compute."""
     found = []
     for name, primitive in PRIMITIVES.items():
-        count = getattr(getattr(primitive, "ufunc", None), "nin", {"scale": 2, "same": 2}.get(name))
+        twins = {"scale": 2, "same": 2}
+        count: int = getattr(getattr(primitive, "ufunc", None), "nin", twins.get(name, 0))
         for dtype in DTYPES if count else ():
             avals = [aval_of(x) for x in operands(dtype, count)]
             try:

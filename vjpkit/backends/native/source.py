@@ -27,6 +27,7 @@ class Fused(Together):
     """Elementwise equations with results of one shape: a kernel."""
 
     shape: Shape = ()
+    made: Kernel | None = None
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation's result has the group's shape, and a kernel can compute it."""
@@ -65,6 +66,11 @@ class Fused(Together):
 @dataclass(frozen=True)
 class NativeLowered(Lowered):
     """A program as a function of arrays, groups of it as machine code."""
+
+    def native_ir(self) -> str:
+        """The LLVM text of the kernels, in the order in which they are called."""
+        made = [part.made for part in self.parts if isinstance(part, Fused) and part.made]
+        return "\n".join([kernel.text for kernel in made])
 
     def explain(self) -> tuple[Part, ...]:
         return tuple(map(explained_native, self.parts))
@@ -138,6 +144,7 @@ class NativeSource(Source):
             return
         for a in kernel.operands:
             self.examine((a,))
+        group.made = kernel
         name = f"kernel{sum(key.startswith('kernel') for key in self.scope)}"
         self.scope[name] = kernel.compile()
         flat = bool(kernel.sums) and len(group.shape) != 1
