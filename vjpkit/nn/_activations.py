@@ -12,7 +12,9 @@ import math
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.nn._arguments import activation, array, axes_of, floating, parameter
+from vjpkit.lax import logistic
+from vjpkit.nn._arguments import activation, axes_of, floating, parameter
+from vjpkit.numpy._arguments import named_array
 from vjpkit.ops import scipy_special
 from vjpkit.ops.structural import to_dtype
 
@@ -125,7 +127,7 @@ def identity(x: Value) -> Value:
     >>> vk.nn.identity(np.array([1.0, -2.0]))
     array([ 1., -2.])
     """
-    x = array("identity", x)
+    x = named_array("identity", x)
     return x[()] if type(x) is np.ndarray and not x.ndim else x
 
 
@@ -136,18 +138,13 @@ def identity(x: Value) -> Value:
 def sigmoid(x: Value) -> Value:
     """``1 / (1 + exp(-x))``, exact to rounding on both sides of 0.
 
-    Written with ``exp(-|x|)``, which cannot overflow, to any order of derivatives.
-
     >>> import numpy as np, vjpkit as vk
     >>> vk.nn.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     >>> vk.grad(vk.nn.sigmoid)(0.0)
     np.float64(0.25)
     """
-    x = floating("sigmoid", x)
-    positive = x >= 0
-    e = np.exp(np.where(positive, -x, x))
-    return np.where(positive, 1, e) / (1 + e)
+    return logistic(floating("sigmoid", x))
 
 
 @activation

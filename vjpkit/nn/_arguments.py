@@ -11,31 +11,17 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
-from vjpkit.numpy._arguments import as_array
+from vjpkit.numpy._arguments import named_array
 from vjpkit.ops import structural
 
-__all__ = ["activation", "array", "axes_of", "floating", "parameter", "real"]
+__all__ = ["activation", "axes_of", "floating", "parameter", "real"]
 
 P = ParamSpec("P")
 
 
-def array(function: str, x: Value, name: str = "x") -> Value:
-    """``x`` as an array of numbers, or an error that names it."""
-    try:
-        x = as_array(x)
-    except TypeError as error:
-        raise TypeError(f"{function}: {name}: {error}") from None
-    if x.dtype.kind not in "biufc":
-        raise TypeError(
-            f"{function}: {name} has dtype {x.dtype}, which is not a number{at(calling_position())}"
-            "\nPass an array of numbers, or x.astype(float)."
-        )
-    return x
-
-
 def real(function: str, x: Value, name: str = "x") -> Value:
     """``x`` as an array of real numbers: complex ones have no order."""
-    x = array(function, x, name)
+    x = named_array(function, x, name)
     if x.dtype.kind == "c":
         raise TypeError(
             f"{function}: {name} is complex ({x.dtype}), but {function} is a function of real "

@@ -10,7 +10,8 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
-from vjpkit.nn._arguments import array, axes_of, floating, parameter
+from vjpkit.nn._arguments import axes_of, floating, parameter
+from vjpkit.numpy._arguments import named_array
 from vjpkit.transforms.stopping import stop_gradient
 
 __all__ = [
@@ -160,7 +161,7 @@ def one_hot(x: Value, num_classes: int, *, dtype: Any = np.float64, axis: int = 
            [0., 0., 1.],
            [0., 0., 0.]])
     """
-    x = array("one_hot", x)
+    x = named_array("one_hot", x)
     try:
         count = index(num_classes)
     except TypeError:
@@ -181,7 +182,7 @@ def _mask(function: str, where: Value | None) -> Value | None:
     """The elements that count, as a mask."""
     if where is None:
         return None
-    where = array(function, where, "where")
+    where = named_array(function, where, "where")
     if where.dtype != bool:
         raise TypeError(
             f"{function}: where must be a mask of booleans, got dtype {where.dtype}"

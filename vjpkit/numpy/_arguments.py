@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Shape, Value
-from vjpkit.core.errors import TracerConversionError
+from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.rows import Eager
 from vjpkit.core.tracer import Tracer, operand
 from vjpkit.numpy._dispatch import normalize_axes
@@ -17,7 +17,8 @@ from vjpkit.ops import structural
 
 __all__ = [
     "as_array", "cast_safely",
-    "concrete", "flag", "given", "grid", "known", "normalize_axis", "plain",
+    "concrete", "flag", "given", "grid", "known", "named_array", "normalize_axis",
+    "plain",
     "reduced_axes", "scalar", "warn_where",
 ]  # fmt: skip
 
@@ -30,6 +31,20 @@ def as_array(x: Value) -> Value:
         return structural.to_dtype(x, x.dtype) if x.aval.weak else x
     x = operand(x)
     return x if isinstance(x, Tracer) or hasattr(x, "shape") else np.asarray(x)
+
+
+def named_array(function: str, x: Value, name: str = "x") -> Value:
+    """``x`` as an array of numbers, or an error that names function and argument."""
+    try:
+        x = as_array(x)
+    except TypeError as error:
+        raise TypeError(f"{function}: {name}: {error}") from None
+    if x.dtype.kind not in "biufc":
+        raise TypeError(
+            f"{function}: {name} has dtype {x.dtype}, which is not a number{at(calling_position())}"
+            "\nPass an array of numbers, or x.astype(float)."
+        )
+    return x
 
 
 def cast_safely(x: Value, dtype: np.dtype[Any]) -> Value:

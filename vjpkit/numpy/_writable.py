@@ -289,8 +289,10 @@ def adopt(x: Tracer, new: Value) -> None:
         new = Plain(new)
     x.__class__ = type(new)
     for name in ("value", "owner", "info"):
-        with contextlib.suppress(AttributeError):
+        if hasattr(new, name):
             setattr(x, name, getattr(new, name))
+        elif hasattr(x, name):  # an abstract value has none below it
+            delattr(x, name)
 
 
 def refresh(x: Tracer) -> Tracer:
