@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vjpkit.control.revolve import checkpoint_loop
     from vjpkit.memory import retain_memory
     from vjpkit.parsing import parse as parse_ir
+    from vjpkit.transforms.finding import debug_nans
     from vjpkit.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
     from vjpkit.transforms.mapping import vmap
     from vjpkit.transforms.staged import (
@@ -51,6 +52,7 @@ __all__ = [
     "custom_jvp",
     "custom_rule",
     "custom_vjp",
+    "debug_nans",
     "directional_derivatives",
     "eval_shape",
     "float0",
@@ -92,6 +94,7 @@ _HOMES = {
     "custom_jvp": "control.custom",
     "custom_rule": "control.custom",
     "custom_vjp": "control.custom",
+    "debug_nans": "transforms.finding",
     "directional_derivatives": "transforms.taylor",
     "eval_shape": "transforms.staged",
     "hessian": "transforms.jacobians",

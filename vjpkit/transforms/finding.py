@@ -1,0 +1,236 @@
+"""`debug_nans`: which operation, forward or backward, made the first nan or inf of a result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import INTERNAL, ClosedTraceError, Position, Source, at, calling_position
+from vjpkit.core.ir import Atom, Literal, Program
+from vjpkit.core.rows import roles
+from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh
+from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
+from vjpkit.transforms.arguments import Transformed, called
+
+__all__ = ["debug_nans"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An operation that made a number which is not finite, from operands that were."""
+
+    primitive: str
+    phase: str
+    position: Position | Source | None
+    operands: tuple[str, ...]
+    found: str
+
+    def __str__(self) -> str:
+        position = self.position
+        source = Source.of(position) if isinstance(position, tuple) else position
+        line = "" if source is None else f"   ({source})"
+        taken = ", ".join(self.operands)
+        return f"{self.primitive}, {self.phase}, gave {self.found} for {taken}{line}"
+
+
+class Watched(ConcreteTracer):
+    """A value, and the operation that made it (or what it was made of) not finite."""
+
+    __slots__ = ()
+    cause = named_info()
+
+    def __init__(self, value: Value, trace: Watch, cause: Origin | None) -> None:
+        self.value = value
+        self.owner = trace
+        self.cause = cause
+
+
+class Watch:
+    """The trace of one watched call: computes, and looks at every result."""
+
+    __slots__ = ("closed", "dirty", "here", "inf", "level", "name")
+
+    def __init__(self, name: str, inf: bool) -> None:
+        self.level = next(LEVELS)
+        self.name = name
+        self.inf = inf
+        self.closed = False
+        self.dirty = False
+        self.here: Any = None  # the line of an equation of a program that is being interpreted
+
+    def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
+        if self.closed:
+            raise ClosedTraceError(
+                f"a traced value of {self.name} was used after {self.name} had finished"
+                f"{at(calling_position())}\nReturn values from the function instead of storing "
+                "them."
+            )
+        program = params.get("program")
+        if primitive.name == "call" and isinstance(program, Program):
+            return self.interpreted(program, xs)
+        if primitive.name == "apply":  # a function with rules of its own: looked into as it runs
+            outs: tuple[Value, ...] = params["call"].compute(*xs)
+            return outs
+        values, causes = [], []
+        for x in xs:
+            mine = type(x) is Watched and x.owner is self
+            values.append(x.value if mine else roles["snapshot"](x) if _is_tracer(x) else x)
+            causes.append(x.cause if mine else None)
+        computed = primitive.unpack(primitive(*values, **params))
+        known = next((c for c in causes if c is not None), None)
+        results = []
+        for y in computed:
+            found = self.badness(y)
+            cause = None
+            if found:
+                cause = known or self.origin(primitive, values, found)
+            results.append(Watched(y, self, cause) if aval_of(y).inexact else y)
+        return primitive.pack(tuple(results))
+
+    def interpreted(self, program: Program, xs: Sequence[Value]) -> tuple[Value, ...]:
+        """A program equation by equation, so that the first of them is found."""
+        env: dict[Any, Value] = dict(zip(program.inputs, xs, strict=True))
+
+        def read(a: Atom) -> Value:
+            return a.value if isinstance(a, Literal) else env[a]
+
+        outer = self.here
+        for eqn in program.equations:
+            self.here = eqn.position if eqn.position not in (None, (None, -1)) else outer
+            operands = [read(a) for a in eqn.inputs]
+            traced = any(type(x) is Watched for x in operands)
+            params = dict(eqn.params)
+            if traced:
+                out = self.process(eqn.primitive, operands, params)
+            else:
+                out = eqn.primitive(*operands, **params)
+            env.update(zip(eqn.outputs, eqn.primitive.unpack(out), strict=True))
+        self.here = outer
+        return tuple([read(a) for a in program.outputs])
+
+    def badness(self, y: Value) -> str:
+        """What of a value is not finite, in words; nothing where all is well or not known."""
+        while isinstance(y, Tracer):
+            if not hasattr(y, "value"):
+                return ""
+            y = y.value
+        if not aval_of(y).inexact:
+            return ""
+        if np.isnan(y).any():
+            return "nan"
+        return "inf" if self.inf and np.isinf(y).any() else ""
+
+    def origin(self, primitive: Any, values: Sequence[Value], found: str) -> Origin:
+        position, backward = row_position(sys._getframe(1))
+        phase = "in the backward pass" if backward else "forward"
+        where = position or self.here or calling_position()
+        return Origin(primitive.name, phase, where, tuple(map(_words, values)), found)
+
+
+def _is_tracer(x: Value) -> bool:
+    return isinstance(x, Tracer)
+
+
+def row_position(frame: FrameType | None) -> tuple[Position | None, bool]:
+    """The user's line of the row that is being pulled back, if one is: its pull has it."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "pull" and INTERNAL[code.co_filename]:
+            row = frame.f_locals.get("row")
+            if isinstance(row, tuple) and len(row) > 3:
+                return (None if row[2] is None else (row[2], row[3])), True
+        if not INTERNAL[code.co_filename] and code.co_filename != "<string>":
+            return None, False
+        frame = frame.f_back
+    return None, False
+
+
+def _words(x: Value) -> str:
+    """An operand in a message: its value if it is a number, else its aval and range."""
+    while isinstance(x, Tracer) and hasattr(x, "value"):
+        x = x.value
+    aval = aval_of(x)
+    if isinstance(x, Tracer) or not aval.size:
+        return repr(aval)
+    if not aval.shape:
+        return f"{x:.6g}" if aval.dtype.kind in "iuf" else str(x)
+    if aval.dtype.kind not in "iuf":
+        return repr(aval)
+    a = np.asarray(x)
+    return f"{aval} from {a.min():.6g} to {a.max():.6g}"
+
+
+class DebugNans(Transformed):
+    """What `debug_nans` returns."""
+
+    transform = "debug_nans"
+
+    def __init__(self, fun: Callable[..., PyTree], inf: bool) -> None:
+        super().__init__(fun, inf=inf)
+        self.inf = inf
+
+    def __call__(self, *args: PyTree, **kwargs: Any) -> PyTree:
+        trace = Watch(self.label, self.inf)
+
+        def watched(x: Value) -> Value:
+            numeric = isinstance(x, float | complex | np.ndarray | np.generic | Tracer)
+            if not numeric or aval_of(x).dtype.kind not in "fc":
+                return x
+            return Watched(x, trace, _given(trace, x))
+
+        inner_args, inner_kwargs = tree_map(watched, (args, kwargs))
+        try:
+            with np.errstate(all="ignore"):
+                y = called(self.fun, inner_args, inner_kwargs)
+        finally:
+            trace.closed = True
+        leaves, tree = flatten(y)
+        outs = []
+        for i, out in enumerate(leaves):
+            if isinstance(out, Tracer) and out.owner.dirty:
+                out = refresh(out)
+            if type(out) is Watched and out.owner is trace:
+                if out.cause is not None:
+                    path = keystr(flatten_with_path(y)[0][i][0])
+                    raise FloatingPointError(
+                        f"{self.label}: the result{path and f' at {path}'} is not finite; the "
+                        f"first operation on its way that is not:\n  {out.cause}"
+                    )
+                out = out.value
+            outs.append(out.value if isinstance(out, Tracer) and out.owner.level == 0 else out)
+        return tree.unflatten(outs)
+
+
+def _given(trace: Watch, x: Value) -> Origin | None:
+    """What is not finite in an argument, if anything is."""
+    found = trace.badness(x)
+    return Origin("an argument", "as it was given", None, (_words(x),), found) if found else None
+
+
+def debug_nans(
+    fun: Callable[..., PyTree] | None = None, *, inf: bool = True
+) -> Callable[..., PyTree]:
+    """``fun``, which raises where its result is nan (or inf): says which operation made the first.
+
+    The `FloatingPointError` names the operation, its operands, whether it ran forward or backward,
+    and the user's line. Around a gradient, ``debug_nans(grad(f))``, it looks into the backward pass
+    too; programs of `jit` are run equation by equation. What a selection discards is no error: only
+    what reaches the result is. ``inf=False`` lets infinities pass.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> try:
+    ...     vk.debug_nans(lambda x: np.sum(np.log(x - 1)))(np.array([1.5, 0.5]))
+    ... except FloatingPointError as error:
+    ...     print(str(error).partition("   (")[0])
+    debug_nans(<lambda>): the result is not finite; the first operation on its way that is not:
+      log, forward, gave nan for f64[2] from -0.5 to 0.5
+    """
+    if fun is None:
+        return lambda f: DebugNans(f, inf)
+    return DebugNans(fun, inf)
