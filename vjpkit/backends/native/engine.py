@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Unavailable", "available", "host", "machine_code", "ufunc"]
+__all__ = ["Unavailable", "available", "every_exception", "host", "machine_code", "ufunc"]
 
 FROM_FUNCTION, FROM_FUNCTION_AND_SIGNATURE = 1, 31
 """Places of ``PyUFunc_FromFuncAndData`` and ``...AndSignature`` in NumPy's table of functions."""
@@ -79,6 +79,11 @@ def host() -> Host:
     versions = llvmlite.__version__, np.__version__, sys.version, name, flat
     bits = 512 if features.get("avx512f") else 256
     return Host(llvm, name, flat, repr(versions), bits)
+
+
+def every_exception() -> int:
+    """``FE_ALL_EXCEPT`` of the C library."""
+    return 0x3D if "x86" in host().llvm.get_process_triple() else 0x1F
 
 
 def available() -> bool:

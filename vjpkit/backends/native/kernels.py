@@ -19,11 +19,11 @@ from functools import cached_property
 import numpy as np
 
 from vjpkit.backends.native.code import BOOL, TYPES, Code, Value, literal
-from vjpkit.backends.native.engine import host, ufunc
+from vjpkit.backends.native.engine import every_exception, host, ufunc
 from vjpkit.backends.native.equations import ELEMENTARY, computed
 from vjpkit.core.ir import Atom, Equation, Literal, Var
 
-__all__ = ["Kernel"]
+__all__ = ["Kernel", "loaded", "memory_type", "store"]
 
 BLOCK = 512
 LANES = 8
@@ -393,11 +393,6 @@ def scratch(v: Var) -> str:
 
 def size_of(v: Var) -> int:
     return int(v.aval.dtype.itemsize)
-
-
-def every_exception() -> int:
-    """``FE_ALL_EXCEPT`` of the C library."""
-    return 0x1F if "aarch64" in host().key or "arm" in host().key else 0x3D
 
 
 def same_value(x: Value) -> str:

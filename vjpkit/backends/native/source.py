@@ -10,14 +10,14 @@ from vjpkit.backends.groups import Together, is_elementwise
 from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.equations import is_native, why_not
 from vjpkit.backends.native.kernels import Kernel
+from vjpkit.backends.native.loops import MOST_OPERANDS, loop_of, why_no_loop
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Equation, Program, Var, used
+from vjpkit.passes import optimize
 
 __all__ = ["NativeLowered", "lower_native"]
 
-MOST_OPERANDS = 32
-"""Arrays that a ufunc may have: as many as the oldest supported NumPy allows."""
 SMALLEST_OF_NUMBERS = 4
 """Equations of numbers from which a call of a kernel is cheaper than theirs."""
 
@@ -69,8 +69,15 @@ class NativeLowered(Lowered):
 
     def native_ir(self) -> str:
         """The LLVM text of the kernels, in the order in which they are called."""
-        made = [part.made for part in self.parts if isinstance(part, Fused) and part.made]
-        return "\n".join([kernel.text for kernel in made])
+        texts = []
+        for part in self.parts:
+            if isinstance(part, Fused) and part.made:
+                texts.append(part.made.text)
+            elif isinstance(part, Equation) and part.primitive.name == "scan":
+                step = step_of(part)
+                if why_no_loop(part, step) is None:
+                    texts.append(loop_of(part, step).text)
+        return "\n".join(texts)
 
     def explain(self) -> tuple[Part, ...]:
         return tuple(map(explained_native, self.parts))
@@ -83,6 +90,10 @@ def explained_native(part: Equation | Together) -> Part:
             f"one pass over {'x'.join(map(str, part.shape))} elements" if part.shape else "numbers"
         )
         return Part((*part.equations, *part.sums), "native kernel", words)
+    if isinstance(part, Equation) and part.primitive.name == "scan":
+        reason = why_no_loop(part, step_of(part))
+        where = "native loop" if reason is None else "one call"
+        return Part((part,), where, reason or f"{part.params['length']} steps in registers")
     if isinstance(part, Equation) and is_elementwise(part):
         reason = why_not(part)
         return Part((part,), "one call", reason or "alone among others: NumPy is as quick")
@@ -132,7 +143,24 @@ class NativeSource(Source):
         """Whether there is room for the operands and results of one more equation."""
         everything = [*group.equations, *group.sums, eqn]
         atoms = {a for e in everything for a in used(e.inputs)} - group.members
-        return len(atoms) + len(everything) <= 4 * MOST_OPERANDS
+        return len(atoms) + len(everything) <= 2 * MOST_OPERANDS
+
+    def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
+        """A loop over a small state is one call of its kernel; anything else is NumPy's."""
+        if eqn.primitive.name != "scan" or why_no_loop(eqn, step_of(eqn)) is not None:
+            super().equation(i, eqn, dying)
+            return
+        self.examine(used(eqn.inputs))
+        loop = loop_of(eqn, step_of(eqn))
+        name = f"loop{i}"
+        self.scope[name] = loop.compile()
+        words = [f"{self.name(a)}.reshape(-1)" if a.aval.shape else self.name(a)
+                 for a in eqn.inputs]  # fmt: skip
+        targets = ", ".join(map(self.name, eqn.outputs))
+        self.lines.append(f"{targets} = {name}({', '.join(words)})")
+        for v in eqn.outputs:
+            if v.aval.ndim > 1:
+                self.lines.append(f"{self.name(v)} = {self.name(v)}.reshape({v.aval.shape})")
 
     def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
         assert isinstance(group, Fused)
@@ -158,6 +186,11 @@ class NativeSource(Source):
                 words = [self.name(v), str(v.aval.shape)]
                 self.lines.append(f"{words[0]} = {words[0]}.reshape({words[1]})")
         self.ours.update(v for v in kernel.outputs if v not in shaped)
+
+
+def step_of(eqn: Equation) -> Program:
+    """What a scan does in one step, optimised."""
+    return optimize(eqn.params["body"])
 
 
 def is_kernel_work(eqn: Equation) -> bool:

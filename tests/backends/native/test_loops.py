@@ -1,0 +1,120 @@
+"""Staged loops as kernels: forward and reverse, every structural primitive, results of NumPy's."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+
+pytest.importorskip("llvmlite", reason="the native tier is an extra")
+
+X = np.array([[0.5, -0.3, 1.2], [0.1, 0.8, -0.6]])
+W = np.array([[0.3, -0.2, 0.4], [0.1, 0.5, -0.3], [0.7, -0.1, 0.2]])
+
+
+def scanned(step, length=5, reverse=False, xs=None):
+    def f(x, w):
+        last, ys = vk.lax.scan(
+            lambda c, t: step(c, w, t), x, xs, length=None if xs is not None else length,
+            reverse=reverse,
+        )  # fmt: skip
+        return np.sum(last * last) + np.sum(np.sin(ys))
+
+    return f
+
+
+def written(c, w, t):
+    z = np.zeros_like(c)
+    z[0, 1:] = c[1, :2] * 2.0
+    z[:, 0] += c[:, 2]
+    return z * 0.5 + c * 0.1, z
+
+
+STEPS: dict[str, Any] = {
+    "elementwise": lambda c, w, t: (np.tanh(c) * 0.9 + np.where(c > 0, c, 0.1 * c), np.exp(-c * c)),
+    "matrix": lambda c, w, t: (np.tanh(c @ w), c @ w @ w.T),
+    "vector": lambda c, w, t: (c * (w @ c[0])[0] * 0.5 + c[1] @ w @ c[0] * 0.1, c[0] @ w),
+    "shapes": lambda c, w, t: (
+        np.concatenate([c[:, 1:], c[:, :1]], axis=1) * 0.9,
+        np.stack([c.T.reshape(2, 3), np.roll(c, 1)]),
+    ),
+    "reductions": lambda c, w, t: (
+        c / np.max(np.abs(c)) - np.mean(c, axis=0), np.sum(c, axis=1) + np.min(c),
+    ),
+    "written": written,
+    "pairs": lambda c, w, t: (
+        c + 0.1 * np.sum((c[:, None] - c[None]) ** 2, axis=1), np.diagonal(c[:, :2]),
+    ),
+    "functions": lambda c, w, t: (
+        np.sin(c) + np.log1p(c * c) + np.sqrt(1 + c * c) * 0.1, np.arctan(c) + np.abs(c),
+    ),
+}  # fmt: skip
+WHAT: dict[str, Any] = {
+    "value": lambda f: f,
+    "gradient": lambda f: vk.grad(f, argnums=(0, 1)),
+    "tangent": lambda f: lambda x, w: vk.jvp(f, (x, w), (w[:2], x[[0, 1, 0]])),
+    "curvature": lambda f: vk.grad(lambda x, w: np.sum(vk.grad(f)(x, w) ** 2)),
+}
+
+
+def assert_same(got: Any, want: Any) -> None:
+    for a, b in zip(vk.tree.leaves(got), vk.tree.leaves(want), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", STEPS)
+def test_loops(name, reverse, what):
+    f = WHAT[what](scanned(STEPS[name], reverse=reverse))
+    fast = vk.jit(f, backend="native")
+    assert_same(fast(X, W), f(X, W))
+    where = [part.where for part in fast.explain(X, W) if "scan" in str(part)]
+    assert where, "there is a loop"
+    if what == "value" or name not in ("reductions", "pairs"):  # spread, and computed indices
+        assert set(where) == {"native loop"}, fast.explain(X, W)
+
+
+def test_slices_of_any_layout_and_type():
+    xs = np.arange(24.0).reshape(3, 2, 4).transpose(2, 1, 0)[::-1]
+    f = scanned(lambda c, w, t: (c * 0.9 + t, (t > 3.0) & (c > 0)), xs=xs)
+    g = lambda x, w: vk.lax.scan(
+        lambda c, t: (np.where(t[0] > 5.0, c + 1, c), t[1] * 2), np.arange(3), (xs[:, 0], xs)
+    )
+    assert_same(vk.jit(f, backend="native")(X, W), f(X, W))
+    assert_same(vk.jit(g, backend="native")(X, W), g(X, W))
+
+
+def test_single_precision_and_numbers():
+    f = lambda x: vk.lax.scan(lambda c, t: (np.sin(c) * t, c), x, np.ones(3, "f4"))
+    got, want = vk.jit(f, backend="native")(np.float32(0.5)), f(np.float32(0.5))
+    for a, b in zip(vk.tree.leaves(got), vk.tree.leaves(want), strict=True):
+        assert a.dtype == b.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_angles_too_large_for_the_fast_form():
+    f = lambda x: vk.lax.scan(lambda c, _: (np.sin(c) + c * 1e5, c), x, None, length=4)
+    assert_same(vk.jit(f, backend="native")(1.5), f(1.5))
+
+
+def test_what_no_kernel_takes_runs_on_numpy_and_says_why():
+    step = {
+        "cumsum": lambda c, _: (np.cumsum(c) * 0.5, None),
+        "indices that are computed": lambda c, i: (c[i], None),
+        "more than 2000 elements": lambda c, _: (c @ np.ones((3, 1000)) @ np.ones((1000, 3)), None),
+    }
+    for reason, body in step.items():
+        f = lambda x, body=body: vk.lax.scan(body, x, np.array([[0, 1, 2], [2, 1, 0]]))[0]
+        fast = vk.jit(f, backend="native")
+        assert_same(fast(X[0]), f(X[0]))
+        assert reason in "\n".join(map(str, fast.explain(X[0])))
+
+
+def test_the_text_of_a_loop_can_be_read():
+    fast = vk.jit(scanned(STEPS["elementwise"]), backend="native").compile(X, W)
+    assert "define void @loop_" in fast.native_ir(X, W)
+    assert fast.cache_info().misses == 1
+    assert vk.jit(np.sin).native_ir(X) == ""
