@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vjpkit.transforms.finding import debug_nans
     from vjpkit.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
     from vjpkit.transforms.mapping import vmap
+    from vjpkit.transforms.scopes import named_scope
     from vjpkit.transforms.staged import (
         ShapeDtypeStruct,
         closure_convert,
@@ -70,6 +71,7 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "make_ir",
+    "named_scope",
     "nn",
     "numeric_vjp",
     "numpy",
@@ -106,6 +108,7 @@ _HOMES = {
     "laplacian": "transforms.taylor",
     "linear_transpose": "transforms.staged",
     "make_ir": "transforms.staged",
+    "named_scope": "transforms.scopes",
     "numeric_vjp": "control.external",
     "parse_ir": "parsing:parse",
     "remat": "control.checkpointing:checkpoint",

@@ -7,9 +7,11 @@ instruction)``: two references, no frame is kept alive, and the line is decoded 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from os.path import dirname, sep
 from types import CodeType, FrameType
+from typing import NamedTuple
 
 import numpy
 
@@ -28,7 +30,18 @@ __all__ = [
     "user_position",
 ]
 
-Position = tuple[CodeType | None, int]
+SCOPE: ContextVar[str] = ContextVar("vjpkit_scope", default="")
+"""The names of the scopes that the user's program is in: they are shown, and decide nothing."""
+
+
+class Scoped(NamedTuple):
+    """Code that ran in a named scope, in the place of the code itself."""
+
+    code: CodeType
+    scope: str
+
+
+Position = tuple[CodeType | Scoped | None, int]
 
 _PACKAGE = dirname(dirname(__file__)) + sep
 _INTERNAL_FOLDERS = (_PACKAGE, dirname(numpy.__file__) + sep, "<vjpkit", "<__array_function__")
@@ -59,7 +72,9 @@ def user_position(frame: FrameType | None) -> Position:
 
 def calling_position() -> Position:
     """Position of the user's call that led here."""
-    return user_position(sys._getframe(1))
+    code, offset = user_position(sys._getframe(1))
+    scope = SCOPE.get()
+    return (Scoped(code, scope) if scope and isinstance(code, CodeType) else code), offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +90,13 @@ class Source:
     file: str
     line: int
     function: str
+    scope: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, position: Position) -> Source | None:
         """Decode a position, or None where no user frame was found."""
         code, offset = position
+        code, scope = code if isinstance(code, Scoped) else (code, "")
         if code is None:
             return None
         line = code.co_firstlineno
@@ -88,11 +105,11 @@ class Source:
                 if start <= offset < end:
                     line = number or line
                     break
-        return cls(code.co_filename, line, code.co_name)
+        return cls(code.co_filename, line, code.co_name, scope)
 
     def __str__(self) -> str:
         name = self.file.replace("\\", "/").rsplit("/", 1)[-1]
-        return f"{name}:{self.line}"
+        return f"{name}:{self.line}{self.scope and ' in ' + self.scope}"
 
 
 def at(position: Position) -> str:
