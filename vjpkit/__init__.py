@@ -15,7 +15,7 @@ from vjpkit.transforms.derivatives import grad, hvp, jvp, linearize, value_and_g
 from vjpkit.transforms.linear import LinearMap, float0
 
 if TYPE_CHECKING:
-    from vjpkit import lax, nn, tree, tree_util
+    from vjpkit import debug, lax, nn, tree, tree_util
     from vjpkit import test_util as test_util
     from vjpkit.control.checkpointing import checkpoint
     from vjpkit.control.checkpointing import checkpoint as remat
@@ -53,6 +53,7 @@ __all__ = [
     "custom_jvp",
     "custom_rule",
     "custom_vjp",
+    "debug",
     "debug_nans",
     "directional_derivatives",
     "eval_shape",
@@ -116,7 +117,7 @@ _HOMES = {
     "ShapeDtypeStruct": "transforms.staged",
     "vmap": "transforms.mapping",
 }
-_MODULES = ("lax", "nn", "test_util", "tree", "tree_util")
+_MODULES = ("debug", "lax", "nn", "test_util", "tree", "tree_util")
 
 LATER.append("vjpkit.control.primitives")
 LATER.extend(

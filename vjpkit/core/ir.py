@@ -279,13 +279,16 @@ def used(inputs: Iterable[Atom]) -> Iterator[Var]:
 
 
 def live_equations(
-    equations: Iterable[Equation], outputs: Iterable[Atom]
+    equations: Iterable[Equation], outputs: Iterable[Atom], effects: bool = False
 ) -> tuple[list[Equation], set[Var]]:
-    """The equations that ``outputs`` depend on, in order, and the variables these read."""
+    """The equations that ``outputs`` depend on, in order, and the variables these read.
+
+    With ``effects`` those that do more than compute are kept too.
+    """
     live = set(used(outputs))
     kept = []
     for eqn in reversed(list(equations)):
-        if not live.isdisjoint(eqn.outputs):
+        if not live.isdisjoint(eqn.outputs) or (effects and eqn.primitive.effect):
             kept.append(eqn)
             live.update([a for a in eqn.inputs if isinstance(a, Var)])
     kept.reverse()

@@ -94,6 +94,8 @@ class Primitive:
     multi: ClassVar[bool] = False
     quick: ClassVar[Callable[..., Value] | None] = None
     """A quicker ``impl`` for programs, right unless it makes a nan; then ``impl`` decides."""
+    effect: ClassVar[bool] = False
+    """Whether it does more than compute, so that programs keep and repeat it."""
     exempt: ClassVar[Mapping[str, str]] = {}
     """Laws of the generated tests that cannot hold for it (or ``law:variant``), and why."""
     name: str

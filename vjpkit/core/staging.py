@@ -184,7 +184,7 @@ class Builder:
     def finish(self, outputs: Iterable[Value], linear: int = 0) -> ClosedProgram:
         """End the trace: the program of what ``outputs`` depend on, and the values it captured."""
         outs = [self.atom(require_open(y)) for y in outputs]
-        equations, live = live_equations(self.equations, outs)
+        equations, live = live_equations(self.equations, outs, effects=True)
         self.close()
         kept = [(v, c) for v, c in self.captured.values() if v in live]
         inputs = [v for v, _ in kept] + self.inputs

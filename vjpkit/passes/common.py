@@ -19,6 +19,9 @@ def without_repetition(program: Program) -> Program:
     seen: dict[Any, tuple[Var, ...]] = {}
     for old in program.equations:
         eqn = new.read(old)
+        if eqn.primitive.effect:
+            new.keep(eqn)
+            continue
         key = (eqn.primitive, eqn.inputs, params_key(eqn.params))
         try:
             first = seen.setdefault(key, eqn.outputs)

@@ -8,11 +8,11 @@ __all__ = ["without_dead_code"]
 
 
 def without_dead_code(program: Program) -> Program:
-    """The same outputs from the equations that they depend on.
+    """The same outputs from the equations that they depend on, and those with effects.
 
     Law: equal outputs, to the bit. An error that only a dead equation would raise is not raised.
     """
-    equations, _ = live_equations(program.equations, program.outputs)
+    equations, _ = live_equations(program.equations, program.outputs, effects=True)
     if len(equations) == len(program.equations):
         return program
     return Program(program.inputs, equations, program.outputs, program.linear)
