@@ -207,6 +207,18 @@ def test_explain_says_what_runs_where_and_why():
     assert "one call: arctan2   (arctan2 is not in the kernels' table)" in words
 
 
+@pytest.mark.parametrize("a", [2.0, 3, np.float32(2), np.float64(2), np.array(2.0)], ids=repr)
+def test_pythons_numbers_stay_what_they_are(a):
+    x = np.ones(3, "f4")
+    for f in (lambda a: a * 2 + a * a - 3 * a + a * a * a - 1, lambda a: (a * 2 - a * a) * x + a):
+        got, want = vk.jit(f, backend="native")(a), f(a)
+        assert (type(got), getattr(got, "dtype", None)) == (
+            type(want),
+            getattr(want, "dtype", None),
+        )
+        np.testing.assert_array_equal(got, want)
+
+
 def test_reasons():
     x, c = Var(aval_of(np.ones(3))), Var(aval_of(np.ones(3, complex)))
     add, power = PRIMITIVES["add"], PRIMITIVES["power"]

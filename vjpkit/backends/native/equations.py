@@ -130,6 +130,8 @@ def why_not(eqn: Equation) -> str | None:
     if len(eqn.outputs) != 1 or (eqn.params and name != "convert"):
         return f"{name} has parameters"
     avals = [a.aval for a in (*eqn.inputs, *eqn.outputs)]
+    if avals[-1].weak or any(a.weak and a.dtype.kind == "b" for a in avals):
+        return "Python computes with its own numbers"
     other = next((a for a in avals if a.dtype not in TYPES), None)
     if other is not None:
         return f"kernels have no {other.dtype}"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from vjpkit.backends.groups import Together, is_elementwise
 from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.equations import is_native, why_not
@@ -52,14 +54,10 @@ class Fused(Together):
 
     def kernel(self, outputs: Sequence[Var]) -> Kernel:
         """The kernel that makes ``outputs`` and the sums."""
-        outside = [
-            a for e in self.equations for a in used(e.inputs) if a not in self.members
-        ]  # fmt: skip
+        outside = [a for e in self.equations for a in used(e.inputs) if a not in self.members]
         read = dict.fromkeys(outside)
-        arrays = tuple([a for a in read if a.aval.shape or not self.shape])
-        numbers = tuple([a for a in read if a not in arrays])
-        if not self.shape:
-            arrays, numbers = (), tuple(read)
+        arrays = tuple([a for a in read if a.aval.shape])
+        numbers = tuple([a for a in read if not a.aval.shape])
         return Kernel(arrays, numbers, tuple(self.equations), tuple(outputs), tuple(self.sums))
 
 
@@ -176,8 +174,12 @@ class NativeSource(Source):
         name = f"kernel{sum(key.startswith('kernel') for key in self.scope)}"
         self.scope[name] = kernel.compile()
         flat = bool(kernel.sums) and len(group.shape) != 1
-        words = [f"{self.name(a)}.reshape(-1)" if flat and a.aval.shape else self.name(a)
-                 for a in kernel.operands]  # fmt: skip
+        words = []
+        for a in kernel.operands:
+            word = f"{self.name(a)}.reshape(-1)" if flat and a.aval.shape else self.name(a)
+            if not a.aval.shape and a.aval.dtype == bool:  # True * True is 1
+                word = f"{self.function(np.bool_, 'bool_')}({word})"
+            words.append(word)
         targets = ", ".join(map(self.name, kernel.results))
         self.lines.append(f"{targets} = {name}({', '.join(words)})")
         shaped = [*(kernel.outputs if flat else ()), *[e.outputs[0] for e in kernel.sums]]
