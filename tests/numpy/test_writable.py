@@ -427,3 +427,35 @@ def test_a_program_holds_what_an_outer_array_was_when_it_was_used():
     want = np.full(X.shape, 2.0 + 2.0 + 2.0)
     want[0] = 2.0 + 2.0 + 14.0
     np.testing.assert_array_equal(vk.grad(outer)(X), want)
+
+
+def test_a_mapped_array_keeps_the_layout_of_its_examples():
+    """It decides whether a reshape is a view, which is written through."""
+
+    def flat_view(x, like):
+        y = np.zeros_like(like)
+        y += x[0]
+        v = np.ravel(y) if like.flags.c_contiguous else np.ravel(y.T)
+        y[0] = 0.5
+        v[-1] = x[1]
+        return y, v
+
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    for like in (np.ones((3, 4)), np.ones((3, 4), order="F")):
+        wanted = [flat_view(row, like) for row in x]
+        for got, parts in zip(
+            vk.vmap(lambda x: flat_view(x, like))(x),  # noqa: B023
+            zip(*wanted, strict=True),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(got, np.stack(parts))
+
+
+def test_views_that_a_mapped_function_returns_are_current():
+    def f(x):
+        y = np.copy(x)
+        v = y[1:]
+        y[2] = 5.0 * x[0]
+        return v
+
+    assert vk.vmap(f)(np.array([[1.0, 2.0, 3.0]])).tolist() == [[2.0, 5.0]]

@@ -10,10 +10,11 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import PRIMITIVES, Sample, primitive
-from vjpkit.core.rows import Cotangents, Row, cast, unbroadcast
+from vjpkit.core.rows import Cotangents, Row, cast, innermost, unbroadcast
 from vjpkit.core.tracer import Tracer
 from vjpkit.kinds import LinearMany, PiecewiseConstant, contribute, rule
 from vjpkit.kinds.elementwise import weak_type
+from vjpkit.ops import structural
 from vjpkit.ops.index import Index, indexed_shape
 from vjpkit.ops.indexing import add_into, getitem
 
@@ -189,9 +190,9 @@ class Update(LinearMany):
             value = np.reshape(value, (n, *[1] * (positions.ndim - 1 - len(own)), *own))
         rows = batch_numbers(n, positions)
         every = Index((Index.ARRAY, Index.ARRAY))
-        flat_x = np.reshape(x, (n, flat))
+        flat_x = flat_examples(x, n, flat, batched[-2])
         out = self(rows, positions, flat_x, value, steps=(), index=every)
-        return np.reshape(out, (n, *shape))
+        return examples_like(x, np.reshape(out, (n, *shape)))
 
     def samples(self) -> Iterable[Sample]:
         row = Index((1,))
@@ -253,9 +254,8 @@ class AddAt(LinearMany):
             value = np.reshape(value, (n, *[1] * (positions.ndim - 1 - len(own)), *own))
         every = Index((Index.ARRAY, Index.ARRAY))
         rows = batch_numbers(n, positions)
-        return np.reshape(
-            self(rows, positions, np.reshape(x, (n, flat)), value, index=every), (n, *shape)
-        )
+        out = self(rows, positions, flat_examples(x, n, flat, batched[-2]), value, index=every)
+        return examples_like(x, np.reshape(out, (n, *shape)))
 
     def samples(self) -> Iterable[Sample]:
         rows = np.array([0, 1, 0])
@@ -302,6 +302,26 @@ def batched_positions(
         ), size
     positions = getitem(flat, *arrays, index=index)
     return np.broadcast_to(positions, (n, *np.shape(positions))), size
+
+
+def flat_examples(x: Value, n: int, size: int, batched: bool) -> Value:
+    """(n, size): every example flat, in memory one after the other also where they are the same."""
+    flat = np.reshape(x, (n, size))
+    return flat if batched else structural.copy(flat, order="C")
+
+
+def examples_like(x: Value, out: Value) -> Value:
+    """``out`` with examples in the layout of those of ``x``: it decides what a view is."""
+    value = innermost(x)
+    if not isinstance(value, np.ndarray):
+        return out
+    ndim = out.ndim - 1
+    strides = value.strides[value.ndim - ndim :]
+    axes = (0, *[1 + a for a in sorted(range(ndim), key=lambda a: -abs(strides[a]))])
+    if axes == tuple(range(ndim + 1)):
+        return out
+    moved = structural.copy(np.transpose(out, axes), order="C")
+    return np.transpose(moved, np.argsort(axes))
 
 
 def batch_numbers(n: int, positions: Value) -> np.ndarray[Any, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Sequence
-from types import MethodType
+from types import MethodType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -61,18 +62,19 @@ def called(
     try:
         return stacked(fun(*args, **kwargs))
     except Exception as error:
-        if not isinstance(error, ValueError) or not isinstance(
-            error.__cause__, TracerConversionError
-        ):
+        shown, cause = error, error.__cause__
+        if isinstance(error, ValueError) and isinstance(cause, TracerConversionError):
+            shown = cause.with_traceback(error.__traceback__)
+        else:
             name_line(error)
-            hint = hint_for(error)
-            if hint:
-                error.add_note(hint)
+        hint = hint_for(shown, error.__traceback__)
+        if hint and hint not in getattr(shown, "__notes__", ()):
+            shown.add_note(hint)
+        if shown is error:
             raise
-        hidden = error.__cause__.with_traceback(error.__traceback__)
     finally:
         RUNNING.reset(token)
-    raise hidden
+    raise shown
 
 
 _HINTS = (
@@ -98,23 +100,28 @@ _HINTS = (
 """What other libraries say where they meet traced values, and what to do about it."""
 
 
-def hint_for(error: Exception) -> str | None:
+def hint_for(error: Exception, trace: TracebackType | None) -> str | None:
     """What to do about an error of NumPy's or SciPy's that traced values are behind."""
+    if isinstance(error, TracerConversionError) and passed_through(trace, "pandas"):
+        return "A pandas object computes with plain numbers: pass its array, s.to_numpy()."
     if type(error).__module__.startswith("vjpkit"):
         return None
     text = str(error)
     if isinstance(error, AttributeError) and text.startswith("'float' object has no attribute"):
-        text = "object array" if innermost_is_internal(error) else text  # in NumPy's own code
-    found = next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
-    return None if found in getattr(error, "__notes__", ()) else found
+        text = "object array" if innermost_is_internal(trace) else text  # in NumPy's own code
+    return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
 
 
-def innermost_is_internal(error: Exception) -> bool:
+def passed_through(trace: TracebackType | None, package: str) -> bool:
+    """Whether code of a package led to the error."""
+    frames = traceback.walk_tb(trace)
+    return any(f.f_globals.get("__name__", "").partition(".")[0] == package for f, _ in frames)
+
+
+def innermost_is_internal(trace: TracebackType | None) -> bool:
     """Whether NumPy or vjpkit raised it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and INTERNAL[trace.tb_frame.f_code.co_filename]
+    names = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+    return bool(names) and INTERNAL[names[-1]]
 
 
 def name_line(error: Exception) -> None:
