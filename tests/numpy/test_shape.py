@@ -168,3 +168,14 @@ def test_views_reach_the_array():
 
     assert_same_as_numpy(f, ARRAYS["matrix"])
     assert_linearized(f, ARRAYS["matrix"])
+
+
+def test_shapes_and_axes_may_be_arrays():
+    x = np.arange(6.0).reshape(2, 3)
+
+    def f(x):
+        y = np.transpose(np.reshape(x, np.array([3, 2])), np.array([1, 0]))
+        return np.broadcast_to(y, np.array([4, 2, 3]))
+
+    np.testing.assert_array_equal(vk.vjp(f, x)[0], f(x))
+    np.testing.assert_array_equal(vk.jit(f)(x), f(x))

@@ -31,8 +31,8 @@ normalize_axis_tuple = np.lib.array_utils.normalize_axis_tuple
 
 def integers(shape: Any) -> Shape:
     """A shape as a tuple of Python integers; a single number is one axis."""
-    entries = shape if isinstance(shape, tuple | list) else (shape,)
-    return tuple(map(operator.index, entries))
+    several = isinstance(shape, tuple | list) or (isinstance(shape, np.ndarray) and shape.ndim)
+    return tuple(map(operator.index, shape if several else (shape,)))
 
 
 def whole(a: Value) -> tuple[slice, ...]:

@@ -321,7 +321,7 @@ def examples_like(x: Value, out: Value) -> Value:
     if axes == tuple(range(ndim + 1)):
         return out
     moved = structural.copy(np.transpose(out, axes), order="C")
-    return np.transpose(moved, np.argsort(axes))
+    return np.transpose(moved, [int(a) for a in np.argsort(axes)])
 
 
 def batch_numbers(n: int, positions: Value) -> np.ndarray[Any, Any]:

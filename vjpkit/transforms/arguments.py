@@ -62,19 +62,29 @@ def called(
     try:
         return stacked(fun(*args, **kwargs))
     except Exception as error:
-        shown, cause = error, error.__cause__
-        if isinstance(error, ValueError) and isinstance(cause, TracerConversionError):
-            shown = cause.with_traceback(error.__traceback__)
-        else:
-            name_line(error)
-        hint = hint_for(shown, error.__traceback__)
-        if hint and hint not in getattr(shown, "__notes__", ()):
-            shown.add_note(hint)
-        if shown is error:
+        hidden = explained(error)
+        if hidden is None:
             raise
     finally:
         RUNNING.reset(token)
-    raise shown
+    raise hidden
+
+
+def explained(error: Exception) -> TracerConversionError | None:
+    """Add to an error the user's line and what to do; the error that it hides, if there is one."""
+    cause, trace = error.__cause__, error.__traceback__
+    if isinstance(error, ValueError) and isinstance(cause, TracerConversionError):
+        note(cause.with_traceback(trace), hint_for(cause, trace))
+        return cause
+    name_line(error)
+    note(error, hint_for(error, trace))
+    return None
+
+
+def note(error: Exception, text: str | None) -> None:
+    """Add a note that is not there yet."""
+    if text is not None and text not in getattr(error, "__notes__", ()):
+        error.add_note(text)
 
 
 _HINTS = (
