@@ -16,7 +16,7 @@ from vjpkit.testing.laws.derivatives import is_precise
 from vjpkit.testing.laws.registry import law
 from vjpkit.transforms.series import Expansion, Terms
 
-_TOLERANCE = {2: 1e-10, 3: 1e-9, 6: 1e-6}
+_TOLERANCE = {2: 1e-10, 6: 1e-6}
 """By order, relative to the largest element: sixth derivatives of factorizations cancel."""
 
 
@@ -25,7 +25,7 @@ def taylor(case: Case) -> None:
     """The terms of an expansion are those of nested forward mode, and the same when staged."""
     xs, rng = case.at(case.live), case.rng
     f = case.function(case.live)
-    order = 6 if case.label == "0" else 2 if case.variant else 3
+    order = 6 if case.label == "0" else 2
     series = [tuple(case.random([x] * order, rng)) for x in xs]
     with np.errstate(all="ignore"):
         pairs = expanded(f, xs, series)
@@ -37,7 +37,8 @@ def taylor(case: Case) -> None:
             if t is not None:
                 assert_aval(t, aval_of(y), name)
             assert_close(dense(t, y), b, _TOLERANCE[order], name)
-    _check_staged(case, f, xs, series)
+    if not case.variant:
+        _check_staged(case, f, xs, series)
 
 
 def expanded(
