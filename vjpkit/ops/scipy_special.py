@@ -479,6 +479,7 @@ exprel = primitive(Exprel)
 class Xlogy(SciPyFunction):
     """x log(y), and 0 where x is 0."""
 
+    linear = ((1, 0),)
     partials = (
         (lambda x, y: np.log(np.where((x == 0) & (y == 0), 1, y))),
         (lambda x, y: x / np.where((x == 0) & (y == 0), 1, y)),
@@ -492,6 +493,7 @@ xlogy = primitive(Xlogy)
 class Xlog1py(SciPyFunction):
     """x log(1 + y), and 0 where x is 0."""
 
+    linear = ((1, 0),)
     partials = (
         (lambda x, y: np.log1p(np.where((x == 0) & (y == -1), 0, y))),
         (lambda x, y: x / np.where((x == 0) & (y == -1), 1, 1 + y)),
