@@ -39,7 +39,12 @@ SECONDS = 60
 """A check that runs longer has noticed something."""
 
 FAMILIES = {
-    "elementwise": ("ops/test_elementwise.py", "test_kinks.py", "numpy/test_ufuncs.py"),
+    "elementwise": (
+        "ops/test_thresholds.py",
+        "ops/test_elementwise.py",
+        "test_kinks.py",
+        "numpy/test_ufuncs.py",
+    ),
     "complex_numbers": ("ops/test_elementwise.py", "test_kinks.py", "numpy/test_ufuncs.py"),
     "special": ("numpy/test_ufuncs.py",),
     "reductions": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_statistics.py"),
@@ -54,9 +59,21 @@ FAMILIES = {
     "selection": ("ops/test_structural.py", "test_kinks.py", "numpy/test_selection.py"),
     "indexing": ("ops/test_indexing.py", "numpy/test_indices.py"),
     "updates": ("ops/test_indexing.py", "numpy/test_writable.py"),
-    "linalg": ("ops/test_linalg.py", "numpy/test_linalg.py", "test_kinks.py"),
-    "spectra": ("ops/test_linalg.py", "numpy/test_linalg.py", "test_kinks.py"),
+    "linalg": (
+        "ops/test_thresholds.py",
+        "ops/test_linalg.py",
+        "numpy/test_linalg.py",
+        "test_kinks.py",
+    ),
+    "spectra": (
+        "ops/test_thresholds.py",
+        "ops/test_linalg.py",
+        "numpy/test_linalg.py",
+        "test_kinks.py",
+    ),
     "products": ("ops/test_linalg.py", "numpy/test_products.py"),
+    "vectors": ("ops/test_thresholds.py", "ops/test_linalg.py"),
+    "call": ("control/test_jit.py",),
 }
 """The written tests about the operations of a module; `test_nan_safety.py` is about all."""
 

