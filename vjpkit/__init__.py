@@ -122,7 +122,14 @@ _MODULES = ("debug", "lax", "nn", "test_util", "tree", "tree_util")
 LATER.append("vjpkit.control.primitives")
 LATER.extend(
     f"vjpkit.ops.{name}"
-    for name in ("fourier", "linalg", "scipy_bessel", "scipy_distributions", "scipy_special")
+    for name in (
+        "fourier",
+        "linalg",
+        "printing",
+        "scipy_bessel",
+        "scipy_distributions",
+        "scipy_special",
+    )
 )
 
 if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name

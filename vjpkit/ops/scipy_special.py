@@ -484,7 +484,6 @@ class Xlogy(SciPyFunction):
         (lambda x, y: np.log(np.where((x == 0) & (y == 0), 1, y))),
         (lambda x, y: x / np.where((x == 0) & (y == 0), 1, y)),
     )
-    linear = ((1, 0),)
     points = _X, _POSITIVE
 
 
@@ -499,7 +498,6 @@ class Xlog1py(SciPyFunction):
         (lambda x, y: np.log1p(np.where((x == 0) & (y == -1), 0, y))),
         (lambda x, y: x / np.where((x == 0) & (y == -1), 1, 1 + y)),
     )
-    linear = ((1, 0),)
     points = _X, _SMALL
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import traceback
-from collections.abc import Callable, Sequence
-from types import MethodType, TracebackType
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType, MethodType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -122,15 +121,22 @@ def hint_for(error: Exception, trace: TracebackType | None) -> str | None:
     return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
 
 
+def frames_of(trace: TracebackType | None) -> Iterator[FrameType]:
+    """The frames of a traceback, the innermost last."""
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
+
+
 def passed_through(trace: TracebackType | None, package: str) -> bool:
     """Whether code of a package led to the error."""
-    frames = traceback.walk_tb(trace)
-    return any(f.f_globals.get("__name__", "").partition(".")[0] == package for f, _ in frames)
+    names = [frame.f_globals.get("__name__", "") for frame in frames_of(trace)]
+    return any(name.partition(".")[0] == package for name in names)
 
 
 def innermost_is_internal(trace: TracebackType | None) -> bool:
     """Whether NumPy or vjpkit raised it."""
-    names = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+    names = [frame.f_code.co_filename for frame in frames_of(trace)]
     return bool(names) and INTERNAL[names[-1]]
 
 
