@@ -896,6 +896,34 @@ bad(
 )
 
 
+bad(
+    "jet", lambda: vk.jet(np.sin, 1.0, [1.0]), TypeError,
+    "jet(sin)", "must be tuples or lists", "got float and list", HERE, "Write jet(sin, (x,), ([x1",
+)  # fmt: skip
+bad(
+    "jet", lambda: vk.jet(np.sin, (X,), ([X[:2]],)), ValueError, "jet(sin)", "f64[2]", "f64[3]",
+    "Pass an array",
+)  # fmt: skip
+bad(
+    "laplacian", lambda: vk.laplacian(energy)(INTS), TypeError,
+    "laplacian(energy): argument 0 is i64[3]", HERE, "x.astype(float)",
+)  # fmt: skip
+bad("laplacian", lambda: vk.laplacian(3), TypeError, "laplacian", "a function, got int", HERE)
+bad(
+    "directional_derivatives", lambda: vk.directional_derivatives(np.sin, X, X, 2), TypeError,
+    "directional_derivatives(sin)", "got ndarray and ndarray", HERE, "(sin, (x,), (t,), 2)",
+)  # fmt: skip
+bad(
+    "directional_derivatives", lambda: vk.directional_derivatives(np.sin, (X,), (X,), -1),
+    ValueError, "directional_derivatives(sin)", "order must be a positive int, got -1", HERE,
+)  # fmt: skip
+bad("debug_nans", lambda: vk.debug_nans(3), TypeError, "debug_nans", "function, got int", HERE)
+bad(
+    "named_scope", lambda: vk.named_scope(3), TypeError,
+    "named_scope: name must be a string that is not empty, got 3", HERE,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("case", CASES, ids=[f"{c.name}-{i}" for i, c in enumerate(CASES)])
 def test_bad_calls(case: Bad) -> None:
     with pytest.raises(case.error) as caught:

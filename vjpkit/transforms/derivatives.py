@@ -89,7 +89,7 @@ class ValueAndGrad(Transformed):
         """Value, aux and gradient."""
         label = self.label
         numbers: tuple[int, ...] = _FIRST
-        if self.argnums != 0 or not args:
+        if type(self.argnums) is not int or self.argnums or not args:
             numbers = resolve_argnums(label, self.argnums, len(args))
         read = [self.read(label, args, n) for n in numbers]
         if self.holomorphic:
