@@ -117,3 +117,23 @@ def test_batches_of_unequal_dimensions():
     rows, numbers = np.arange(12.0).reshape(4, 3), np.arange(4.0)
     out = vk.vmap(lambda x, a: a * x + x * a)(rows, numbers)
     np.testing.assert_array_equal(out, 2 * numbers[:, None] * rows)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_views_of_results_are_views_wherever_the_batch_lies(axis):
+    def written(x):
+        y, z = np.sin(x), x * np.arange(1.0, 1.0 + x.shape[1])
+        y.ravel()[0] = 5.0
+        z.ravel()[1] = 7.0
+        return y * z
+
+    x = np.random.default_rng(0).normal(size=(2, 3, 4))
+    examples = range(x.shape[axis])
+    mapped = vk.vmap(written, in_axes=axis)
+    np.testing.assert_array_equal(
+        mapped(x), np.stack([written(np.take(x, i, axis)) for i in examples])
+    )
+    by_loop = lambda x: sum([np.sum(written(np.take(x, i, axis)) ** 2) for i in examples])
+    np.testing.assert_allclose(
+        vk.grad(lambda x: np.sum(mapped(x) ** 2))(x), vk.grad(by_loop)(x), rtol=1e-13
+    )

@@ -25,6 +25,7 @@ from vjpkit.core.errors import (
     calling_position,
 )
 from vjpkit.core.primitive import Primitive
+from vjpkit.core.rows import innermost
 from vjpkit.core.tracer import LEVELS, Tracer, refresh
 from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
@@ -72,16 +73,33 @@ def batched_door(primitive: Elementwise) -> Callable[..., Value | None]:
 
     def unary(x_: Batched) -> Value | None:
         trace = x_.owner
-        return None if trace.dirty or trace.closed else Batched(impl(x_.value), trace)
+        return None if trace.dirty or trace.closed else Batched(packed(impl(x_.value)), trace)
 
     def binary(x_: Value, y_: Value) -> Value | None:
         trace = (x_ if type(x_) is Batched else y_).owner
         x, y = _aligned(x_, y_, trace), _aligned(y_, x_, trace)
         if x is None or y is None or trace.dirty or trace.closed:
             return None
-        return Batched(impl(x, y), trace)
+        return Batched(packed(impl(x, y)), trace)
 
     return unary if primitive.arity == 1 else binary
+
+
+def packed(out: Value) -> Value:
+    """A fresh result with each example dense in memory, as it would be by itself.
+
+    Where the batch lies inside of the examples NumPy copies what it would give as a view of one.
+    """
+    value = innermost(out)
+    if not isinstance(value, np.ndarray) or value.flags.c_contiguous:
+        return out
+    ndim, lead = out.ndim, value.ndim - out.ndim
+    strides = value.strides[lead + 1 :]
+    axes = (0, *[1 + a for a in sorted(range(ndim - 1), key=lambda a: -abs(strides[a]))])
+    if value.transpose((*range(lead), *[lead + a for a in axes])).flags.c_contiguous:
+        return out
+    moved = structural.copy(np.transpose(out, axes), order="C")
+    return np.transpose(moved, [int(a) for a in np.argsort(axes)])
 
 
 def _aligned(x: Value, other: Value, trace: Batches) -> Value | None:
@@ -244,4 +262,5 @@ def _ufunc(
             return v
         return structural.reshape(v, shape=(n, *[1] * (ndim - len(shape) + 1), *shape[1:]))
 
-    return self(*[align(v, b) for v, b in zip(values, batched, strict=True)], **params)
+    out = self(*[align(v, b) for v, b in zip(values, batched, strict=True)], **params)
+    return self.pack(tuple(map(packed, self.unpack(out))))
