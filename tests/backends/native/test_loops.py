@@ -87,6 +87,45 @@ def test_slices_of_any_layout_and_type():
     assert_same(vk.jit(g, backend="native")(X, W), g(X, W))
 
 
+JOINED: dict[str, Any] = {
+    "integers": lambda c: np.concatenate([c, np.arange(3)]),
+    "truth values": lambda c: np.concatenate([c > 0, c]),
+    "single precision": lambda c: np.concatenate([c.astype("f4"), c]),
+    "stacked": lambda c: np.stack([np.arange(3), c, c.astype("f4")]),
+}
+
+
+@pytest.mark.parametrize("what", JOINED)
+def test_arrays_of_several_dtypes_are_joined(what):
+    join = JOINED[what]
+    step = lambda c, _: (c * 0.9, (np.sum(join(c)), np.max(join(c)), join(c) * 2.0))
+    f = lambda x: vk.lax.scan(step, x, None, length=4)
+    fast = vk.jit(f, backend="native")
+    assert_same(fast(X[0]), f(X[0]))
+    assert {part.where for part in fast.explain(X[0])} == {"native loop"}
+    g = vk.grad(lambda x: np.sum(f(x)[1][2] ** 2))
+    assert_same(vk.jit(g, backend="native")(X[0]), g(X[0]))
+
+
+def test_truth_values_are_multiplied_by_numpy():
+    mask = np.array([True, True, False])
+    f = lambda m: vk.lax.scan(lambda c, _: (c, c @ np.ones((3, 3), bool)), m, None, length=2)
+    fast = vk.jit(f, backend="native")
+    assert_same(fast(mask), f(mask))
+    assert "matmul of truth values" in str(fast.explain(mask)[0])
+
+
+def test_sums_of_negative_zeros_are_positive():
+    step = lambda c, w: (
+        c * 1.0, (np.sum(c), np.sum(c, axis=0), np.sum(c, axis=1), c @ w, c[:1] @ w[:, :1]),
+    )  # fmt: skip
+    f = lambda x, w: vk.lax.scan(lambda c, _: step(c, w), x, None, length=2)[1]
+    zeros, fast = -np.zeros((2, 3)), vk.jit(f, backend="native")
+    assert "native loop" in {part.where for part in fast.explain(zeros, W)}
+    for got, want in zip(fast(zeros, abs(W)), f(zeros, abs(W)), strict=True):
+        assert np.array_equal(np.signbit(got), np.signbit(want))
+
+
 def test_single_precision_and_numbers():
     f = lambda x: vk.lax.scan(lambda c, t: (np.sin(c) * t, c), x, np.ones(3, "f4"))
     got, want = vk.jit(f, backend="native")(np.float32(0.5)), f(np.float32(0.5))

@@ -77,10 +77,15 @@ def why_no_element(eqn: Equation) -> str | None:
     if name == "scatter_sum":
         static = len(eqn.inputs) == len(eqn.params["indices"])
         return None if static else "indices that are computed"
-    if name in STRUCTURAL or name in ("fill", "constant", "matmul"):
+    kinds = {a.aval.dtype.kind for a in (*eqn.inputs, *eqn.outputs)}
+    if name in STRUCTURAL:
+        to_integers = eqn.outputs[0].aval.dtype.kind == "i" and "f" in kinds
+        return "conversions to integers" if to_integers else None
+    if name == "matmul":  # of truth values "or" adds up, not arithmetic
+        return "matmul of truth values" if eqn.outputs[0].aval.dtype == bool else None
+    if name in ("fill", "constant"):
         return None
     if name in FOLDS:
-        kinds = {a.aval.dtype.kind for a in (*eqn.inputs, *eqn.outputs)}
         return None if kinds == {"f"} else f"{name} of whole numbers"
     return f"{name} in its step"
 
@@ -278,7 +283,7 @@ def elements(code: Code, eqn: Equation, xs: list[Elements]) -> Elements:
     if name in FOLDS:
         return folded(FOLDS[name], eqn, flat)
     chosen = eqn.primitive.impl(*numbered([a.aval for a in eqn.inputs]), **eqn.params)
-    return [flat[int(i)] for i in np.ravel(chosen)]
+    return [flat[int(i)].to(TYPES[out.dtype]) for i in np.ravel(chosen)]
 
 
 def numbered(avals: Sequence[Aval]) -> list[Any]:
@@ -297,7 +302,7 @@ def spread(aval: Aval, out: Aval) -> list[int]:
 
 
 def folded(fold: Callable[[Value, Value], Value], eqn: Equation, xs: Elements) -> Elements:
-    """A reduction, each result from first to last."""
+    """A reduction, each result from first to last; a sum begins at 0.0, as NumPy's does."""
     x, out = eqn.inputs[0].aval, eqn.outputs[0].aval
     axes = eqn.params["axes"]
     axes = tuple(range(x.ndim)) if axes is None else axes
@@ -305,7 +310,8 @@ def folded(fold: Callable[[Value, Value], Value], eqn: Equation, xs: Elements) -
     rows = moved.reshape(out.size, -1)
     results = []
     for row in rows:
-        total = xs[int(row[0])]
+        first = xs[int(row[0])]
+        total = 0.0 + first if eqn.primitive.name == "sum" else first
         for i in row[1:]:
             total = fold(total, xs[int(i)])
         results.append(total)
@@ -343,7 +349,7 @@ def product(eqn: Equation, xs: list[Elements]) -> Elements:
                     xs[0][int(i)].to(kind) * xs[1][int(j)].to(kind)
                     for i, j in zip(row, column, strict=True)
                 ]
-                total = terms[0]
+                total = 0 + terms[0]  # the sum of negative zeros is a positive one
                 for term in terms[1:]:
                     total = total + term
                 results.append(total)
