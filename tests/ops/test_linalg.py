@@ -195,6 +195,22 @@ def test_cofactors_of_a_batch_of_which_some_are_singular():
         assert np.allclose(linalg.cofactors(x), y)
 
 
+def test_third_derivatives_of_determinants_are_exact_or_an_error():
+    """The formula behind them takes an inverse; they must not lose their digits in silence."""
+
+    def third(a):
+        along = [vk.grad(lambda t: LA.det(a + t * np.eye(3)))]
+        for _ in range(2):
+            along.append(vk.grad(along[-1]))
+        return along[-1](0.0)
+
+    assert np.isclose(third(A), 6.0)
+    singular = np.arange(1.0, 10.0).reshape(3, 3)
+    for a in (singular, singular + 1e-12 * np.eye(3), np.zeros((3, 3))):
+        with pytest.raises(NotDifferentiableError, match=r"a determinant .* more than twice"):
+            third(a)
+
+
 # ---- spectra -----------------------------------------------------------------------------------
 
 W = np.array([1.0, 2.0, 2.0])

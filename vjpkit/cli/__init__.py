@@ -15,7 +15,7 @@ import vjpkit
 from vjpkit.cli import check, cost, show
 from vjpkit.cli.find import find
 from vjpkit.cli.screen import Progress, Screen, wrapped
-from vjpkit.cli.target import BadInput, Target, failure
+from vjpkit.cli.target import BadInput, Target, failure, instead_of_lists
 from vjpkit.transforms.derivatives import vjp
 
 __all__ = ["main"]
@@ -159,7 +159,8 @@ def _watched(target: Target) -> Iterator[None]:
     except (BadInput, BrokenPipeError):
         raise
     except Exception as error:
-        raise failure(f"{target.name} cannot be differentiated here:", error) from None
+        what = f"{target.name} cannot be differentiated here:"
+        raise failure(what, error, instead_of_lists(target.leaves)) from None
 
 
 def _show(screen: Screen, progress: Progress, target: Target, full: bool = False) -> bool:

@@ -17,7 +17,16 @@ from vjpkit.core.aval import Value, aval_of, is_inexact
 from vjpkit.core.errors import INTERNAL
 from vjpkit.pytree import PyTree, PyTreeDef, flatten_with_path, keystr
 
-__all__ = ["BadInput", "Leaf", "Target", "failure", "has_derivative", "nearest", "type_text"]
+__all__ = [
+    "BadInput",
+    "Leaf",
+    "Target",
+    "failure",
+    "has_derivative",
+    "instead_of_lists",
+    "nearest",
+    "type_text",
+]
 
 
 class BadInput(Exception):
@@ -221,7 +230,8 @@ def _evaluated(
         out = function(*args, **kwargs)
     except Exception as error:
         given = ", ".join(f"{leaf.name}: {type_text(leaf.value)}" for leaf in leaves[:12])
-        raise failure(f"{name} raised at these arguments ({given}):", error) from None
+        what = f"{name} raised at these arguments ({given}):"
+        raise failure(what, error, instead_of_lists(leaves)) from None
     outputs = tuple((keystr(path), y) for path, y in flatten_with_path(out)[0])
     if not any(has_derivative(y) for _, y in outputs):
         found = ", ".join(f"{type_text(y)}{path and f' at {path}'}" for path, y in outputs[:6])
@@ -248,7 +258,19 @@ def nearest(word: str, words: Sequence[str]) -> str:
     return f". Did you mean {close[0]!r}?" if close else "."
 
 
-def failure(what: str, error: BaseException) -> BadInput:
+def instead_of_lists(leaves: Sequence[Leaf]) -> str:
+    """How the first argument that is a flat list of numbers would be given as an array."""
+    for word in dict.fromkeys(leaf.argument for leaf in leaves):
+        numbers = [leaf for leaf in leaves if leaf.argument == word and type(leaf.value) is float]
+        if numbers and [leaf.path for leaf in numbers] == [f"[{i}]" for i in range(len(numbers))]:
+            return (
+                f"{word} is a list of numbers, each of which is an argument of its own. As an "
+                f"array it is given as\n--at '{word}=np.array([{numbers[0].value}, ...])'"
+            )
+    return ""
+
+
+def failure(what: str, error: BaseException, hint: str = "") -> BadInput:
     """The user's own traceback, without the frames of vjpkit, NumPy and the importer."""
     frames = [
         frame
@@ -259,4 +281,4 @@ def failure(what: str, error: BaseException) -> BadInput:
     if not isinstance(error, SyntaxError):  # whose caret stands below the place
         said = [part for line in said for part in textwrap.wrap(line, WIDTH) or [""]]
     trace = "".join(traceback.format_list(frames))
-    return BadInput(f"{what}\n\n{trace}" + "\n".join(said))
+    return BadInput(f"{what}\n\n{trace}" + "\n".join([*said, *([hint] if hint else [])]))

@@ -406,10 +406,12 @@ class CofactorsPush(Fused):
 
     With A = U S Vᴴ and M = Uᴴ T V that of the cofactors of S has the elements
     -M_ji prod(s_k, k != i, j) and on the diagonal sum(M_jj prod(s_k, k != i, j), j != i): finite at
-    singular matrices too.
+    singular matrices too. Its own derivatives are those of a formula with the inverse, which are an
+    error where that is inaccurate.
     """
 
     core_ndims = (2, 2)
+    interpreted = True
     transposes = {1: lambda ct, values: _cofactors_pull(ct, values)}
 
     @staticmethod
@@ -426,7 +428,7 @@ class CofactorsPush(Fused):
 
     def formula(self, *xs: Value, **params: Any) -> Value:
         a, t = xs
-        x = mirror(inv(a, strict=True))
+        x = mirror(inv(independent(a, of="matrix"), strict=True))
         trace = np.sum(x * t, axis=(-2, -1))[..., None, None]
         return det(a)[..., None, None] * (x * trace - x @ mirror(t) @ x)
 

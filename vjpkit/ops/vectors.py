@@ -88,6 +88,11 @@ _DEPENDENT = {
         "be differentiated; they have no derivative there\n"
         "Use the singular values or a projection, or move the matrix so that it has full rank."
     ),
+    "matrix": (
+        "a determinant is to be differentiated more than twice at a matrix that is singular to "
+        "half of its digits, where such derivatives are not computed accurately\n"
+        "Use at most second derivatives there, or move the matrix so that it has full rank."
+    ),
 }
 
 
@@ -95,8 +100,8 @@ class Independent(IllPosed):
     """``v``, if its columns are independent; else a matrix with which nothing can be solved.
 
     Eigenvectors must be so to half of their digits: they are dependent where a matrix is defective,
-    and there its eigenvalues move like the root of a perturbation. Columns that are made orthogonal
-    must be so to rounding.
+    and there its eigenvalues move like the root of a perturbation. So must a matrix whose inverse
+    stands for its cofactors. Columns that are made orthogonal must be so to rounding.
     """
 
     core_ndims = (2,)
@@ -110,7 +115,7 @@ class Independent(IllPosed):
         if not n:
             return v
         eps = np.finfo(s.dtype).eps
-        least = np.sqrt(eps) if of == "eigenvectors" else 10 * n * eps
+        least = 10 * n * eps if of == "columns" else np.sqrt(eps)
         dependent = s[..., -1] <= least * s[..., 0]
         if not dependent.any():
             return v
@@ -132,7 +137,7 @@ class Independent(IllPosed):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, of="columns")
         yield Sample(np.stack([_M, _M + 1j * _M.T]), of="eigenvectors")
-        yield Sample(_M[:0, :0], of="columns")
+        yield Sample(_M[:0, :0], of="matrix")
 
 
 independent = primitive(Independent)
