@@ -586,7 +586,7 @@ def test_a_file_never_takes_the_place_of_another_module(run: Runner):
             ["x: f64[20,2]", 'in loss\n', "ValueError: matmul"]),
         (["model.py:unsupported", "--at", "1.0"],
             ["cannot be differentiated here", "return math.sin(x)", "would lose its derivative"]),
-        (["model.py:stretched", "--at", "[1.0, 2.0]"],
+        (["model.py:stretched", "--at", "[1.0, 2]"],
             ["cannot be differentiated here", "'x=np.array([1.0, ...])'"]),
         (["model.py:text", "--at", "1.0"], ["text returned str", "no floating-point output"]),
         (["model.py:squares", "--at", "np.inf"], ["squares is not finite", "output = inf"]),
