@@ -34,6 +34,14 @@ class Executable(Protocol):
     @property
     def source(self) -> str: ...
 
+    @property
+    def run(self) -> Callable[..., tuple[Value, ...]]: ...
+
+    @property
+    def silent(self) -> bool: ...
+
+    def name_line(self, error: Exception) -> None: ...
+
     def explain(self) -> tuple[Part, ...]: ...
 
     def native_ir(self) -> str: ...
@@ -48,15 +56,21 @@ BACKENDS: dict[str, Callable[[Program], Executable]] = {
 """What makes a function of a program, by the backend's name."""
 
 
-def executable(program: Program, backend: str = "numpy") -> Executable:
+def as_it_stands(program: Program) -> Executable:
+    """``program`` equation by equation: the primitives' own functions, with their bits."""
+    return lower(program, fresh=True)
+
+
+def executable(program: Program, backend: str = "numpy", passes: bool = True) -> Executable:
     """``program``, optimised, as a function of arrays of its inputs' avals; made once.
 
-    Results are fresh: they share no memory with operands or each other. The function keeps no
-    state between calls, so that it may be called from many threads, and from within itself.
-    Operands are trusted to be arrays and numbers of the avals that the program states.
+    Results are fresh: they share no memory with operands or each other, and are scalars where they
+    have no axes. The function keeps no state between calls, so that it may be called from many
+    threads, and from within itself. Operands are trusted to be arrays and numbers of the avals that
+    the program states. Without ``passes`` the equations run as they stand.
     """
     try:
-        make = BACKENDS[backend]
+        make = BACKENDS[backend] if passes else as_it_stands
     except KeyError:
         known = ", ".join(map(repr, BACKENDS))
         raise ValueError(f"no backend is called {backend!r}; there are {known}") from None
@@ -65,7 +79,7 @@ def executable(program: Program, backend: str = "numpy") -> Executable:
         with collector_paused():
             return make(program)
 
-    return program.cached(("executable", backend), made)  # type: ignore[no-any-return]  # the cache is untyped
+    return program.cached(("executable", backend, passes), made)  # type: ignore[no-any-return]  # the cache is untyped
 
 
 @contextmanager

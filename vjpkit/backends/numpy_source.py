@@ -88,6 +88,11 @@ class Lowered:
         """The LLVM text of what runs as machine code: here, nothing."""
         return ""
 
+    @property
+    def silent(self) -> bool:
+        """Whether no part can make NumPy warn."""
+        return not self.parts
+
 
 def explained(part: Equation | Together) -> Part:
     """Where a part runs, and why."""
@@ -106,27 +111,33 @@ def explained(part: Equation | Together) -> Part:
     return Part((part,), "one call", "NumPy has the loop")
 
 
-def lower(program: Program, private: bool = False, kind: type[Source] | None = None) -> Lowered:
+def lower(
+    program: Program,
+    private: bool = False,
+    kind: type[Source] | None = None,
+    fresh: bool = False,
+) -> Lowered:
     """``program`` as a function of arrays.
 
     With ``private`` the operands are plain arrays and the results fresh ones: large elementwise
     work runs in blocks, and temporaries are written over at their last use. Without, every
-    equation is one call of its primitive's function, whatever kind of array its operands are.
+    equation is one call of its primitive's function, whatever kind of array its operands are;
+    with ``fresh`` the results share no memory then, either.
 
     ``scale`` is a plain product first: where that makes a nan that something else than arithmetic
     would read, or that would be a result, the exact form computes everything again.
     """
     kind = kind or Source
     if all(eqn.primitive.quick is None for eqn in program.equations):
-        return kind(program, private).compile()
+        return kind(program, private, fresh).compile()
     made: list[Lowered] = []
 
     def exact(*values: Value) -> tuple[Value, ...]:
         if not made:
-            made.append(kind(program, private).compile())
+            made.append(kind(program, private, fresh).compile())
         return made[0](*values)
 
-    return kind(program, private, exact).compile()
+    return kind(program, private, fresh, exact).compile()
 
 
 class Names(dict[Var, str]):
@@ -143,10 +154,15 @@ class Source:
     lowered: ClassVar[type[Lowered]] = Lowered
 
     def __init__(
-        self, program: Program, private: bool, exact: Callable[..., Any] | None = None
+        self,
+        program: Program,
+        private: bool,
+        fresh: bool = False,
+        exact: Callable[..., Any] | None = None,
     ) -> None:
         self.program = program
         self.private = private
+        self.fresh = private or fresh
         self.exact = exact
         self.names = Names()
         self.scope: dict[str, Any] = {"has_nan": has_nan, "own": own, "exact": exact}
@@ -156,7 +172,7 @@ class Source:
         self.doubtful: set[Var] = set()
         """What may be nan because of a quick form, and has not been looked at."""
         self.keep = set(program.outputs)
-        if private or exact is not None:
+        if self.fresh or exact is not None:
             self.keep.update(program.inputs)
         self.viewed = {a for e in program.equations if not _keeps_nothing(e) for a in e.inputs}
         self.ours: set[Var] = set()
@@ -307,8 +323,8 @@ class Source:
     # ---- results -----------------------------------------------------------------------------
 
     def results(self) -> str:
-        """The outputs; private ones are copied where they may be somebody else's."""
-        if not self.private:
+        """The outputs; fresh ones are copied where they may be somebody else's."""
+        if not self.fresh:
             return "".join(f"{self.name(a)}, " for a in self.program.outputs)
         makers = {v: e for e in self.program.equations for v in e.outputs}
         words, given = [], set[Atom]()
@@ -337,9 +353,14 @@ def _atoms_of(part: Equation | Together) -> list[Var]:
 
 
 def own(x: Value, taken: set[int]) -> Value:
-    """``x``, or a copy of it where its memory is another array's or one that is ``taken``."""
+    """``x``, or a copy of it where its memory is another array's or one that is ``taken``.
+
+    A number if it has no axes.
+    """
     if type(x) is not np.ndarray:
         return x
+    if not x.shape:
+        return x[()]
     if x.base is not None or not x.flags.writeable or id(x) in taken:
         x = x.copy()
     taken.add(id(x))

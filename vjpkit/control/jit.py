@@ -14,9 +14,9 @@ import numpy as np
 from vjpkit.backends import BACKENDS, Executable, executable
 from vjpkit.backends.numpy_source import Part
 from vjpkit.control.call import call
+from vjpkit.control.doors import MISS, Door, door
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.evaluate import runner
 from vjpkit.core.ir import Literal, Program, subprograms
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram
@@ -26,7 +26,6 @@ from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
 from vjpkit.transforms.batch import AXES
 from vjpkit.transforms.closures import Closure
-from vjpkit.transforms.linear import fresh
 
 __all__ = ["CacheInfo", "Jit", "Miss", "jit"]
 
@@ -53,6 +52,34 @@ class Miss(NamedTuple):
         return f"{self.reason}{self.where}"
 
 
+class Fixed:
+    """A static argument. Values are the same if no program can tell: ``1`` is not ``1.0``."""
+
+    __slots__ = ("key", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.key = told_apart(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fixed) and bool(self.key == other.key)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def told_apart(value: Any) -> Any:
+    """What is equal for values of the same types, signs of zero included."""
+    if isinstance(value, tuple):
+        return type(value), tuple(map(told_apart, value))
+    if isinstance(value, float | complex | np.inexact):
+        return type(value), repr(value)
+    return type(value), value
+
+
 @dataclass(frozen=True)
 class Signature:
     """What a program is made for: trees, avals, and the static arguments by name or number; and
@@ -60,14 +87,14 @@ class Signature:
 
     tree: PyTreeDef
     avals: tuple[Aval, ...]
-    static: tuple[tuple[Any, Any], ...]
+    static: tuple[tuple[Any, Fixed], ...]
     axes: tuple[tuple[Any, int], ...]
 
     def difference(self, other: Signature, label: str) -> str:
         """How a signature differs from another one, in words."""
-        for (name, mine), (_, its) in zip(self.static, other.static, strict=False):
-            if mine != its:
-                return f"static argument {name!r} is {mine!r}, and was {its!r}"
+        for (name, fixed), (_, before) in zip(self.static, other.static, strict=False):
+            if fixed != before:
+                return f"static argument {name!r} is {fixed!r}, and was {before!r}"
         if self.axes != other.axes:
             return f"it is mapped over the named axes {dict(self.axes)}, and was {dict(other.axes)}"
         if self.tree != other.tree:
@@ -94,29 +121,18 @@ class Staged:
     sources: tuple[Value, ...]
     """The captured values themselves: arrays as they are now, whatever was written to them."""
     out_tree: PyTreeDef
-    scalars: tuple[bool, ...]
-    execute: Callable[..., tuple[Value, ...]]
-    arrays: tuple[tuple[Any, Any], ...] | None
-    """Shape and dtype of each argument, where all of them are bare arrays."""
+    execute: Executable
     closure: Closure | None
     """What the function read beyond its arguments; None where it reads nothing."""
 
     quiet: bool
-    """Whether derivatives are among what is computed: NumPy's warnings about these are no news."""
+    """Whether NumPy's warnings are no news: derivatives are among what it computes."""
+    door: Door | None = None
+    """The short way in, made at the second call."""
 
     def change(self) -> str | None:
         """What the function reads otherwise than when it was staged, in words."""
         return None if self.closure is None else self.closure.change()
-
-    def fits(self, args: tuple[PyTree, ...]) -> bool:
-        """Whether these are such arrays: the test that a call in a loop passes first."""
-        wanted = self.arrays
-        if wanted is None or len(args) != len(wanted):
-            return False
-        for x, (shape, dtype) in zip(args, wanted):
-            if type(x) is not np.ndarray or x.shape != shape or x.dtype != dtype:
-                return False
-        return True
 
     def run(self, leaves: Sequence[Value]) -> PyTree:
         """Outputs at the leaves of a call."""
@@ -124,18 +140,12 @@ class Staged:
         if any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # quicker than a generator
             outs = bind(call, values, {"program": self.closed.program})
             return self.out_tree.unflatten(outs)
-        return self.computed(values)
-
-    def computed(self, values: Sequence[Value]) -> PyTree:
-        """Outputs at plain arrays and numbers."""
-        taken = {id(x) for x in values}
         if self.quiet:
             with np.errstate(all="ignore"):
                 outs = self.execute(*values)
         else:
             outs = self.execute(*values)
-        triples = zip(outs, self.closed.program.out_avals, self.scalars, strict=True)
-        return self.out_tree.unflatten([fresh(y, a, s, taken) for y, a, s in triples])
+        return self.out_tree.unflatten(outs)
 
 
 class Jit(Transformed):
@@ -167,7 +177,7 @@ class Jit(Transformed):
         self.programs: OrderedDict[Signature, Staged] = OrderedDict()
         self.hits = 0
         self.changes = 0
-        self.last: Staged | None = None
+        self.door: Door | None = None
         self.misses: list[Miss] = []
         self._resolve_names()
 
@@ -195,10 +205,11 @@ class Jit(Transformed):
         self.static_argnums = tuple(sorted({*self.static_argnums, *by_name}))
 
     def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
-        last = self.last
-        if last is not None and not kwargs and last.fits(args) and last.change() is None:
-            self.hits += 1
-            return last.computed([*last.sources, *args])
+        if self.door is not None:
+            out = self.door(args, kwargs)
+            if out is not MISS:
+                self.hits += 1
+                return out
         static, dynamic = self.split(args, kwargs)
         leaves, tree = flatten(dynamic)
         signature = self.signature(leaves, tree, static)
@@ -212,24 +223,45 @@ class Jit(Transformed):
             found = self.staged(signature, leaves, args, kwargs, change)
         else:
             self.hits += 1
-            self.last = found
+            self.door = found.door or self.door_of(found, signature, leaves, args, kwargs)
         return found.run(leaves)
+
+    def door_of(
+        self,
+        found: Staged,
+        signature: Signature,
+        leaves: Sequence[Value],
+        args: tuple[PyTree, ...],
+        kwargs: dict[str, PyTree],
+    ) -> Door | None:
+        """The short way in for calls like this one, if its arguments are plain."""
+        values = [*found.sources, *leaves]
+        if signature.axes or any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # as above
+            return None
+        change = None if found.closure is None else found.closure.change
+        static = {n for n, _ in signature.static}
+        found.door = door(
+            args, kwargs, static, found.sources, found.execute, found.out_tree, found.quiet, change
+        )
+        return found.door
 
     def split(
         self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
-    ) -> tuple[tuple[tuple[Any, Any], ...], PyTree]:
+    ) -> tuple[tuple[tuple[Any, Fixed], ...], PyTree]:
         """Static arguments, named; and ``(args, kwargs)`` without them."""
         if not self.static_argnums and not self.static_argnames:
             return (), (args, kwargs)
         numbers = {n + len(args) if n < 0 else n for n in self.static_argnums}
-        named: list[tuple[Any, Any]] = [(n, args[n]) for n in sorted(numbers) if n < len(args)]
-        named += [(k, kwargs[k]) for k in sorted(kwargs) if k in self.static_argnames]
+        named: list[tuple[Any, Fixed]] = [
+            (n, Fixed(args[n])) for n in sorted(numbers) if n < len(args)
+        ]
+        named += [(k, Fixed(kwargs[k])) for k in sorted(kwargs) if k in self.static_argnames]
         rest = {i: a for i, a in enumerate(args) if i not in numbers}
         words = {k: v for k, v in kwargs.items() if k not in self.static_argnames}
         return tuple(named), (rest, words)
 
     def signature(
-        self, leaves: list[Value], tree: PyTreeDef, static: tuple[tuple[Any, Any], ...]
+        self, leaves: list[Value], tree: PyTreeDef, static: tuple[tuple[Any, Fixed], ...]
     ) -> Signature:
         """Trees, avals and static arguments of a call; its leaves are made arrays and numbers."""
         for i, x in enumerate(leaves):
@@ -248,13 +280,14 @@ class Jit(Transformed):
     def _path(self, tree: PyTreeDef, i: int) -> str:
         return argument_name(flatten_with_path(tree.unflatten(range(tree.num_leaves)))[0][i][0])
 
-    def _unhashable(self, static: Iterable[tuple[Any, Any]]) -> None:
-        for name, value in static:
+    def _unhashable(self, static: Iterable[tuple[Any, Fixed]]) -> None:
+        for name, fixed in static:
             try:
-                hash(value)
+                hash(fixed)
             except TypeError:
+                kind = type(fixed.value).__name__
                 raise TypeError(
-                    f"{self.label}: static argument {name!r} is a {type(value).__name__}, which "
+                    f"{self.label}: static argument {name!r} is a {kind}, which "
                     f"cannot be hashed{at(calling_position())}.\n"
                     "Static arguments are looked up by value: pass a tuple, a string, a number or "
                     "a frozen dataclass, or do not make it static."
@@ -273,9 +306,9 @@ class Jit(Transformed):
         inputs = [builder.argument(aval) for aval in signature.avals]
         positional, words = signature.tree.unflatten(inputs)
         if isinstance(positional, dict):
-            static = dict(signature.static)
+            static = {k: fixed.value for k, fixed in signature.static}
             positional = [static.get(i, positional.get(i)) for i in range(len(args))]
-            words = {**words, **{k: v for k, v in signature.static if isinstance(k, str)}}
+            words = {**words, **{k: v for k, v in static.items() if isinstance(k, str)}}
         try:
             with roles["locked"](self.label, self.fun):
                 y = called(self.fun, positional, words, abstract=True)
@@ -286,17 +319,10 @@ class Jit(Transformed):
         require_arrays(self.label, y, outs)
         closed = builder.finish(outs)
         sources = originals(builder, closed)
-        scalars = tuple([is_scalar(y) for y in outs])
-        program = closed.program
-        execute = executable(program, self.backend) if self.passes else runner(program)
-        arrays = None
-        if all(type(x) is np.ndarray for x in (*args, *sources)) and not (
-            kwargs or signature.static or signature.axes
-        ):
-            arrays = tuple([(x.shape, x.dtype) for x in args])
+        execute = executable(closed.program, self.backend, self.passes)
         closure = closure_of(self.fun, closed, sources)
-        quiet = has_derivatives(program)
-        made = Staged(closed, sources, out_tree, scalars, execute, arrays, closure, quiet)
+        quiet = has_derivatives(closed.program) and not execute.silent
+        made = Staged(closed, sources, out_tree, execute, closure, quiet)
         self._note(signature, change)
         if not any(isinstance(x, Tracer) for x in sources):
             self.programs[signature] = made
@@ -332,20 +358,16 @@ class Jit(Transformed):
 
     def explain(self, *args: PyTree, **kwargs: PyTree) -> tuple[Part, ...]:
         """Which equations run where, for arguments like these, and why."""
-        return self.executable_for(args, kwargs).explain()
+        return self.staged_for(args, kwargs).execute.explain()
 
     def native_ir(self, *args: PyTree, **kwargs: PyTree) -> str:
         """The LLVM text of what runs as machine code for arguments like these."""
-        return self.executable_for(args, kwargs).native_ir()
+        return self.staged_for(args, kwargs).execute.native_ir()
 
     def compile(self, *args: PyTree, **kwargs: PyTree) -> Jit:
         """Make ready for arguments like these, before the first call; the function itself."""
         self.staged_for(args, kwargs)
         return self
-
-    def executable_for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Executable:
-        """What runs the program for arguments like these."""
-        return executable(self.staged_for(args, kwargs).closed.program, self.backend)
 
     def staged_for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Staged:
         """The program for arguments like these, staged if there is none."""
@@ -365,7 +387,7 @@ class Jit(Transformed):
     def cache_clear(self) -> None:
         """Forget every program."""
         self.programs.clear()
-        self.last = None
+        self.door = None
         self.hits = 0
         self.misses.clear()
 
@@ -403,11 +425,6 @@ def has_derivatives(program: Program) -> bool:
     """Whether a program holds ``scale``, the product of derivatives, or programs that do."""
     own = any(eqn.primitive is scale for eqn in program.equations)
     return own or any(map(has_derivatives, subprograms(program)))
-
-
-def is_scalar(y: Value) -> bool:
-    """Whether an output is a scalar rather than a 0-d array."""
-    return not aval_of(y).shape
 
 
 @overload

@@ -20,6 +20,8 @@ from vjpkit.passes import optimize
 
 __all__ = ["NativeLowered", "lower_native"]
 
+KERNEL, LOOP = "native kernel", "native loop"
+"""Where machine code runs."""
 SMALLEST_OF_NUMBERS = 4
 """Equations of numbers from which a call of a kernel is cheaper than theirs."""
 
@@ -77,6 +79,11 @@ class NativeLowered(Lowered):
                     texts.append(loop_of(part, step).text)
         return "\n".join(texts)
 
+    @property
+    def silent(self) -> bool:
+        """Whether all of it is machine code, which does not warn."""
+        return all(part.where in (KERNEL, LOOP) for part in self.explain())
+
     def explain(self) -> tuple[Part, ...]:
         return tuple(map(explained_native, self.parts))
 
@@ -87,10 +94,11 @@ def explained_native(part: Equation | Together) -> Part:
         words = (
             f"one pass over {'x'.join(map(str, part.shape))} elements" if part.shape else "numbers"
         )
-        return Part((*part.equations, *part.sums), "native kernel", words)
+        where = KERNEL if part.made else "one call each"
+        return Part((*part.equations, *part.sums), where, words)
     if isinstance(part, Equation) and part.primitive.name == "scan":
         reason = why_no_loop(part, step_of(part))
-        where = "native loop" if reason is None else "one call"
+        where = LOOP if reason is None else "one call"
         return Part((part,), where, reason or f"{part.params['length']} steps in registers")
     if isinstance(part, Equation) and is_elementwise(part):
         reason = why_not(part)
