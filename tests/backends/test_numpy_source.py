@@ -30,7 +30,7 @@ def test_results_share_memory_with_nothing():
 
 def test_an_unknown_backend_is_an_error_that_names_the_known_ones():
     program = stage(lambda x: (x + 1,), [aval_of(X)]).program
-    with pytest.raises(ValueError, match=r"'fortran'; there are 'numpy'"):
+    with pytest.raises(ValueError, match=r"'fortran'; there are 'auto', 'numpy', 'native'"):
         executable(program, "fortran")
 
 

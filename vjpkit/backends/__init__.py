@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vjpkit.backends.numpy_source import Part, lower
+from vjpkit.backends.numpy_source import Lowered, Part, lower
 from vjpkit.core.aval import Value
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
@@ -21,11 +21,23 @@ from vjpkit.passes import optimize
 __all__ = ["BACKENDS", "Executable", "executable", "executed"]
 
 
-def machine_code(program: Program) -> Executable:
+def by_numpy(program: Program) -> Lowered:
+    """``program`` as calls of NumPy."""
+    return lower(optimize(program), private=True)
+
+
+def machine_code(program: Program) -> Lowered:
     """``program`` with groups of it as machine code."""
     from vjpkit.backends.native import lower_native
 
-    return lower_native(program)
+    return lower_native(optimize(program))
+
+
+def by_need(program: Program) -> Executable:
+    """``program`` as calls of NumPy, until it has run long enough to be compiled."""
+    from vjpkit.backends.auto import Auto
+
+    return Auto(program, by_numpy, machine_code)
 
 
 class Executable(Protocol):
@@ -38,6 +50,9 @@ class Executable(Protocol):
     def run(self) -> Callable[..., tuple[Value, ...]]: ...
 
     @property
+    def settled(self) -> bool: ...
+
+    @property
     def silent(self) -> bool: ...
 
     def name_line(self, error: Exception) -> None: ...
@@ -46,12 +61,15 @@ class Executable(Protocol):
 
     def native_ir(self) -> str: ...
 
+    def compile(self) -> None: ...
+
     def __call__(self, *values: Value) -> tuple[Value, ...]: ...
 
 
 BACKENDS: dict[str, Callable[[Program], Executable]] = {
-    "numpy": lambda program: lower(optimize(program), private=True),
-    "native": lambda program: machine_code(optimize(program)),
+    "auto": by_need,
+    "numpy": by_numpy,
+    "native": machine_code,
 }
 """What makes a function of a program, by the backend's name."""
 

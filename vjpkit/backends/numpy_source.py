@@ -16,7 +16,7 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["Lowered", "Part", "Source", "explained", "lower"]
+__all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower"]
 
 _PASS_NAN_ON = frozenset(
     {
@@ -32,6 +32,10 @@ SMALL = 1 << 12
 
 _KEEP_NOTHING = frozenset({"scale", "where", "sum", "matmul", "max", "min", "same", "spread"})
 """Primitives, beside ufuncs, whose results never share memory with an operand."""
+
+
+class Unavailable(ImportError):
+    """What a backend needs is missing here."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Lowered:
     asked: dict[int, Equation] = field(repr=False)
     """The equation that a line of the source computes."""
 
+    settled: ClassVar[bool] = True
+    """Whether it stays what it is."""
+
     def __call__(self, *values: Value) -> tuple[Value, ...]:
         try:
             return self.run(*values)
@@ -89,9 +96,17 @@ class Lowered:
         return ""
 
     @property
+    def is_native(self) -> bool:
+        """Whether any part is machine code."""
+        return False
+
+    @property
     def silent(self) -> bool:
         """Whether no part can make NumPy warn."""
         return not self.parts
+
+    def compile(self) -> None:
+        """Make ready: nothing is left to do."""
 
 
 def explained(part: Equation | Together) -> Part:

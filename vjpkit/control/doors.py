@@ -48,10 +48,13 @@ def door(
 
     ``static`` are numbers and names of static arguments, which must have the same values.
     ``execute`` takes ``sources`` and the leaves; ``quiet`` runs it without NumPy's warnings.
-    ``change`` tells whether what the program was made from has changed.
+    ``change`` tells whether what the program was made from has changed. Where ``execute`` is not
+    settled the door closes when it is.
     """
     text = Text(execute)
     text.arguments(args, kwargs, static)
+    if not execute.settled:
+        text.require(f"not {text.constant(execute)}.settled")
     if change is not None:
         text.require(f"{text.constant(change)}() is None")
     text.run([*map(text.constant, sources), *text.leaves], out_tree.num_leaves, quiet)

@@ -128,7 +128,9 @@ class Staged:
     quiet: bool
     """Whether NumPy's warnings are no news: derivatives are among what it computes."""
     door: Door | None = None
-    """The short way in, made at the second call."""
+    """The short way in, made at the second call, and again when ``execute`` has settled."""
+    settled: bool = False
+    """Whether it had when the door was made."""
 
     def change(self) -> str | None:
         """What the function reads otherwise than when it was staged, in words."""
@@ -140,7 +142,7 @@ class Staged:
         if any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # quicker than a generator
             outs = bind(call, values, {"program": self.closed.program})
             return self.out_tree.unflatten(outs)
-        if self.quiet:
+        if self.quiet and not self.execute.silent:
             with np.errstate(all="ignore"):
                 outs = self.execute(*values)
         else:
@@ -163,13 +165,13 @@ class Jit(Transformed):
         maxsize: int,
     ) -> None:
         super().__init__(fun, static_argnums=static_argnums, static_argnames=static_argnames)
-        if backend != "auto" and backend not in BACKENDS:
-            known = ", ".join(map(repr, ("auto", *BACKENDS)))
+        if backend not in BACKENDS:
+            known = ", ".join(map(repr, BACKENDS))
             raise ValueError(
                 f"{self.label}: no backend is called {backend!r}; there are {known}"
                 f"{at(calling_position())}"
             )
-        self.backend = "numpy" if backend == "auto" else backend
+        self.backend = backend
         self.passes = passes
         self.static_argnums = static_argnums
         self.static_argnames = frozenset(static_argnames)
@@ -205,8 +207,9 @@ class Jit(Transformed):
         self.static_argnums = tuple(sorted({*self.static_argnums, *by_name}))
 
     def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
-        if self.door is not None:
-            out = self.door(args, kwargs)
+        door = self.door
+        if door is not None:
+            out = door(args, kwargs)
             if out is not MISS:
                 self.hits += 1
                 return out
@@ -223,7 +226,7 @@ class Jit(Transformed):
             found = self.staged(signature, leaves, args, kwargs, change)
         else:
             self.hits += 1
-            self.door = found.door or self.door_of(found, signature, leaves, args, kwargs)
+            self.door = self.door_of(found, signature, leaves, args, kwargs)
         return found.run(leaves)
 
     def door_of(
@@ -235,13 +238,18 @@ class Jit(Transformed):
         kwargs: dict[str, PyTree],
     ) -> Door | None:
         """The short way in for calls like this one, if its arguments are plain."""
+        execute = found.execute
+        if found.door is not None and found.settled == execute.settled:
+            return found.door
         values = [*found.sources, *leaves]
         if signature.axes or any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # as above
             return None
         change = None if found.closure is None else found.closure.change
         static = {n for n, _ in signature.static}
+        quiet = found.quiet and not execute.silent
+        found.settled = execute.settled
         found.door = door(
-            args, kwargs, static, found.sources, found.execute, found.out_tree, found.quiet, change
+            args, kwargs, static, found.sources, execute, found.out_tree, quiet, change
         )
         return found.door
 
@@ -321,7 +329,7 @@ class Jit(Transformed):
         sources = originals(builder, closed)
         execute = executable(closed.program, self.backend, self.passes)
         closure = closure_of(self.fun, closed, sources)
-        quiet = has_derivatives(closed.program) and not execute.silent
+        quiet = has_derivatives(closed.program)
         made = Staged(closed, sources, out_tree, execute, closure, quiet)
         self._note(signature, change)
         if not any(isinstance(x, Tracer) for x in sources):
@@ -365,8 +373,8 @@ class Jit(Transformed):
         return self.staged_for(args, kwargs).execute.native_ir()
 
     def compile(self, *args: PyTree, **kwargs: PyTree) -> Jit:
-        """Make ready for arguments like these, before the first call; the function itself."""
-        self.staged_for(args, kwargs)
+        """Make ready for arguments like these, machine code included; the function itself."""
+        self.staged_for(args, kwargs).execute.compile()
         return self
 
     def staged_for(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Staged:
@@ -467,15 +475,18 @@ def jit(
     its code names (closure variables, globals, attributes, elements of containers, the functions it
     calls) is looked at before each call: where it has changed ``fun`` is staged anew.
 
-    ``backend`` names what runs the program: ``"numpy"``, which ``"auto"`` stands for, or
-    ``"native"``, machine code by llvmlite (`pip install vjpkit[native]`). The first compilation of
-    a kernel takes some 50 ms and is kept on disk; errors of its functions are at most 3 ulp.
+    ``backend`` names what runs the program. ``"numpy"`` calls NumPy; ``"native"`` is machine code
+    by llvmlite (`pip install vjpkit[native]`): a kernel's first compilation takes some 50 ms and is
+    kept on disk, errors of its functions are at most 3 ulp. Each of these is stable to the bit.
+    ``"auto"`` begins with NumPy; a program that has run for 20 ms is compiled in the background, and
+    its machine code takes over unless it is slower.
     ``passes=False`` runs the equations as they were staged, with eager's bits; up to ``maxsize``
     programs are kept.
 
     ``f.ir(*args)`` is the program, ``f.cache_info()`` counts hits and misses, ``f.misses`` says why
     each call that staged a program did; ``f.explain(*args)`` says which equations run where, and
-    why, ``f.native_ir(*args)`` is the LLVM text of what is native.
+    why, ``f.native_ir(*args)`` is the LLVM text of what is native; ``f.compile(*args)`` makes
+    everything ready and waits for it.
 
     >>> import numpy as np, vjpkit as vk
     >>> f = vk.jit(lambda x, n: np.sin(x) ** n, static_argnames="n")

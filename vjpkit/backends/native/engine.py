@@ -23,22 +23,23 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Unavailable", "available", "every_exception", "host", "machine_code", "ufunc"]
+from vjpkit.backends.numpy_source import Unavailable
+
+__all__ = ["available", "every_exception", "host", "machine_code", "ufunc"]
 
 FROM_FUNCTION, FROM_FUNCTION_AND_SIGNATURE = 1, 31
 """Places of ``PyUFunc_FromFuncAndData`` and ``...AndSignature`` in NumPy's table of functions."""
 LARGEST_CACHE = 64 << 20
 """Bytes of object code kept on disk; the least recently used goes first."""
 LOCK = threading.Lock()
-"""LLVM is entered by one thread at a time."""
-
+"""LLVM is entered by one thread at a time, and by none while the process forks."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
+    )
 
 KEPT: list[Any] = []
 """What ufuncs point to lives as long as the process: machine code, and tables of functions."""
-
-
-class Unavailable(ImportError):
-    """llvmlite is missing, or does not know this machine."""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,10 @@ class NativeLowered(Lowered):
         return "\n".join(texts)
 
     @property
+    def is_native(self) -> bool:
+        return any(part.where in (KERNEL, LOOP) for part in self.explain())
+
+    @property
     def silent(self) -> bool:
         """Whether all of it is machine code, which does not warn."""
         return all(part.where in (KERNEL, LOOP) for part in self.explain())
