@@ -12,6 +12,7 @@ from benchmarks.case import Case, label, parsed
 from benchmarks.cases import CASES
 from benchmarks.probes import memory_size
 from benchmarks.results import Key, Missing, Results, Summary
+from benchmarks.schedules import FORMS, SLOTS, STEPS
 
 __all__ = ["Bound", "Verdict", "bounds", "judge"]
 
@@ -128,6 +129,7 @@ def bounds(quick: bool) -> Iterator[Bound]:
     yield from native_bounds(quick)
     yield from latency_bounds(quick)
     yield from memory_bounds(quick)
+    yield from schedule_bounds()
 
 
 def sizes_of(quick: bool, *names: str) -> list[tuple[str, str]]:
@@ -230,3 +232,12 @@ def memory_bounds(quick: bool) -> Iterator[Bound]:
                 f"{ours}, memory of grad of sum(sin(x)), n = {float(n):.0e}: arrays beyond x, {way}"
             )
             yield Bound(text, limit, partial(allocated, Key("memory", n, ours, how)))
+
+
+def schedule_bounds() -> Iterator[Bound]:
+    """Loops of many steps over a state of 10^5 doubles, of which a few states are kept."""
+    for form in FORMS:
+        text = f"{form}, {STEPS} steps, {SLOTS} slots"
+        time, space = (Key("revolve", form, "vjpkit", what) for what in ("time", "megabytes"))
+        yield Bound(f"{text}: time over that of its steps", 1.15, partial(Results.of, key=time))
+        yield Bound(f"{text}: MB beyond the state", 25.0, partial(Results.of, key=space))

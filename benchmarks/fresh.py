@@ -1,6 +1,7 @@
 """What a probe runs in a process of its own; prints one line of JSON.
 
-``python -m benchmarks.fresh first-call LIBRARY CASE SIZE`` or ``... memory LIBRARY N rss|traced``.
+``python -m benchmarks.fresh first-call LIBRARY CASE SIZE``, ``... memory LIBRARY N rss|traced`` or
+``... revolve FORM``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.libraries import open_library
+from benchmarks.schedules import measure
 
 
 def first_call(library: str, case: str, size: str) -> Any:
@@ -92,7 +94,11 @@ def status_bytes(name: str) -> int:
     raise LookupError(f"/proc/self/status has no {name}")
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"first-call": first_call, "memory": memory}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "first-call": first_call,
+    "memory": memory,
+    "revolve": measure,
+}
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]

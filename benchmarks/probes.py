@@ -1,4 +1,4 @@
-"""What needs a fresh process for every number: imports, first calls, peak memory."""
+"""What needs a fresh process for every number: imports, first calls, memory, schedules."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmarks.cases import CASES
 from benchmarks.libraries import ENTRIES
 from benchmarks.results import Key, Results
 from benchmarks.runner import ROOT, Settings
+from benchmarks.schedules import FORMS
 
 __all__ = ["PROBES", "Probe", "memory_size"]
 
@@ -104,11 +105,22 @@ def memory(settings: Settings, results: Results) -> None:
                 attempt(settings, results, {"arrays": key}, *arguments)
 
 
+def schedules(settings: Settings, results: Results) -> None:
+    """Long loops in little memory: time over that of their steps, megabytes beyond the state."""
+    if "vjpkit" not in settings.libraries:
+        return
+    for _ in range(min(settings.rounds, 3)):
+        for form in FORMS:
+            keys = {w: Key("revolve", form, "vjpkit", w) for w in ("time", "megabytes")}
+            attempt(settings, results, keys, "-m", "benchmarks.fresh", "revolve", form)
+
+
 PROBES: dict[str, Probe] = {
     probe.name: probe
     for probe in (
         Probe("import", "importing the package in a fresh process", imports),
         Probe("first-call", "the first gradient in a fresh process", first_calls),
         Probe("memory", "peak memory of the gradient of sum(sin(x))", memory),
+        Probe("revolve", "time and memory of loops with a checkpoint schedule", schedules),
     )
 }

@@ -33,6 +33,7 @@ def report(results: Results) -> Iterator[str]:
     yield from table("Import in a fresh process, NumPy included", *imports(results))
     yield from table("The first gradient in a fresh process", *first_calls(results))
     yield from table("Peak memory beyond the input, in arrays of its size", *memory(results))
+    yield from table("Loops with a checkpoint schedule", *schedules(results))
     if results.troubles:
         yield "Not measured"
         for key, trouble in results.troubles.items():
@@ -221,3 +222,16 @@ def memory(results: Results) -> Table:
         for case, size, library in found
     ]
     return ["", "resident", "allocated"], rows
+
+
+def schedules(results: Results) -> Table:
+    keys = [k for k in results.samples if k.case == "revolve" and k.measure == "time"]
+    rows = [
+        [
+            key.size,
+            attempt(results.median, times, key),
+            attempt(results.median, times, key._replace(measure="megabytes")),
+        ]
+        for key in keys
+    ]
+    return ["", "time / its steps", "MB beyond the state"], rows

@@ -17,6 +17,7 @@ from benchmarks.libraries.by_hand import ByHand
 from benchmarks.libraries.ours import Vjpkit
 from benchmarks.probes import FIRST_CALLS
 from benchmarks.results import Key, Results
+from benchmarks.schedules import FORMS
 
 ROOT = Path(__file__).parents[1]
 BY_HAND = [case for case in CASES.values() if case.hand is not None]
@@ -121,9 +122,12 @@ def test_every_bound_names_cases_that_are_run():
                         results.add(Key(case.name, label(size), library, measure), 1.0)
         for name, its_size in FIRST_CALLS:
             results.add(Key("first-call", f"{name} {its_size}", "vjpkit-jit", "first"), 1.0)
+        for form in FORMS:
+            for what in ("time", "megabytes"):
+                results.add(Key("revolve", form, "vjpkit", what), 1.0)
         verdicts = [judge(bound, results) for bound in bounds(quick)]
         assert [
-            v.bound.text for v in verdicts if v.summary is None and "memory" not in v.bound.text
+            v.bound.text for v in verdicts if v.summary is None and "memory of" not in v.bound.text
         ] == []
 
 

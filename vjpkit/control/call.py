@@ -19,12 +19,12 @@ from vjpkit.control.programs import (
     transposed_program,
 )
 from vjpkit.core.aval import Aval, Value
-from vjpkit.core.ir import Program, nonlinear_equation
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, nonlinear_equation
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
 from vjpkit.transforms.series import Terms
 
-__all__ = ["call", "is_linear_in", "vectors"]
+__all__ = ["call", "chained", "flattened", "is_linear_in", "vectors"]
 
 
 def linear_last(program: Program, live: Sequence[bool]) -> Program:
@@ -128,3 +128,50 @@ class Call(Programmatic):
 
 
 call = primitive(Call)
+
+
+def flattened(program: Program) -> Program:
+    """The program with the equations of those that it calls in their place."""
+    made: Program = program.cached("flattened", lambda: _flatten(program))
+    return made
+
+
+def _flatten(program: Program) -> Program:
+    if not any(eqn.primitive is call for eqn in program.equations):
+        return program
+    equations: list[Equation] = []
+    outputs = _inline(program, dict(zip(program.inputs, program.inputs, strict=True)), equations)
+    return Program(program.inputs, equations, outputs, program.linear)
+
+
+def _inline(
+    program: Program, names: dict[Atom, Atom], equations: list[Equation]
+) -> tuple[Atom, ...]:
+    """Append the equations of ``program`` with the names that its inputs have here."""
+
+    def here(a: Atom) -> Atom:
+        return a if isinstance(a, Literal) else names[a]
+
+    for eqn in program.equations:
+        inputs = tuple(map(here, eqn.inputs))
+        if eqn.primitive is call:
+            inner: Program = eqn.params["program"]
+            outs = _inline(inner, dict(zip(inner.inputs, inputs, strict=True)), equations)
+            names.update(zip(eqn.outputs, outs, strict=True))
+            continue
+        fresh = tuple([Var(v.aval) for v in eqn.outputs])
+        names.update(zip(eqn.outputs, fresh, strict=True))
+        equations.append(Equation(eqn.primitive, inputs, eqn.params, fresh, eqn.position))
+    return tuple(map(here, program.outputs))
+
+
+def chained(first: Program, second: Program) -> Program:
+    """``second`` of what ``first`` gives and of further inputs, in which it is linear."""
+    count = len(first.outputs)
+    tail = second.inputs[count:]
+    names: dict[Atom, Atom] = {v: v for v in tail}
+    names.update(zip(second.inputs, first.outputs, strict=False))
+    names.update(zip(tail, tail, strict=True))
+    equations = list(first.equations)
+    outputs = _inline(second, names, equations)
+    return Program([*first.inputs, *tail], equations, outputs, linear=len(tail))

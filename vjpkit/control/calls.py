@@ -20,7 +20,7 @@ from vjpkit.core.rows import COPY_LIMIT, Guard, Rows, roles
 from vjpkit.core.staging import Builder, builder_of, stage
 from vjpkit.core.tracer import Tracer, bind, refresh
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
-from vjpkit.transforms.arguments import require_arrays, stacked
+from vjpkit.transforms.arguments import require_arrays, stacked_leaf
 from vjpkit.transforms.linear import Backing
 from vjpkit.transforms.series import Terms, integrated_together
 
@@ -175,7 +175,8 @@ def zeros_of(aval: Aval, beside: Sequence[Value | None] = ()) -> Value:
 
 def flat_outputs(name: str, y: PyTree) -> tuple[list[Value], PyTreeDef]:
     """Leaves and tree of what a function returned, numbers as NumPy scalars."""
-    leaves, tree = flatten(stacked(y))
+    leaves, tree = flatten(y)
+    leaves = list(map(stacked_leaf, leaves))
     require_arrays(name, y, leaves)
     return [x if hasattr(x, "dtype") else np.asarray(x)[()] for x in leaves], tree
 

@@ -13,7 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from vjpkit.control.call import call, is_linear_in, vectors
+from vjpkit.control.call import chained, flattened, is_linear_in, vectors
 from vjpkit.control.calls import (
     ClosesOverTraced,
     Outputs,
@@ -36,7 +36,7 @@ from vjpkit.control.rules import RuledCall, linearized_at
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, TracerConversionError, at, calling_position
 from vjpkit.core.evaluate import evaluate
-from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import ClosedProgram, stage
 from vjpkit.core.tracer import Tracer
@@ -257,53 +257,6 @@ class Checkpoint_(Programmatic):
 
 
 checkpoint_program = primitive(Checkpoint_)
-
-
-def flattened(program: Program) -> Program:
-    """The program with the equations of those that it calls, so that a policy sees them."""
-    made: Program = program.cached("flattened", lambda: _flatten(program))
-    return made
-
-
-def _flatten(program: Program) -> Program:
-    if not any(eqn.primitive is call for eqn in program.equations):
-        return program
-    equations: list[Equation] = []
-    outputs = _inline(program, dict(zip(program.inputs, program.inputs, strict=True)), equations)
-    return Program(program.inputs, equations, outputs, program.linear)
-
-
-def _inline(
-    program: Program, names: dict[Atom, Atom], equations: list[Equation]
-) -> tuple[Atom, ...]:
-    """Append the equations of ``program`` with the names that its inputs have here."""
-
-    def here(a: Atom) -> Atom:
-        return a if isinstance(a, Literal) else names[a]
-
-    for eqn in program.equations:
-        inputs = tuple(map(here, eqn.inputs))
-        if eqn.primitive is call:
-            inner: Program = eqn.params["program"]
-            outs = _inline(inner, dict(zip(inner.inputs, inputs, strict=True)), equations)
-            names.update(zip(eqn.outputs, outs, strict=True))
-            continue
-        fresh = tuple([Var(v.aval) for v in eqn.outputs])
-        names.update(zip(eqn.outputs, fresh, strict=True))
-        equations.append(Equation(eqn.primitive, inputs, eqn.params, fresh, eqn.position))
-    return tuple(map(here, program.outputs))
-
-
-def chained(first: Program, second: Program) -> Program:
-    """``second`` of what ``first`` gives and of further inputs, in which it is linear."""
-    count = len(first.outputs)
-    tail = second.inputs[count:]
-    names: dict[Atom, Atom] = {v: v for v in tail}
-    names.update(zip(second.inputs, first.outputs, strict=False))
-    names.update(zip(tail, tail, strict=True))
-    equations = list(first.equations)
-    outputs = _inline(second, names, equations)
-    return Program([*first.inputs, *tail], equations, outputs, linear=len(tail))
 
 
 def recomputed(closed: ClosedProgram, leaves: Sequence[Value], policy: Any) -> Outputs:

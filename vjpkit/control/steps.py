@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vjpkit.control.call import call
+from vjpkit.control.call import call, chained
 from vjpkit.control.programs import (
     Linearized,
     Mask,
@@ -89,10 +89,14 @@ class Machine:
     def start(self) -> State:
         return self.layout.split(self.operands)[1]
 
-    def run(self, program: Program, state: State, k: int) -> Sequence[Value]:
+    def reading(self, state: State, k: int) -> list[Value]:
+        """What step k reads."""
         consts, _, xs = self.layout.split(self.operands)
         i = self.place(k)
-        return call(*consts, *state, *[x[i] for x in xs], program=program)  # type: ignore[no-any-return]
+        return [*consts, *state, *[x[i] for x in xs]]
+
+    def run(self, program: Program, state: State, k: int) -> Sequence[Value]:
+        return call(*self.reading(state, k), program=program)  # type: ignore[no-any-return]
 
     def advance(self, state: State, k: int, count: int, ys: Columns | None = None) -> State:
         """The state some steps after k; what the steps write goes into ``ys``."""
@@ -117,11 +121,15 @@ class Machine:
 # -------------------------------------------------------------------------------------------- tapes
 
 
+Kept = tuple[bool, Sequence[Value]]
+"""Of a step: whether its residuals are there, and these, or else what the step reads."""
+
+
 class Tape(Protocol):
-    """The residuals of all steps, one step at a time."""
+    """All steps, one at a time: their residuals, or what these are computed from."""
 
     def forward(self) -> Iterator[Sequence[Value]]: ...
-    def backward(self) -> Iterator[Sequence[Value]]: ...
+    def backward(self) -> Iterator[Kept]: ...
     def __len__(self) -> int: ...
 
 
@@ -142,8 +150,8 @@ class Recorded:
     def forward(self) -> Iterator[Sequence[Value]]:
         return map(self.of_step, range(self.length))
 
-    def backward(self) -> Iterator[Sequence[Value]]:
-        return map(self.of_step, reversed(range(self.length)))
+    def backward(self) -> Iterator[Kept]:
+        return ((True, self.of_step(k)) for k in reversed(range(self.length)))
 
     def of_step(self, k: int) -> Sequence[Value]:
         return self.kept[k * self.width : (k + 1) * self.width]
@@ -227,16 +235,16 @@ class Schedule:
             state, residuals = self.machine.linear(state, k)
             yield residuals
 
-    def backward(self) -> Iterator[Sequence[Value]]:
+    def backward(self) -> Iterator[Kept]:
         plan, self.plan = self.plan, None  # a second walk begins again from the initial state
         if plan is None:
             plan = self._descend(None)[1]
         while plan.last:
-            yield plan.last.pop()
+            yield True, plan.last.pop()
         while plan.segments:
             yield from self._reversed(plan.segments.pop())
 
-    def _reversed(self, segment: Segment) -> Iterator[Sequence[Value]]:
+    def _reversed(self, segment: Segment) -> Iterator[Kept]:
         state, k, length, slots = segment.state, segment.k, segment.length, segment.slots
         del segment
         while length > 1:
@@ -245,7 +253,7 @@ class Schedule:
             yield from self._reversed(Segment(middle, k + m, length - m, slots - 1))
             del middle
             length = m
-        yield self.machine.linear(state, k)[1]
+        yield False, self.machine.reading(state, k)
 
     def __len__(self) -> int:
         return self.length
@@ -331,9 +339,9 @@ class Steps:
             return [None] * (self.skipped + len(self.live))
         back = Backward(self, cts, some, plain)
         k = len(self.tape)
-        for residuals in self.tape.backward():
+        for kept in self.tape.backward():
             k -= 1
-            back.step(k, residuals)
+            back.step(k, kept)
         return [*[None] * self.skipped, *map(back.total, self.live)]
 
     def residuals(self) -> list[Residual]:
@@ -365,18 +373,20 @@ class Backward:
         self.names: list[int] = []
         if any(reached):
             back, found = transposed_program(machine.at.tangent, (True,) * sum(reached))
-            self.back = plain_program(back) if plain else back
+            back = plain_program(back) if plain else back
+            self.back = {True: back, False: recomputing(machine.at, back)}
             marked = [*steps.consts, *steps.carries, *steps.slices]
             self.names = [i for i, f in zip(marked, found, strict=True) if f]
         self.sums: dict[int, Value] = {}
         self.columns: Columns = []
 
-    def step(self, k: int, residuals: Sequence[Value]) -> None:
+    def step(self, k: int, kept: Kept) -> None:
         """Pull back through step k."""
         steps, pulled = self.steps, {}
+        linearized, values = kept
         i = steps.machine.place(k)
         if self.names:
-            outs = call(*residuals, *self._vectors(i), program=self.back)
+            outs = call(*values, *self._vectors(i), program=self.back[linearized])
             pulled = dict(zip(self.names, outs, strict=True))
         self.state = {c: steps._dense(c, pulled.get(c), self.some) for c in steps.carries}
         for c in steps.consts:
@@ -414,6 +424,18 @@ class Backward:
     def _numbered(self) -> Iterator[tuple[int, Sequence[Value]]]:
         """Columns with the numbers of their steps, of which the last came first."""
         return zip(range(len(self.columns) - 1, -1, -1), self.columns, strict=True)
+
+
+def recomputing(at: Linearized, back: Program) -> Program:
+    """``back`` from what a step reads instead of its residuals: the step's gradient, as one."""
+
+    def make() -> Program:
+        count = len(at.reached)
+        primal = at.primal
+        return chained(Program(primal.inputs, primal.equations, primal.outputs[count:]), back)
+
+    made: Program = back.cached("recomputing", make)
+    return made
 
 
 # ------------------------------------------------------------------------------------------ options

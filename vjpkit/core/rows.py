@@ -367,6 +367,7 @@ def annihilate(ct: Value, factor: Value) -> Value:
 
 _ndarray = np.ndarray
 _add_reduce = np.add.reduce
+_maximum_reduce = np.maximum.reduce
 
 
 _MANY = 1 << 16
@@ -375,7 +376,8 @@ _MANY = 1 << 16
 def has_nan(x: Value) -> bool:
     """Whether some element is nan, which NumPy's argmax takes for the greatest of all.
 
-    Many real numbers are read faster by BLAS: a sum of squares is nan only if one of them is.
+    Many real numbers are read faster by their maximum, which is nan if one of them is. (A sum of
+    squares by BLAS would be no faster in one thread, and waits for others where there are two.)
     """
     if type(x) is _ndarray:
         if not x.size:
@@ -385,8 +387,7 @@ def has_nan(x: Value) -> bool:
         if x.size < _MANY or x.dtype.char not in "fd":
             x = x.item(x.argmax())
         else:
-            with np.errstate(all="ignore"):  # squares overflow
-                x = x.dot(x)
+            x = _maximum_reduce(x)
     return x != x  # type: ignore[no-any-return]  # values are untyped
 
 

@@ -156,10 +156,11 @@ def name_line(error: Exception) -> None:
 
 def stacked(y: PyTree) -> PyTree:
     """Outputs with traced arrays where NumPy made object arrays of traced values."""
-    return y if isinstance(y, Tracer) else tree_map(_stacked, y)
+    return y if isinstance(y, Tracer) else tree_map(stacked_leaf, y)
 
 
-def _stacked(y: Value) -> Value:
+def stacked_leaf(y: Value) -> Value:
+    """A traced array where NumPy made an object array of traced values; others as they are."""
     if isinstance(y, np.ndarray) and y.dtype == object:
         return operand(y) if any(isinstance(item, Tracer) for item in y.flat) else y
     return y
