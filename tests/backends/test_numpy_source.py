@@ -168,5 +168,5 @@ def test_an_executable_runs_within_itself():
 def test_explain_says_which_equations_run_where():
     closed = vk.make_ir(lambda x: np.sum(np.sin(x) * x) / 2)(np.ones(50_000))
     first, last = executable(closed.program).explain()
-    assert str(first).startswith("blocks of 8192 elements: sin multiply sum ")
+    assert str(first).startswith("blocks of 15360 elements: sin multiply sum ")
     assert str(last) == "one call: divide   (a number)"

@@ -19,8 +19,9 @@ __all__ = ["Group", "Together", "is_elementwise", "schedule"]
 
 SMALLEST = 1 << 15
 """Elements from which blocks pay: below, whole arrays stay in the cache by themselves."""
-BLOCK = 1 << 13
-"""Elements of a block: a ufunc's overhead is small beside it, and ten blocks fit the cache."""
+BLOCK = 15 << 10
+"""Elements of a block: a ufunc's overhead is small beside it, several blocks fit the cache, and
+one of float64 is below 128 KiB, from which on glibc asks the system for each array."""
 
 _WITHIN_ROWS = frozenset({"sum", "max", "min", "spread"})
 _ELEMENTWISE = frozenset({"scale", "where", "same"})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vjpkit.backends.groups import Group, is_elementwise
-from vjpkit.backends.numpy_calls import constant, into, ufunc_call
+from vjpkit.backends.numpy_calls import constant, into, spelled, ufunc_call
 from vjpkit.core.ir import Atom, Equation, Literal, Var, used
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class Blocks:
 
     def write(self) -> None:
         source = self.source
-        source.scope.update(empty=np.empty, add_reduce=np.add.reduce, array=np.array)
         for v in self.outputs:
             name = source.name(v)
             dtype = source.constant(v.aval.dtype)
@@ -56,7 +55,7 @@ class Blocks:
         for v in self.outputs:
             if v in source.doubtful and v in source.program.outputs:
                 source.doubtful.discard(v)
-                self.lines.append(source.examination(self.names[v]))
+                self.lines.append(source.examination((v, self.names[v])))
         step = self.rows
         head = f"for i in range(0, {self.group.length}, {step}):"
         source.lines += [*self.before, head, f"    j = i + {step}"]
@@ -94,7 +93,7 @@ class Blocks:
         quick = source.quick(eqn)
         for a in source.doubts(eqn, quick):
             source.doubtful.discard(a)
-            self.lines.append(source.examination(self.operand(a, eqn)))
+            self.lines.append(source.examination((a, self.operand(a, eqn))))
         words = [self.operand(a, eqn) for a in eqn.inputs]
         call = ufunc_call(eqn) if eqn.primitive.quick is None or quick else None
         if call is None:
@@ -123,14 +122,20 @@ class Blocks:
             elif out.aval.ndim == 1:
                 call = f"{words[0]}.reshape(-1)"
         else:
-            function = source.constant(eqn.primitive.quick if quick else eqn.primitive.impl)
-            words += [f"{key}={source.constant(value)}" for key, value in params.items()]
-            call = f"{function}({', '.join(words)})"
+            call = spelled(eqn, words) or self.call(eqn, words, quick)
         if out in self.outputs:
             self.lines.append(f"{self.names[out]}[...] = {call}")
         else:
             self.names[out] = f"{source.name(out)}b"
             self.lines.append(f"{self.names[out]} = {call}")
+
+    def call(self, eqn: Equation, words: list[str], quick: bool) -> str:
+        """The primitive's function of the blocks."""
+        source = self.source
+        function = source.constant(eqn.primitive.quick if quick else eqn.primitive.impl)
+        named = [f"{key}={source.parameter(v, f'c{len(source.scope)}')}"
+                 for key, v in eqn.params.items()]  # fmt: skip
+        return f"{function}({', '.join([*words, *named])})"
 
     def release(self, i: int, eqn: Equation) -> None:
         """Scratch of operands that nobody reads any more is free, for this very result too."""

@@ -1,7 +1,9 @@
-"""The NumPy function that computes an equation into a given array, and constants in its dtype."""
+"""How NumPy is called for an equation: its function, its spelling, constants in their dtype."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from vjpkit.core.ir import Atom, Equation, Literal
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["POWERS", "constant", "into", "ufunc_call"]
+__all__ = ["FUNCTIONS", "POWERS", "constant", "into", "number", "plain", "spelled", "ufunc_call"]
 
 _ONE_DTYPE = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale"})
 """Primitives that convert both operands to the dtype of the result."""
@@ -64,3 +66,84 @@ def into(ufunc: np.ufunc, name: str) -> str:
     By position, which is quicker, but for those that may once take more operands.
     """
     return f"out={name}" if ufunc in (np.maximum, np.minimum) else name
+
+
+# ---- spellings -----------------------------------------------------------------------------------
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "add_reduce": np.add.reduce,
+    "maximum_reduce": np.maximum.reduce,
+    "minimum_reduce": np.minimum.reduce,
+    "matmul": np.matmul,
+    "concatenate": np.concatenate,
+    "zeros": np.zeros,
+    "empty": np.empty,
+    "array": np.array,
+}
+"""What spellings call, by name."""
+
+_OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "scale": "*"}
+
+
+def _reduction(name: str) -> Callable[..., str]:
+    def spell(x: str, *, axes: Any, keepdims: bool) -> str:
+        return f"{name}({x}, {axes}, None, None, {keepdims})"
+
+    return spell
+
+
+def _getitem(x: str, *arrays: str, index: object) -> str:
+    return f"{x}{place(index, *arrays)}"
+
+
+_SPELLINGS: dict[str, Callable[..., str]] = {
+    "sum": _reduction("add_reduce"),
+    "max": _reduction("maximum_reduce"),
+    "min": _reduction("minimum_reduce"),
+    "reshape": lambda x, shape: f"{x}.reshape({shape})",
+    "transpose": lambda x, axes: f"{x}.transpose({axes})",
+    "matmul": lambda x, y: f"matmul({x}, {y})",
+    "take": lambda x, indices, axis: f"{x}.take({indices}, {axis})",
+    "concatenate": lambda *xs, axis: f"concatenate(({', '.join(xs)}), {axis})",
+    "getitem": _getitem,
+}
+"""What the functions of primitives forward to where operands are arrays."""
+
+
+def spelled(eqn: Equation, words: list[str]) -> str | None:
+    """NumPy's own call for an equation of arrays, or operator for one of numbers; None for neither.
+
+    ``words`` are the operands. The same bits as from the primitive's function (as from `quick` of
+    one that has it), without what that adds to the call.
+    """
+    name = eqn.primitive.name
+    if any([not isinstance(a, Literal) and not a.aval.ndim for a in eqn.inputs]):  # noqa: C419
+        operator = _OPERATORS.get(name)
+        numbers = not any([a.aval.ndim for a in eqn.inputs])  # noqa: C419
+        return f" {operator} ".join(words) if operator and numbers else None
+    spell = _SPELLINGS.get(name)
+    if spell is None or any([isinstance(a, Literal) for a in eqn.inputs]):  # noqa: C419
+        return None
+    return spell(*words, **eqn.params)
+
+
+def place(index: object, *arrays: str) -> str:
+    """An index with its brackets as it prints, arrays in the places marked by ``@``."""
+    text = repr(index)
+    for word in arrays:
+        text = text.replace("@", word, 1)
+    return text.replace("[]", "[()]")
+
+
+def plain(value: Any) -> bool:
+    """Whether the text of a parameter is Python for it."""
+    if type(value) is tuple:
+        return all(map(plain, value))
+    return value is None or type(value) in (bool, int)
+
+
+def number(value: Any) -> str | None:
+    """A Python number as an operand in an expression; None for one that has no such text."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        return None
+    return repr(value) if math.copysign(1.0, value) > 0 else f"({value!r})"

@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vjpkit.backends.groups import SMALLEST, Group, Together, is_elementwise, schedule
-from vjpkit.backends.numpy_calls import constant, into, is_typed, ufunc_call
+from vjpkit.backends.numpy_calls import (
+    FUNCTIONS,
+    constant,
+    into,
+    is_typed,
+    number,
+    place,
+    plain,
+    spelled,
+    ufunc_call,
+)
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import note_line
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
@@ -30,7 +40,9 @@ _PASS_NAN_ON = frozenset(
 SMALL = 1 << 12
 """Bytes below which a value may live as long as the call: its deletion would cost more."""
 
-_KEEP_NOTHING = frozenset({"scale", "where", "sum", "matmul", "max", "min", "same", "spread"})
+_KEEP_NOTHING = frozenset(
+    {"scale", "where", "sum", "matmul", "max", "min", "same", "spread", "scatter_sum"}
+)
 """Primitives, beside ufuncs, whose results never share memory with an operand."""
 
 
@@ -180,7 +192,9 @@ class Source:
         self.fresh = private or fresh
         self.exact = exact
         self.names = Names()
-        self.scope: dict[str, Any] = {"has_nan": has_nan, "own": own, "exact": exact}
+        self.scope: dict[str, Any] = {
+            **FUNCTIONS, "has_nan": has_nan, "own": own, "exact": exact
+        }  # fmt: skip
         self.lines: list[str] = []
         self.asked: dict[int, Equation] = {}
         self.numbers: dict[Any, str] = {}
@@ -206,8 +220,10 @@ class Source:
                 inner = part.members - self.ours
                 dying = [a for a in dying if a not in inner]
             else:
+                before = len(self.lines)
                 self.equation(i, part, set(dying))
-                self.asked[len(self.lines) + 1] = part  # after the line that begins the function
+                for line in range(before, len(self.lines)):
+                    self.asked[line + 2] = part  # counted from 1, after the one with the name
             dying = [a for a in dying if a.aval.nbytes >= SMALL]
             if dying:
                 self.lines.append(f"del {', '.join(map(self.name, dying))}")
@@ -258,20 +274,53 @@ class Source:
         """The line that computes an equation."""
         primitive = eqn.primitive
         quick = self.quick(eqn)
-        for a in self.doubts(eqn, quick):
-            self.examine((a,))
+        self.examine(self.doubts(eqn, quick))
         call = ufunc_call(eqn) if self.private and (primitive.quick is None or quick) else None
         if call is not None and eqn.outputs[0].aval.ndim:
             self.ufunc_line(eqn, *call, dying)
             return
+        if self.private and _keeps_nothing(eqn):
+            self.ours.update([v for v in eqn.outputs if v.aval.ndim])
+        if self.private and primitive.name == "scatter_sum" and _adds_slices(eqn):
+            self.sum_of_slices(eqn)
+            return
+        targets = ", ".join(map(self.name, eqn.outputs)) + ("," if primitive.multi else "")
+        self.lines.append(f"{targets} = {self.expression(i, eqn, quick)}")
+
+    def expression(self, i: int, eqn: Equation, quick: bool) -> str:
+        """The call that gives the outputs of an equation."""
+        primitive = eqn.primitive
+        words = [self.word(a) for a in eqn.inputs]
+        if self.private and (primitive.quick is None or quick):
+            text = spelled(eqn, words)
+            if text is not None:
+                return text
         function = f"{primitive.name}_{i}"
         self.scope[function] = primitive.quick if quick else primitive.impl
-        arguments = [self.name(a) for a in eqn.inputs]
         for key, value in eqn.params.items():
-            self.scope[f"{key}_{i}"] = value
-            arguments.append(f"{key}={key}_{i}")
-        targets = ", ".join(map(self.name, eqn.outputs)) + ("," if primitive.multi else "")
-        self.lines.append(f"{targets} = {function}({', '.join(arguments)})")
+            words.append(f"{key}={self.parameter(value, f'{key}_{i}')}")
+        return f"{function}({', '.join(words)})"
+
+    def word(self, a: Atom) -> str:
+        """An operand of a function or an operator."""
+        text = number(a.value) if isinstance(a, Literal) else None
+        return text or self.name(a)
+
+    def parameter(self, value: Any, name: str) -> str:
+        """A parameter: its text where that is Python, else ``name``, which then stands for it."""
+        if plain(value):
+            return repr(value)
+        self.scope[name] = value
+        return name
+
+    def sum_of_slices(self, eqn: Equation) -> None:
+        """Values added, each at its place, to a new array."""
+        (out,), indices = eqn.outputs, eqn.params["indices"]
+        dtype = self.function(out.aval.dtype, out.aval.dtype.name)
+        self.lines.append(f"{self.name(out)} = zeros({out.aval.shape}, {dtype})")
+        sign = "=" if len(indices) == 1 else "+="  # alone it keeps the sign of zero
+        for a, index in zip(eqn.inputs, indices, strict=True):
+            self.lines.append(f"{self.name(out)}{place(index)} {sign} {self.word(a)}")
 
     def ufunc_line(
         self, eqn: Equation, ufunc: np.ufunc, inputs: tuple[Atom, ...], dying: set[Var]
@@ -309,15 +358,16 @@ class Source:
 
     def examine(self, atoms: Iterable[Atom]) -> None:
         """A nan in these may be due to a quick form: let the exact one decide."""
-        for a in dict.fromkeys(atoms):
-            if isinstance(a, Var) and a in self.doubtful:
-                self.doubtful.discard(a)
-                self.lines.append(self.examination(self.name(a)))
+        asked = [a for a in dict.fromkeys(atoms) if isinstance(a, Var) and a in self.doubtful]
+        if asked:
+            self.doubtful.difference_update(asked)
+            self.lines.append(self.examination(*[(a, self.name(a)) for a in asked]))
 
-    def examination(self, name: str) -> str:
-        """The line that asks whether a value has a nan."""
+    def examination(self, *asked: tuple[Var, str]) -> str:
+        """The line that asks whether one of some values has a nan."""
+        questions = [f"has_nan({w})" if a.aval.ndim else f"{w} != {w}" for a, w in asked]
         inputs = ", ".join(map(self.name, self.program.inputs))
-        return f"if has_nan({name}): return exact({inputs})"
+        return f"if {' or '.join(questions)}: return exact({inputs})"
 
     # ---- groups ------------------------------------------------------------------------------
 
@@ -345,19 +395,28 @@ class Source:
         words, given = [], set[Atom]()
         for a in self.program.outputs:
             eqn = makers.get(a) if isinstance(a, Var) else None
-            fresh = a not in given and eqn is not None and isinstance(eqn.primitive, Ufunc)
+            fresh = a not in given and eqn is not None and _keeps_nothing(eqn)
             word = self.name(a)
             words.append(word if fresh or isinstance(a, Literal) else f"own({word}, taken)")
             given.add(a)
         if any(word.startswith("own") for word in words):
-            everything = {self.name(v) for v in self.program.inputs}
-            everything |= {w for w in words if w.startswith("v")}
+            arrays = [a for a in self.program.outputs if isinstance(a, Var) and a.aval.ndim]
+            everything = {self.name(v) for v in (*self.program.inputs, *arrays)}
             self.lines.append(f"taken = {{{', '.join(f'id({w})' for w in sorted(everything))}}}")
         return "".join(f"{word}, " for word in words)
 
 
 def _keeps_nothing(eqn: Equation) -> bool:
     return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING
+
+
+def _adds_slices(eqn: Equation) -> bool:
+    """Whether a sum of values at their places is one of slices: no place occurs twice in one."""
+    (out,) = eqn.outputs
+    static = not any(index.arrays for index in eqn.params["indices"])
+    return (
+        static and bool(out.aval.ndim) and all(a.aval.dtype == out.aval.dtype for a in eqn.inputs)
+    )
 
 
 def _atoms_of(part: Equation | Together) -> list[Var]:
