@@ -2,42 +2,72 @@
 
 ``python -m tests.numpy_versions`` takes the oldest supported NumPy and the newest released one;
 ``python -m tests.numpy_versions 2.2 2.3 -- tests/numpy/test_shape.py -x`` these versions, and these
-arguments for pytest.
+arguments for pytest. ``--python`` lists the interpreters to choose from, instead of this one and
+all ``python3.x`` on the path: the newest NumPy is installed by the newest interpreter, for the
+newest may need one, and any other by the oldest, since an older one may lack wheels for more.
 """
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
-import venv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OLDEST = "2.1"
 NEWEST = "newest"
-BESIDE = ["array-api-strict", "hypothesis", "mpmath", "pytest", "scipy", "typing-extensions"]
+PYTHONS = [f"python3.{minor}" for minor in range(11, 20)]
+BESIDE = [
+    "array-api-strict", "hypothesis", "mpmath", "pytest", "scipy", "typing-extensions", "xarray",
+]  # fmt: skip
 FACING_NUMPY = ["-q", "tests/numpy", "tests/core", "tests/ops"]
 
 
-def run_on(version: str, arguments: list[str]) -> int:
+def minor_version(python: str) -> int | None:
+    """The x of Python 3.x, or None of what does not start: a stub of a version manager."""
+    run = subprocess.run(
+        [python, "-c", "import sys; print(sys.version_info.minor)"], capture_output=True, text=True
+    )
+    return None if run.returncode else int(run.stdout)
+
+
+def interpreters(pythons: Iterable[str]) -> list[str]:
+    """Those that start, the oldest first."""
+    found = {python: minor_version(python) for python in pythons if shutil.which(python)}
+    return sorted(
+        (p for p, minor in found.items() if minor is not None), key=lambda p: found[p] or 0
+    )
+
+
+def run_on(version: str, python: str, arguments: Sequence[str]) -> int:
     """Pytest's exit status under one version of NumPy."""
     wanted = "numpy" if version == NEWEST else f"numpy=={version}.*"
     with tempfile.TemporaryDirectory() as folder:
-        venv.create(folder, with_pip=True)
-        python = str(Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python"))
-        subprocess.run([python, "-m", "pip", "install", "-q", wanted, *BESIDE], check=True)
-        subprocess.run(
-            [python, "-c", "import numpy; print('NumPy', numpy.__version__)"], check=True
-        )
-        return subprocess.run([python, "-m", "pytest", *arguments], cwd=ROOT).returncode
+        subprocess.run([python, "-m", "venv", folder], check=True)
+        inside = str(Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python"))
+        subprocess.run([inside, "-m", "pip", "install", "-q", wanted, *BESIDE], check=True)
+        tell = "import sys, numpy; print('NumPy', numpy.__version__, 'on Python', sys.version)"
+        subprocess.run([inside, "-c", tell], check=True)
+        return subprocess.run([inside, "-m", "pytest", *arguments], cwd=ROOT).returncode
 
 
 def main(words: list[str]) -> int:
     """The highest exit status of all versions."""
     place = words.index("--") if "--" in words else len(words)
-    versions = words[:place] or [OLDEST, NEWEST]
-    return max([run_on(version, words[place + 1 :] or FACING_NUMPY) for version in versions])
+    parse = argparse.ArgumentParser(prog="python -m tests.numpy_versions", description=__doc__)
+    parse.add_argument("versions", nargs="*", default=[OLDEST, NEWEST])
+    parse.add_argument("--python", action="append", metavar="COMMAND", dest="pythons")
+    options = parse.parse_args(words[:place])
+    found = interpreters(options.pythons or [sys.executable, *PYTHONS])
+    arguments = words[place + 1 :] or FACING_NUMPY
+    return max(
+        run_on(version, found[-1 if version == NEWEST else 0], arguments)
+        for version in options.versions
+    )
 
 
 if __name__ == "__main__":

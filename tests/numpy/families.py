@@ -87,7 +87,9 @@ def broadcastable(draw: Any, count: int, dtype: Any = dtypes, low: float = -2.0)
 
 
 def leaves(out: Any) -> list[Any]:
-    return [y for y in flatten(out)[0] if hasattr(y, "dtype")]
+    """Arrays and numbers; older NumPys count in Python's integers, which are `numpy.intp` here."""
+    counted = [np.intp(y) if type(y) is int else y for y in flatten(out)[0]]
+    return [y for y in counted if hasattr(y, "dtype")]
 
 
 def holds(f: Callable[..., Any], *xs: Any, tolerance: float = 0.0) -> None:

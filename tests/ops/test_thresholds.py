@@ -52,7 +52,9 @@ def test_a_divisor_counts_as_zero_below_ten_n_eps_of_the_largest(scale):
 # ---- independent columns -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("of", "least"), [("eigenvectors", np.sqrt(EPS)), ("columns", 20 * EPS)])
+@pytest.mark.parametrize(
+    ("of", "least"), [("eigenvectors", np.sqrt(20 * EPS)), ("columns", 20 * EPS)]
+)
 @pytest.mark.parametrize("scale", [4.0, 0.25])
 def test_columns_count_as_dependent(of, least, scale):
     fine, dependent = (scale * np.diag([1.0, f * least]) for f in (1.05, 0.95))

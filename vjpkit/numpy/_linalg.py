@@ -296,14 +296,15 @@ _NARROWS = np.linalg.eigvals(_ONE).dtype.kind == "f"
 def eig(a: Value) -> Any:
     a = _finite(stack_of_squares(a))
     w, v = linalg.eig(a)
-    return EigResult(np.real(w), np.real(v)) if _is_real(a, w) else EigResult(w, v)
+    narrow = _NARROWS and are_real(w, of=a)
+    return EigResult(np.real(w), np.real(v)) if narrow else EigResult(w, v)
 
 
 @implements(np.linalg.eigvals)
 def eigvals(a: Value) -> Value:
     a = _finite(stack_of_squares(a))
     w = linalg.eigvals(a)
-    return np.real(w) if _is_real(a, w) else w
+    return np.real(w) if _NARROWS and are_real(w, of=a) else w
 
 
 def _finite(a: Value) -> Value:
@@ -313,10 +314,10 @@ def _finite(a: Value) -> Value:
     return a
 
 
-def _is_real(a: Value, w: Value) -> bool:
-    """Whether NumPy gives real eigenvalues; abstract ones stay complex."""
+def are_real(w: Value, of: Value) -> bool:
+    """Whether all eigenvalues of a matrix are real; abstract ones count as complex."""
     values = known(w)
-    return _NARROWS and a.dtype.kind != "c" and values is not None and not np.any(np.imag(values))
+    return of.dtype.kind != "c" and values is not None and not np.any(np.imag(values))
 
 
 @implements(np.linalg.svd)

@@ -14,6 +14,7 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.numpy._arguments import as_array, concrete, known
 from vjpkit.numpy._dispatch import implements
+from vjpkit.numpy._linalg import are_real
 from vjpkit.ops.structural import to_dtype
 
 __all__: list[str] = []
@@ -73,7 +74,9 @@ def roots(p: Value) -> Value:
     if n == 1:
         return np.zeros(trailing)
     below = np.diag(np.ones(n - 2, p.dtype), -1)[1:]
-    found = np.linalg.eigvals(np.concatenate([(-p[1:] / p[0])[None], below]))
+    companion = np.concatenate([(-p[1:] / p[0])[None], below])
+    found = np.linalg.eigvals(companion)
+    found = np.real(found) if are_real(found, of=companion) else found
     return np.hstack([found, np.zeros(trailing, found.dtype)])
 
 

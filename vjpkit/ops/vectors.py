@@ -78,8 +78,8 @@ def _quotient_pull(ct: Value, values: Sequence[Value]) -> Value:
 
 _DEPENDENT = {
     "eigenvectors": (
-        "eigenvalues and eigenvectors of a defective matrix (the eigenvectors are dependent to "
-        "half of their digits) are to be differentiated; they have no derivative there\n"
+        "eigenvalues and eigenvectors of a defective matrix (the eigenvectors are dependent to the "
+        "root of 10 n eps) are to be differentiated; they have no derivative there\n"
         "Use a function of the matrix itself (det, trace, matrix_power), or move the matrix so "
         "that its eigenvalues differ."
     ),
@@ -99,9 +99,10 @@ _DEPENDENT = {
 class Independent(IllPosed):
     """``v``, if its columns are independent; else a matrix with which nothing can be solved.
 
-    Eigenvectors must be so to half of their digits: they are dependent where a matrix is defective,
-    and there its eigenvalues move like the root of a perturbation. So must a matrix whose inverse
-    stands for its cofactors. Columns that are made orthogonal must be so to rounding.
+    Columns that are made orthogonal must be so to rounding, 10 n eps. Eigenvectors must be so to
+    its root: they are dependent where a matrix is defective, and there its eigenvalues move like
+    the root of a perturbation. A matrix whose inverse stands for its cofactors must be so to half
+    of its digits.
     """
 
     core_ndims = (2,)
@@ -115,7 +116,8 @@ class Independent(IllPosed):
         if not n:
             return v
         eps = np.finfo(s.dtype).eps
-        least = 10 * n * eps if of == "columns" else np.sqrt(eps)
+        rounding = 10 * n * eps
+        least = {"columns": rounding, "eigenvectors": np.sqrt(rounding), "matrix": np.sqrt(eps)}[of]
         dependent = s[..., -1] <= least * s[..., 0]
         if not dependent.any():
             return v

@@ -23,7 +23,10 @@ from tests.numpy.coverage.calls.ufuncs import METHODS, NONE
 from tests.numpy.coverage.checks import derivatives
 from tests.numpy.coverage.reasons import NOT_DIFFERENTIABLE, REASONS
 
-__all__ = ["PATH", "Row", "enumerated", "refused", "rows", "text", "unasked"]
+__all__ = ["PATH", "VERSIONS", "Row", "enumerated", "refused", "rows", "text", "unasked"]
+
+VERSIONS = ((2, 4), (2, 5))
+"""The NumPys that the table is of; older ones lack some of it, newer ones may have more."""
 
 PATH = Path(vk.__file__).parent / "numpy" / "COVERAGE.md"
 
@@ -128,8 +131,8 @@ def unasked() -> dict[str, set[str]]:
 
 _HEADER = """# What of NumPy differentiates
 
-Made by `python -m tests.numpy.coverage`, which enumerates what NumPy {version} dispatches; a test
-compares. (`numpy.strings` and `numpy.lib.recfunctions`, for text and records, are left out.)
+Made by `python -m tests.numpy.coverage`, which enumerates what NumPy {versions} dispatches; a
+test compares. (`numpy.strings` and `numpy.lib.recfunctions`, for text and records, are left out.)
 `vjpkit.numpy.f` is `numpy.f` for all of these, so both spellings are one function.
 
 Each call is checked: the value against NumPy, tangents against finite differences, the pullback
@@ -155,5 +158,5 @@ def text() -> str:
     kinds = Counter(row.kind for row in found)
     totals = "\n".join(f"| {kind} | {count} |" for kind, count in sorted(kinds.items()))
     totals += f"\n| all | {len(found)} |"
-    version = ".".join(np.__version__.split(".")[:2])
-    return _HEADER.format(version=version, totals=totals) + "\n".join(map(str, found)) + "\n"
+    versions = " and ".join(f"{major}.{minor}" for major, minor in VERSIONS)
+    return _HEADER.format(versions=versions, totals=totals) + "\n".join(map(str, found)) + "\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.numpy.coverage.call import Call, Fixed, call
+from tests.numpy.coverage.call import Call, Fixed, call, parameters_of
 from tests.numpy.coverage.calls.data import (
     ANY_ORDER,
     EVEN,
@@ -26,6 +26,9 @@ from tests.numpy.coverage.calls.data import (
 )
 
 __all__ = ["calls", "refusals"]
+
+_DOWNWARDS: dict[str, Any] = {"descending": True} if "descending" in parameters_of(np.sort) else {}
+"""A keyword of NumPy 2.5 and newer."""
 
 
 PLACES = Fixed(np.array([[0, 2], [3, 1], [1, 1]]))
@@ -87,10 +90,10 @@ def _scaled(x, *args, **kw):
 def _by_order() -> Iterator[Call]:
     yield call(np.sort, M)
     yield call(np.sort, M, axis=None, kind="stable")
-    yield call(np.sort, M, axis=0, stable=True)
+    yield call(np.sort, M, axis=0, stable=True, **_DOWNWARDS)
     yield call(np.sort, Z, axis=1)
     yield call(np.argsort, M, axis=0, kind="stable")
-    yield call(np.argsort, M, axis=-1, stable=True)
+    yield call(np.argsort, M, axis=-1, stable=True, **_DOWNWARDS)
     yield call(np.partition, M, kth=2, axis=1, kind="introselect")
     yield call(np.argpartition, V, kth=[1, 3], axis=0, kind="introselect", exempt=ANY_ORDER)
     yield call(np.lexsort, (V, W), axis=0)

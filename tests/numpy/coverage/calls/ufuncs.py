@@ -10,7 +10,6 @@ from numpy.testing.overrides import get_overridable_numpy_ufuncs
 
 from tests.numpy.coverage.call import Call, Fixed, call
 from tests.numpy.coverage.calls.data import INTS, MASK, A, B, M, N, V, W, X, Z
-from tests.numpy.coverage.reasons import STRINGS
 
 __all__ = ["METHODS", "NONE", "calls", "refusals", "ufuncs"]
 
@@ -34,8 +33,8 @@ _NO_FOLD = {
 
 def ufuncs() -> list[Any]:
     """NumPy's ufuncs of numbers with public names."""
-    found = [f for f in get_overridable_numpy_ufuncs() if f.__name__ not in {"clip", *STRINGS}]
-    return sorted((f for f in found if hasattr(np, f.__name__)), key=lambda f: f.__name__)
+    public = (f for f in get_overridable_numpy_ufuncs() if getattr(np, f.__name__, None) is f)
+    return sorted(public, key=lambda f: f.__name__)
 
 
 def calls() -> Iterator[Call]:
