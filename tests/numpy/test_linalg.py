@@ -207,6 +207,12 @@ def test_lstsq(a, b):
     assert out[1].shape == LA.lstsq(a, b)[0].shape
 
 
+def test_second_derivatives_of_pinv_at_deficient_rank():
+    """The rule at constant rank needs no vectors, so that none that vanish are differentiated."""
+    agrees(lambda v: LA.pinv(np.outer(v, v[::-1])), V)
+    agrees(lambda v: LA.pinv(np.outer(v, v) * np.ones((2, 1, 1))), V)
+
+
 def test_pinv_at_constant_rank():
     agrees(lambda x: LA.pinv(x @ x.T, rcond=1e-10), B)
     agrees(lambda x: LA.pinv(x @ x.T, 1e-10, True), B)

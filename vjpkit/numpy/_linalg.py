@@ -136,7 +136,8 @@ def pinv(a: Value, rcond: Any = None, hermitian: bool = False, *, rtol: Any = np
     if limit.ndim:
         limit = np.broadcast_to(limit, a.shape[:-2])
     a = linalg.hermitian(stack_of_squares(a), lower=True) if hermitian else a
-    return linalg.pinv(a, limit if isinstance(limit, Tracer) or limit.ndim else float(limit))
+    known_limit = not (isinstance(limit, Tracer) or limit.ndim)
+    return linalg.pseudo_inverse(a, float(limit) if known_limit else limit)
 
 
 @implements(np.linalg.matrix_power)

@@ -1037,23 +1037,25 @@ class Pinv(General):
     """The pseudo-inverse; singular values up to ``rcond`` times the largest count as zero.
 
     Its derivative is that at constant rank (Golub and Pereyra, 1973) where ``rcond`` drops rounding
-    errors, and that of a function of the singular values where it may drop more.
+    errors, and that of a function of the singular values where it ``drops`` more.
     """
 
     @staticmethod
-    def impl(a: Value, rcond: Value) -> Value:
+    def impl(a: Value, rcond: Value, drops: bool) -> Value:
         if not a.size:
             return np.empty((*a.shape[:-2], *matrices(a)[::-1]), common_dtype(aval_of(a)))
         return np.linalg.pinv(a, rcond)
 
-    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> Value:
         a, rcond = values
         if not batched[0]:
             a = np.broadcast_to(a, (n, *a.shape))
         if batched[1]:
             missing = a.ndim - 2 - rcond.ndim
             rcond = np.reshape(rcond, (n, *[1] * missing, *rcond.shape[1:]))
-        return self(a, rcond)
+        return self(a, rcond, **params)
 
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
@@ -1061,7 +1063,7 @@ class Pinv(General):
         a, t = values[0], ts[0]
         if t is None:
             return None
-        if drops_values(a, values[1]):
+        if params["drops"]:
             return truncated_push(a, t, values[1])
         p, th, ph = out, adjoint(t), adjoint(out)
         left = (p @ ph) @ th
@@ -1075,15 +1077,20 @@ class Pinv(General):
 
     def samples(self) -> Iterable[Sample]:
         stack = np.stack([_C[:2], 2 * _C[:2]])
-        yield Sample(_A, 1e-15, wrt=(0,))
-        yield Sample(_B, 1e-15, wrt=(0,))
-        yield Sample(stack, 1e-15, wrt=(0,))
-        yield Sample(stack, np.float64(0.8), wrt=(0,))
-        yield Sample(_A, 0.3, wrt=(0,))
-        yield Sample(_B[:0], 1e-15, wrt=(0,))
+        yield Sample(_A, 1e-15, wrt=(0,), drops=False)
+        yield Sample(_B, 1e-15, wrt=(0,), drops=False)
+        yield Sample(stack, 1e-15, wrt=(0,), drops=False)
+        yield Sample(stack, np.float64(0.8), wrt=(0,), drops=True)
+        yield Sample(_A, 0.3, wrt=(0,), drops=True)
+        yield Sample(_B[:0], 1e-15, wrt=(0,), drops=False)
 
 
 pinv = primitive(Pinv)
+
+
+def pseudo_inverse(a: Value, rcond: Value) -> Value:
+    """`pinv`, with the derivative that ``rcond`` asks for."""
+    return pinv(a, rcond, drops=drops_values(a, rcond))
 
 
 def drops_values(a: Value, rcond: Value) -> bool:
@@ -1135,7 +1142,7 @@ class Lstsq(General):
         rcond = params["rcond"]
         (a, b), (ta, tb) = values, ts
         a = to_dtype(a, out.dtype)
-        p = pinv(a, rcond)
+        p = pseudo_inverse(a, rcond)
         if ta is None:
             return p @ tb
         if drops_values(a, rcond):
