@@ -29,7 +29,7 @@ from vjpkit.core.primitive import Primitive, registered
 from vjpkit.kinds import Elementwise, General
 from vjpkit.kinds.elementwise import _RuleSource
 
-__all__ = ["Mutant", "Source", "concerned", "mutants_of_declarations"]
+__all__ = ["Mutant", "Rule", "Source", "concerned", "mutants_of_declarations"]
 
 NOT_RULES = {
     "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed",
@@ -197,19 +197,20 @@ class Site:
         return f"{ast.unparse(old)}  ->  {ast.unparse(new)}"
 
     def mutated(self, tree: ast.Module) -> ast.Module:
-        """A copy of the tree with the mistake in it."""
-        tree = copy.deepcopy(tree)
-        node = self.way(tree)[-2]
-        field, i = self.path[-1]
-        new = ast.copy_location(copy.deepcopy(self.new), self.old)
+        """The tree with the mistake in it: the nodes on the way are copied, the others shared."""
+        new: Any = ast.copy_location(copy.deepcopy(self.new), self.old)
         for child in ast.walk(new):
             if not hasattr(child, "lineno"):
                 ast.copy_location(child, self.old)
-        if i is None:
-            setattr(node, field, new)
-        else:
-            getattr(node, field)[i] = new
-        return ast.fix_missing_locations(tree)
+        for node, (field, i) in zip(self.way(tree)[-2::-1], self.path[::-1], strict=True):
+            above = copy.copy(node)
+            if i is None:
+                setattr(above, field, new)
+            else:
+                children = getattr(node, field)
+                setattr(above, field, [*children[:i], new, *children[i + 1 :]])
+            new = above
+        return ast.fix_missing_locations(new)
 
 
 def sites(
@@ -263,95 +264,111 @@ def positions(code: CodeType) -> tuple[Any, ...]:
     return code.co_qualname, code.co_firstlineno, tuple(code.co_positions())
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A function of a module that is a rule, or is called by one.
+
+    ``tree`` holds the imports of the module, which decide how calls are compiled, and the one
+    statement that the function is in.
+    """
+
+    owner: str
+    name: str
+    node: ast.AST
+    tree: ast.Module
+    path: tuple[tuple[str, int | None], ...]
+
+    def sites(self) -> Iterator[tuple[Site, str]]:
+        """Every mistake in it, with its words."""
+        seen: set[tuple[str, int, int]] = set()
+        texts: Counter[str] = Counter()
+        for site in sites(self.node, self.path, not_arithmetic):
+            at = (ast.unparse(site.new), site.old.lineno, site.old.col_offset)
+            if ast.unparse(site.old) == at[0] or at in seen:
+                continue
+            seen.add(at)
+            text = site.text(self.tree)
+            texts[text] += 1
+            yield site, f"{text}  ({texts[text]})" if texts[text] > 1 else text
+
+
 class Source:
-    """A module's syntax tree, and the functions in memory that were compiled from it."""
+    """A module's statements, and the functions in memory that were compiled from them."""
 
     def __init__(self, module: ModuleType) -> None:
-        self.module = module
-        self.name = module.__name__.removeprefix("vjpkit.")
+        self.owner = module.__name__.removeprefix("vjpkit.")
         self.file = inspect.getsourcefile(module) or ""
-        self.tree = ast.parse(inspect.getsource(module))
-        self.codes = list(codes_in(self.compiled(self.tree)))
-        found: dict[tuple[Any, ...], list[FunctionType]] = defaultdict(list)
+        self.body = ast.parse(inspect.getsource(module)).body
+        self.functions: dict[tuple[Any, ...], list[FunctionType]] = defaultdict(list)
         for x in gc.get_objects():
             if isinstance(x, FunctionType) and x.__code__.co_filename == self.file:
-                found[positions(x.__code__)].append(x)
-        self.functions = [found[positions(code)] for code in self.codes]
+                self.functions[positions(x.__code__)].append(x)
 
     def compiled(self, tree: ast.Module) -> CodeType:
         return compile(tree, self.file, "exec", dont_inherit=True)
 
-    def rules(self) -> Iterator[tuple[str, ast.AST, tuple[tuple[str, int | None], ...]]]:
-        """Name, node and path of every function that is a rule, or is called by one."""
-        helpers: dict[str, tuple[ast.AST, tuple[tuple[str, int | None], ...]]] = {}
+    def rules(self) -> Iterator[Rule]:
+        """Every function that is a rule, or is called by one."""
+        helpers: dict[str, tuple[ast.AST, ast.Module]] = {}
         roots = []
-        for i, node in enumerate(self.tree.body):
-            path: tuple[tuple[str, int | None], ...] = (("body", i),)
+        imports = [node for node in self.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        statement = ("body", len(imports))
+        for node in self.body:
+            tree = ast.Module([*imports, node], [])
             if isinstance(node, ast.FunctionDef):
-                helpers[node.name] = node, path
+                helpers[node.name] = node, tree
             elif isinstance(node, ast.ClassDef):
                 for j, item in enumerate(node.body):
                     if is_rule(item):
-                        roots.append((f"{node.name}.{name_of(item)}", item, (*path, ("body", j))))
+                        name = f"{node.name}.{name_of(item)}"
+                        roots.append(Rule(self.owner, name, item, tree, (statement, ("body", j))))
         yield from roots
-        pending: list[ast.AST] = [node for _, node, _ in roots]
+        pending: list[ast.AST] = [rule.node for rule in roots]
         reached: set[str] = set()
         while pending:
             for child in ast.walk(pending.pop()):
                 name = child.id if isinstance(child, ast.Name) else ""
                 if name in helpers and name not in reached:
                     reached.add(name)
-                    function, path = helpers[name]
+                    function, tree = helpers[name]
                     pending.append(function)
-                    yield name, function, path
+                    yield Rule(self.owner, name, function, tree, (statement,))
 
-    def mutants(self) -> Iterator[Mutant]:
-        """Every mutant of the module's functions."""
-        for name, node, path in self.rules():
-            seen: set[tuple[str, int, int]] = set()
-            texts: Counter[str] = Counter()
-            for site in sites(node, path, not_arithmetic):
-                at = (ast.unparse(site.new), site.old.lineno, site.old.col_offset)
-                if ast.unparse(site.old) == at[0] or at in seen:
-                    continue
-                seen.add(at)
-                text = site.text(self.tree)
-                texts[text] += 1
-                if texts[text] > 1:
-                    text += f"  ({texts[text]})"
-                mutant = self.mutant(name, site, text)
-                if mutant is not None:
-                    yield mutant
+    def mutants(self, rule: Rule) -> Iterator[Mutant]:
+        """Every mutant of a rule by which a function in memory differs."""
+        before = list(codes_in(self.compiled(rule.tree)))
+        functions = [self.functions.get(positions(code), []) for code in before]
+        for site, text in rule.sites():
+            # The old expression stays in the code, unreached: closures keep their variables.
+            both = Site(site.path, ast.IfExp(ast.Constant(1), site.new, site.old), site.old)
+            codes = list(codes_in(self.compiled(both.mutated(rule.tree))))
+            if len(codes) != len(before):
+                continue
+            swaps = [
+                (function, code)
+                for old, code, found in zip(before, codes, functions, strict=True)
+                for function in found
+                if old.co_code != code.co_code or old.co_consts != code.co_consts
+                or old.co_names != code.co_names or old.co_varnames != code.co_varnames
+            ]  # fmt: skip
+            if swaps:
+                yield Mutant(self.owner, rule.name, site.old.lineno, text, swapped(swaps))
 
-    def mutant(self, name: str, site: Site, text: str) -> Mutant | None:
-        """The mutant of a site, unless no function in memory differs by it."""
-        # The old expression stays in the code, unreached: closures keep their variables.
-        both = Site(site.path, ast.IfExp(ast.Constant(1), site.new, site.old), site.old)
-        codes = list(codes_in(self.compiled(both.mutated(self.tree))))
-        if len(codes) != len(self.codes):
-            return None
-        swaps = [
-            (function, code)
-            for old, code, functions in zip(self.codes, codes, self.functions, strict=True)
-            for function in functions
-            if old.co_code != code.co_code or old.co_consts != code.co_consts
-            or old.co_names != code.co_names or old.co_varnames != code.co_varnames
-        ]  # fmt: skip
-        if not swaps:
-            return None
 
-        def apply() -> Callable[[], None]:
-            before = [function.__code__ for function, _ in swaps]
-            for function, code in swaps:
-                function.__code__ = code
+def swapped(swaps: list[tuple[FunctionType, CodeType]]) -> Callable[[], Callable[[], None]]:
+    """What puts code into functions, and gives what puts the former code back."""
 
-            def undo() -> None:
-                for (function, _), code in zip(swaps, before, strict=True):
-                    function.__code__ = code
+    def apply() -> Callable[[], None]:
+        before = [(function, function.__code__) for function, _ in swaps]
+        put(swaps)
+        return lambda: put(before)
 
-            return undo
+    return apply
 
-        return Mutant(self.name, name, site.old.lineno, text, apply)
+
+def put(swaps: list[tuple[FunctionType, CodeType]]) -> None:
+    for function, code in swaps:
+        function.__code__ = code
 
 
 def is_rule(item: ast.stmt) -> bool:
@@ -407,13 +424,13 @@ def helpers_of(primitive: Primitive) -> set[str]:
     return reached
 
 
-def concerned(mutant: Mutant, primitives: list[Primitive]) -> list[Primitive]:
-    """The primitives whose rules may run the mutant: its class's own, or those that call it."""
-    name, *method = mutant.function.split(".")
+def concerned(rule: Rule, primitives: list[Primitive]) -> list[Primitive]:
+    """The primitives that a rule is of: its class's own, or those that call it."""
+    name, *method = rule.name.split(".")
     if method:
         return [p for p in primitives if any(c.__name__ == name for c in type(p).__mro__)]
     callers = [p for p in primitives if name in helpers_of(p)]
-    return sorted(callers, key=lambda p: not type(p).__module__.endswith(mutant.owner))
+    return sorted(callers, key=lambda p: not type(p).__module__.endswith(rule.owner))
 
 
 # ------------------------------------------------------------------------------------ declarations
@@ -471,8 +488,7 @@ def declared(primitive: Primitive, owner: str, attribute: str, value: Any, text:
                 delattr(cls, attribute)
             else:
                 setattr(cls, attribute, before)
-            for function, code in swaps:
-                function.__code__ = code
+            put(swaps)
 
         return undo
 

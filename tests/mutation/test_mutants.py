@@ -24,9 +24,9 @@ def mutants_of(name, sources):
     primitive = PRIMITIVES[name]
     source = sources[type(primitive).__module__]
     yield from mutants_of_declarations(primitive)
-    for mutant in source.mutants():
-        if primitive in concerned(mutant, [primitive]):
-            yield mutant
+    for rule in source.rules():
+        if concerned(rule, [primitive]):
+            yield from source.mutants(rule)
 
 
 @pytest.mark.parametrize("name", NAMES)
