@@ -1,7 +1,8 @@
 """Passes: a program to a better program with the same meaning.
 
 `optimize` is the pipeline. Each pass is one file, and its docstring states its law: exact to the
-bit, or exact up to rounding. What would need finite values is not applied.
+bit, or exact up to rounding. What would need finite values is not applied. ``recompute`` is a pass
+that a backend asks for, because only the backend knows which loops it gains by.
 """
 
 from __future__ import annotations

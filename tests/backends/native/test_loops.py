@@ -157,3 +157,59 @@ def test_the_text_of_a_loop_can_be_read():
     assert "define void @loop_" in fast.native_ir(X, W)
     assert fast.cache_info().misses == 1
     assert vk.jit(np.sin).native_ir(X) == ""
+
+
+def rates(p, steps):
+    """Runge-Kutta steps of two populations, whose rates are numbers."""
+    a, b, c, d = p[0], p[1], p[2], p[3]
+    slope = lambda u, v: (a * u - b * u * v, c * u * v - d * v)
+
+    def step(state, _):
+        (u, v), h = state, 0.01
+        du, dv = slope(u, v)
+        eu, ev = slope(u + h * du, v + h * dv)
+        return (u + 0.5 * h * (du + eu), v + 0.5 * h * (dv + ev)), None
+
+    u, v = vk.lax.scan(step, (p[4], p[5]), length=steps)[0]
+    return u * u + v
+
+
+def test_the_states_are_stored_rather_than_what_follows_from_them():
+    p = np.array([1.1, 0.4, 0.1, 0.4, 10.0, 5.0])
+    fast = vk.jit(vk.grad(rates), static_argnums=1, backend="native")
+    assert_same(fast(p, 20), vk.grad(rates)(p, 20))
+    loops = [part for part in fast.explain(p, 20) if "scan" in str(part)]
+    assert [part.where for part in loops] == ["native loop"] * 2
+    (forward,) = loops[0].equations
+    assert [v.aval.shape for v in forward.outputs] == [(), (), (20,), (20,)]
+
+
+@pytest.mark.parametrize("dtypes", [("f8",), ("f8", "f4", "i8", "?")])
+def test_loops_of_more_operands_than_a_ufunc_takes(dtypes):
+    kinds = [dtypes[i % len(dtypes)] for i in range(40)]
+    inits = [np.arange(i % 3 + 1).astype(kind) for i, kind in enumerate(kinds)]
+    numbers = [np.asarray(i % 5 - 2).astype(kind)[()] for i, kind in enumerate(kinds)]
+    xs = [np.arange(6.0).reshape(3, 2) * i for i in range(5)]
+
+    def f(inits, numbers, xs):
+        larger = lambda a, b: (np.logical_or if a.dtype == bool else np.maximum)(a, b)
+        step = lambda c, x: (
+            [larger(a, b) for a, b in zip(c, numbers, strict=True)],
+            [*[a[0] for a in c], *[y + numbers[0] for y in x]],
+        )
+        return vk.lax.scan(step, inits, xs)
+
+    fast = vk.jit(f, backend="native")
+    assert_same(fast(inits, numbers, xs), f(inits, numbers, xs))
+    assert {part.where for part in fast.explain(inits, numbers, xs)} == {"native loop"}
+
+
+@pytest.mark.parametrize("x", [[0.0, 1.0], [4.0, np.nan], [np.inf, 0.0]])
+def test_an_exact_zero_wins_in_the_backward_loop(x):
+    """A derivative that is infinite where nothing depends on it."""
+    step = lambda c, _: (np.where(c > 0.0, np.sqrt(c), 0.0) * 0.5 + c * 0.5, None)
+    f = lambda x: np.sum(vk.lax.scan(step, x, length=3)[0])
+    fast, x = vk.jit(vk.grad(f), backend="native"), np.array(x)
+    with np.errstate(all="ignore"):
+        assert_same(fast(x), vk.grad(f)(x))
+    assert np.isfinite(fast(np.array([0.0, 1.0]))).all()

@@ -44,9 +44,11 @@ class Code:
     declared: set[str] = field(default_factory=set)
     prefix: str = "t"
     exact: bool = False
-    """Whether library functions may be called for arguments that the fast forms do not take."""
+    """Whether this is the form for all arguments, rather than the fast one, which has doubts."""
     doubts: list[Value] = field(default_factory=list)
     """Where these are true, a fast form was given an argument that it does not take."""
+    suspects: list[Value] = field(default_factory=list)
+    """Where one of these is nan, a fast form may have made it of what it does not take."""
 
     def make(self, text: str, kind: str) -> Value:
         found = self.known.get(text)
@@ -55,6 +57,14 @@ class Code:
             self.lines.append(f"{name} = {text}")
             found = self.known[text] = Value(self, name, kind)
         return found
+
+    def all_doubts(self) -> list[Value]:
+        """`doubts`, and whether there is a nan among `suspects`: two are asked at once."""
+        pairs: list[tuple[Value, Value]] = []
+        for kind in (DOUBLE, FLOAT):
+            mine = list({x.name: x for x in self.suspects if x.kind == kind}.values())
+            pairs += zip(mine[::2], [*mine[1::2], mine[-1]] if mine else (), strict=False)
+        return [*self.doubts, *[x.unordered(y) for x, y in pairs]]
 
     def number(self, x: Any, kind: str) -> Value:
         return Value(self, literal(x, kind), kind)

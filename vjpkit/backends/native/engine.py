@@ -123,7 +123,7 @@ def compiled(found: Host, text: str) -> bytes:
     module.verify()
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
     tuning.loop_vectorization = True
-    tuning.slp_vectorization = False
+    tuning.slp_vectorization = True
     tuning.loop_unrolling = True
     target = found.target()
     builder = llvm.create_pass_builder(target, tuning)

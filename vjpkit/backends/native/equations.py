@@ -24,8 +24,11 @@ Rule = Callable[..., Value]
 
 
 def scaled(x: Value, y: Value) -> Value:
-    """The product in which an exact zero wins over inf and nan."""
+    """The product in which an exact zero wins over inf and nan: a plain one that is not nan is."""
     product = x * y
+    if not x.code.exact:
+        x.code.suspects.append(product)
+        return product
     zero = x.equals(0.0) | y.equals(0.0)
     return (product.unordered(product) & zero).choose(0.0, product)
 

@@ -148,7 +148,7 @@ class _Writer:
         before, flag = "entry", "0"
         for k, equations in enumerate(self.stages):
             code = self.body(k, equations, exact)
-            doubts = code.doubts
+            doubts = code.all_doubts()
             total = f"%d{k}"
             following = f"l{k + 1}" if k + 1 < len(self.stages) else "end"
             lines += [f"l{k}:", f"  %i{k} = phi i64 [0, %{before}], [%j{k}, %l{k}]"]

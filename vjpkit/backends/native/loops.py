@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from vjpkit.backends.native.kernels import loaded, store
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 
-__all__ = ["Loop", "loop_of", "why_no_loop"]
+__all__ = ["Loop", "joined", "loop_of", "why_no_loop"]
 
 LARGEST_STEP = 2000
 """Elements that a step reads and computes at most: above, code grows faster than it gains."""
@@ -44,8 +45,6 @@ def why_no_loop(eqn: Equation, body: Program) -> str | None:
     """Why a scan cannot be a kernel, in words; None if it can."""
     if eqn.params["slots"] is not None if "slots" in eqn.params else False:
         return "its states are checkpointed"
-    if len(eqn.inputs) + len(eqn.outputs) > MOST_OPERANDS:
-        return f"more than {MOST_OPERANDS} operands and results"
     avals = [a.aval for a in (*eqn.inputs, *eqn.outputs)]
     other = next((a for a in avals if a.dtype not in TYPES or not a.size), None)
     if other is not None or not eqn.params["length"]:
@@ -125,19 +124,98 @@ class Loop:
         """The module, in which the loop is called `name`."""
         return self.module.replace("@loop", f"@{self.name}")
 
+    @cached_property
+    def arrays(self) -> tuple[tuple[Packed, ...], tuple[Packed, ...]]:
+        """The kernel's operands and results: one for each of the loop's, or several in one.
+
+        A ufunc has no more than `MOST_OPERANDS`; where the loop has more, those of a dtype are
+        packed together, stacks apart from others.
+        """
+        stacks = self.consts + self.carry, self.carry
+        everything = list(zip((self.operands, self.results), stacks, strict=True))
+        if len(self.operands) + len(self.results) <= MOST_OPERANDS:
+            found = [alone(avals) for avals, _ in everything]
+        else:
+            found = [grouped(avals, first) for avals, first in everything]
+        ins, outs = (
+            tuple([Packed(js, tuple([avals[j] for j in js]), js[0] >= first) for js in groups])
+            for groups, (avals, first) in zip(found, everything, strict=True)
+        )
+        return ins, outs
+
     def compile(self) -> np.ufunc:
         """The kernel as a generalised ufunc of flat arrays."""
-        avals = [*self.operands, *self.results]
-        words = [f"({a.size})" if a.shape else "()" for a in avals]
-        count = len(self.operands)
-        signature = f"{','.join(words[:count])}->{','.join(words[count:])}"
-        return ufunc(self.text, self.name, tuple([a.dtype for a in avals]), count, signature)
+        ins, outs = self.arrays
+        words = [[f"({a.size})" if a.is_array else "()" for a in side] for side in (ins, outs)]
+        signature = "->".join(map(",".join, words))
+        dtypes = tuple([a.dtype for a in (*ins, *outs)])
+        return ufunc(self.text, self.name, dtypes, len(ins), signature)
+
+
+def alone(avals: Sequence[Aval]) -> list[tuple[int, ...]]:
+    return [(j,) for j in range(len(avals))]
+
+
+def grouped(avals: Sequence[Aval], first: int) -> list[tuple[int, ...]]:
+    """Numbers of operands by dtype, those from ``first`` on apart from those before."""
+    groups: dict[Any, list[int]] = {}
+    for j, a in enumerate(avals):
+        groups.setdefault((j >= first, a.dtype), []).append(j)
+    return [tuple(js) for js in groups.values()]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Operands or results of a loop as one array of the kernel.
+
+    Stacks lie side by side: for each step the slices of all of them.
+    """
+
+    members: tuple[int, ...]
+    avals: tuple[Aval, ...]
+    stacked: bool
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.avals[0].dtype
+
+    @property
+    def size(self) -> int:
+        return sum([a.size for a in self.avals])
+
+    @property
+    def is_array(self) -> bool:
+        return len(self.avals) > 1 or bool(self.avals[0].shape)
+
+    def rows(self, length: int) -> int:
+        """Slices that lie one after the other."""
+        return length if self.stacked else 1
+
+    def columns(self, length: int) -> list[tuple[int, int]]:
+        """For each member where its part of a row begins and ends."""
+        ends = np.cumsum([0, *[a.size // self.rows(length) for a in self.avals]]).tolist()
+        return list(pairwise(ends))
+
+
+def joined(values: Sequence[Any], dtype: np.dtype[Any], rows: int) -> Any:
+    """Several operands as one array of a kernel."""
+    parts = [np.reshape(np.asarray(v, dtype), (rows, -1)) for v in values]
+    return np.concatenate(parts, axis=1).reshape(-1)
 
 
 class _Writer:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.declared: set[str] = {"declare i32 @feclearexcept(i32)"}
+        ins, outs = loop.arrays
+        self.arrays = [*ins, *outs]
+        count = len(loop.operands)
+        self.places: dict[int, tuple[int, int, int]] = {}
+        """Of an operand or result: its array, its first element there, and elements of a step."""
+        for i, a in enumerate(self.arrays):
+            row = a.size // a.rows(loop.length)
+            for j, (start, _) in zip(a.members, a.columns(loop.length), strict=True):
+                self.places[j + count * (i >= len(ins))] = i, start, row
 
     def module(self) -> str:
         fast, doubtful = self.function(exact=False)
@@ -156,13 +234,12 @@ class _Writer:
     def function(self, exact: bool) -> tuple[str, bool]:
         """The loop over the steps, and whether it has doubts about arguments."""
         loop = self.loop
-        avals = [*loop.operands, *loop.results]
         before, inside, after = Code(prefix="b"), Code(prefix="t", exact=exact), Code(prefix="a")
-        self.pointers(before, avals)
+        self.pointers(before)
         ends = loop.consts, loop.consts + loop.carry
         known: list[Elements] = []
         for j, aval in enumerate(loop.operands[: ends[1]]):
-            known.append([self.load(before, j, aval, str(k)) for k in range(aval.size)])
+            known.append([self.load(before, j, aval, k) for k in range(aval.size)])
         states = [
             [Value(inside, f"%c{j}_{k}", TYPES[aval.dtype]) for k in range(aval.size)]
             for j, aval in enumerate(loop.operands[ends[0] : ends[1]])
@@ -171,29 +248,27 @@ class _Writer:
         for j in range(ends[1], len(loop.operands)):
             aval = loop.operands[j]
             slices.append(
-                [self.load(inside, j, aval, self.place(inside, aval, k))
+                [self.load(inside, j, aval, k, step=True)
                  for k in range(aval.size // loop.length)]
             )  # fmt: skip
         constants = [[Value(inside, v.name, v.kind) for v in vs] for vs in known[: ends[0]]]
         outs = stepped(inside, loop.body, [*constants, *states, *slices])
         base = len(loop.operands)
-        for j, (aval, values) in enumerate(
-            zip(loop.results[loop.carry :], outs[loop.carry :], strict=True)
-        ):
+        for j, values in enumerate(outs[loop.carry :]):
             for k, value in enumerate(values):
-                at = self.place(inside, aval, k)
-                self.store(inside, base + loop.carry + j, aval, at, value)
+                self.store(inside, base + loop.carry + j, k, value, step=True)
         phis = self.phis(known[ends[0] : ends[1]], states, outs)
         for j, aval in enumerate(loop.results[: loop.carry]):
             for k in range(aval.size):
                 final = Value(after, outs[j][k].name, outs[j][k].kind)
-                self.store(after, base + j, aval, str(k), final)
-        doubts, collected = "%doubt", []
-        total = Value(inside, doubts, "i1")
-        for doubt in inside.doubts:
-            total = total | doubt
-        if inside.doubts:
-            collected = ["%doubt = phi i1 [false, %entry], [" + total.name + ", %steps_]"]
+                self.store(after, base + j, k, final)
+        total, collected = inside.number(0, "i1"), []
+        found = inside.all_doubts()
+        for doubt in found:
+            total = doubt | total
+        if found:
+            total = total | Value(inside, "%doubt", "i1")
+            collected = [f"%doubt = phi i1 [false, %entry], [{total.name}, %steps_]"]
         self.declared |= before.declared | inside.declared | after.declared
         name = "exact" if exact else "fast"
         lines = [
@@ -203,38 +278,35 @@ class _Writer:
             f"%at = sub i64 {loop.length - 1}, %i" if loop.reverse else "%at = add i64 %i, 0",
             *inside.lines, "%next = add i64 %i, 1", f"%end = icmp eq i64 %next, {loop.length}",
             "br i1 %end, label %out, label %steps_", "out:", *after.lines,
-            f"ret i1 {total.name if inside.doubts else 'false'}", "}",
+            f"ret i1 {total.name}", "}",
         ]  # fmt: skip
-        return "\n".join(lines), bool(inside.doubts)
+        return "\n".join(lines), bool(found)
 
-    def pointers(self, code: Code, avals: Sequence[Aval]) -> None:
-        """Where the operands lie, and how far apart their elements are."""
-        place = len(avals)
-        for j, aval in enumerate(avals):
+    def pointers(self, code: Code) -> None:
+        """Where the arrays lie, and how far apart their elements are."""
+        place = len(self.arrays)
+        for j, array in enumerate(self.arrays):
             code.lines += [f"%ap{j} = getelementptr ptr, ptr %args, i64 {j}",
                            f"%p{j} = load ptr, ptr %ap{j}"]  # fmt: skip
-            if aval.shape:
+            if array.is_array:
                 code.lines += [f"%as{j} = getelementptr i64, ptr %steps, i64 {place}",
                                f"%s{j} = load i64, ptr %as{j}"]  # fmt: skip
                 place += 1
 
-    def place(self, code: Code, aval: Aval, k: int) -> str:
-        """The number of element ``k`` of the slice of this step."""
-        size = aval.size // self.loop.length
-        start = Value(code, "%at", "i64") * size
-        return (start + k).name
+    def address(self, code: Code, j: int, k: int, step: bool) -> str:
+        """Of element ``k`` of an operand or result, or of its slice in this step."""
+        array, start, row = self.places[j]
+        if not self.arrays[array].is_array:
+            return f"%p{array}"
+        index = (Value(code, "%at", "i64") * row + start + k).name if step else str(start + k)
+        offset = code.make(f"mul i64 {index}, %s{array}", "i64")
+        return code.make(f"getelementptr i8, ptr %p{array}, i64 {offset.name}", "ptr").name
 
-    def address(self, code: Code, j: int, aval: Aval, index: str) -> str:
-        if not aval.shape:
-            return f"%p{j}"
-        offset = code.make(f"mul i64 {index}, %s{j}", "i64")
-        return code.make(f"getelementptr i8, ptr %p{j}, i64 {offset.name}", "ptr").name
+    def load(self, code: Code, j: int, aval: Aval, k: int, step: bool = False) -> Value:
+        return loaded(code, self.address(code, j, k, step), "0", TYPES[aval.dtype])
 
-    def load(self, code: Code, j: int, aval: Aval, index: str) -> Value:
-        return loaded(code, self.address(code, j, aval, index), "0", TYPES[aval.dtype])
-
-    def store(self, code: Code, j: int, aval: Aval, index: str, value: Value) -> None:
-        store(code, self.address(code, j, aval, index), "0", value)
+    def store(self, code: Code, j: int, k: int, value: Value, step: bool = False) -> None:
+        store(code, self.address(code, j, k, step), "0", value)
 
     def phis(
         self, first: list[Elements], states: list[Elements], outs: list[Elements]

@@ -12,11 +12,12 @@ from vjpkit.backends.groups import Together, is_elementwise
 from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.equations import is_native, why_not
 from vjpkit.backends.native.kernels import Kernel
-from vjpkit.backends.native.loops import MOST_OPERANDS, loop_of, why_no_loop
+from vjpkit.backends.native.loops import MOST_OPERANDS, Packed, joined, loop_of, why_no_loop
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape
-from vjpkit.core.ir import Equation, Program, Var, used
+from vjpkit.core.ir import Atom, Equation, Program, Var, used
 from vjpkit.passes import optimize
+from vjpkit.passes.recompute import with_residuals_recomputed
 
 __all__ = ["NativeLowered", "lower_native"]
 
@@ -162,15 +163,37 @@ class NativeSource(Source):
             return
         self.examine(used(eqn.inputs))
         loop = loop_of(eqn, step_of(eqn))
+        ins, outs = loop.arrays
         name = f"loop{i}"
         self.scope[name] = loop.compile()
-        words = [f"{self.name(a)}.reshape(-1)" if a.aval.shape else self.name(a)
-                 for a in eqn.inputs]  # fmt: skip
-        targets = ", ".join(map(self.name, eqn.outputs))
-        self.lines.append(f"{targets} = {name}({', '.join(words)})")
-        for v in eqn.outputs:
-            if v.aval.ndim > 1:
-                self.lines.append(f"{self.name(v)} = {self.name(v)}.reshape({v.aval.shape})")
+        words = [self.joined([eqn.inputs[j] for j in a.members], a, loop.length) for a in ins]
+        single = [len(a.members) == 1 for a in outs]
+        names = [
+            self.name(eqn.outputs[a.members[0]]) if alone else f"{name}_{j}"
+            for j, (a, alone) in enumerate(zip(outs, single, strict=True))
+        ]
+        self.lines.append(f"{', '.join(names)} = {name}({', '.join(words)})")
+        for y, a, alone in zip(names, outs, single, strict=True):
+            rows, shape = a.rows(loop.length), a.avals[0].shape
+            if alone and len(shape) > 1:
+                self.lines.append(f"{y} = {y}.reshape({shape})")
+            elif not alone:
+                self.lines.append(f"{y} = {y}.reshape({rows}, -1)")
+                for j, (start, end), aval in zip(
+                    a.members, a.columns(loop.length), a.avals, strict=True
+                ):
+                    part = f"[:, {start}:{end}].reshape({aval.shape})"
+                    part = part if aval.shape else f"[0, {start}]"
+                    self.lines.append(f"{self.name(eqn.outputs[j])} = {y}{part}")
+
+    def joined(self, atoms: Sequence[Atom], array: Packed, length: int) -> str:
+        """An operand of a loop's kernel."""
+        words = list(map(self.name, atoms))
+        if len(words) == 1:
+            return f"{words[0]}.reshape(-1)" if array.is_array else words[0]
+        dtype = self.constant(array.dtype)
+        function = self.function(joined, "joined")
+        return f"{function}(({', '.join(words)}), {dtype}, {array.rows(length)})"
 
     def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
         assert isinstance(group, Fused)
@@ -207,6 +230,11 @@ def step_of(eqn: Equation) -> Program:
     return optimize(eqn.params["body"])
 
 
+def is_loop(eqn: Equation) -> bool:
+    """Whether a scan is machine code."""
+    return why_no_loop(eqn, step_of(eqn)) is None
+
+
 def is_kernel_work(eqn: Equation) -> bool:
     """Whether a kernel can compute the equation element by element."""
     elementwise = is_elementwise(eqn) or eqn.primitive.name == "convert"
@@ -216,4 +244,4 @@ def is_kernel_work(eqn: Equation) -> bool:
 def lower_native(program: Program) -> Lowered:
     """``program``, its elementwise groups as machine code; `Unavailable` without llvmlite."""
     host()
-    return lower(program, private=True, kind=NativeSource)
+    return lower(with_residuals_recomputed(program, is_loop), private=True, kind=NativeSource)

@@ -1,0 +1,234 @@
+"""Residuals of loops that are cheaper to compute again than to store and read.
+
+A backward loop reads, step by step, what the forward loop stored. Where arithmetic alone leads from
+the state before a step, the loop's constants and its slices to a residual, the backward loop can do
+that arithmetic again: less memory, and less traffic. What is dear (exponentials, products of
+matrices) stays stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vjpkit.core.aval import Aval
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
+
+__all__ = ["with_residuals_recomputed"]
+
+_CHEAP = frozenset(
+    {
+        "absolute", "add", "broadcast_to", "concatenate", "constant", "convert", "copysign",
+        "divide", "equal", "fill", "fmax", "fmin", "getitem", "greater", "greater_equal", "isnan",
+        "less", "less_equal", "logical_and", "logical_not", "logical_or", "maximum", "minimum",
+        "multiply", "negative", "not_equal", "positive", "reciprocal", "reshape", "same", "scale",
+        "sign", "spread", "sqrt", "square", "stack", "subtract", "sum", "transpose", "where",
+    }
+)  # fmt: skip
+
+Fits = Callable[[Equation], bool]
+
+
+def with_residuals_recomputed(program: Program, fits: Fits) -> Program:
+    """Loops store the states before their steps rather than residuals that follow from them.
+
+    Law: equal outputs, to the bit. A stack that nothing reads is not stored at all. Only loops of
+    which ``fits`` holds are changed, and only into such.
+    """
+    if not any(eqn.primitive.name == "scan" for eqn in program.equations):
+        return program
+    new = _Recomputing(program, fits)
+    for at, eqn in enumerate(program.equations):
+        if eqn.primitive.name == "scan":
+            new.visit(at)
+    return Program(program.inputs, new.equations, program.outputs, program.linear)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which stacks of a loop are dropped, and how a reader comes by their slices.
+
+    ``stored`` are values of the step that must be stacked, ``equations`` those that lead from
+    these, constants and slices to ``dropped``.
+    """
+
+    dropped: tuple[int, ...]
+    stored: tuple[Var, ...]
+    equations: tuple[Equation, ...]
+
+
+class _Recomputing:
+    def __init__(self, program: Program, fits: Fits) -> None:
+        self.program = program
+        self.fits = fits
+        self.equations = list(program.equations)
+        self.readers: dict[Var, set[int]] = {}
+        for at, eqn in enumerate(self.equations):
+            self.reads(at, eqn)
+
+    def reads(self, at: int, eqn: Equation) -> None:
+        for v in used(eqn.inputs):
+            self.readers.setdefault(v, set()).add(at)
+
+    def visit(self, at: int) -> None:
+        """Carry out the plan for the loop at a place, if there is a good one."""
+        loop = self.equations[at]
+        plan = self.plan(loop)
+        if plan is None or not self.fits(loop):
+            return
+        stacks = tuple([Var(stack_of(v, loop)) for v in plan.stored])
+        made = {at: storing(loop, plan, stacks)}
+        for j in plan.dropped:
+            for reader in self.readers_of(loop.outputs[j]):
+                if reader not in made:
+                    made[reader] = recomputing(self.equations[reader], loop, plan, stacks)
+        if not all(map(self.fits, made.values())):
+            return
+        for place, eqn in made.items():
+            self.equations[place] = eqn
+            self.reads(place, eqn)
+
+    def plan(self, loop: Equation) -> _Plan | None:
+        """What to drop and what to store instead, if that is less."""
+        body, carry = loop.params["body"], loop.params["carry"]
+        dropped = tuple(
+            [j for j, v in enumerate(loop.outputs) if j >= carry and self.is_read_by_steps(v, loop)]
+        )
+        unread = tuple([j for j in dropped if not self.readers_of(loop.outputs[j])])
+        roots = dict.fromkeys(used(body.outputs[j] for j in dropped if j not in unread))
+        stored, equations = _sources(body, loop.params["consts"], carry, roots)
+        before, after = (sum([v.aval.nbytes for v in vs]) for vs in (roots, stored))
+        if after < before:
+            return _Plan(dropped, stored, equations)
+        return _Plan(unread, (), ()) if unread else None
+
+    def readers_of(self, v: Var) -> list[int]:
+        """Places of the equations that read a variable."""
+        return [at for at in sorted(self.readers.get(v, ())) if v in self.equations[at].inputs]
+
+    def is_read_by_steps(self, v: Var, loop: Equation) -> bool:
+        """Whether only loops of the same length read a stack, each step its slice."""
+        if v in self.program.outputs:
+            return False
+        return all(
+            eqn.primitive.name == "scan"
+            and eqn.params["length"] == loop.params["length"]
+            and v not in eqn.inputs[: eqn.params["consts"] + eqn.params["carry"]]
+            for eqn in map(self.equations.__getitem__, self.readers_of(v))
+        )
+
+
+def stack_of(v: Var, loop: Equation) -> Aval:
+    return Aval((loop.params["length"], *v.aval.shape), v.aval.dtype)
+
+
+def _sources(
+    body: Program, consts: int, carry: int, roots: Sequence[Var] | dict[Var, None]
+) -> tuple[tuple[Var, ...], tuple[Equation, ...]]:
+    """What must be stored for ``roots``, and the equations that lead from there to them."""
+    states = set(body.inputs[consts : consts + carry])
+    needed = set(roots)
+    stored, equations = [], []
+    for eqn in reversed(body.equations):
+        wanted = [v for v in eqn.outputs if v in needed]
+        if not wanted:
+            continue
+        if eqn.primitive.name in _CHEAP:
+            equations.append(eqn)
+            needed.update(used(eqn.inputs))
+        else:
+            stored += wanted
+    stored += [v for v in body.inputs if v in states and v in needed]
+    return tuple(stored), tuple(reversed(equations))
+
+
+def storing(loop: Equation, plan: _Plan, stacks: Sequence[Var]) -> Equation:
+    """The loop with other stacks."""
+    body: Program = loop.params["body"]
+    kept = [j for j in range(len(loop.outputs)) if j not in plan.dropped]
+    step = Program(body.inputs, body.equations, [*[body.outputs[j] for j in kept], *plan.stored])
+    outputs = (*[loop.outputs[j] for j in kept], *stacks)
+    return Equation(
+        loop.primitive, loop.inputs, {**loop.params, "body": step}, outputs, loop.position
+    )
+
+
+def recomputing(reader: Equation, loop: Equation, plan: _Plan, stacks: Sequence[Var]) -> Equation:
+    """A loop that reads other stacks, and computes from them what it read before."""
+    body: Program = loop.params["body"]
+    ends = [0, loop.params["consts"], loop.params["consts"] + loop.params["carry"]]
+    mine: Program = reader.params["body"]
+    consts, carry = reader.params["consts"], reader.params["carry"]
+    step = _Step(reader, mine)
+    values: dict[Var, Atom] = {}
+    read = {v for e in plan.equations for v in used(e.inputs)}
+    read |= set(used(body.outputs[j] for j in plan.dropped))
+    for v, a in zip(body.inputs[: ends[1]], loop.inputs[: ends[1]], strict=True):
+        if v in read:
+            values[v] = step.constant(a, v)
+    for v, a in zip(body.inputs[ends[2] :], loop.inputs[ends[2] :], strict=True):
+        if v in read:
+            values[v] = step.slice(a, v)
+    for v, stack in zip(plan.stored, stacks, strict=True):
+        values[v] = step.slice(stack, v)
+    made = []
+    for eqn in plan.equations:
+        outputs = tuple([Var(v.aval) for v in eqn.outputs])
+        inputs = tuple([values[a] if isinstance(a, Var) else a for a in eqn.inputs])
+        made.append(Equation(eqn.primitive, inputs, eqn.params, outputs, eqn.position))
+        values.update(zip(eqn.outputs, outputs, strict=True))
+    residuals = {loop.outputs[j]: body.outputs[j] for j in plan.dropped}
+    gone: dict[Var, Atom] = {}
+    for v, a in zip(mine.inputs[consts + carry :], reader.inputs[consts + carry :], strict=True):
+        if isinstance(a, Var) and a in residuals:
+            found = residuals[a]
+            gone[v] = values[found] if isinstance(found, Var) else found
+    return step.finish(made, gone)
+
+
+class _Step:
+    """The step of a reader, with operands added to it."""
+
+    def __init__(self, reader: Equation, body: Program) -> None:
+        consts, carry = reader.params["consts"], reader.params["carry"]
+        pairs = list(zip(reader.inputs, body.inputs, strict=True))
+        self.reader, self.body = reader, body
+        self.consts = pairs[:consts]
+        self.carry = pairs[consts : consts + carry]
+        self.slices = pairs[consts + carry :]
+
+    def constant(self, a: Atom, like: Var) -> Var:
+        return _added(self.consts, a, like.aval)
+
+    def slice(self, a: Atom, like: Var) -> Var:
+        return _added(self.slices, a, like.aval)
+
+    def finish(self, equations: Sequence[Equation], gone: dict[Var, Atom]) -> Equation:
+        """The reader with ``equations`` before its own, which give what stands for ``gone``."""
+
+        def found(a: Atom) -> Atom:
+            return gone.get(a, a) if isinstance(a, Var) else a
+
+        moved = [
+            Equation(e.primitive, tuple(map(found, e.inputs)), e.params, e.outputs, e.position)
+            for e in self.body.equations
+        ]
+        self.slices = [pair for pair in self.slices if pair[1] not in gone]
+        pairs = [*self.consts, *self.carry, *self.slices]
+        step = Program(
+            [v for _, v in pairs], [*equations, *moved], list(map(found, self.body.outputs))
+        )
+        params = {**self.reader.params, "body": step, "consts": len(self.consts)}
+        return Equation(
+            self.reader.primitive, tuple([a for a, _ in pairs]), params, self.reader.outputs,
+            self.reader.position,
+        )  # fmt: skip
+
+
+def _added(pairs: list[tuple[Atom, Var]], a: Atom, aval: Aval) -> Var:
+    """The variable of the step for an operand, which may be there already."""
+    for other, v in pairs:
+        if other is a and v.aval == aval and not isinstance(a, Literal):
+            return v
+    pairs.append((a, Var(aval)))
+    return pairs[-1][1]
