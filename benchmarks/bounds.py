@@ -10,6 +10,7 @@ from statistics import median
 
 from benchmarks.case import Case, label, parsed
 from benchmarks.cases import CASES
+from benchmarks.libraries import peers
 from benchmarks.probes import memory_size
 from benchmarks.results import Key, Missing, Results, Summary
 from benchmarks.schedules import FORMS, SLOTS, STEPS
@@ -181,6 +182,71 @@ def numpy_bounds(quick: bool) -> Iterator[Bound]:
             yield Bound(
                 f"NumPy tier, {case} {size}: over JAX jit", 0.5, partial(mine, case, size, "jax")
             )
+    yield from cheap_compiled("NumPy tier", ours)
+    for case, size in sizes_of(quick, *DENSE):
+        yield Bound(
+            f"NumPy tier, {case} {size}: over JAX jit", 1.0, partial(mine, case, size, "jax")
+        )
+
+
+def native_bounds(quick: bool) -> Iterator[Bound]:
+    """Compiled to machine code."""
+    ours = "vjpkit-native"
+    mine = partial(against, ours=ours)
+    whole_call = Key("tiny", "3", ours, "gradient")
+    text = "native tier: microseconds of a whole call on 3 elements"
+    yield Bound(text, 0.8, partial(microseconds, whole_call))
+    for case, size in sizes_of(quick, "elementwise", "arithmetic"):
+        if int(size) < CHEAP_FROM:
+            continue
+        text = f"native tier, {case} {size}: over"
+        if case == "elementwise":
+            yield Bound(f"{text} the best peer", 0.35, partial(best_peer, ours, case, size))
+        else:
+            yield Bound(f"{text} by hand", 1.0, partial(mine, case, size, "numpy"))
+    for case, limit in NATIVE_LOOPS.items():
+        for _, size in sizes_of(quick, case):
+            text = f"native tier, {case} {size}: over JAX jit"
+            yield Bound(text, limit, partial(mine, case, size, "jax"))
+    for case, size in sizes_of(quick, *[name for name, case in CASES.items() if case.numba]):
+        text = f"native tier, {case} {size}: over Numba by hand"
+        yield Bound(text, 1.5, partial(mine, case, size, "numba"))
+    text = "native tier, Cholesky log-likelihood, n = 500: over potrf/potri by hand"
+    yield Bound(text, 1.25, partial(mine, "likelihood", "500", "numpy"))
+    yield from cheap_compiled("native tier", ours)
+    sizes = [label(size) for size in CASES["rk4"].chosen_sizes(quick)]
+    text = f"native tier, rk4: seconds per step at {sizes[-1]} over those at {sizes[0]} steps"
+    yield Bound(text, 1.2, partial(growth, ours, "rk4", sizes[0], sizes[-1]))
+
+
+NATIVE_LOOPS = {"rk4": 0.1, "three-body": 0.1, "lstm": 0.6, "bundle": 0.4}
+"""Cases that are loops or many small problems, and their limits over JAX jit."""
+
+
+def microseconds(key: Key, results: Results) -> list[float]:
+    return [1e6 * seconds for seconds in results.of(key)]
+
+
+def best_peer(ours: str, case: str, size: str, results: Results) -> list[float]:
+    """Our gradient over that of the library that is quickest in the same round."""
+    mine = Key(case, size, ours, "gradient")
+    names = peers([key.library for key in results.samples])
+    theirs = [mine._replace(library=name) for name in dict.fromkeys(names)]
+    theirs = [key for key in theirs if key in results.samples]
+    if not theirs:
+        raise Missing(f"no peer has {case} {size}")
+    return [max(round_) for round_ in zip(*[results.ratios(mine, key) for key in theirs])]
+
+
+def growth(ours: str, case: str, small: str, large: str, results: Results) -> list[float]:
+    """Seconds per step of a loop at one length over those at another."""
+    keys = [Key(case, size, ours, "gradient") for size in (large, small)]
+    factor = parsed(large)[0] / parsed(small)[0]
+    return [ratio / factor for ratio in results.ratios(*keys)]
+
+
+def cheap_compiled(text: str, ours: str) -> Iterator[Bound]:
+    """Gradient over function, both compiled by us: the worst, and the median of all programs."""
     whole = [name for name, case in CASES.items() if case.derivative == "gradient"]
     others = [name for name in whole if name not in FACTORISATIONS]
 
@@ -191,25 +257,8 @@ def numpy_bounds(quick: bool) -> Iterator[Bound]:
         ratios = compiled_over_function(ours, whole, results)
         return [median(round_) for round_ in zip(*ratios)]
 
-    yield Bound("jit: the worst gradient over the function, both compiled", 3.0, dearest)
-    yield Bound("jit: the median of these", 2.0, usual)
-    for case, size in sizes_of(quick, *DENSE):
-        yield Bound(
-            f"NumPy tier, {case} {size}: over JAX jit", 1.0, partial(mine, case, size, "jax")
-        )
-
-
-def native_bounds(quick: bool) -> Iterator[Bound]:
-    """Compiled to machine code."""
-    ours = "vjpkit-native"
-    peers = {"elementwise": ("jax", 0.35), "arithmetic": ("numpy", 1.0)}
-    for case, (peer, limit) in peers.items():
-        for _, size in sizes_of(quick, case):
-            if int(size) < CHEAP_FROM:
-                continue
-            words = "JAX jit" if peer == "jax" else "by hand"
-            ratios = partial(against, case, size, peer, ours=ours)
-            yield Bound(f"native tier, {case} {size}: over {words}", limit, ratios)
+    yield Bound(f"{text}: the worst gradient over the function, both compiled", 3.0, dearest)
+    yield Bound(f"{text}: the median of these", 2.0, usual)
 
 
 def latency_bounds(quick: bool) -> Iterator[Bound]:

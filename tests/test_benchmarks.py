@@ -108,7 +108,7 @@ def test_verdicts():
     assert "vjpkit was not measured" in missing.reason
 
 
-LIBRARIES = ("numpy", "vjpkit", "vjpkit-jit", "vjpkit-native", "autograd", "torch", "jax")
+LIBRARIES = ("numpy", "vjpkit", "vjpkit-jit", "vjpkit-native", "autograd", "torch", "jax", "numba")
 
 
 def test_every_bound_names_cases_that_are_run():
