@@ -152,6 +152,36 @@ def test_strict_tangent():
     assert np.isnan(vk.jvp(root, (0.0,), (0.0,), strict=True)[1])
 
 
+CONTROL = {
+    "jit": vk.jit(np.sqrt),
+    "cond": lambda x: vk.lax.cond(x < 1, np.sqrt, np.cos, x),
+    "scan": lambda x: vk.lax.scan(lambda c, _: (np.sqrt(c), None), x, length=1)[0],
+    "fori": lambda x: vk.lax.fori_loop(0, 1, lambda _, c: np.sqrt(c), x),
+    "while": lambda x: vk.lax.while_loop(
+        lambda state: state[0] < 1, lambda state: (state[0] + 1, np.sqrt(state[1])), (0, x)
+    )[1],
+    "checkpoint": vk.checkpoint(np.sqrt, policy=vk.checkpoint_policies.everything_saveable),
+    "cond in scan": lambda x: vk.lax.scan(
+        lambda c, _: (vk.lax.cond(c < 1, np.sqrt, np.cos, c), None), x, length=1
+    )[0],
+}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("control", CONTROL)
+def test_zero_wins_inside_control_flow_unless_strict(control, strict):
+    f = CONTROL[control]
+    along = lambda x, t: vk.jvp(f, (x,), (t,), strict=strict)[1]
+    gradient = vk.grad(lambda x: f(x) * 0.0, strict=strict)
+    wanted = np.nan if strict else 0.0
+    with np.errstate(all="ignore"):
+        np.testing.assert_equal(along(0.0, 0.0), wanted)
+        np.testing.assert_equal(vk.jit(along)(0.0, 0.0), wanted)
+        np.testing.assert_equal(gradient(0.0), wanted)
+        # The products of a staged `while` are decided when it runs, where zero always wins.
+        np.testing.assert_equal(vk.jit(gradient)(0.0), 0.0 if control == "while" else wanted)
+
+
 def test_derivatives_that_vanish_do_not_warn():
     """Warnings are errors here: neither mode warns about what it does not use."""
     x = np.array([0.0, 4.0])

@@ -84,6 +84,11 @@ def test_names_inside_jit_are_seen() -> None:
     assert extra == SIZE
 
 
+def test_names_of_examples_are_seen() -> None:
+    names = POLICIES.save_only_these_names("a")
+    assert again(names, vk.vmap(named)) == again(names)
+
+
 @pytest.mark.parametrize("arrays", range(6))
 def test_a_budget_is_kept(arrays: int) -> None:
     def chain(x: Any) -> Any:
