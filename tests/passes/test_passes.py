@@ -89,6 +89,7 @@ def test_numbers_keep_their_bits(value):
         assert got.tobytes() == want.tobytes()
 
 
+STACK = np.arange(54.0).reshape(6, 3, 3) / 54
 RULES = {
     "double negation": (lambda x: -(-1 * (-x)) * 1, 1),
     "negation into difference": (lambda x: np.sin(x) + -x, 2),
@@ -101,6 +102,14 @@ RULES = {
     "broadcast": (lambda x: np.broadcast_to(x, (4, 3)) * np.ones((4, 3)), 1),
     "broadcast number": (lambda x: np.full(3, 2.0) * np.sin(x) + np.broadcast_to(0.5, 3), 3),
     "cube": (lambda x: x**3, 2),
+    "quotient of minus": (lambda x: 2.0 - (-np.sin(x)) / np.exp(x), 4),
+    "quotient of two": (lambda x: (-np.sin(x)) / (-np.exp(x)), 3),
+    "multiples": (lambda x: 100.0 * np.sin(x) + np.sin(x) * 100.0, 2),
+    "multiple and itself": (lambda x: 3.0 * np.sin(x) + np.sin(x), 2),
+    "other order": (lambda x: np.sin(x) * np.cos(x) / (np.cos(x) * np.sin(x)), 4),
+    "broadcast operands": (lambda x: np.broadcast_to(x[:, None], (3, 3)) * np.sin(x), 3),
+    "products in a stack": (lambda x: np.sum(STACK * x @ np.sin(STACK), axis=0), 6),
+    "the same place": (vk.grad(lambda x: np.sum(np.sin(x[1:]) * x[1:])), 6),
 }
 
 

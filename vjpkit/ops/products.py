@@ -70,7 +70,7 @@ class Matmul(Bilinear):
         if y.ndim == 1:
             return unbroadcast(ct[..., None] * y, shape, dtype)
         if len(shape) == 1:
-            return unbroadcast(np.matmul(y, ct[..., None])[..., 0], shape, dtype)
+            return _fitted(_times_vectors(y, ct), shape, dtype)
         return _fitted(np.matmul(ct, y.swapaxes(-1, -2)), shape, dtype)
 
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
@@ -82,7 +82,7 @@ class Matmul(Bilinear):
                 ct * x if len(shape) == 1 else x[:, None] * ct[..., None, :], shape, dtype
             )
         if len(shape) == 1:
-            return unbroadcast(np.matmul(x.swapaxes(-1, -2), ct[..., None])[..., 0], shape, dtype)
+            return _fitted(_times_vectors(x.swapaxes(-1, -2), ct), shape, dtype)
         return _fitted(np.matmul(x.swapaxes(-1, -2), ct), shape, dtype)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
@@ -133,6 +133,11 @@ def _merged(x: Value, y: Value) -> Value:
     return (
         np.reshape(matmul(rows, y), (*x.shape[:-1], *y.shape[1:])) if x.shape[-1] else matmul(x, y)
     )
+
+
+def _times_vectors(x: Value, ct: Value) -> Value:
+    """Each matrix of ``x`` times its vector."""
+    return x @ ct if x.ndim == 2 else np.matmul(x, ct[..., None])[..., 0]
 
 
 def _fitted(ct: Value, shape: Shape, dtype: Any) -> Value:

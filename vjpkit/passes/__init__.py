@@ -18,11 +18,12 @@ __all__ = ["PIPELINE", "optimize"]
 PIPELINE = (
     without_dead_code,
     with_constants_folded,
+    without_repetition,
     simplified,
     without_repetition,
     without_dead_code,
 )
-"""The passes in their order."""
+"""The passes in their order: rules see more of equal equations that are one."""
 
 
 def optimize(program: Program) -> Program:

@@ -7,13 +7,15 @@ unless it says "up to rounding"; a zero that ``scale`` lets win over inf or nan 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from vjpkit.core.ir import Atom, Equation, Literal, Program
+import numpy as np
+
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import lookup
 from vjpkit.kinds.elementwise import Ufunc
-from vjpkit.ops.elementwise import negative
 from vjpkit.passes.rewriting import Rewriter
 
 __all__ = ["simplified"]
@@ -47,7 +49,20 @@ def _simpler(new: Rewriter, eqn: Equation) -> Atom | None:
 
 
 def _made(new: Rewriter, eqn: Equation, name: str, *inputs: Atom, **params: Any) -> Atom:
+    """A new equation, of the line that asked for ``eqn``."""
     return new.emit(lookup(name), inputs, params, eqn.position)
+
+
+def _simplest(new: Rewriter, eqn: Equation, name: str, *inputs: Atom, **params: Any) -> Atom:
+    """The same, or what a rule puts in its place."""
+    primitive = lookup(name)
+    out = Var(primitive.abstract(*[a.aval for a in inputs], **params))
+    made = Equation(primitive, inputs, params, (out,), eqn.position)
+    found = _simpler(new, made)
+    if found is not None and found.aval == out.aval:
+        return found
+    new.keep(made)
+    return out
 
 
 # ---- signs ---------------------------------------------------------------------------------------
@@ -75,7 +90,27 @@ def _add(new: Rewriter, eqn: Equation) -> Atom | None:
         return _made(new, eqn, "subtract", x, minus)
     if (minus := _negated(new, x)) is not None:
         return _made(new, eqn, "subtract", y, minus)
-    return None
+    return _multiples(new, eqn)
+
+
+def _multiples(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``c * x + d * x`` is ``(c + d) * x`` up to rounding, for numbers of moderate size.
+
+    Of opposite signs they would make nan of an infinite ``x``, but not their sum.
+    """
+    x, y = eqn.inputs
+    (c, one), (d, other) = _multiple(new, x), _multiple(new, y)
+    if one is not other or (one is x and other is y) or one.aval != eqn.outputs[0].aval:
+        return None
+    return None if c * d < 0 else _made(new, eqn, "multiply", Literal(c + d), one)
+
+
+def _multiple(new: Rewriter, a: Atom) -> tuple[float, Atom]:
+    """``(c, x)`` if ``a`` is ``c * x`` for a number of moderate size; ``(1, a)`` otherwise."""
+    product = new.made_by(a, "multiply")
+    c, x = _number_and_other(product) if product is not None else (None, a)
+    plain = c is not None and x.aval == a.aval and a.aval.dtype == "f8"
+    return (float(c.value), x) if plain and c is not None else (1.0, a)
 
 
 def _subtract(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -99,9 +134,7 @@ def _product(new: Rewriter, eqn: Equation) -> Atom | None:
         return None  # a complex product's parts are sums, whose zeros have signs
     for one, other in ((x, y), (y, x)):
         if isinstance(one, Literal) and one.value == -1 and other.aval == eqn.outputs[0].aval:
-            return _negative(new, Equation(negative, (other,), {}, eqn.outputs)) or _made(
-                new, eqn, "negative", other
-            )
+            return _simplest(new, eqn, "negative", other)
     x_minus, y_minus = _negated(new, x), _negated(new, y)
     name = eqn.primitive.name
     if x_minus is not None and y_minus is not None:
@@ -115,6 +148,18 @@ def _product(new: Rewriter, eqn: Equation) -> Atom | None:
     if y_minus is not None and isinstance(x, Literal) and x.aval.dtype.kind == "f":
         return _made(new, eqn, name, Literal(-x.value), y_minus)
     return _merged(new, eqn) if name == "multiply" else None
+
+
+def _quotient(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``-x / y`` and ``x / -y`` are ``-(x / y)``, which sums and differences absorb."""
+    x, y = eqn.inputs
+    if eqn.outputs[0].aval.dtype.kind != "f":
+        return None
+    x_minus, y_minus = _negated(new, x), _negated(new, y)
+    if x_minus is None and y_minus is None:
+        return None
+    inner = _made(new, eqn, "divide", x_minus or x, y_minus or y)
+    return inner if x_minus and y_minus else _made(new, eqn, "negative", inner)
 
 
 def _merged(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -203,11 +248,47 @@ def _without_broadcasts(new: Rewriter, eqn: Equation) -> Atom | None:
     inputs = list(eqn.inputs)
     for i, a in enumerate(inputs):
         inner = new.made_by(a, "broadcast_to")
-        if inner is not None and any(b.aval.shape == shape for j, b in enumerate(inputs) if j != i):
-            inputs[i] = inner.inputs[0]
+        if inner is not None:
+            tried = [*inputs[:i], inner.inputs[0], *inputs[i + 1 :]]
+            if np.broadcast_shapes(*[b.aval.shape for b in tried]) == shape:
+                inputs = tried
     if all(a is b for a, b in zip(inputs, eqn.inputs, strict=True)):
         return None
     return new.emit(eqn.primitive, tuple(inputs), eqn.params, eqn.position)
+
+
+def _scatter_sum(new: Rewriter, eqn: Equation) -> Atom | None:
+    """Values for the same place of an array are added up first, up to rounding."""
+    indices, avals = eqn.params["indices"], [a.aval for a in eqn.inputs]
+    exact = all(a.dtype == eqn.outputs[0].aval.dtype and a.inexact for a in avals)
+    if len(set(indices)) == len(indices) or len(indices) != len(avals) or not exact:
+        return None
+    totals: dict[Any, Atom] = {}
+    for index, a in zip(indices, eqn.inputs, strict=True):
+        before = totals.get(index)
+        totals[index] = a if before is None else _simplest(new, eqn, "add", before, a)
+    params = {**eqn.params, "indices": tuple(totals)}
+    return _made(new, eqn, "scatter_sum", *totals.values(), **params)
+
+
+# ---- products ------------------------------------------------------------------------------------
+
+
+def _sum_of_products(new: Rewriter, eqn: Equation) -> Atom | None:
+    """The sum over a stack of products of matrices is one product, up to rounding."""
+    product = new.made_by(eqn.inputs[0], "matmul")
+    if product is None or eqn.params["keepdims"] or not eqn.inputs[0].aval.inexact:
+        return None
+    x, y = product.inputs
+    stack, rows = x.aval.shape[:-2], math.prod(y.aval.shape[:-1])
+    whole = x.aval.ndim == y.aval.ndim > 2 and stack == y.aval.shape[:-2]
+    if not whole or eqn.params["axes"] != tuple(range(len(stack))) or not rows:
+        return None
+    swapped = (*range(len(stack)), x.aval.ndim - 1, x.aval.ndim - 2)
+    left = _simplest(new, eqn, "transpose", x, axes=swapped)
+    left = _made(new, eqn, "reshape", left, shape=(rows, x.aval.shape[-2]))
+    right = _made(new, eqn, "reshape", y, shape=(rows, y.aval.shape[-1]))
+    return _made(new, eqn, "matmul", _made(new, eqn, "transpose", left, axes=(1, 0)), right)
 
 
 Rule = Callable[[Rewriter, Equation], Atom | None]
@@ -218,10 +299,12 @@ RULES: dict[str, Rule] = {
     "subtract": _subtract,
     "multiply": _product,
     "scale": _product,
+    "divide": _quotient,
     "reshape": lambda new, eqn: _reshape(new, eqn) or _outward(new, eqn),
     "broadcast_to": _broadcast_to,
     "transpose": lambda new, eqn: _transpose(new, eqn) or _outward(new, eqn),
-    "sum": _outward,
+    "sum": lambda new, eqn: _outward(new, eqn) or _sum_of_products(new, eqn),
     "power": _power,
+    "scatter_sum": _scatter_sum,
 }
 """The rules by the primitive whose equations they look at."""

@@ -10,10 +10,14 @@ from vjpkit.passes.rewriting import Rewriter
 __all__ = ["without_repetition"]
 
 
+COMMUTATIVE = frozenset({"add", "multiply", "scale"})
+"""Primitives of two operands whose order does not matter to the bit."""
+
+
 def without_repetition(program: Program) -> Program:
     """Equal equations (primitive, operands, parameters) are computed once.
 
-    Law: equal outputs, to the bit: primitives are functions.
+    Law: equal outputs, to the bit: primitives are functions, `COMMUTATIVE` ones of a set.
     """
     new = Rewriter(program)
     seen: dict[Any, tuple[Var, ...]] = {}
@@ -22,7 +26,9 @@ def without_repetition(program: Program) -> Program:
         if eqn.primitive.effect:
             new.keep(eqn)
             continue
-        key = (eqn.primitive, eqn.inputs, params_key(eqn.params))
+        swaps = eqn.primitive.name in COMMUTATIVE
+        operands = frozenset(eqn.inputs) if swaps else eqn.inputs
+        key = (eqn.primitive, operands, params_key(eqn.params))
         try:
             first = seen.setdefault(key, eqn.outputs)
         except TypeError:  # a parameter of the user's that cannot be hashed
