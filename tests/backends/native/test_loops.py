@@ -143,7 +143,7 @@ def test_what_no_kernel_takes_runs_on_numpy_and_says_why():
     step = {
         "cumsum": lambda c, _: (np.cumsum(c) * 0.5, None),
         "indices that are computed": lambda c, i: (c[i], None),
-        "more than 2000 elements": lambda c, _: (c @ np.ones((3, 1000)) @ np.ones((1000, 3)), None),
+        "more than 8000 elements": lambda c, _: (c @ np.ones((3, 1000)) @ np.ones((1000, 3)), None),
     }
     for reason, body in step.items():
         f = lambda x, body=body: vk.lax.scan(body, x, np.array([[0, 1, 2], [2, 1, 0]]))[0]
@@ -213,3 +213,40 @@ def test_an_exact_zero_wins_in_the_backward_loop(x):
     with np.errstate(all="ignore"):
         assert_same(fast(x), vk.grad(f)(x))
     assert np.isfinite(fast(np.array([0.0, 1.0]))).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 17])
+def test_bits_do_not_depend_on_the_place_in_a_register(n):
+    """Each element as in a loop over it alone."""
+    names = ["exp", "log1p", "sin", "tan", "arctan", "tanh", "sqrt", "floor", "isfinite", "sign"]
+    step = lambda c, _: (c, [getattr(np, name)(c) for name in names])
+    f = vk.jit(lambda x: vk.lax.scan(step, x, length=1)[1], backend="native")
+    x = np.linspace(0.1, 3e9, n)
+    whole, alone = f(x), [f(x[i : i + 1]) for i in range(n)]
+    for j in range(len(names)):
+        assert whole[j][0].tobytes() == b"".join(ys[j].tobytes() for ys in alone)
+
+
+@pytest.mark.parametrize("n", [1, 5, 8, 13])
+def test_whatever_the_number_of_elements(n):
+    x = np.linspace(-1.0, 1.0, 2 * n).reshape(2, n)
+
+    def step(c, t):
+        a = np.concatenate([c[1, ::-1], c[0, : n // 2], t[:1]])
+        m = np.max(c, axis=0) + np.sum(a) + np.min(a[None] * np.ones((2, 1)), axis=1)[0]
+        c = np.stack([c[0] * t + m, np.where(c[0] > c[1], c[1], 0.5 * t)]) * 0.3
+        return c, (c.T @ c, np.sum(c[:, :0], axis=1) + 1.0, a, c > 0.0)
+
+    f = lambda x: vk.lax.scan(step, x, x)
+    fast = vk.jit(f, backend="native")
+    assert_same(fast(x), f(x))
+    g = vk.grad(lambda x: np.sum(f(x)[0]) + np.sum(f(x)[1][0] ** 2) + np.sum(f(x)[1][2]))
+    assert_same(vk.jit(g, backend="native")(x), g(x))
+    assert {part.where for part in fast.explain(x)} == {"native loop"}
+
+
+def test_an_element_that_is_read_twice_is_added_twice():
+    step = lambda c, _: (c * 0.5 + c[(0, 0, 1), (2, 2, 0)], None)
+    f = lambda x: np.sum(vk.lax.scan(step, x, length=3)[0] ** 2)
+    x = np.arange(9.0).reshape(3, 3)
+    assert_same(vk.jit(vk.grad(f), backend="native")(x), vk.grad(f)(x))

@@ -1,14 +1,31 @@
-"""Values in single assignment, written down as LLVM text by Python's operators."""
+"""Values in single assignment, written down as LLVM text by Python's operators.
+
+A value is a number, or a short vector of numbers; what is written for one serves for the other.
+"""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-__all__ = ["BOOL", "DOUBLE", "FLOAT", "INT", "TYPES", "Code", "Value", "literal"]
+__all__ = [
+    "BOOL",
+    "DOUBLE",
+    "FLOAT",
+    "INT",
+    "TYPES",
+    "Code",
+    "Value",
+    "element",
+    "lanes_of",
+    "literal",
+    "vector",
+]
 
 DOUBLE, FLOAT, INT, BOOL = "double", "float", "i64", "i1"
 
@@ -26,8 +43,33 @@ _SHIFTS = {"<<": "shl", ">>": "ashr"}
 _ORDERED = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
 
+@cache
+def lanes_of(kind: str) -> int:
+    """How many numbers a value of a type has."""
+    return int(kind[1:].split(" x ")[0]) if kind[0] == "<" else 1
+
+
+@cache
+def element(kind: str) -> str:
+    """The type of one number of a value.
+
+    >>> element("<8 x double>"), element("i64"), lanes_of("<8 x double>")
+    ('double', 'i64', 8)
+    """
+    return kind[1:-1].split(" x ")[1] if kind[0] == "<" else kind
+
+
+@cache
+def vector(kind: str, lanes: int) -> str:
+    """The type of so many numbers of a type."""
+    return kind if lanes == 1 else f"<{lanes} x {kind}>"
+
+
 def literal(x: Any, kind: str) -> str:
-    """A Python number as LLVM writes it: floating ones by their bits."""
+    """A Python number as LLVM writes it, in every lane: floating ones by their bits."""
+    if kind[0] == "<":
+        one = f"{element(kind)} {literal(x, element(kind))}"
+        return f"<{', '.join([one] * lanes_of(kind))}>"
     if kind == DOUBLE:
         return f"0x{struct.unpack('<Q', struct.pack('<d', float(x)))[0]:016X}"
     if kind == FLOAT:
@@ -61,13 +103,54 @@ class Code:
     def all_doubts(self) -> list[Value]:
         """`doubts`, and whether there is a nan among `suspects`: two are asked at once."""
         pairs: list[tuple[Value, Value]] = []
-        for kind in (DOUBLE, FLOAT):
-            mine = list({x.name: x for x in self.suspects if x.kind == kind}.values())
-            pairs += zip(mine[::2], [*mine[1::2], mine[-1]] if mine else (), strict=False)
+        for mine in by_kind(self.suspects):
+            pairs += zip(mine[::2], [*mine[1::2], mine[-1]], strict=False)
         return [*self.doubts, *[x.unordered(y) for x, y in pairs]]
+
+    def anything(self, questions: Sequence[Value]) -> Value:
+        """Whether one of several truth values, in any lane, is true."""
+        found = self.number(0, BOOL)
+        for mine in by_kind(questions):
+            total = mine[0]
+            for x in mine[1:]:
+                total = x | total
+            lanes = lanes_of(total.kind)
+            if lanes > 1:
+                total = self.call(f"llvm.vector.reduce.or.v{lanes}i1", BOOL, total)
+            found = total | found
+        return found
 
     def number(self, x: Any, kind: str) -> Value:
         return Value(self, literal(x, kind), kind)
+
+    def lane(self, x: Value, i: int) -> Value:
+        """One number of a value."""
+        if lanes_of(x.kind) == 1:
+            return x
+        return self.make(f"extractelement {x.kind} {x.name}, i64 {i}", element(x.kind))
+
+    def with_lane(self, x: Value | None, i: int, y: Value, kind: str) -> Value:
+        """A vector with another number in one lane."""
+        name = "poison" if x is None else x.name
+        return self.make(f"insertelement {kind} {name}, {y.kind} {y.name}, i64 {i}", kind)
+
+    def shuffled(self, x: Value, y: Value | None, places: Sequence[int | None]) -> Value:
+        """A vector of lanes of ``x`` and, counted on, of ``y``; None where the lane is not read."""
+        mask = ", ".join("i32 poison" if i is None else f"i32 {i}" for i in places)
+        other = "poison" if y is None else y.name
+        kind = vector(element(x.kind), len(places))
+        text = f"{x.kind} {x.name}, {x.kind} {other}, <{len(places)} x i32> <{mask}>"
+        return self.make(f"shufflevector {text}", kind)
+
+    def library(self, function: str, x: Value) -> Value:
+        """A function of the C library, lane by lane."""
+        found: Value | None = None
+        for i in range(lanes_of(x.kind)):
+            one = self.lane(x, i)
+            y = self.call(function, one.kind, one)
+            found = y if x.kind == one.kind else self.with_lane(found, i, y, x.kind)
+        assert found is not None
+        return found
 
     def call(self, function: str, kind: str, *args: Value) -> Value:
         """A call of a function of arguments of one type."""
@@ -79,20 +162,39 @@ class Code:
     def intrinsic(self, name: str, *args: Value) -> Value:
         """One of LLVM's own functions of floating-point numbers."""
         kind = args[0].kind
-        return self.call(f"llvm.{name}.{'f64' if kind == DOUBLE else 'f32'}", kind, *args)
+        lanes = lanes_of(kind)
+        word = "f64" if element(kind) == DOUBLE else "f32"
+        return self.call(f"llvm.{name}.{word if lanes == 1 else f'v{lanes}{word}'}", kind, *args)
+
+
+def by_kind(values: Sequence[Value]) -> list[list[Value]]:
+    """Different values, those of a type together."""
+    groups: dict[str, dict[str, Value]] = {}
+    for x in values:
+        groups.setdefault(x.kind, {})[x.name] = x
+    return [list(group.values()) for group in groups.values()]
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """The result of an instruction, or a number."""
+    """The result of an instruction, or a number, or the same number in each lane."""
 
     code: Code
     name: str
     kind: str
 
     @property
+    def is_number(self) -> bool:
+        """Whether the value is known here."""
+        return self.name[0] != "%"
+
+    @property
     def floating(self) -> bool:
-        return self.kind in (DOUBLE, FLOAT)
+        return element(self.kind) in (DOUBLE, FLOAT)
+
+    def like(self, kind: str) -> str:
+        """The type of as many numbers of another type."""
+        return vector(kind, lanes_of(self.kind))
 
     def _other(self, x: Any) -> str:
         return x.name if isinstance(x, Value) else literal(x, self.kind)
@@ -147,15 +249,16 @@ class Value:
         return 0 - self
 
     def __invert__(self) -> Value:
-        return self ^ (1 if self.kind == BOOL else -1)
+        return self ^ (1 if element(self.kind) == BOOL else -1)
 
     def _compared(self, floating: str, integer: str, x: Any) -> Value:
         word = f"fcmp {floating}" if self.floating else f"icmp {integer}"
-        return self.code.make(f"{word} {self.kind} {self.name}, {self._other(x)}", BOOL)
+        text = f"{word} {self.kind} {self.name}, {self._other(x)}"
+        return self.code.make(text, self.like(BOOL))
 
     def _ordered(self, sign: str, x: Any) -> Value:
         word = _ORDERED[sign]
-        return self._compared(f"o{word}", f"{'u' if self.kind == BOOL else 's'}{word}", x)
+        return self._compared(f"o{word}", f"{'u' if element(self.kind) == BOOL else 's'}{word}", x)
 
     def __lt__(self, x: Any) -> Value:
         return self._ordered("<", x)
@@ -185,11 +288,12 @@ class Value:
         """``x`` where this is true, else ``y``; one of them is a value."""
         kind = x.kind if isinstance(x, Value) else y.kind
         left, right = (v.name if isinstance(v, Value) else literal(v, kind) for v in (x, y))
-        return self.code.make(f"select i1 {self.name}, {kind} {left}, {kind} {right}", kind)
+        text = f"select {self.kind} {self.name}, {kind} {left}, {kind} {right}"
+        return self.code.make(text, kind)
 
     def to(self, kind: str) -> Value:
-        """Converted as NumPy's ``astype`` does it."""
-        if kind == self.kind:
+        """Converted, each lane, as NumPy's ``astype`` does it."""
+        if kind == element(self.kind):
             return self
         if kind == BOOL:
             return self.differs(0)
@@ -197,13 +301,16 @@ class Value:
             (DOUBLE, FLOAT): "fptrunc", (FLOAT, DOUBLE): "fpext",
             (INT, DOUBLE): "sitofp", (INT, FLOAT): "sitofp",
             (BOOL, DOUBLE): "uitofp", (BOOL, FLOAT): "uitofp", (BOOL, INT): "zext",
-        }[self.kind, kind]  # fmt: skip
-        return self.code.make(f"{word} {self.kind} {self.name} to {kind}", kind)
+        }[element(self.kind), kind]  # fmt: skip
+        made = self.like(kind)
+        return self.code.make(f"{word} {self.kind} {self.name} to {made}", made)
 
     def bits(self) -> Value:
         """The bits of a double as an integer."""
-        return self.code.make(f"bitcast double {self.name} to i64", INT)
+        made = self.like(INT)
+        return self.code.make(f"bitcast {self.kind} {self.name} to {made}", made)
 
     def double(self) -> Value:
         """The double that has these bits."""
-        return self.code.make(f"bitcast i64 {self.name} to double", DOUBLE)
+        made = self.like(DOUBLE)
+        return self.code.make(f"bitcast {self.kind} {self.name} to {made}", made)

@@ -48,7 +48,7 @@ def magnitude(x: Value) -> Value:
 
 
 def sign(x: Value) -> Value:
-    if x.kind == INT:
+    if not x.floating:
         return (x > 0).to(INT) - (x < 0).to(INT)
     signed = (x > 0.0).choose(1.0, (x < 0.0).choose(-1.0, x))
     return x.equals(0.0).choose(0.0, signed)

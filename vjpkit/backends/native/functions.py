@@ -274,7 +274,7 @@ def _of_large(x: Value, name: str, result: Value) -> Value:
     code = x.code
     large = fabs(x) > LARGEST_ANGLE
     if code.exact:
-        return large.choose(code.call(name, x.kind, x), result)
+        return large.choose(code.library(name, x), result)
     code.doubts.append(large)
     return result
 

@@ -18,7 +18,16 @@ from functools import cached_property
 
 import numpy as np
 
-from vjpkit.backends.native.code import BOOL, TYPES, Code, Value, literal
+from vjpkit.backends.native.code import (
+    BOOL,
+    TYPES,
+    Code,
+    Value,
+    element,
+    lanes_of,
+    literal,
+    vector,
+)
 from vjpkit.backends.native.engine import every_exception, host, ufunc
 from vjpkit.backends.native.equations import ELEMENTARY, computed
 from vjpkit.core.ir import Atom, Equation, Literal, Var
@@ -28,11 +37,12 @@ __all__ = ["Kernel", "loaded", "memory_type", "store"]
 BLOCK = 512
 LANES = 8
 MEMORY = {BOOL: "i8"}
-"""How a type lies in memory, where that differs."""
+"""How a number lies in memory, where that differs."""
 
 
 def memory_type(kind: str) -> str:
-    return MEMORY.get(kind, kind)
+    one = element(kind)
+    return vector(MEMORY.get(one, one), lanes_of(kind))
 
 
 def kind_of(v: Atom) -> str:
@@ -400,19 +410,31 @@ def same_value(x: Value) -> str:
     return f"select i1 true, {x.kind} {x.name}, {x.kind} {x.name}"
 
 
+def alignment(memory: str) -> str:
+    """What is known of an address: numbers are aligned, vectors of them no better."""
+    size = {"double": 8, "float": 4, "i64": 8, "i8": 1}[element(memory)]
+    return f"align {size}"
+
+
 def loaded(code: Code, pointer: str, index: str, kind: str) -> Value:
-    """An element of an array."""
+    """An element of an array, or as many as the type has."""
     memory = memory_type(kind)
-    address = code.make(f"getelementptr inbounds {memory}, ptr {pointer}, i64 {index}", "ptr")
-    value = code.make(f"load {memory}, ptr {address.name}", memory)
-    return code.make(f"icmp ne i8 {value.name}, 0", BOOL) if kind == BOOL else value
+    address = code.make(
+        f"getelementptr inbounds {element(memory)}, ptr {pointer}, i64 {index}", "ptr"
+    )
+    value = code.make(f"load {memory}, ptr {address.name}, {alignment(memory)}", memory)
+    if element(kind) != BOOL:
+        return value
+    return code.make(f"icmp ne {memory} {value.name}, {literal(0, memory)}", kind)
 
 
 def store(code: Code, pointer: str, index: str, value: Value) -> None:
-    """An element into an array."""
+    """An element into an array, or as many as there are."""
     memory = memory_type(value.kind)
     name = value.name
-    if value.kind == BOOL:
-        name = code.make(f"zext i1 {name} to i8", memory).name
-    address = code.make(f"getelementptr inbounds {memory}, ptr {pointer}, i64 {index}", "ptr")
-    code.lines.append(f"store {memory} {name}, ptr {address.name}")
+    if element(value.kind) == BOOL:
+        name = code.make(f"zext {value.kind} {name} to {memory}", memory).name
+    address = code.make(
+        f"getelementptr inbounds {element(memory)}, ptr {pointer}, i64 {index}", "ptr"
+    )
+    code.lines.append(f"store {memory} {name}, ptr {address.name}, {alignment(memory)}")

@@ -1,8 +1,9 @@
 """A staged loop over a small state as one kernel.
 
-Every value of a step is a list of its elements, which live in registers: shapes are static, so that
-indexing, reshaping and joining only choose among them. What a structural primitive chooses is asked
-of the primitive itself, by running it on the numbers of the elements.
+Every value of a step is a list of its elements, which are lanes of registers: shapes are static, so
+that indexing, reshaping and joining only choose among them. What a structural primitive chooses is
+asked of the primitive itself, by running it on the numbers of the elements. Elementwise equations
+are computed `WIDTH` elements at a time, on every machine alike.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends.groups import is_elementwise
-from vjpkit.backends.native.code import TYPES, Code, Value
-from vjpkit.backends.native.engine import every_exception, ufunc
+from vjpkit.backends.native.code import TYPES, Code, Value, element, lanes_of, vector
+from vjpkit.backends.native.engine import every_exception, host, ufunc
 from vjpkit.backends.native.equations import computed, is_native, largest, smallest, why_not
 from vjpkit.backends.native.kernels import loaded, store
 from vjpkit.core.aval import Aval
@@ -26,7 +27,7 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 
 __all__ = ["Loop", "joined", "loop_of", "why_no_loop"]
 
-LARGEST_STEP = 2000
+LARGEST_STEP = 8000
 """Elements that a step reads and computes at most: above, code grows faster than it gains."""
 MOST_OPERANDS = 64
 """Operands and results of a ufunc."""
@@ -38,7 +39,76 @@ FOLDS: dict[str, Callable[[Value, Value], Value]] = {
     "sum": lambda x, y: x + y, "max": largest, "min": smallest,
 }  # fmt: skip
 
-Elements = list[Value]
+WIDTH = 8
+"""Elements that are computed at a time."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One element: a lane of a register, which may be its only one."""
+
+    register: Value
+    index: int = 0
+
+    def to(self, kind: str) -> Lane:
+        return Lane(self.register.to(kind), self.index)
+
+
+Elements = list[Lane]
+
+
+def lanes(registers: Sequence[Value]) -> Elements:
+    """The elements of registers, one after the other."""
+    return [Lane(x, i) for x in registers for i in range(lanes_of(x.kind))]
+
+
+def chunks(count: int) -> list[range]:
+    """Numbers of elements that are computed together."""
+    return [range(i, min(i + WIDTH, count)) for i in range(0, count, WIDTH)]
+
+
+def registers(code: Code, xs: Elements) -> list[Value]:
+    """Elements in as few registers as possible."""
+    return [register(code, [xs[i] for i in chunk]) for chunk in chunks(len(xs))]
+
+
+def register(code: Code, xs: Elements) -> Value:
+    """A register of these elements."""
+    count, first = len(xs), xs[0].register
+    if count == 1:
+        return code.lane(first, xs[0].index)
+    if lanes_of(first.kind) == count and all(
+        x.register.name == first.name and x.index == i for i, x in enumerate(xs)
+    ):
+        return first
+    kind = element(first.kind)
+    sources: dict[str, list[tuple[int, Lane]]] = {}
+    for i, x in enumerate(xs):
+        sources.setdefault(x.register.name, []).append((i, x))
+    if all(lanes_of(x.register.kind) == 1 and x.register.is_number for x in xs):
+        words = [f"{kind} {x.register.name}" for x in xs]
+        return Value(code, f"<{', '.join(words)}>", vector(kind, count))
+    made: Value | None = None
+    for pairs in sources.values():
+        source, single = pairs[0][1].register, lanes_of(pairs[0][1].register.kind) == 1
+        if single and len(pairs) == 1:
+            made = code.with_lane(made, pairs[0][0], source, vector(kind, count))
+            continue
+        if single:
+            source = code.with_lane(None, 0, source, vector(kind, count))
+        places: list[int | None] = [None] * count
+        for i, x in pairs:
+            places[i] = x.index
+        if lanes_of(source.kind) != count or any(p not in (None, i) for i, p in enumerate(places)):
+            source = code.shuffled(source, None, places)
+        if made is None:
+            made = source
+        else:
+            mine = {i for i, _ in pairs}
+            both = [count + i if i in mine else i for i in range(count)]
+            made = code.shuffled(made, source, both)
+    assert made is not None
+    return made
 
 
 def why_no_loop(eqn: Equation, body: Program) -> str | None:
@@ -237,42 +307,41 @@ class _Writer:
         before, inside, after = Code(prefix="b"), Code(prefix="t", exact=exact), Code(prefix="a")
         self.pointers(before)
         ends = loop.consts, loop.consts + loop.carry
-        known: list[Elements] = []
-        for j, aval in enumerate(loop.operands[: ends[1]]):
-            known.append([self.load(before, j, aval, k) for k in range(aval.size)])
+        known = [self.load(before, j, a.size) for j, a in enumerate(loop.operands[: ends[1]])]
+        first = known[ends[0] :]
         states = [
-            [Value(inside, f"%c{j}_{k}", TYPES[aval.dtype]) for k in range(aval.size)]
-            for j, aval in enumerate(loop.operands[ends[0] : ends[1]])
+            [Value(inside, f"%c{j}_{k}", x.kind) for k, x in enumerate(xs)]
+            for j, xs in enumerate(first)
         ]
-        slices = []
-        for j in range(ends[1], len(loop.operands)):
-            aval = loop.operands[j]
-            slices.append(
-                [self.load(inside, j, aval, k, step=True)
-                 for k in range(aval.size // loop.length)]
-            )  # fmt: skip
-        constants = [[Value(inside, v.name, v.kind) for v in vs] for vs in known[: ends[0]]]
-        outs = stepped(inside, loop.body, [*constants, *states, *slices])
+        slices = [
+            self.load(inside, j, loop.operands[j].size // loop.length, step=True)
+            for j in range(ends[1], len(loop.operands))
+        ]
+        constants = [[Value(inside, x.name, x.kind) for x in xs] for xs in known[: ends[0]]]
+        inputs = [*constants, *states, *slices]
+        found = stepped(inside, loop.body, list(map(lanes, inputs)))
+        outs = [registers(inside, xs) for xs in found]
         base = len(loop.operands)
-        for j, values in enumerate(outs[loop.carry :]):
-            for k, value in enumerate(values):
-                self.store(inside, base + loop.carry + j, k, value, step=True)
-        phis = self.phis(known[ends[0] : ends[1]], states, outs)
-        for j, aval in enumerate(loop.results[: loop.carry]):
-            for k in range(aval.size):
-                final = Value(after, outs[j][k].name, outs[j][k].kind)
-                self.store(after, base + j, k, final)
-        total, collected = inside.number(0, "i1"), []
-        found = inside.all_doubts()
-        for doubt in found:
-            total = doubt | total
-        if found:
+        for j, values in enumerate(outs):
+            if j < loop.carry:
+                self.store(after, base + j, [Value(after, x.name, x.kind) for x in values])
+            else:
+                self.store(inside, base + j, values, step=True)
+        phis = [
+            f"{x.name} = phi {x.kind} [{a.name}, %entry], [{b.name}, %steps_]"
+            for starts, xs, results in zip(first, states, outs, strict=False)
+            for a, x, b in zip(starts, xs, results, strict=True)
+        ]
+        doubts, collected = inside.all_doubts(), []
+        total = inside.anything(doubts)
+        if doubts:
             total = total | Value(inside, "%doubt", "i1")
             collected = [f"%doubt = phi i1 [false, %entry], [{total.name}, %steps_]"]
         self.declared |= before.declared | inside.declared | after.declared
         name = "exact" if exact else "fast"
         lines = [
-            f"define internal i1 @{name}(ptr %args, ptr %steps) nounwind {{", "entry:",
+            f"define internal i1 @{name}(ptr %args, ptr %steps) nounwind "
+            f'"prefer-vector-width"="{host().vector_bits}" {{', "entry:",
             *before.lines, "br label %steps_", "steps_:",
             "%i = phi i64 [0, %entry], [%next, %steps_]", *phis, *collected,
             f"%at = sub i64 {loop.length - 1}, %i" if loop.reverse else "%at = add i64 %i, 0",
@@ -280,43 +349,33 @@ class _Writer:
             "br i1 %end, label %out, label %steps_", "out:", *after.lines,
             f"ret i1 {total.name}", "}",
         ]  # fmt: skip
-        return "\n".join(lines), bool(found)
+        return "\n".join(lines), bool(doubts)
 
     def pointers(self, code: Code) -> None:
-        """Where the arrays lie, and how far apart their elements are."""
-        place = len(self.arrays)
-        for j, array in enumerate(self.arrays):
+        """Where the arrays lie; their elements lie side by side."""
+        for j in range(len(self.arrays)):
             code.lines += [f"%ap{j} = getelementptr ptr, ptr %args, i64 {j}",
                            f"%p{j} = load ptr, ptr %ap{j}"]  # fmt: skip
-            if array.is_array:
-                code.lines += [f"%as{j} = getelementptr i64, ptr %steps, i64 {place}",
-                               f"%s{j} = load i64, ptr %as{j}"]  # fmt: skip
-                place += 1
 
-    def address(self, code: Code, j: int, k: int, step: bool) -> str:
-        """Of element ``k`` of an operand or result, or of its slice in this step."""
+    def place(self, code: Code, j: int, k: int, step: bool) -> tuple[str, str]:
+        """Array and number of element ``k`` of an operand or result, or of its slice."""
         array, start, row = self.places[j]
-        if not self.arrays[array].is_array:
-            return f"%p{array}"
-        index = (Value(code, "%at", "i64") * row + start + k).name if step else str(start + k)
-        offset = code.make(f"mul i64 {index}, %s{array}", "i64")
-        return code.make(f"getelementptr i8, ptr %p{array}, i64 {offset.name}", "ptr").name
+        if not step:
+            return f"%p{array}", str(start + k)
+        return f"%p{array}", (Value(code, "%at", "i64") * row + (start + k)).name
 
-    def load(self, code: Code, j: int, aval: Aval, k: int, step: bool = False) -> Value:
-        return loaded(code, self.address(code, j, k, step), "0", TYPES[aval.dtype])
+    def load(self, code: Code, j: int, size: int, step: bool = False) -> list[Value]:
+        """The elements of an operand, or of its slice in this step."""
+        kind = TYPES[self.arrays[self.places[j][0]].dtype]
+        return [
+            loaded(code, *self.place(code, j, chunk.start, step), vector(kind, len(chunk)))
+            for chunk in chunks(size)
+        ]
 
-    def store(self, code: Code, j: int, k: int, value: Value, step: bool = False) -> None:
-        store(code, self.address(code, j, k, step), "0", value)
-
-    def phis(
-        self, first: list[Elements], states: list[Elements], outs: list[Elements]
-    ) -> list[str]:
-        """The states: at first those given, then those of the step before."""
-        lines = []
-        for starts, values, results in zip(first, states, outs, strict=False):
-            for a, v, b in zip(starts, values, results, strict=True):
-                lines.append(f"{v.name} = phi {v.kind} [{a.name}, %entry], [{b.name}, %steps_]")
-        return lines
+    def store(self, code: Code, j: int, values: Sequence[Value], step: bool = False) -> None:
+        """The elements of a result, or of its slice in this step."""
+        for k, x in enumerate(values):
+            store(code, *self.place(code, j, k * WIDTH, step), x)
 
 
 def stepped(code: Code, body: Program, inputs: Sequence[Elements]) -> list[Elements]:
@@ -325,7 +384,7 @@ def stepped(code: Code, body: Program, inputs: Sequence[Elements]) -> list[Eleme
 
     def read(a: Atom) -> Elements:
         if isinstance(a, Literal):
-            return [code.number(a.value, TYPES[a.aval.dtype])]
+            return lanes([code.number(a.value, TYPES[a.aval.dtype])])
         return values[a]
 
     for eqn in body.equations:
@@ -339,21 +398,21 @@ def elements(code: Code, eqn: Equation, xs: list[Elements]) -> Elements:
     """The elements of an equation's result."""
     name, out = eqn.primitive.name, eqn.outputs[0].aval
     if is_elementwise(eqn) or name == "convert":
-        places = [spread(a.aval, out) for a in eqn.inputs]
-        return [
-            computed(code, eqn, [x[p[k]] for x, p in zip(xs, places, strict=True)])
-            for k in range(out.size)
-        ]
+        return elementwise(
+            code,
+            lambda *operands: computed(code, eqn, list(operands)),
+            *[[x[i] for i in repeated(a.aval, out)] for a, x in zip(eqn.inputs, xs, strict=True)],
+        )
     if name in ("fill", "constant"):
         value = np.broadcast_to(eqn.params["value"], out.shape).ravel()
-        return [code.number(v, TYPES[out.dtype]) for v in value]
+        return lanes([code.number(v, TYPES[out.dtype]) for v in value])
     if name == "matmul":
-        return product(eqn, xs)
+        return product(code, eqn, xs)
     if name == "scatter_sum":
         return scattered(code, eqn, xs)
     flat = [x for operand in xs for x in operand]
     if name in FOLDS:
-        return folded(FOLDS[name], eqn, flat)
+        return folded(code, FOLDS[name], eqn, flat)
     chosen = eqn.primitive.impl(*numbered([a.aval for a in eqn.inputs]), **eqn.params)
     return [flat[int(i)].to(TYPES[out.dtype]) for i in np.ravel(chosen)]
 
@@ -367,62 +426,93 @@ def numbered(avals: Sequence[Aval]) -> list[Any]:
     return arrays
 
 
-def spread(aval: Aval, out: Aval) -> list[int]:
+def elementwise(code: Code, rule: Callable[..., Value], *xs: Elements) -> Elements:
+    """What a rule gives for the elements of lists of one length."""
+    return [
+        Lane(y, i)
+        for chunk in chunks(len(xs[0]))
+        for y in [rule(*[register(code, [x[k] for k in chunk]) for x in xs])]
+        for i in range(len(chunk))
+    ]
+
+
+def repeated(aval: Aval, out: Aval) -> list[int]:
     """For each element of ``out`` the element of an operand that is broadcast to it."""
     places = np.broadcast_to(np.arange(aval.size).reshape(aval.shape), out.shape)
-    return [int(i) for i in places.ravel()]
+    return list(map(int, places.ravel()))
 
 
-def folded(fold: Callable[[Value, Value], Value], eqn: Equation, xs: Elements) -> Elements:
-    """A reduction, each result from first to last; a sum begins at 0.0, as NumPy's does."""
+def folded(
+    code: Code, fold: Callable[[Value, Value], Value], eqn: Equation, xs: Elements
+) -> Elements:
+    """A reduction: the first half of each row with the second, until one is left.
+
+    The sum of negative zeros is a positive one, as in NumPy, and that of nothing zero.
+    """
     x, out = eqn.inputs[0].aval, eqn.outputs[0].aval
     axes = eqn.params["axes"]
     axes = tuple(range(x.ndim)) if axes is None else axes
     moved = np.moveaxis(np.arange(x.size).reshape(x.shape), axes, range(-len(axes), 0))
-    rows = moved.reshape(out.size, -1)
-    results = []
-    for row in rows:
-        first = xs[int(row[0])]
-        total = 0.0 + first if eqn.primitive.name == "sum" else first
-        for i in row[1:]:
-            total = fold(total, xs[int(i)])
-        results.append(total)
-    return results
+    rows = [[xs[int(i)] for i in row] for row in moved.reshape(out.size, -1)]
+    while len(rows[0]) > 1:
+        half = len(rows[0]) // 2
+        left, right = ([y for row in rows for y in row[k : k + half]] for k in (0, half))
+        made = elementwise(code, fold, left, right)
+        rows = [[*made[i * half : (i + 1) * half], *row[2 * half :]] for i, row in enumerate(rows)]
+    if eqn.primitive.name != "sum":
+        return [row[0] for row in rows]
+    zero = lanes([code.number(0, TYPES[out.dtype])])
+    if not rows[0]:
+        return zero * out.size
+    return elementwise(code, fold, [row[0] for row in rows], zero * out.size)
 
 
 def scattered(code: Code, eqn: Equation, xs: list[Elements]) -> Elements:
     """Zeros, and each operand added where it was read from."""
     out = eqn.outputs[0].aval
     kind = TYPES[out.dtype]
-    zero = code.number(0, kind)
-    results = [zero] * out.size
+    results = lanes([code.number(0, kind)]) * out.size
     for index, values in zip(eqn.params["indices"], xs, strict=True):
         places = np.arange(out.size).reshape(out.shape)[index.entries]
-        for place, value in zip(np.ravel(places), values, strict=True):
-            alone = len(xs) == 1  # an assignment, which keeps the sign of zero
-            results[int(place)] = value.to(kind) if alone else results[int(place)] + value.to(kind)
+        waiting = list(zip(map(int, np.ravel(places)), values, strict=True))
+        alone = len(xs) == 1 and len({place for place, _ in waiting}) == len(waiting)
+        while waiting:  # where a place occurs several times, once after the other
+            now: dict[int, Lane] = {}
+            later = []
+            for place, x in waiting:
+                if place in now:
+                    later.append((place, x))
+                else:
+                    now[place] = x
+            old = [results[place] for place in now]
+            new = [x.to(kind) for x in now.values()]
+            if not alone:  # an assignment keeps the sign of zero
+                new = elementwise(code, lambda x, y: x + y, old, new)
+            for place, x in zip(now, new, strict=True):
+                results[place] = x
+            waiting = later
     return results
 
 
-def product(eqn: Equation, xs: list[Elements]) -> Elements:
+def product(code: Code, eqn: Equation, xs: list[Elements]) -> Elements:
     """A matrix product of vectors, matrices or stacks of them, each sum from first to last."""
     x, y = (np.arange(a.aval.size).reshape(a.aval.shape) for a in eqn.inputs)
-    kind = TYPES[eqn.outputs[0].aval.dtype]
+    out = eqn.outputs[0].aval
+    kind = TYPES[out.dtype]
     left = x[None, :] if x.ndim == 1 else x
     right = y[:, None] if y.ndim == 1 else y
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    left = np.broadcast_to(left, (*batch, *left.shape[-2:])).reshape(-1, *left.shape[-2:])
-    right = np.broadcast_to(right, (*batch, *right.shape[-2:])).reshape(-1, *right.shape[-2:])
-    results = []
-    for a, b in zip(left, right, strict=True):
-        for row in a:
-            for column in b.T:
-                terms = [
-                    xs[0][int(i)].to(kind) * xs[1][int(j)].to(kind)
-                    for i, j in zip(row, column, strict=True)
-                ]
-                total = 0 + terms[0]  # the sum of negative zeros is a positive one
-                for term in terms[1:]:
-                    total = total + term
-                results.append(total)
-    return results
+    shape = (*batch, left.shape[-2], right.shape[-1])
+    # the sum of negative zeros is a positive one
+    total = lanes([code.number(0, kind)]) * out.size
+    for k in range(left.shape[-1]):
+        rows, columns = (
+            np.broadcast_to(part, shape).ravel()
+            for part in (left[..., :, k, None], right[..., k, None, :])
+        )
+        total = elementwise(
+            code,
+            lambda t, a, b: t + a.to(kind) * b.to(kind),
+            total, [xs[0][int(i)] for i in rows], [xs[1][int(j)] for j in columns],
+        )  # fmt: skip
+    return total

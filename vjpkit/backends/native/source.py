@@ -190,7 +190,7 @@ class NativeSource(Source):
         """An operand of a loop's kernel."""
         words = list(map(self.name, atoms))
         if len(words) == 1:
-            return f"{words[0]}.reshape(-1)" if array.is_array else words[0]
+            return f"{words[0]}.ravel()" if array.is_array else words[0]
         dtype = self.constant(array.dtype)
         function = self.function(joined, "joined")
         return f"{function}(({', '.join(words)}), {dtype}, {array.rows(length)})"
