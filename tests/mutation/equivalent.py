@@ -18,6 +18,7 @@ _TWO_WAYS = (
     "for constant b and a multiple k of the identity both ways give the same: (b d / d d) k is the "
     "mean of b"
 )
+_OWN_DTYPE = "a cast to its own dtype gives the array itself: only slower"
 _ONLY_BOOL = "NumPy takes `bool` and `np.dtype(bool)` for the same dtype"
 
 EQUIVALENT: dict[str, str] = {
@@ -29,6 +30,10 @@ EQUIVALENT: dict[str, str] = {
     ),
     "ops.products.Matmul.batch: np.squeeze(out, axis=gone) if gone else out"
     "  ->  np.squeeze(out, axis=gone)": "squeezing no axis gives the same array",
+    "ops.products.Matmul.transpose_x: out if out.dtype is dtype else cast(out, dtype)"
+    "  ->  cast(out, dtype)": _OWN_DTYPE,
+    "ops.products.Matmul.transpose_y: out if out.dtype is dtype else cast(out, dtype)"
+    "  ->  cast(out, dtype)": _OWN_DTYPE,
     "ops.products._merged: x.ndim <= 2  ->  x.ndim <= 3": _SAME_PRODUCT,
     "ops.products._merged: np.reshape(x, (aval_of(x).size // max(x.shape[-1], 1), x.shape[-1]))"
     "  ->  x": _SAME_PRODUCT,

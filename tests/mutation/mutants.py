@@ -15,7 +15,6 @@ import copy
 import gc
 import inspect
 import sys
-import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -395,32 +394,38 @@ def reached_names(node: ast.AST) -> set[str]:
 
 
 @cache
-def helpers() -> dict[str, set[str]]:
-    """Every function of the operations' modules, and the names that it mentions."""
-    found: dict[str, set[str]] = defaultdict(set)
+def mentioned() -> tuple[dict[str, set[str]], dict[tuple[str, str], set[str]]]:
+    """Names that the functions of the operations' modules mention; those that the classes do."""
+    functions: dict[str, set[str]] = defaultdict(set)
+    classes = {}
     for name, module in list(sys.modules.items()):
         if name.startswith("vjpkit.ops."):
             for node in ast.parse(inspect.getsource(module)).body:
                 if isinstance(node, ast.FunctionDef):
-                    found[node.name] |= reached_names(node)
-    return found
+                    functions[node.name] |= reached_names(node)
+                elif isinstance(node, ast.ClassDef):
+                    classes[name, node.name] = reached_names(node)
+    return functions, classes
+
+
+@cache
+def batching_names() -> set[str]:
+    return reached_names(ast.parse(inspect.getsource(vjpkit.transforms.batch)))
 
 
 @cache
 def helpers_of(primitive: Primitive) -> set[str]:
     """The functions of the operations' modules that a primitive's class reaches, by name."""
+    functions, classes = mentioned()
     reached: set[str] = set()
-    pending: set[str] = set()
+    pending = set() if hasattr(primitive, "batch") else set(batching_names())
     for base in type(primitive).__mro__:
-        if base.__module__.startswith("vjpkit.ops."):
-            pending |= reached_names(ast.parse(textwrap.dedent(inspect.getsource(base))))
-    if not hasattr(primitive, "batch"):
-        pending |= reached_names(ast.parse(inspect.getsource(vjpkit.transforms.batch)))
+        pending |= classes.get((base.__module__, base.__name__), set())
     while pending:
         name = pending.pop()
-        if name in helpers() and name not in reached:
+        if name in functions and name not in reached:
             reached.add(name)
-            pending |= helpers()[name]
+            pending |= functions[name]
     return reached
 
 
