@@ -13,6 +13,7 @@ from vjpkit.control.bodies import array_leaves, body, decides, is_abstract, runs
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
 from vjpkit.control.higher import Higher, live_and_order
+from vjpkit.control.layout import Layout
 from vjpkit.control.programs import (
     Mask,
     apart,
@@ -30,7 +31,8 @@ from vjpkit.control.programs import (
     with_terms,
 )
 from vjpkit.control.scan import same_carry, scan
-from vjpkit.control.steps import Layout, Machine, Steps, slots_for
+from vjpkit.control.slots import slots_for
+from vjpkit.control.steps import Machine, Steps
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Program

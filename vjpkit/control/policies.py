@@ -6,7 +6,6 @@ as in JAX, and says whether its results are saved.
 
 from __future__ import annotations
 
-import re
 from ast import literal_eval
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.control.slots import bytes_of
 from vjpkit.core.aval import Aval, Shape, Value
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Atom, Equation, Program, Var, live_equations, used
@@ -26,7 +26,6 @@ from vjpkit.transforms.arguments import require_arrays
 __all__ = [
     "Budget",
     "Policy",
-    "bytes_of",
     "checkpoint_name",
     "checkpoint_policies",
     "split_by",
@@ -204,28 +203,6 @@ class checkpoint_policies:
 def within(memory: int | str, label: str) -> Budget:
     """The policy of a memory budget."""
     return Budget(bytes_of(memory, label))
-
-
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
-def bytes_of(memory: int | str, label: str) -> int:
-    """Bytes of "100MB", "2 GiB" or a number.
-
-    >>> bytes_of("1.5 MB", "f"), bytes_of("2KiB", "f"), bytes_of(10, "f")
-    (1500000, 2048, 10)
-    """
-    if isinstance(memory, int | np.integer) and not isinstance(memory, bool) and memory >= 0:
-        return int(memory)
-    if isinstance(memory, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmg]?i?b|)\s*", memory.lower())
-        if found and found[2] in _UNITS:
-            return int(float(found[1]) * _UNITS[found[2]])
-    raise ValueError(
-        f"{label}: memory must be a number of bytes or a text such as '100MB', got "
-        f"{memory!r}{at(calling_position())}"
-    )
 
 
 @dataclass(frozen=True)

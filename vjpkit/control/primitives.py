@@ -14,7 +14,7 @@ from vjpkit.control import (
     loop,
     policies,
     rules,
-    scan,
+    scan_rules,
 )
 
 __all__ = [
@@ -27,5 +27,5 @@ __all__ = [
     "loop",
     "policies",
     "rules",
-    "scan",
+    "scan_rules",
 ]

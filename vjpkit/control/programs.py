@@ -278,7 +278,7 @@ def _expand(program: Program, moving: Mask, order: int, dense: Mask | None) -> t
     reached = tuple([f or d for f, d in zip(found, dense or found, strict=True)])
     outputs: list[Value] = []
     for (y, terms), a, wanted in zip(pairs, program.out_avals, reached, strict=True):
-        zero = roles["fill"](builder, a.shape, 0, a.dtype) if wanted else None
+        zero = zeros_in(builder, a) if wanted else None
         filled = [zero if t is None else t for t in terms or (None,) * order]
         outputs += [y, *filled] if wanted else [y]
     return with_constants(builder.finish(outputs)), reached
@@ -322,15 +322,29 @@ def rearranged(
 ) -> Program:
     """A program with other inputs, of which it reads those at ``places``, and other outputs."""
     key = ("rearranged", tuple(avals), tuple(places), tuple(outputs), linear)
+    return kept(program, key, lambda: _rearrange(program, avals, places, outputs, linear))
 
-    def run(builder: Builder, xs: list[Staged]) -> list[Value]:
-        outs = run_staged(builder, program, [xs[i] for i in places])
-        return [
-            outs[o] if isinstance(o, int) else roles["fill"](builder, o.shape, 0, o.dtype)
-            for o in outputs
-        ]
 
-    return kept(program, key, lambda: built(avals, run, linear))
+def _rearrange(
+    program: Program, avals: Sequence[Aval], places: Sequence[int], outputs: Outputs, linear: int
+) -> Program:
+    """The same equations between other inputs and outputs, and zeros where they are wanted."""
+    given = dict(zip(places, program.inputs, strict=True))
+    assert len(given) == len(places)
+    assert all(avals[i] == v.aval for i, v in given.items())
+    absent = built(
+        (), lambda builder, _: [zeros_in(builder, o) for o in outputs if isinstance(o, Aval)]
+    )
+    zeros = iter(absent.outputs)
+    atoms = [program.outputs[o] if isinstance(o, int) else next(zeros) for o in outputs]
+    equations, _ = live_equations([*absent.equations, *program.equations], atoms, effects=True)
+    inputs = [given.get(i) or Var(aval) for i, aval in enumerate(avals)]
+    return Program(inputs, equations, atoms, linear)
+
+
+def zeros_in(builder: Builder, aval: Aval) -> Value:
+    """Zeros as a value of the program that is being written."""
+    return roles["fill"](builder, aval.shape, 0, aval.dtype)
 
 
 def unified(

@@ -30,8 +30,8 @@ from vjpkit.control.calls import (
     flat_outputs,
     guarded,
 )
-from vjpkit.control.policies import bytes_of
 from vjpkit.control.rules import Mapped, RuledCall, linearized_at
+from vjpkit.control.slots import slots_of
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.tracer import Tracer
@@ -40,7 +40,7 @@ from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.derivatives import jvp
 from vjpkit.transforms.linear import Backing, Residual
 
-__all__ = ["Online", "checkpoint_loop", "forward_steps", "slots_of", "split"]
+__all__ = ["Online", "checkpoint_loop", "forward_steps", "split"]
 
 Maybe = Value | None
 
@@ -72,23 +72,6 @@ def split(length: int, slots: int) -> int:
         return length - 1
     r = repetitions(length, slots)
     return min(comb(slots + r - 1, slots), length - comb(slots + r - 2, slots - 1))
-
-
-def slots_of(label: str, state: Sequence[Value], slots: Any, memory: Any) -> int:
-    """How many states are kept of those like ``state``."""
-    if (slots is None) == (memory is None):
-        raise TypeError(
-            f"{label}: give slots= (how many states are kept) or memory= ('100MB')"
-            f"{at(calling_position())}"
-        )
-    if memory is not None:
-        size = sum([aval_of(x).nbytes for x in state if hasattr(x, "dtype")])
-        return max(1, bytes_of(memory, label) // max(size, 1))
-    if not isinstance(slots, int | np.integer) or isinstance(slots, bool) or slots < 1:
-        raise ValueError(
-            f"{label}: slots must be a positive int, got {slots!r}{at(calling_position())}"
-        )
-    return int(slots)
 
 
 class Online:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from vjpkit.control.call import call, chained
+from vjpkit.control.layout import Layout, carried, linear_reached, per_step
 from vjpkit.control.programs import (
     Linearized,
     Mask,
@@ -23,41 +24,13 @@ from vjpkit.control.programs import (
     plain_program,
     transposed_program,
 )
-from vjpkit.control.revolve import Online, slots_of, split
+from vjpkit.control.revolve import Online, split
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Program
 from vjpkit.kinds.linear import zeros
 from vjpkit.transforms.linear import Residual
 
-__all__ = ["Layout", "Machine", "Steps", "per_step", "slots_for", "stacked"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How operands and outputs of a loop fall into constants, carries and slices."""
-
-    consts: int
-    carry: int
-
-    def split(self, xs: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
-        """Constants, carries, arrays that are read slice by slice."""
-        end = self.consts + self.carry
-        return xs[: self.consts], xs[self.consts : end], xs[end:]
-
-    def outs(self, ys: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Carries, and what is written slice by slice."""
-        return ys[: self.carry], ys[self.carry :]
-
-
-def per_step(aval: Aval) -> Aval:
-    """One slice."""
-    return Aval(aval.shape[1:], aval.dtype)
-
-
-def stacked(aval: Aval, length: int) -> Aval:
-    """All slices."""
-    return Aval((length, *aval.shape), aval.dtype)
+__all__ = ["Machine", "Steps", "scan_machine"]
 
 
 State = Sequence[Value]
@@ -116,6 +89,23 @@ class Machine:
         if ys is not None:
             ys.append(out)
         return state, outs[count:]
+
+
+def scan_machine(
+    values: Sequence[Value], live: Mask, *, body: Program, length: int, reverse: bool,
+    consts: int, carry: int, slots: int,
+) -> Machine:  # fmt: skip
+    """The steps of a scan."""
+    layout = Layout(consts, carry)
+    return Machine(
+        layout,
+        body,
+        carried(body, layout, live, linear_reached),
+        list(values),
+        more=lambda k, _: k < length,
+        place=(lambda k: length - 1 - k) if reverse else (lambda k: k),
+        length=length,
+    )
 
 
 # -------------------------------------------------------------------------------------------- tapes
@@ -436,25 +426,3 @@ def recomputing(at: Linearized, back: Program) -> Program:
 
     made: Program = back.cached("recomputing", make)
     return made
-
-
-# ------------------------------------------------------------------------------------------ options
-
-
-def slots_for(
-    label: str, state: Sequence[Value], checkpoint: Any, slots: Any, memory: Any
-) -> int | None:
-    """How many states a loop keeps; None where the residuals of all steps are kept."""
-    if checkpoint is None:
-        if slots is not None or memory is not None:
-            raise TypeError(
-                f"{label}: slots= and memory= are options of checkpoint='revolve'"
-                f"{at(calling_position())}"
-            )
-        return None
-    if checkpoint != "revolve":
-        raise ValueError(
-            f"{label}: checkpoint must be 'revolve' or None, got {checkpoint!r}"
-            f"{at(calling_position())}"
-        )
-    return slots_of(label, state, slots, memory)

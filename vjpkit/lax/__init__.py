@@ -5,157 +5,159 @@ explicit axes, indices that are moved inside. NumPy's own functions do the same 
 for code that is written with ``jax.lax``. ``precision`` is accepted and means nothing here.
 """
 
-from typing import NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from vjpkit.control.branch import cond, switch
-from vjpkit.control.implicit import custom_linear_solve, custom_root
-from vjpkit.control.loop import fori_loop, while_loop
-from vjpkit.control.mapped import associative_scan, select
-from vjpkit.control.mapped import map_ as map
-from vjpkit.control.scan import scan
-from vjpkit.lax._elementwise import (
-    RoundingMethod,
-    abs,
-    acos,
-    acosh,
-    add,
-    asin,
-    asinh,
-    atan,
-    atan2,
-    atanh,
-    bitwise_and,
-    bitwise_not,
-    bitwise_or,
-    bitwise_xor,
-    cbrt,
-    ceil,
-    clamp,
-    complex,
-    conj,
-    convert_element_type,
-    cos,
-    cosh,
-    digamma,
-    div,
-    eq,
-    erf,
-    erf_inv,
-    erfc,
-    exp,
-    exp2,
-    expm1,
-    floor,
-    ge,
-    gt,
-    imag,
-    integer_pow,
-    is_finite,
-    le,
-    lgamma,
-    log,
-    log1p,
-    logistic,
-    lt,
-    max,
-    min,
-    mul,
-    ne,
-    neg,
-    nextafter,
-    polygamma,
-    population_count,
-    pow,
-    real,
-    reciprocal,
-    rem,
-    round,
-    rsqrt,
-    select_n,
-    shift_left,
-    shift_right_arithmetic,
-    shift_right_logical,
-    sign,
-    sin,
-    sinh,
-    sqrt,
-    square,
-    sub,
-    tan,
-    tanh,
-)
-from vjpkit.lax._products import (
-    ConvDimensionNumbers,
-    batch_matmul,
-    conv,
-    conv_dimension_numbers,
-    conv_general_dilated,
-    conv_transpose,
-    conv_with_general_padding,
-    dot,
-    dot_general,
-)
-from vjpkit.lax._reductions import (
-    argmax,
-    argmin,
-    cumlogsumexp,
-    cummax,
-    cummin,
-    cumprod,
-    cumsum,
-    padtype_to_pads,
-    reduce,
-    reduce_and,
-    reduce_max,
-    reduce_min,
-    reduce_or,
-    reduce_prod,
-    reduce_sum,
-    reduce_window,
-    reduce_xor,
-    sort,
-    sort_key_val,
-    top_k,
-)
-from vjpkit.lax._shape import (
-    broadcast,
-    broadcast_in_dim,
-    broadcast_shapes,
-    broadcast_to_rank,
-    broadcasted_iota,
-    collapse,
-    concatenate,
-    dynamic_index_in_dim,
-    dynamic_slice,
-    dynamic_slice_in_dim,
-    dynamic_update_index_in_dim,
-    dynamic_update_slice,
-    dynamic_update_slice_in_dim,
-    expand_dims,
-    full,
-    full_like,
-    index_in_dim,
-    index_take,
-    iota,
-    pad,
-    reshape,
-    rev,
-    slice,
-    slice_in_dim,
-    split,
-    squeeze,
-    transpose,
-)
-from vjpkit.transforms.collectives import (
-    all_gather,
-    axis_index,
-    axis_size,
-    pmax,
-    pmean,
-    pmin,
-    psum,
-)
-from vjpkit.transforms.stopping import stop_gradient
+if TYPE_CHECKING:
+    from vjpkit.control.branch import cond, switch
+    from vjpkit.control.implicit import custom_linear_solve, custom_root
+    from vjpkit.control.loop import fori_loop, while_loop
+    from vjpkit.control.mapped import associative_scan, select
+    from vjpkit.control.mapped import map_ as map
+    from vjpkit.control.scan import scan
+    from vjpkit.lax._elementwise import (
+        RoundingMethod,
+        abs,
+        acos,
+        acosh,
+        add,
+        asin,
+        asinh,
+        atan,
+        atan2,
+        atanh,
+        bitwise_and,
+        bitwise_not,
+        bitwise_or,
+        bitwise_xor,
+        cbrt,
+        ceil,
+        clamp,
+        complex,
+        conj,
+        convert_element_type,
+        cos,
+        cosh,
+        digamma,
+        div,
+        eq,
+        erf,
+        erf_inv,
+        erfc,
+        exp,
+        exp2,
+        expm1,
+        floor,
+        ge,
+        gt,
+        imag,
+        integer_pow,
+        is_finite,
+        le,
+        lgamma,
+        log,
+        log1p,
+        logistic,
+        lt,
+        max,
+        min,
+        mul,
+        ne,
+        neg,
+        nextafter,
+        polygamma,
+        population_count,
+        pow,
+        real,
+        reciprocal,
+        rem,
+        round,
+        rsqrt,
+        select_n,
+        shift_left,
+        shift_right_arithmetic,
+        shift_right_logical,
+        sign,
+        sin,
+        sinh,
+        sqrt,
+        square,
+        sub,
+        tan,
+        tanh,
+    )
+    from vjpkit.lax._products import (
+        ConvDimensionNumbers,
+        batch_matmul,
+        conv,
+        conv_dimension_numbers,
+        conv_general_dilated,
+        conv_transpose,
+        conv_with_general_padding,
+        dot,
+        dot_general,
+    )
+    from vjpkit.lax._reductions import (
+        argmax,
+        argmin,
+        cumlogsumexp,
+        cummax,
+        cummin,
+        cumprod,
+        cumsum,
+        padtype_to_pads,
+        reduce,
+        reduce_and,
+        reduce_max,
+        reduce_min,
+        reduce_or,
+        reduce_prod,
+        reduce_sum,
+        reduce_window,
+        reduce_xor,
+        sort,
+        sort_key_val,
+        top_k,
+    )
+    from vjpkit.lax._shape import (
+        broadcast,
+        broadcast_in_dim,
+        broadcast_shapes,
+        broadcast_to_rank,
+        broadcasted_iota,
+        collapse,
+        concatenate,
+        dynamic_index_in_dim,
+        dynamic_slice,
+        dynamic_slice_in_dim,
+        dynamic_update_index_in_dim,
+        dynamic_update_slice,
+        dynamic_update_slice_in_dim,
+        expand_dims,
+        full,
+        full_like,
+        index_in_dim,
+        index_take,
+        iota,
+        pad,
+        reshape,
+        rev,
+        slice,
+        slice_in_dim,
+        split,
+        squeeze,
+        transpose,
+    )
+    from vjpkit.transforms.collectives import (
+        all_gather,
+        axis_index,
+        axis_size,
+        pmax,
+        pmean,
+        pmin,
+        psum,
+    )
+    from vjpkit.transforms.stopping import stop_gradient
 
 __all__ = [
     "ConvDimensionNumbers",
@@ -351,7 +353,48 @@ _WAYS = {
     "Precision": "NumPy's precision is the dtype's; leave precision out",
 }
 
+# Loaded when first asked for: what a program uses is little of all this.
+_HOMES = {
+    "associative_scan": "control.mapped",
+    "cond": "control.branch",
+    "custom_linear_solve": "control.implicit",
+    "custom_root": "control.implicit",
+    "fori_loop": "control.loop",
+    "map": "control.mapped:map_",
+    "scan": "control.scan",
+    "select": "control.mapped",
+    "stop_gradient": "transforms.stopping",
+    "switch": "control.branch",
+    "while_loop": "control.loop",
+}
+_OTHERS = (
+    "transforms.collectives",
+    "lax._elementwise",
+    "lax._shape",
+    "lax._reductions",
+    "lax._products",
+)
 
-def __getattr__(name: str) -> NoReturn:
-    way = _WAYS.get(name, "NumPy's functions serve on traced values, under their own names")
-    raise AttributeError(f"module 'vjpkit.lax' has no attribute {name!r}: {way}")
+
+def _home(name: str) -> str:
+    """The module that a name is taken from, and its name there if it is another one."""
+    found = _HOMES.get(name)
+    if found is not None:
+        return found
+    return next(m for m in _OTHERS if name in import_module(f"vjpkit.{m}").__all__)
+
+
+if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            way = _WAYS.get(name, "NumPy's functions serve on traced values, under their own names")
+            raise AttributeError(f"module 'vjpkit.lax' has no attribute {name!r}: {way}")
+        module, _, attribute = _home(name).partition(":")
+        found = getattr(import_module(f"vjpkit.{module}"), attribute or name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
