@@ -205,10 +205,12 @@ def first_calls(results: Results) -> Table:
             f"{key.size}, {title(key.library)}",
             attempt(results.median, seconds, key),
             attempt(results.median, seconds, key._replace(measure="second")),
+            attempt(results.median, seconds, key._replace(measure="processor")),
+            attempt(results.median, seconds, key._replace(measure="made")),
         ]
         for key in keys
     ]
-    return ["", "first", "second"], rows
+    return ["", "first", "second", "first, processor", "made again, processor"], rows
 
 
 def memory(results: Results) -> Table:
