@@ -18,9 +18,11 @@ from vjpkit.backends.numpy_calls import POWERS
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Equation, Literal
 
-__all__ = ["ELEMENTARY", "computed", "is_native", "why_not"]
+__all__ = ["computed", "is_dear", "is_native", "why_not"]
 
 Rule = Callable[..., Value]
+
+DTYPES: dict[str, Any] = {DOUBLE: np.float64, FLOAT: np.float32}
 
 
 def scaled(x: Value, y: Value) -> Value:
@@ -58,24 +60,25 @@ def is_same(x: Value, y: Value) -> Value:
     return x.equals(y) | (x.unordered(x) & y.unordered(y)) if x.floating else x.equals(y)
 
 
-def log_of_sum(x: Value, y: Value) -> Value:
-    """``log(exp(x) + exp(y))``; equal operands may be infinite."""
-    d = x - y
-    positive = d > 0.0
-    larger = positive.choose(x, y)
-    total = larger + f.log1p(f.exp(-f.fabs(d)))
-    return x.equals(y).choose(x + f.LN2[0], total)
+def in_degrees(x: Value) -> Value:
+    return x * float(DTYPES[x.kind](180) / DTYPES[x.kind](np.pi))
+
+
+def in_radians(x: Value) -> Value:
+    return x * float(DTYPES[x.kind](np.pi) / DTYPES[x.kind](180))
+
+
+def step(x: Value, middle: Value) -> Value:
+    """0 or 1; ``middle`` at zero."""
+    side = (x > 0.0).choose(1.0, (x < 0.0).choose(0.0, x))
+    return x.equals(0.0).choose(middle, side)
 
 
 def rounded(name: str) -> Rule:
     return lambda x: x.code.intrinsic(name, x) if x.floating else x
 
 
-ELEMENTARY: dict[str, Rule] = {
-    "exp": f.exp, "exp2": f.exp2, "expm1": f.expm1, "log": f.log, "log2": f.log2,
-    "log10": f.log10, "log1p": f.log1p, "sin": f.sin, "cos": f.cos, "tan": f.tan,
-    "arctan": f.arctan, "sinh": f.sinh, "cosh": f.cosh, "tanh": f.tanh, "logaddexp": log_of_sum,
-}  # fmt: skip
+ELEMENTARY: dict[str, Rule] = {name: getattr(f, name) for name in f.__all__}
 """Functions that are dear, and are computed in doubles."""
 
 ARITHMETIC: dict[str, Rule] = {
@@ -91,6 +94,11 @@ ARITHMETIC: dict[str, Rule] = {
     "sqrt": lambda x: x.code.intrinsic("sqrt", x),
     "absolute": magnitude,
     "fabs": f.fabs,
+    "degrees": in_degrees,
+    "rad2deg": in_degrees,
+    "radians": in_radians,
+    "deg2rad": in_radians,
+    "heaviside": step,
     "copysign": f.copysign,
     "sign": sign,
     "maximum": largest,
@@ -123,7 +131,8 @@ QUESTIONS: dict[str, Rule] = {
 """Functions of operands in their common type, with a truth value."""
 
 FLOATING_ONLY = frozenset({
-    "divide", "scale", "reciprocal", "sqrt", "fabs", "copysign", "fmax", "fmin",
+    "divide", "scale", "reciprocal", "sqrt", "fabs", "copysign", "fmax", "fmin", "degrees",
+    "rad2deg", "radians", "deg2rad", "heaviside",
 })  # fmt: skip
 
 
@@ -139,8 +148,6 @@ def why_not(eqn: Equation) -> str | None:
     if other is not None:
         return f"kernels have no {other.dtype}"
     kind = TYPES[eqn.outputs[0].aval.dtype]
-    if name == "power":
-        return None if small_power(eqn) is not None else "kernels know small powers only"
     if name in QUESTIONS:
         questions = name in ("isinf", "isfinite") and avals[0].dtype.kind != "f"
         return f"{name} of {avals[0].dtype}" if questions else None
@@ -157,8 +164,15 @@ def is_native(eqn: Equation) -> bool:
     return why_not(eqn) is None
 
 
+def is_dear(eqn: Equation) -> bool:
+    """Whether a function is computed that takes long, and many registers."""
+    return eqn.primitive.name in ELEMENTARY and small_power(eqn) is None
+
+
 def small_power(eqn: Equation) -> str | None:
     """The ufunc that NumPy uses for ``x ** y`` with this exponent, if it is one."""
+    if eqn.primitive.name != "power":
+        return None
     x, y = eqn.inputs
     number = y.value if isinstance(y, Literal) else None
     if number in POWERS and x.aval == eqn.outputs[0].aval and x.aval.dtype.kind == "f":
@@ -178,9 +192,9 @@ def computed(code: Code, eqn: Equation, xs: list[Value]) -> Value:
     if name in QUESTIONS:
         common = TYPES[common_dtype([a.aval for a in eqn.inputs])]
         return QUESTIONS[name](*[x.to(common) for x in xs])
-    if name == "power":
-        name = small_power(eqn) or name
-        xs = xs[:1]
+    small = small_power(eqn)
+    if small is not None:
+        name, xs = small, xs[:1]
     if name in ELEMENTARY:
         return ELEMENTARY[name](*[x.to(kind).to(DOUBLE) for x in xs]).to(kind)
     return ARITHMETIC[name](*[x.to(kind) for x in xs])

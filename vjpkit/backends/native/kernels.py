@@ -29,7 +29,7 @@ from vjpkit.backends.native.code import (
     vector,
 )
 from vjpkit.backends.native.engine import every_exception, host, ufunc
-from vjpkit.backends.native.equations import ELEMENTARY, computed
+from vjpkit.backends.native.equations import computed, is_dear
 from vjpkit.core.ir import Atom, Equation, Literal, Var
 
 __all__ = ["Kernel", "loaded", "memory_type", "store"]
@@ -112,7 +112,7 @@ def staged(equations: Sequence[Equation]) -> list[list[Equation]]:
                 stages[shared[0]].equations.append(eqn)
                 made[eqn.outputs[0]] = shared[0]
                 continue
-        if name in ELEMENTARY and any(e.primitive.name in ELEMENTARY for e in stages[-1].equations):
+        if is_dear(eqn) and any(map(is_dear, stages[-1].equations)):
             stages.append(_Stage())
             at += 1
         if name in ("sin", "cos"):
