@@ -11,6 +11,7 @@ from vjpkit.core.aval import aval_of
 from vjpkit.core.ir import check
 from vjpkit.core.staging import stage
 from vjpkit.passes import PIPELINE, optimize
+from vjpkit.passes.cancelling import without_what_cancels
 
 
 def same_after_every_pass(closed, *values):
@@ -45,6 +46,19 @@ def test_random_programs_in_tiny_blocks(f):
         patch.setattr("vjpkit.backends.groups.SMALLEST", 1)
         patch.setattr("vjpkit.backends.groups.BLOCK", 2)
         closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
+        outs = executable(closed.program)(*closed.consts, POINT)
+        for got, want in zip(outs, closed(POINT), strict=True):
+            close(got, want)
+
+
+@some
+@given(programs)
+def test_random_programs_in_which_sums_may_cancel(f):
+    """What cancels is looked for in arrays of any size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vjpkit.passes.cancelling.LARGE", 2)
+        closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
+        check(without_what_cancels(optimize(closed.program)))
         outs = executable(closed.program)(*closed.consts, POINT)
         for got, want in zip(outs, closed(POINT), strict=True):
             close(got, want)
@@ -135,6 +149,68 @@ def test_exact_rules_keep_signed_zeros_and_infinities():
             np.testing.assert_array_equal(got, want)
             same_sign = np.signbit(got) == np.signbit(want)
             assert np.all(same_sign | np.isnan(want))
+
+
+def shifted_log_sum_exp(x):
+    m = np.max(x)
+    return m + np.log(np.sum(np.exp(x - m)))
+
+
+def shifted_cross_entropy(x):
+    y = x - np.max(x, axis=1, keepdims=True)
+    y = y - np.log(np.sum(np.exp(y), axis=1, keepdims=True))
+    return -np.sum(y[:, :1]) + np.sum(0.1 * y)
+
+
+def deviations(x):
+    d = x - np.mean(x, axis=0)
+    return np.sum(np.sqrt(np.mean(d * d, axis=0)))
+
+
+def columns_to_the_left(x):
+    m = np.max(x.T, axis=0)
+    return np.sum(m + np.log(np.sum(np.exp(x.T - m), axis=0)))
+
+
+CANCELLING = {
+    "a shift by the maximum": (shifted_log_sum_exp, 9),
+    "a shift of each row": (shifted_cross_entropy, 21),
+    "a shift of a transpose": (columns_to_the_left, 12),
+}
+
+
+@pytest.mark.parametrize("name", CANCELLING)
+def test_what_cancels(name):
+    """The gradient in the shift is zero: neither the mask of the maximum nor sums of it are left.
+
+    Where something is infinite nothing cancels, and results are those of the program as it stands.
+    """
+    f, count = CANCELLING[name]
+    x = np.random.default_rng(3).standard_normal((90, 50))
+    closed = vk.make_ir(vk.value_and_grad(f))(x)
+    program = without_what_cancels(optimize(closed.program))
+    check(program)
+    assert len(program.equations) == count, program
+    run = executable(closed.program)
+    for change in (x, x + 1e9, *[spoiled(x, v) for v in (np.inf, -np.inf, np.nan, 1e300)]):
+        with np.errstate(all="ignore"):
+            for got, want in zip(run(change), closed(change), strict=True):
+                scale = np.max(np.abs(want), initial=0.0, where=np.isfinite(want))
+                np.testing.assert_allclose(got, want, 1e-9, 1e-9 * scale)
+
+
+def test_deviations_from_a_mean_do_not_cancel():
+    """Their sum is the rounding of the mean, which the gradient needs where the mean is large."""
+    x = 1e9 + np.random.default_rng(3).standard_normal((90, 50))
+    program = optimize(vk.make_ir(vk.grad(deviations))(x).program)
+    assert without_what_cancels(program) is program
+    close(vk.jit(vk.grad(deviations), backend="numpy")(x), vk.grad(deviations)(x))
+
+
+def spoiled(x, value):
+    out = x.copy()
+    out[7, 11] = value
+    return out
 
 
 @pytest.mark.parametrize("name", ["gradient-of-softmax", "gradient-of-rosenbrock"])

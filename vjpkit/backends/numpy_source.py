@@ -25,6 +25,7 @@ from vjpkit.core.errors import note_line
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
+from vjpkit.passes.cancelling import without_what_cancels
 
 __all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower"]
 
@@ -151,11 +152,13 @@ def lower(
     equation is one call of its primitive's function, whatever kind of array its operands are;
     with ``fresh`` the results share no memory then, either.
 
-    ``scale`` is a plain product first: where that makes a nan that something else than arithmetic
-    would read, or that would be a result, the exact form computes everything again.
+    ``scale`` is a plain product first, and what cancels by algebra is zero: where the one makes a
+    nan that something else than arithmetic would read, or that would be a result, and where the
+    other would not cancel for an infinity, the exact form computes everything again.
     """
     kind = kind or Source
-    if all(eqn.primitive.quick is None for eqn in program.equations):
+    quick = without_what_cancels(program) if private else program
+    if quick is program and all(eqn.primitive.quick is None for eqn in program.equations):
         return kind(program, private, fresh).compile()
     made: list[Lowered] = []
 
@@ -164,7 +167,7 @@ def lower(
             made.append(kind(program, private, fresh).compile())
         return made[0](*values)
 
-    return kind(program, private, fresh, exact).compile()
+    return kind(quick, private, fresh, exact, len(program.outputs)).compile()
 
 
 class Names(dict[Var, str]):
@@ -186,11 +189,14 @@ class Source:
         private: bool,
         fresh: bool = False,
         exact: Callable[..., Any] | None = None,
+        results: int | None = None,
     ) -> None:
         self.program = program
         self.private = private
         self.fresh = private or fresh
         self.exact = exact
+        self.outputs = program.outputs[:results]
+        """What the function returns; further outputs of the program are assumed to be finite."""
         self.names = Names()
         self.scope: dict[str, Any] = {
             **FUNCTIONS, "has_nan": has_nan, "own": own, "exact": exact
@@ -227,7 +233,8 @@ class Source:
             dying = [a for a in dying if a.aval.nbytes >= SMALL]
             if dying:
                 self.lines.append(f"del {', '.join(map(self.name, dying))}")
-        self.examine(program.outputs)
+        self.examine(self.outputs)
+        self.require_finite(program.outputs[len(self.outputs) :])
         results = self.results()
         body = "".join(f"    {line}\n" for line in [*self.lines, f"return ({results})"])
         source = f"def run({parameters}):\n{body}"
@@ -369,6 +376,14 @@ class Source:
         inputs = ", ".join(map(self.name, self.program.inputs))
         return f"if {' or '.join(questions)}: return exact({inputs})"
 
+    def require_finite(self, assumed: Sequence[Atom]) -> None:
+        """Where one of these is not finite, let the exact form compute everything again."""
+        if assumed:
+            words = ", ".join(map(self.name, assumed))
+            inputs = ", ".join(map(self.name, self.program.inputs))
+            self.scope["finite"] = finite
+            self.lines.append(f"if not finite({words}): return exact({inputs})")
+
     # ---- groups ------------------------------------------------------------------------------
 
     def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
@@ -390,17 +405,17 @@ class Source:
     def results(self) -> str:
         """The outputs; fresh ones are copied where they may be somebody else's."""
         if not self.fresh:
-            return "".join(f"{self.name(a)}, " for a in self.program.outputs)
+            return "".join(f"{self.name(a)}, " for a in self.outputs)
         makers = {v: e for e in self.program.equations for v in e.outputs}
         words, given = [], set[Atom]()
-        for a in self.program.outputs:
+        for a in self.outputs:
             eqn = makers.get(a) if isinstance(a, Var) else None
             fresh = a not in given and eqn is not None and _keeps_nothing(eqn)
             word = self.name(a)
             words.append(word if fresh or isinstance(a, Literal) else f"own({word}, taken)")
             given.add(a)
         if any(word.startswith("own") for word in words):
-            arrays = [a for a in self.program.outputs if isinstance(a, Var) and a.aval.ndim]
+            arrays = [a for a in self.outputs if isinstance(a, Var) and a.aval.ndim]
             everything = {self.name(v) for v in (*self.program.inputs, *arrays)}
             self.lines.append(f"taken = {{{', '.join(f'id({w})' for w in sorted(everything))}}}")
         return "".join(f"{word}, " for word in words)
@@ -424,6 +439,11 @@ def _atoms_of(part: Equation | Together) -> list[Var]:
     equations = [*part.equations, *part.sums] if isinstance(part, Together) else [part]
     atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if isinstance(a, Var)]
     return list(dict.fromkeys(atoms)) if len(atoms) > 2 else atoms
+
+
+def finite(*values: Value) -> bool:
+    """Whether no element is nan or infinite."""
+    return all(np.isfinite(x).all() for x in values)
 
 
 def own(x: Value, taken: set[int]) -> Value:
