@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
-from vjpkit.backends import auto, by_numpy
+from vjpkit.backends import auto, by_numpy, executable
 from vjpkit.backends.auto import Auto
 from vjpkit.backends.numpy_source import Unavailable
 
@@ -194,3 +194,19 @@ def test_a_process_may_fork_while_something_is_compiled():
         """
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "both\n", "")
+
+
+def test_a_compiled_map_that_is_used_much_becomes_machine_code(monkeypatch):
+    monkeypatch.setattr(auto, "WORTH", 0.0)
+    x = np.linspace(0.1, 1.0, 7)
+    _, pullback = vk.vjp(lambda x: np.tanh(x) * np.exp(-x) + x**3, x)
+    compiled = pullback.compile()
+    ct = np.arange(7.0)
+    (wanted,) = pullback(ct)
+    run = executable(compiled.backing.closed.program, "auto")
+    until = time.monotonic() + 60
+    while not run.settled:
+        assert time.monotonic() < until
+        assert np.allclose(compiled(ct)[0], wanted, rtol=1e-14)
+    assert run.spent > 0
+    assert np.allclose(compiled(ct)[0], wanted, rtol=1e-14)

@@ -118,11 +118,13 @@ def collector_paused() -> Iterator[None]:
 _PLAIN = frozenset({np.ndarray, bool, int, float, complex, *np.sctypeDict.values()})
 
 
-def executed(program: Program, values: Sequence[Value]) -> tuple[Value, ...]:
+def executed(
+    program: Program, values: Sequence[Value], backend: str = "numpy"
+) -> tuple[Value, ...]:
     """The outputs of ``program``: by its executable if all values are plain arrays or numbers.
 
     Tracers, and arrays of other libraries, go through the primitives one by one.
     """
     if all(type(x) in _PLAIN for x in values):
-        return executable(program)(*values)
+        return executable(program, backend)(*values)
     return evaluate(program, values)

@@ -315,10 +315,14 @@ def _row_values(row: Row) -> Iterable[tuple[str, Value]]:
 
 
 class Programmed:
-    """A program, linear in its last inputs, and the residual values of the others."""
+    """A program, linear in its last inputs, and the residual values of the others.
 
-    def __init__(self, closed: ClosedProgram) -> None:
+    ``backend`` runs it on plain arrays.
+    """
+
+    def __init__(self, closed: ClosedProgram, backend: str = "numpy") -> None:
         self.closed = closed
+        self.backend = backend
 
     def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
         return self._run(self.closed, self.closed.consts, ts)
@@ -338,7 +342,7 @@ class Programmed:
         from vjpkit.backends import executed
 
         with np.errstate(all="ignore"):
-            return executed(program, [*consts, *dense])
+            return executed(program, [*consts, *dense], self.backend)
 
     def residuals(self) -> list[Residual]:
         return [Residual(c.name, c.value, c.source) for c in self.closed.captured]
@@ -657,9 +661,11 @@ class LinearMap:
     def compile(self) -> LinearMap:
         """The same map backed by straight-line code: pays after some twenty calls.
 
-        Residual expressions (``cos(x)``) are evaluated once instead of at each call.
+        Residual expressions (``cos(x)``) are evaluated once instead of at each call. A map that is
+        used much becomes machine code, as a function under `jit` does.
         """
-        return LinearMap(Programmed(self.closed()), self.domain, self.codomain, self.name)
+        backing = Programmed(self.closed(), "auto")
+        return LinearMap(backing, self.domain, self.codomain, self.name)
 
     def free(self) -> None:
         """Drop rows and residuals; applying the map afterwards raises."""
