@@ -107,12 +107,12 @@ class Checks:
             (c, law) for c, law in pairs
             if (law.applies(c) or law.name == "linear") and c.exemption(law.name) is None
         ]  # fmt: skip
-        start = time.monotonic()
+        start = time.process_time()
         broken = [(c, law) for c, law in self.pairs if not holds(law, c)]
         self.broken = sorted({law.name for _, law in broken})
         self.pairs = [pair for pair in self.pairs if pair not in broken]
         self.linear = "undeclared" not in primitive.exempt and not undeclared(self.cases)
-        self.seconds = time.monotonic() - start
+        self.seconds = time.process_time() - start
 
     def run(self) -> str | None:
         """The first law that does not hold, if any; it is asked first the next time."""
@@ -124,6 +124,11 @@ class Checks:
             return "linear"
         return None
 
+    @property
+    def intact(self) -> bool:
+        """Whether the check that noticed the last mutant holds without it."""
+        return not self.pairs or holds(*self.pairs[0][::-1])
+
 
 def holds(law, case) -> bool:
     try:
@@ -134,31 +139,55 @@ def holds(law, case) -> bool:
 
 
 def noticed(mutant: Mutant, checks: list[Checks]) -> str | None:
-    """The law that fails with the mutant, or None."""
-    signal.setitimer(signal.ITIMER_REAL, 2 + PATIENCE * sum(each.seconds for each in checks))
+    """The law that fails with the mutant, and holds again without it; or None."""
+    signal.setitimer(signal.ITIMER_PROF, 2 + PATIENCE * sum(each.seconds for each in checks))
     try:
         with mutant.installed():
-            for each in checks:
-                try:
-                    law = each.run()
-                except Exception as error:
-                    return type(error).__name__
-                if law is not None:
-                    return law
+            law, by = first_noticed(checks)
     except (TimeIsUp, RecursionError) as error:
         return type(error).__name__
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    return None
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    assert by is None or by.intact, f"{mutant} left a trace"
+    return law
+
+
+def first_noticed(checks: list[Checks]) -> tuple[str | None, Checks | None]:
+    """The law that does not hold, and whose it is."""
+    for each in checks:
+        try:
+            law = each.run()
+        except Exception as error:
+            return type(error).__name__, each
+        if law is not None:
+            return law, each
+    return None, None
 
 
 def noticed_by_tests(mutant: Mutant) -> bool:
-    """Whether a written test of the family fails with the mutant."""
+    """Whether a written test of the family fails with the mutant, and passes without it."""
     family = FAMILIES.get(mutant.owner.split(".")[-1], ())
-    files = [str(TESTS / name) for name in (*family, "test_nan_safety.py")]
+    with mutant.installed():
+        test = first_failed([str(TESTS / name) for name in (*family, "test_nan_safety.py")])
+    return test is not None and first_failed([test]) is None
+
+
+def first_failed(tests: list[str]) -> str | None:
+    """The first written test that fails, or the first file that cannot be read."""
+    failed = []
+
+    class Reports:
+        def pytest_runtest_logreport(self, report) -> None:
+            if report.failed:
+                failed.append(report.nodeid)
+
+        pytest_collectreport = pytest_runtest_logreport
+
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    with mutant.installed(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        return pytest.main([*options, *files]) != 0
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        code = pytest.main([*options, f"--rootdir={TESTS.parent}", *tests], [Reports()])
+    assert code in (0, 1, 2), f"pytest ends with {code!r}"
+    return next(iter(failed), None) if code else None
 
 
 def selected(names: list[str]) -> list[Primitive]:
@@ -174,7 +203,7 @@ def stop(*_: object) -> None:
 
 
 def main(names: list[str]) -> int:
-    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGPROF, stop)
     warnings.simplefilter("error")
     start = time.monotonic()
     wanted, everything = selected(names), selected([])

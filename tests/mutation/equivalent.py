@@ -19,6 +19,8 @@ _TWO_WAYS = (
     "mean of b"
 )
 _OWN_DTYPE = "a cast to its own dtype gives the array itself: only slower"
+_OWN_SHAPE = "broadcasting to its own shape leaves an array as it is"
+_COPIED = "the same array is copied once more: only slower"
 _ONLY_BOOL = "NumPy takes `bool` and `np.dtype(bool)` for the same dtype"
 
 EQUIVALENT: dict[str, str] = {
@@ -56,9 +58,15 @@ EQUIVALENT: dict[str, str] = {
         "where the values are equal the quotient is not taken: any divisor but 0 will do"
     ),
     "ops.updates.Update.batch: x if batched[-2] else np.broadcast_to(x, (n, *shape))"
-    "  ->  np.broadcast_to(x, (n, *shape))": (
-        "broadcasting to its own shape leaves an array as it is"
-    ),
+    "  ->  np.broadcast_to(x, (n, *shape))": _OWN_SHAPE,
+    "ops.updates.AddAt.batch: x if batched[-2] else np.broadcast_to(x, (n, *shape))"
+    "  ->  np.broadcast_to(x, (n, *shape))": _OWN_SHAPE,
+    "ops.updates.examples_like: ndim + 1  ->  ndim": _COPIED,
+    "ops.updates.examples_like: ndim + 1  ->  1": _COPIED,
+    "ops.updates.examples_like: ndim + 1  ->  ndim - 1": _COPIED,
+    "ops.updates.examples_like: ndim + 1  ->  ndim + 2": _COPIED,
+    "ops.updates.flat_examples: flat if batched else structural.copy(flat, order='C')"
+    "  ->  structural.copy(flat, order='C')": _COPIED,
     "ops.updates.batched_positions: np.dtype(bool)  ->  bool": _ONLY_BOOL,
     "ops.updates.seen_shape: np.dtype(bool)  ->  bool": _ONLY_BOOL,
     "ops.updates.batched_positions: (np.broadcast_to(positions, (n, *np.shape(positions))), size)"

@@ -126,3 +126,19 @@ def test_cotangents_of_large_sums_are_repeated_without_memory(axis, keepdims):
     tangent = np.ones_like(x)
     value = vk.jvp(f, (x,), (tangent,))[1]
     np.testing.assert_allclose(value, np.sum(gradient * tangent), rtol=1e-12)
+
+
+OUTSIDE = {
+    "nothing": lambda f: f,
+    "jit": vk.jit,
+    "vmap": vk.vmap,
+    "jit of vmap": lambda f: vk.jit(vk.vmap(f)),
+}
+
+
+@pytest.mark.parametrize("outside", OUTSIDE)
+def test_what_is_stopped_is_constant_to_every_derivative(outside):
+    x = np.array([3.0, -0.5])
+    stopped = OUTSIDE[outside](lambda x: x * vk.lax.stop_gradient(x))
+    np.testing.assert_array_equal(vk.grad(lambda x: np.sum(stopped(x)))(x), x)
+    np.testing.assert_array_equal(vk.jvp(stopped, (x,), (np.ones(2),))[1], x)

@@ -174,11 +174,6 @@ def test_vmap_equals_a_loop() -> None:
         vk.vmap(np.add)(xs, X)
 
 
-def test_stop_gradient_is_a_constant() -> None:
-    assert vk.grad(lambda x: x * vk.lax.stop_gradient(x))(3.0) == 3.0
-    assert vk.jvp(lambda x: x * vk.lax.stop_gradient(x), (3.0,), (1.0,))[1] == 3.0
-
-
 def test_scalars_have_scalar_derivatives():
     for transform in (vk.jacfwd, vk.jacrev, vk.jacobian):
         assert np.shape(transform(lambda x: x * x)(2.0)) == ()

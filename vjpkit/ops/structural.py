@@ -446,7 +446,7 @@ class Sum(Linear):
         if type(ct) is np.ndarray or isinstance(ct, np.generic):
             if math.prod(shape) > 8192:  # repeated without memory; a product makes it dense
                 if not ct.shape:
-                    out = np.ndarray(shape, ct.dtype, np.asarray(ct), strides=(0,) * len(shape))
+                    out = np.ndarray(shape, ct.dtype, ct, strides=(0,) * len(shape))
                     out.flags.writeable = False
                     return out
                 kept = ct.reshape(reduced_shape(shape, params["axes"], keepdims=True))
