@@ -77,7 +77,7 @@ def cheap(quick: bool) -> list[tuple[str, str]]:
 
 def elements(case: Case, size: tuple[int, ...]) -> int:
     """Elements that the function works on, as a case's size tells."""
-    if case.name in ("matmul", *FACTORISATIONS, "jacobian", "hessian", "fluid"):
+    if case.name in ("matmul", *FACTORISATIONS, "jacobian", "hessian", "laplacian", "fluid"):
         return size[0] ** 2
     return size[0] if len(size) == 1 else prod(size)
 
@@ -128,6 +128,7 @@ def bounds(quick: bool) -> Iterator[Bound]:
     yield from eager_bounds(quick)
     yield from numpy_bounds(quick)
     yield from native_bounds(quick)
+    yield from laplacian_bounds(quick)
     yield from latency_bounds(quick)
     yield from memory_bounds(quick)
     yield from schedule_bounds()
@@ -259,6 +260,15 @@ def cheap_compiled(text: str, ours: str) -> Iterator[Bound]:
 
     yield Bound(f"{text}: the worst gradient over the function, both compiled", 3.0, dearest)
     yield Bound(f"{text}: the median of these", 2.0, usual)
+
+
+def laplacian_bounds(quick: bool) -> Iterator[Bound]:
+    """Collapsed Taylor mode."""
+    for ours in ("vjpkit", "vjpkit-jit"):
+        for case, size in sizes_of(quick, "laplacian"):
+            keys = [Key(case, size, ours, measure) for measure in ("gradient", "trace")]
+            ratios = partial(Results.ratios, over=keys[0], under=keys[1])
+            yield Bound(f"{ours}, {case} {size}: over the trace of the Hessian", 1.0, ratios)
 
 
 def latency_bounds(quick: bool) -> Iterator[Bound]:

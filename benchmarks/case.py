@@ -65,10 +65,10 @@ class Case:
     ``canonical`` brings gradients that conventions allow to differ to one form, to compare them.
 
     ``derivative`` is what tables call the gradient: besides ``gradient`` of a scalar function
-    ``jacobian`` of a vector-valued one, ``hessian`` of a scalar one, ``product`` (Hessian times the
-    direction that the last of ``data`` gives), ``examples`` (the gradient in ``x`` for each example
-    along the first axis of all ``data``), ``blocks`` (the Jacobian in each row of ``x`` and
-    ``data``).
+    ``jacobian`` of a vector-valued one, ``hessian`` and ``laplacian`` of a scalar one, ``product``
+    (Hessian times the direction that the last of ``data`` gives), ``examples`` (the gradient in
+    ``x`` for each example along the first axis of all ``data``), ``blocks`` (the Jacobian in each
+    row of ``x`` and ``data``).
     """
 
     name: str

@@ -85,6 +85,10 @@ def energy_by_hand(x: np.ndarray, a: np.ndarray) -> np.ndarray:
     return (a.T * bend) @ a + 2.0 * np.outer(x, x) + np.sum(x * x) * np.eye(len(x))
 
 
+def network(np: Any, x: Any, a: Any) -> Any:
+    return np.sum(np.tanh(np.matmul(a, np.tanh(np.matmul(a, x)))))
+
+
 # Order and scatter -------------------------------------------------------------------------------
 
 
@@ -182,6 +186,17 @@ CASES = (
         function=energy,
         hand=energy_by_hand,
         derivative="hessian",
+        tags=frozenset({"dense"}),
+    ),
+    Case(
+        name="laplacian",
+        about="the Laplacian of a network of two layers",
+        sizes=((10,), (100,), (400,)),
+        quick=((100,),),
+        inputs=mixing,
+        function=network,
+        derivative="laplacian",
+        measures=("function", "gradient", "trace"),
         tags=frozenset({"dense"}),
     ),
     Case(

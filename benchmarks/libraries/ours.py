@@ -51,6 +51,14 @@ class Vjpkit(Library):
     def hessian(self, problem: Problem) -> Call:
         return self.ready(vk.hessian(problem.function), problem)
 
+    def laplacian(self, problem: Problem) -> Call:
+        return self.ready(vk.laplacian(problem.function), problem)
+
+    def trace(self, problem: Problem) -> Call:
+        """The Laplacian by way of the Hessian."""
+        hessian = vk.hessian(problem.function)
+        return self.ready(lambda x, *data: numpy.trace(hessian(x, *data)), problem)
+
     def product(self, problem: Problem) -> Call:
         def push(x, *data):
             return vk.hvp(lambda x: problem.function(x, *data), (x,), data[-1:])

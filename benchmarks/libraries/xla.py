@@ -62,6 +62,10 @@ class JaxEager(Library):
     def hessian(self, problem: Problem) -> Call:
         return self.ready(jax.hessian(problem.function), problem)
 
+    def laplacian(self, problem: Problem) -> Call:
+        hessian = jax.hessian(problem.function)
+        return self.ready(lambda x, *data: jnp.trace(hessian(x, *data)), problem)
+
     def product(self, problem: Problem) -> Call:
         slope = jax.grad(problem.function)
 

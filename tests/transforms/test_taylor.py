@@ -278,6 +278,43 @@ def test_laplacian_is_the_trace_of_the_hessian():
     )
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sum(np.tanh(np.outer(x, x) @ np.sin(x)) / (1.0 + x**2)),
+        lambda x: np.sum(np.maximum(x, x[::-1]) ** 2 * np.logaddexp(x, 2 * x[::-1])),
+        lambda x: np.linalg.slogdet(np.outer(x, x) + 3 * np.eye(3))[1] + np.linalg.norm(x),
+        lambda x: np.abs(np.fft.fft(x) ** 2).sum() + np.prod(x) + np.sort(x) @ np.cumsum(x),
+        lambda x: np.sum(np.hypot(x, 1.0 + x[0]) ** x[1]) + np.arctan2(x[0], x[2]),
+        lambda x: vk.lax.scan(lambda c, v: (np.sin(c) * v + x, None), x, x)[0][1],
+        lambda x: vk.lax.while_loop(lambda c: np.sum(c) < 9.0, lambda c: c * c + 0.5, x).sum(),
+        lambda x: vk.lax.cond(np.sum(x) > 0, np.sin, np.cos, x * x).sum(),
+        lambda x: np.sum(vk.grad(lambda y: np.sum(np.sin(y) * y * x))(x) * x),
+        lambda x: vk.jvp(lambda y: np.sum(y**3), (x,), (np.sin(x),))[1],
+        lambda x: np.sum(vk.vmap(lambda a: np.exp(a * x) * a)(x)),
+        lambda x: vk.checkpoint(lambda y: np.sum(np.sin(y) ** 3))(x),
+        lambda x: vk.laplacian(lambda y: np.sum(y**4 * x))(x * x),
+    ],
+    ids=str.split(
+        "products pairs linalg complex powers scan while cond grad jvp vmap checkpoint itself"
+    ),
+)
+@pytest.mark.parametrize("keeper", [lambda f: f, vk.jit], ids=["eager", "jit"])
+def test_laplacian_of_everything(f, keeper):
+    with np.errstate(all="ignore"):
+        want = np.trace(vk.hessian(f)(X))
+        np.testing.assert_allclose(keeper(vk.laplacian(f))(X), want, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(vk.laplacian(keeper(f))(X), want, rtol=1e-9, atol=1e-11)
+
+
+def test_laplacian_pushes_one_second_derivative_for_all_directions():
+    """A linear map takes n first derivatives, and one sum of second ones."""
+    a = np.linspace(-1.0, 1.0, 20).reshape(4, 5)
+    program = vk.make_ir(vk.laplacian(lambda x: np.sum(np.sin(a @ x**2))))(np.ones(5)).program
+    products = [e for e in program.equations if e.primitive.name == "matmul"]
+    assert sorted(e.outputs[0].aval.shape for e in products) == [(4,), (4,), (5, 4)]
+
+
 def test_laplacian_of_arrays_trees_and_many_coordinates():
     many = np.linspace(-1, 1, 600)
     np.testing.assert_allclose(vk.laplacian(lambda x: np.sum(x**4))(many), 12 * np.sum(many**2))

@@ -144,6 +144,7 @@ class External_(Opaque):
 
     exempt: ClassVar[dict[str, str]] = {
         "text": NO_TEXT, "second": NO_SECOND, "curvature": NO_SECOND, "taylor": NO_SECOND,
+        "collapsed": NO_SECOND,
     }  # fmt: skip
 
     @staticmethod

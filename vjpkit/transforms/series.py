@@ -24,7 +24,17 @@ from vjpkit.core.rows import filled_like, roles
 from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh, require_open
 from vjpkit.kinds import Elementwise, LinearMany, PiecewiseConstant, fitted
 
-__all__ = ["Expansion", "Series", "Terms", "expand", "integrated_together"]
+__all__ = [
+    "Expansion",
+    "Series",
+    "Terms",
+    "expand",
+    "integrated_together",
+    "is_affine",
+    "is_bilinear",
+    "plus",
+    "terms_of",
+]
 
 Terms = tuple[Value | None, ...]
 """The terms of a series after its value: arrays of the value's shape and dtype, None for zero."""
@@ -81,8 +91,18 @@ class Expansion:
                 self.read = True
             values.append(x.value if mine else _snapshot(x))
             series.append(x.terms if mine else None)
-        outs, terms = expand(primitive, values, series, params)
+        outs, terms = self.expanded(primitive, values, series, params)
         return primitive.pack(tuple(map(self.series, outs, terms)))
+
+    def expanded(
+        self,
+        primitive: Any,
+        values: Sequence[Value],
+        series: Sequence[Terms | None],
+        params: dict[str, Any],
+    ) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
+        """Outputs of a primitive, and their terms."""
+        return expand(primitive, values, series, params)
 
     def split(self, y: Value) -> tuple[Value, Terms | None]:
         """Value and terms (None for a constant) of an output."""

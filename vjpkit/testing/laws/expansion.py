@@ -1,4 +1,4 @@
-"""The law of Taylor mode."""
+"""The laws of Taylor mode."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vjpkit.testing.case import Case, dense, tangents
 from vjpkit.testing.compare import assert_aval, assert_close, rounding
 from vjpkit.testing.laws.derivatives import is_precise
 from vjpkit.testing.laws.registry import law
+from vjpkit.transforms.collapsed import Collapsing
 from vjpkit.transforms.series import Expansion, Terms
 
 _TOLERANCE = {2: 1e-10, 6: 1e-6}
@@ -39,6 +40,31 @@ def taylor(case: Case) -> None:
             assert_close(dense(t, y), b, _TOLERANCE[order], name)
     if not case.variant:
         _check_staged(case, f, xs, series)
+
+
+@law(is_precise)
+def collapsed(case: Case) -> None:
+    """Of several directions at once: each first term, and the sum of the second ones."""
+    xs, rng = case.at(case.live), case.rng
+    f = case.function(case.live)
+    directions = [[tuple(case.random([x] * 2, rng)) for x in xs] for _ in range(3)]
+    trace = Collapsing(len(directions), "collapsed")
+    columns = [[series[i] for series in directions] for i in range(len(xs))]
+    sums = [(np.stack([a for a, _ in c]), np.add.reduce([b for _, b in c])) for c in columns]
+    with np.errstate(all="ignore"):
+        pairs = [trace.split(y) for y in f(*map(trace.series, xs, sums))]
+        wanted = [expanded(f, xs, series) for series in directions]
+    found = [(y, terms or (None, None)) for y, terms in pairs if aval_of(y).inexact]
+    for j, ((y, (firsts, second)), each) in enumerate(zip(found, zip(*wanted), strict=True)):
+        known = [terms or (None, None) for _, terms in each]
+        name = f"{case.text}: output {j}"
+        for k, (first, _) in enumerate(known):
+            t = None if firsts is None else firsts[k]
+            assert_close(dense(t, y), dense(first, y), _TOLERANCE[2], f"{name}, direction {k}")
+        total = np.add.reduce([dense(t, y) for _, t in known])
+        if second is not None:
+            assert_aval(second, aval_of(y), f"{name}, sum of second terms")
+        assert_close(dense(second, y), total, _TOLERANCE[2], f"{name}, sum of second terms")
 
 
 def expanded(
