@@ -134,6 +134,10 @@ class Code:
         name = "poison" if x is None else x.name
         return self.make(f"insertelement {kind} {name}, {y.kind} {y.name}, i64 {i}", kind)
 
+    def repeated(self, x: Value, lanes: int) -> Value:
+        """A number in every lane."""
+        return self.shuffled(self.with_lane(None, 0, x, vector(x.kind, lanes)), None, [0] * lanes)
+
     def shuffled(self, x: Value, y: Value | None, places: Sequence[int | None]) -> Value:
         """A vector of lanes of ``x`` and, counted on, of ``y``; None where the lane is not read."""
         mask = ", ".join("i32 poison" if i is None else f"i32 {i}" for i in places)

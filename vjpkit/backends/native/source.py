@@ -12,7 +12,15 @@ from vjpkit.backends.groups import Together, is_elementwise
 from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.equations import is_native, why_not
 from vjpkit.backends.native.kernels import Kernel
-from vjpkit.backends.native.loops import MOST_OPERANDS, Packed, joined, loop_of, why_no_loop
+from vjpkit.backends.native.loops import (
+    MOST_OPERANDS,
+    Loop,
+    Packed,
+    joined,
+    loop_of,
+    why_no_loop,
+)
+from vjpkit.backends.native.rows import Rows, with_rows
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Atom, Equation, Program, Var, used
@@ -72,7 +80,7 @@ class NativeLowered(Lowered):
         """The LLVM text of the kernels, in the order in which they are called."""
         texts = []
         for part in self.parts:
-            if isinstance(part, Fused) and part.made:
+            if isinstance(part, Fused | Rows) and part.made:
                 texts.append(part.made.text)
             elif isinstance(part, Equation) and part.primitive.name == "scan":
                 step = step_of(part)
@@ -101,6 +109,8 @@ def explained_native(part: Equation | Together) -> Part:
         )
         where = KERNEL if part.made else "one call each"
         return Part((*part.equations, *part.sums), where, words)
+    if isinstance(part, Rows):
+        return Part(tuple(part.equations), LOOP, f"{part.length} rows, each in registers")
     if isinstance(part, Equation) and part.primitive.name == "scan":
         reason = why_no_loop(part, step_of(part))
         where = LOOP if reason is None else "one call"
@@ -128,7 +138,11 @@ class NativeSource(Source):
             group = None
             summed.clear()
 
-        for eqn in self.program.equations:
+        for eqn in with_rows(self.program.equations):
+            if isinstance(eqn, Rows):
+                close()
+                out.append(eqn)
+                continue
             if group is not None and not any(a in summed for a in used(eqn.inputs)):
                 if is_kernel_work(eqn) and group.takes(eqn) and self.fits(group, eqn):
                     group.add(eqn)
@@ -161,15 +175,18 @@ class NativeSource(Source):
         if eqn.primitive.name != "scan" or why_no_loop(eqn, step_of(eqn)) is not None:
             super().equation(i, eqn, dying)
             return
-        self.examine(used(eqn.inputs))
-        loop = loop_of(eqn, step_of(eqn))
+        self.loop(i, loop_of(eqn, step_of(eqn)), eqn.inputs, eqn.outputs)
+
+    def loop(self, i: int, loop: Loop, inputs: Sequence[Atom], outputs: Sequence[Var]) -> None:
+        """The lines that call the kernel of a loop."""
+        self.examine(used(inputs))
         ins, outs = loop.arrays
         name = f"loop{i}"
         self.scope[name] = loop.compile()
-        words = [self.joined([eqn.inputs[j] for j in a.members], a, loop.length) for a in ins]
+        words = [self.joined([inputs[j] for j in a.members], a, loop.length) for a in ins]
         single = [len(a.members) == 1 for a in outs]
         names = [
-            self.name(eqn.outputs[a.members[0]]) if alone else f"{name}_{j}"
+            self.name(outputs[a.members[0]]) if alone else f"{name}_{j}"
             for j, (a, alone) in enumerate(zip(outs, single, strict=True))
         ]
         self.lines.append(f"{', '.join(names)} = {name}({', '.join(words)})")
@@ -184,7 +201,7 @@ class NativeSource(Source):
                 ):
                     part = f"[:, {start}:{end}].reshape({aval.shape})"
                     part = part if aval.shape else f"[0, {start}]"
-                    self.lines.append(f"{self.name(eqn.outputs[j])} = {y}{part}")
+                    self.lines.append(f"{self.name(outputs[j])} = {y}{part}")
 
     def joined(self, atoms: Sequence[Atom], array: Packed, length: int) -> str:
         """An operand of a loop's kernel."""
@@ -196,8 +213,12 @@ class NativeSource(Source):
         return f"{function}(({', '.join(words)}), {dtype}, {array.rows(length)})"
 
     def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
-        assert isinstance(group, Fused)
         outputs = self.needed(i, group, last)
+        if isinstance(group, Rows):
+            group.made, operands = group.loop(outputs)
+            self.loop(i, group.made, operands, outputs)
+            return
+        assert isinstance(group, Fused)
         kernel = group.kernel(outputs)
         if len(kernel.operands) + len(kernel.results) > MOST_OPERANDS:
             for k, eqn in enumerate([*group.equations, *group.sums]):
