@@ -309,3 +309,48 @@ def test_a_large_product_with_what_is_not_finite(hole):
     with np.errstate(all="ignore"):
         got = vk.grad(lambda w: np.sum(np.where([[1.0], [0.0]], np.matmul(x, w), 0)))
         np.testing.assert_array_equal(got(np.ones((100, 300))), 1)
+
+
+# ---- matrices without derivatives ----------------------------------------------------------------
+
+DEGENERATE = {"identity": np.eye(3), "rank one": np.diag([1.0, 0.0, 0.0])}
+CURVED = {
+    "eigh": lambda a: np.sum(np.sin(np.linalg.eigh(a)[1])) + np.sum(np.linalg.eigh(a)[0] ** 3),
+    "eigvalsh": lambda a: np.sum(np.linalg.eigvalsh(a) ** 3),
+    "eig": lambda a: np.sum(np.abs(np.linalg.eig(a)[1] + np.linalg.eig(a)[0] ** 2)),
+    "svd": lambda a: np.sum(np.linalg.svd(a)[0] * np.linalg.svd(a)[2]),
+    "svdvals": lambda a: np.sum(np.sqrt(np.linalg.svdvals(a))),
+    "cond": np.linalg.cond,
+    "nuclear norm": lambda a: np.linalg.norm(a, "nuc"),
+    "slogdet": lambda a: np.linalg.slogdet(a).logabsdet,
+    "pinv": lambda a: np.sum(np.linalg.pinv(a)),
+    "qr": lambda a: np.sum(np.linalg.qr(a)[0]),
+    "lstsq": lambda a: np.sum(np.linalg.lstsq(a, np.ones(3))[0]),
+}
+ALONG = np.array([[0.4, -0.1, 0.7], [-0.1, 1.1, 0.3], [0.7, 0.3, -0.6]])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("choice", ["where", "cond"])
+@pytest.mark.parametrize("place", DEGENERATE)
+@pytest.mark.parametrize("name", CURVED)
+def test_ill_posed_matrices_in_a_branch_not_taken(name, place, choice):
+    """The second derivative is that of the branch taken, or an error: eager, staged, and jitted."""
+    f, a = CURVED[name], DEGENERATE[place]
+    taken = lambda a: np.sum(a * a)
+    if choice == "where":
+        both = lambda a: np.where(a[0, 0] > 0.5, taken(a), f(a))
+    else:
+        both = lambda a: vk.lax.cond(a[0, 0] > 0.5, taken, f, a)
+    slope = vk.grad(both)
+    curvature = vk.grad(lambda a: np.sum(slope(a) * ALONG))
+    np.testing.assert_array_equal(slope(a), 2 * a)
+    np.testing.assert_array_equal(vk.jit(slope)(a), 2 * a)
+    np.testing.assert_array_equal(vk.jit(curvature)(a), 2 * ALONG)
+    np.testing.assert_array_equal(vk.make_ir(curvature)(a)(a)[0], 2 * ALONG)
+    for eager in (curvature, lambda a: vk.jvp(slope, (a,), (ALONG,))[1]):
+        try:
+            got = eager(a)
+        except vk.core.errors.NotDifferentiableError:
+            continue  # said of a value that is computed, whatever is chosen later
+        np.testing.assert_array_equal(got, 2 * ALONG)

@@ -97,7 +97,7 @@ EQUIVALENT: dict[str, str] = {
     "ops.spectra._block: d - d.mean()  ->  d": _TWO_WAYS,
     "ops.spectra._block: d - d.mean()  ->  d + d.mean()": _TWO_WAYS,
     "ops.spectra._block: np.asarray(mean * np.eye(len(b)))  ->  mean * np.eye(len(b))": _ARRAY,
-    "ops.spectra._block: np.asarray(factor * symmetric)  ->  factor * symmetric": _ARRAY,
+    "ops.spectra._block: np.asarray(found)  ->  found": _ARRAY,
     "ops.elementwise._share: innermost(difference)  ->  difference": (
         "what is traced is then taken for staged, and the choice of where is made, which changes "
         "nothing without a nan"

@@ -284,6 +284,80 @@ def test_ties_of_eigenvalues_share_equally():
     assert np.isclose(t, 2 * np.trace(S))
 
 
+def hermitian_part(x):
+    return (x + np.conj(x.T)) / 2
+
+
+# A function of the values, and the same as one of the matrix.
+BOTH_WAYS = {
+    "cubes": (lambda x: np.sum(LA.eigvalsh(x) ** 3), lambda x: np.trace(x @ x @ x)),
+    "sum": (lambda x: np.sum(LA.eigvalsh(x)), np.trace),
+    "square of a sum": (lambda x: np.sum(LA.eigvalsh(x)) ** 2, lambda x: np.trace(x) ** 2),
+    "logarithms": (lambda x: np.sum(np.log(LA.eigvalsh(x))), lambda x: LA.slogdet(x).logabsdet),
+    "fourth powers": (lambda x: np.sum(LA.svdvals(x) ** 4), lambda x: np.trace(x @ x @ x @ x)),
+    "nuclear norm": (lambda x: LA.norm(x, "nuc") ** 2, lambda x: np.trace(x) ** 2),
+}
+PLACES = {"all": 2 * np.eye(3), "two": np.diag([2.0, 2.0, 5.0])}
+DIRECTIONS = [S, A + A.T, np.eye(3)[::-1], H, 1j * (I - I.T)]
+
+
+def second(f, direction):
+    """The gradient of a directional derivative, in Hermitian matrices."""
+    gradient = vk.grad(lambda x: np.real(f(hermitian_part(x))))
+    return vk.grad(lambda x: np.real(np.sum(gradient(x) * np.conj(direction))))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_second_derivatives_where_values_agree(name, place, direction):
+    of_values, of_matrix = (second(f, direction) for f in BOTH_WAYS[name])
+    x = PLACES[place].astype(direction.dtype)
+    wanted = of_matrix(x)
+    np.testing.assert_allclose(of_values(x), wanted, atol=1e-7)
+    np.testing.assert_allclose(vk.jit(of_values)(x), wanted, atol=1e-7)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_second_derivatives_of_a_value_beside_some_that_agree(direction):
+    """Of w = 5 beside 2 twice, D along vectors v_j has the second derivative 2 |v_jᴴ D v|² / 3."""
+    x = PLACES["two"].astype(direction.dtype)
+    d = hermitian_part(direction)
+    wanted = np.zeros_like(d)
+    wanted[2, :2], wanted[:2, 2] = d[2, :2] / 3, d[:2, 2] / 3
+    f = second(lambda x: LA.eigvalsh(x)[2], direction)
+    np.testing.assert_allclose(f(x), wanted, atol=1e-10)
+
+
+def at_its_minimum(values):
+    """What it depends on does not show in its gradient, which is zero."""
+    return lambda x: np.sum(np.square(values(x) - 2))
+
+
+@pytest.mark.parametrize("values", [LA.eigvalsh, lambda x: LA.eigh(x).eigenvalues, LA.svdvals])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_second_derivatives_that_would_need_a_basis(values, direction):
+    f = second(at_its_minimum(values), direction)
+    x = PLACES["all"].astype(direction.dtype)
+    with pytest.raises(NotDifferentiableError, match="agree to rounding"):
+        f(x)
+    with pytest.warns(RuntimeWarning, match="agree to rounding"):
+        vk.jit(f)(x)
+
+
+@pytest.mark.parametrize("direction", [S, np.diag([1.0, 2.0, 3.0])])
+def test_second_derivatives_along_which_values_part(direction):
+    f = lambda x: np.sum(LA.eigvalsh(x) ** 3)
+    along = lambda x: vk.jvp(f, (x,), (direction,))[1]
+    for outer in (vk.grad(f), along):
+        with pytest.raises(NotDifferentiableError, match="agree to rounding"):
+            vk.jvp(outer, (np.eye(3),), (direction,))
+    together = vk.jvp(vk.grad(f), (np.eye(3),), (np.eye(3),))[1]
+    assert np.allclose(together, 6 * np.eye(3))
+    with pytest.raises(NotDifferentiableError, match="agree to rounding"):
+        vk.hessian(lambda x: np.real(np.sum(LA.eigvals(x) ** 3)))(np.eye(3))
+
+
 def triangle(g):
     """The gradient in the lower triangle that is read, from that of a symmetric matrix."""
     return np.tril(g + g.T) - np.diag(np.diag(g))

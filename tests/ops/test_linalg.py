@@ -9,7 +9,7 @@ import pytest
 import vjpkit as vk
 from vjpkit.core.errors import NotDifferentiableError
 from vjpkit.ops import lapack, linalg
-from vjpkit.ops.spectra import spectrum_mean, spectrum_pull, spectrum_push
+from vjpkit.ops.spectra import generic, spectrum_mean, spectrum_pull, spectrum_push
 from vjpkit.ops.vectors import phase_rows
 
 LA = np.linalg
@@ -223,14 +223,43 @@ def test_equal_values_share_their_tangents():
 
 
 def test_a_tangent_that_does_not_turn_the_basis():
-    m = np.diag([1.0, 2.0, 3.0])
+    m = np.diag([1.0, 2.5, 2.5])
     m[0, 1] = m[1, 0] = 0.5
     dw, omega = spectrum_push(W, m, hermitian=True)
     assert np.allclose(dw, [1, 2.5, 2.5])
     assert np.allclose(omega, np.array([[0, 0.5, 0], [-0.5, 0, 0], [0, 0, 0]]))
-    m[1, 2] = m[2, 1] = 0.1
-    with pytest.raises(NotDifferentiableError, match="values 1 and 2"):
-        spectrum_push(W, m, hermitian=True)
+    for i, j in ((1, 2), (2, 2)):  # one turns the basis, the other lets the values part
+        moved = m.copy()
+        moved[i, j] += 0.1
+        moved[j, i] = moved[i, j]
+        with pytest.raises(NotDifferentiableError, match="values 1 and 2"):
+            spectrum_push(W, moved, hermitian=True)
+
+
+def test_the_mean_of_what_is_constant_may_move_with_the_spectrum():
+    t, c = np.array([1.0, 5.0, 1.0]), np.array([1.0, 7.0, 7.0])
+    along = lambda w, d, ts: vk.jvp(lambda w, d: spectrum_mean(w, d, kink=False), (w, d), ts)[1]
+    assert np.allclose(along(W, c, (np.ones(3), t)), t)
+    assert np.allclose(along(W, W - [0, 0, 1], (np.ones(3), t)), [1, 3, 3])
+    fixed = vk.jvp(lambda d: spectrum_mean(W, d, kink=False), (c,), (t,))[1]
+    assert np.allclose(fixed, [1, 3, 3])
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_generic_bases(dtype):
+    """They span the same spaces, and no matrix there has an unexpected diagonal."""
+    w = np.array([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0], [1.0, 2.0, 3.0]])
+    (v,) = generic(w, np.broadcast_to(np.eye(3, dtype=dtype), (3, 3, 3)))
+    assert np.allclose(v @ np.conj(np.swapaxes(v, -1, -2)), np.eye(3))
+    assert np.array_equal(v[2], np.eye(3))
+    assert np.array_equal(v[0, 0], [1, 0, 0])
+    for turned in (v[0, 1:, 1:], v[1]):
+        n = len(turned)
+        for i, j in np.argwhere(~np.eye(n, dtype=bool)):
+            m = np.zeros((n, n), dtype)
+            m[i, j], m[j, i] = (1, 1) if dtype is float or i > j else (1j, -1j)
+            d = np.diagonal(turned.conj().T @ m @ turned).real
+            assert np.ptp(d) > 0.1
 
 
 def test_a_cotangent_of_a_function_of_the_matrix():

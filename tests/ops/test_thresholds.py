@@ -113,6 +113,7 @@ def test_groups_of_equal_values_in_stacks():
 
 HALF = np.array([[1.0, 1.0], [1.0, 1.0]])
 SMALL = 0.01 * np.array([[1.0, 0.5], [0.5, 2.0]])
+THREE = 2 * np.diag([1.0, 2.0, 3.0]) + np.diag([0.5, 0.7], 1) + np.diag([0.5, 0.7], -1)
 BLOCKS = {
     "nothing of the vectors": (np.full(2, 2.0), np.zeros((2, 2)), True, 2.0 * np.eye(2)),
     "the same, not Hermitian": (np.full(2, 2.0), np.zeros((2, 2)), False, 2.0 * np.eye(2)),
@@ -121,7 +122,10 @@ BLOCKS = {
     "a multiple of the identity": (np.full(2, 2.0), 3.0 * np.eye(2), True, 2.0 * np.eye(2)),
     "in proportion": (np.full(2, 2.0), HALF, True, 2.0 * HALF),
     "in proportion, small": (np.array([1.0, 2.0]), SMALL, True, 100.0 * SMALL),
-    "out of proportion": (np.full(2, 2.0), np.diag([1.0, -1.0]), True, None),
+    "constant": (np.full(2, 2.0), np.diag([1.0, -1.0]), True, 2.0 * np.eye(2)),
+    "out of proportion": (np.array([2.0, 1.0]), np.diag([1.0, -1.0]), True, None),
+    "a line": (np.arange(3.0) + 4, THREE, True, 0.5 * THREE + 3 * np.eye(3)),
+    "no line": (np.arange(3.0) ** 2 + 4, THREE, True, None),
     "constant no more": (np.array([1.0, 2.0]), np.zeros((2, 2)), True, None),
     "skew": (np.full(2, 2.0), np.array([[0.0, 1.0], [-1.0, 0.0]]), True, None),
 }
@@ -134,7 +138,7 @@ def test_the_cotangent_of_a_group(b, c, hermitian, wanted):
         assert found is None
     else:
         assert found is not None
-        assert found.shape == (2, 2)
+        assert found.shape == (len(b), len(b))
         np.testing.assert_allclose(found, wanted, rtol=1e-14)
 
 

@@ -295,7 +295,17 @@ class General(Primitive):
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
-        outs = self.unpack(self(*values, **params))
+        return self.recorded(trace, values, self.unpack(self(*values, **params)), slots, params)
+
+    def recorded(
+        self,
+        trace: Rows,
+        values: list[Value],
+        outs: tuple[Value, ...],
+        slots: list[int | None],
+        params: Any,
+    ) -> Value:
+        """Append the rows of outputs that are computed already."""
         code, offset = calling_position()
         live = tuple([i for i, s in enumerate(slots) if s is not None])
         pull = self.pull_linear if len(live) == 1 and live[0] in self.transposes else self.pull

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
+from vjpkit.core.errors import NotDifferentiableError
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import (
     Parts,
@@ -24,13 +25,21 @@ from vjpkit.core.rows import (
     settled,
     unbroadcast,
 )
+from vjpkit.core.tracer import Tracer
 from vjpkit.kinds import General, Linear, PiecewiseConstant, Reduction, solved_terms
 from vjpkit.kinds.linear import space, zeros
 from vjpkit.ops import lapack
 from vjpkit.ops.ill_posed import IllPosed, Report
 from vjpkit.ops.products import scale
 from vjpkit.ops.selection import aligned
-from vjpkit.ops.spectra import adjoint, negligible, spectrum_mean, spectrum_push
+from vjpkit.ops.spectra import (
+    adjoint,
+    generic,
+    negligible,
+    spectrum_mean,
+    spectrum_push,
+    tolerance,
+)
 from vjpkit.ops.structural import to_dtype
 from vjpkit.ops.vectors import guarded_quotient, independent, phase_rows
 
@@ -505,7 +514,10 @@ class Slogdet(General):
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
         (a,), (t,) = values, ts
-        weights = mirror(inv(a, strict=False))
+        singular = np.isneginf(out[1])[..., None, None]
+        # Infinite as a factor, so that what is zero beside it is zero in higher derivatives too.
+        regular = inv(np.where(singular, np.eye(a.shape[-1], dtype=a.dtype), a), strict=False)
+        weights = mirror(regular) * np.where(singular, np.inf, 1).astype(real_dtype(a.dtype))
         trace = np.sum(scale(t, weights), axis=(-2, -1))
         if not is_complex(a):
             return None, trace
@@ -787,13 +799,74 @@ def order(a: Aval) -> tuple[Shape, int, np.dtype[Any]]:
     return a.shape[:-2], n, common_dtype(a)
 
 
+class SpectrumValues(General):
+    """The values of a spectrum; those that agree share equally.
+
+    ``decomposed`` gives them with their left and right vectors, ``tangents`` what moves them. Where
+    the matrix is traced itself, as it is when derivatives are differentiated, the values are those
+    of the decomposition from which their derivatives take the vectors. So all that a program makes
+    of either meets in one equation, whose pullback finds out where values agree whether it comes
+    from a function of the matrix.
+    """
+
+    aids = 1
+
+    @staticmethod
+    def decomposed(a: Value, mixed: bool, **params: Any) -> tuple[Value, Value, Value]:
+        raise NotImplementedError
+
+    @staticmethod
+    def tangents(w: Value, left: Value, right: Value, t: Value, **params: Any) -> Value:
+        raise NotImplementedError
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        a, *known = values
+        w, left, right = known or self.decomposed(a, mixed=False, **params)
+        return self.tangents(w, left, right, ts[0], **params)
+
+    def known(self, a: Value, params: Any) -> tuple[Value, ...]:
+        """The decomposition of a traced matrix; nothing of others.
+
+        Nor of one that moves so that its vectors have no tangents: who needs them will say so.
+        """
+        if not isinstance(a, Tracer):
+            return ()
+        try:
+            return self.decomposed(a, mixed=True, **params)
+        except NotDifferentiableError:
+            return ()
+
+    def record(
+        self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
+    ) -> Value:
+        known = self.known(values[0], params)
+        outs = known[:1] or (self(*values, **params),)
+        return self.recorded(trace, [*values, *known], outs, slots, params)
+
+    def with_tangents(
+        self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
+    ) -> tuple[tuple[Value, ...], tuple[Value | None, ...]]:
+        known = self.known(values[0], params)
+        outs = known[:1] or (self(*values, **params),)
+        return outs, (self.jvp([*values, *known], ts, outs[0], **params),)
+
+
 class Eigh(General):
-    """Eigenvalues and vectors of the Hermitian matrix of which one triangle is read."""
+    """Eigenvalues and vectors of the Hermitian matrix of which one triangle is read.
+
+    ``mixed`` makes the basis of a space of vectors a generic one.
+    """
 
     multi = True
     interpreted = True
     core_ndims = (2,)
-    impl = staticmethod(lambda a, lower: tuple(np.linalg.eigh(a, "L" if lower else "U")))
+
+    @staticmethod
+    def impl(a: Value, lower: bool, mixed: bool = False) -> tuple[Value, ...]:
+        w, v = np.linalg.eigh(a, "L" if lower else "U")
+        return (w, *generic(w, v)) if mixed else (w, v)
 
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
@@ -820,18 +893,20 @@ class Eigh(General):
 eigh = primitive(Eigh)
 
 
-class Eigvalsh(General):
+class Eigvalsh(SpectrumValues):
     """Eigenvalues of the Hermitian matrix of which one triangle is read; ties share equally."""
 
     core_ndims = (2,)
-    impl = staticmethod(lambda a, lower: np.linalg.eigvalsh(a, "L" if lower else "U"))
+    impl = staticmethod(lambda a, *known, lower: np.linalg.eigvalsh(a, "L" if lower else "U"))
 
-    def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
-    ) -> Any:
-        lower = params["lower"]
-        w, v = eigh(values[0], lower=lower)
-        d = projected_diagonal(v, hermitian(ts[0], lower=lower), v)
+    @staticmethod
+    def decomposed(a: Value, mixed: bool, **params: Any) -> tuple[Value, Value, Value]:
+        w, v = eigh(a, mixed=mixed, **params)
+        return w, v, v
+
+    @staticmethod
+    def tangents(w: Value, left: Value, right: Value, t: Value, **params: Any) -> Value:
+        d = projected_diagonal(left, hermitian(t, **params), right)
         return spectrum_mean(w, np.real(d) if is_complex(d) else d, kink=False)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
@@ -855,7 +930,7 @@ class Eig(General):
     """Eigenvalues and vectors (of length 1, their largest element real) of any square matrix.
 
     The outputs are complex; where NumPy finds that all eigenvalues are real, their imaginary parts
-    are zero.
+    are zero. ``mixed`` makes the basis of a space of vectors a generic one, and no more.
     """
 
     multi = True
@@ -863,9 +938,10 @@ class Eig(General):
     core_ndims = (2,)
 
     @staticmethod
-    def impl(a: Value) -> tuple[Value, Value]:
+    def impl(a: Value, mixed: bool = False) -> tuple[Value, ...]:
         w, v = np.linalg.eig(a)
-        return w.astype(_complex_dtype(w.dtype)), v.astype(_complex_dtype(v.dtype))
+        w, v = w.astype(_complex_dtype(w.dtype)), v.astype(_complex_dtype(v.dtype))
+        return (w, *generic(w, v)) if mixed else (w, v)
 
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
@@ -892,23 +968,25 @@ class Eig(General):
 eig = primitive(Eig)
 
 
-class Eigvals(General):
+class Eigvals(SpectrumValues):
     """Eigenvalues of any square matrix, complex; equal ones share equally."""
 
     core_ndims = (2,)
     interpreted = True
 
     @staticmethod
-    def impl(a: Value) -> Value:
+    def impl(a: Value, *known: Value) -> Value:
         w = np.linalg.eigvals(a)
         return w.astype(_complex_dtype(w.dtype))
 
-    def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
-    ) -> Any:
-        w, v = eig(values[0])
-        t: Value = ts[0]
-        m = solve(independent(v, of="eigenvectors"), t @ v, transposed=False)
+    @staticmethod
+    def decomposed(a: Value, mixed: bool, **params: Any) -> tuple[Value, Value, Value]:
+        w, v = eig(a, mixed=mixed)
+        return w, v, v
+
+    @staticmethod
+    def tangents(w: Value, left: Value, right: Value, t: Value, **params: Any) -> Value:
+        m = solve(independent(left, of="eigenvectors"), t @ right, transposed=False)
         return spectrum_mean(w, np.diagonal(m, axis1=-2, axis2=-1), kink=False)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
@@ -927,6 +1005,8 @@ eigvals = primitive(Eigvals)
 class Svd(General):
     """U, s, Vᴴ with A = U diag(s) Vᴴ; U and Vᴴ square if ``full``.
 
+    ``mixed`` makes the basis of a space of vectors a generic one.
+
     With M = Uᴴ dA V, X half the sum and Y half the difference of Uᴴ dU and Vᴴ dV: the Hermitian
     part of M gives ds and X as for `eigh`, its other part gives Y by division by ``s_i + s_j``.
     """
@@ -939,7 +1019,14 @@ class Svd(General):
         "empty-last": _ANY_BASIS,
         "complex": "at a real matrix times a number LAPACK's choice of phases jumps",
     }
-    impl = staticmethod(lambda a, full: tuple(np.linalg.svd(a, full)))
+
+    @staticmethod
+    def impl(a: Value, full: bool, mixed: bool = False) -> tuple[Value, ...]:
+        u, s, vh = np.linalg.svd(a, full)
+        if not mixed:
+            return u, s, vh
+        u, v = generic(s, u, adjoint(vh))
+        return u, s, adjoint(v)
 
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
@@ -953,6 +1040,8 @@ class Svd(General):
         tv = t @ v1
         m = adjoint(u1) @ tv
         ds, x = spectrum_push(s, m, hermitian=True)
+        if params.get("mixed"):  # on behalf of `svdvals`, which has kinks where they vanish
+            ds = np.where(s <= tolerance(s), 0, ds)
         sums = s[..., :, None] + s[..., None, :]
         y = guarded_quotient((m - adjoint(m)) / 2, sums)
         y = (y - adjoint(y)) / 2
@@ -1004,18 +1093,21 @@ def rephased_pair(du: Value, u: Value, dv: Value, v: Value) -> tuple[Value, Valu
     return np.where(in_v, first[1], second[0]), np.where(in_v, first[0], second[1])
 
 
-class Svdvals(General):
+class Svdvals(SpectrumValues):
     """Singular values; equal ones share equally, and where one vanishes its derivative is 0."""
 
     core_ndims = (2,)
-    impl = staticmethod(lambda a: np.linalg.svd(a, compute_uv=False))
+    impl = staticmethod(lambda a, *known: np.linalg.svd(a, compute_uv=False))
 
-    def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
-    ) -> Any:
-        u, s, vh = svd(values[0], full=False)
-        d = projected_diagonal(u, ts[0], adjoint(vh))
-        return spectrum_mean(s, np.real(d) if is_complex(d) else d, kink=True)
+    @staticmethod
+    def decomposed(a: Value, mixed: bool, **params: Any) -> tuple[Value, Value, Value]:
+        u, s, vh = svd(a, full=False, mixed=mixed)
+        return s, u, adjoint(vh)
+
+    @staticmethod
+    def tangents(w: Value, left: Value, right: Value, t: Value, **params: Any) -> Value:
+        d = projected_diagonal(left, t, right)
+        return spectrum_mean(w, np.real(d) if is_complex(d) else d, kink=True)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         (a,) = avals

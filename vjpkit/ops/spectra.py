@@ -18,9 +18,11 @@ from vjpkit.core.rows import unbroadcast
 from vjpkit.kinds import General
 from vjpkit.kinds.linear import space, zeros
 from vjpkit.ops.ill_posed import IllPosed, Report
+from vjpkit.ops.structural import to_dtype
 
 __all__ = [
     "adjoint",
+    "generic",
     "inexact",
     "negligible",
     "real_dtype",
@@ -28,6 +30,7 @@ __all__ = [
     "spectrum_mean",
     "spectrum_pull",
     "spectrum_push",
+    "tolerance",
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -64,6 +67,29 @@ def _gaps(w: Array) -> tuple[Array, Array]:
 def _degenerate(equal: Array) -> bool:
     """Whether any value agrees with another one."""
     return bool(np.count_nonzero(equal) > equal.size // max(equal.shape[-1], 1))
+
+
+def generic(w: Array, *vectors: Array) -> tuple[Array, ...]:
+    """Vectors with each basis of a space turned, by one reflection, into no special one.
+
+    A matrix that is no multiple of the identity there has a diagonal that is not constant in such a
+    basis: that is how `spectrum_pull` tells a second derivative that depends on more than it knows.
+    """
+    _, equal = _gaps(w)
+    if not _degenerate(equal):
+        return vectors
+    turned = tuple([v.copy() for v in vectors])
+    for index in np.ndindex(*w.shape[:-1]):
+        for row in np.unique(equal[index], axis=0):
+            (group,) = row.nonzero()
+            if len(group) > 1:
+                normal = np.cos(1.0 + np.arange(len(group))) + 0j
+                normal *= np.exp(1j * np.arange(len(group)) ** 2)
+                for v in turned:
+                    x = normal if v.dtype.kind == "c" else normal.real
+                    mirror = np.eye(len(group)) - 2 * np.outer(x, x.conj()) / np.vdot(x, x)
+                    v[index][:, group] = v[index][:, group] @ mirror.astype(v.dtype)
+    return turned
 
 
 def _tell(report: Report, equal: Array, what: str) -> None:
@@ -127,18 +153,28 @@ class SpectrumMean(General):
     """The mean of ``d`` over values of ``w`` that agree: tangents of a spectrum with ties.
 
     With ``kink``, 0 where ``w`` is 0: singular values have a kink there, as abs has.
+
+    Given ``c`` as a third operand, ``d`` itself where ``c`` is constant over values that agree: the
+    tangent of the mean of ``c``, where the spectrum moves too. There the ties may be resolved, and
+    a ``c`` that comes from a function f of each value, c = f'(w), is its own mean before and after.
     """
 
-    core_ndims = (1, 1)
+    core_ndims = (1, 1, 1)
     exempt = {"undeclared": "linear in w too, where no two values agree, as in random numbers"}
     transposes = {1: lambda ct, values, **params: _mean_pull(ct, values, params)}
 
     @staticmethod
-    def impl(w: Value, d: Value, kink: bool) -> Value:
+    def impl(w: Value, d: Value, *given: Value, kink: bool) -> Value:
         _, equal = _gaps(w)
-        d = np.broadcast_to(d, np.broadcast_shapes(w.shape, d.shape))
+        shape = np.broadcast_shapes(w.shape, d.shape, *[c.shape for c in given])
+        d = np.broadcast_to(d, shape)
         if _degenerate(equal):
-            d = np.where(equal, d[..., None, :], 0).sum(axis=-1) / equal.sum(axis=-1)
+            mean = np.where(equal, d[..., None, :], 0).sum(axis=-1) / equal.sum(axis=-1)
+            moves = True
+            for c in given:
+                apart = abs(c[..., None, :] - c[..., :, None]) > negligible(c)
+                moves = (equal & apart).any(axis=-1)
+            d = np.where(moves, mean, d)
         out = np.array(d, inexact(aval_of(w), aval_of(d)))
         if kink:
             np.copyto(out, 0, where=abs(w) <= tolerance(w))
@@ -147,16 +183,22 @@ class SpectrumMean(General):
     def jvp(
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
-        return None if ts[1] is None else spectrum_mean(values[0], ts[1], **params)
+        w, d, *given = values
+        if ts[1] is None:
+            return None
+        return spectrum_mean(w, ts[1], *(given or ([] if ts[0] is None else [d])), **params)
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        return mask == (False, True)
+        return mask in ((False, True), (False, True, False))
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        w, d = avals
-        return Aval(np.broadcast_shapes(w.shape, d.shape), inexact(w, d))
+        w, d = avals[:2]
+        return Aval(np.broadcast_shapes(*[a.shape for a in avals]), inexact(w, d))
 
     def samples(self) -> Iterable[Sample]:
+        tied = np.array([0.5, 0.5, 2.0])
+        yield Sample(tied, _W, np.array([1.0, 1.0, 2.0]), wrt=(1,), kink=False)
+        yield Sample(tied, _W, _W, wrt=(1,), kink=True)
         yield Sample(np.array([0.5, 0.5, 2.0]), _W, wrt=(1,), kink=False)
         yield Sample(np.array([2.0, 1.0, 0.0]), _W, wrt=(1,), kink=True)
         yield Sample(np.stack([_Z, _Z[[0, 0, 1]]]), _Z, wrt=(1,), kink=False)
@@ -167,15 +209,15 @@ spectrum_mean = primitive(SpectrumMean)
 
 
 def _mean_pull(ct: Value, values: Sequence[Value], params: Any) -> Value:
-    return unbroadcast(spectrum_mean(values[0], ct, **params), *space(values[1]))
+    return unbroadcast(spectrum_mean(values[0], ct, *values[2:], **params), *space(values[1]))
 
 
 class SpectrumPush(IllPosed):
     """Tangents of a spectrum and of the rotation of its vectors, from M = Vᴴ dA V.
 
     dw is the diagonal of M, Ω = Vᴴ dV is ``M_ij / (w_j - w_i)``. With ``hermitian`` the Hermitian
-    part of M is taken. Where values agree, M must be diagonal (then the basis need not turn), or
-    else the vectors have no derivative.
+    part of M is taken. Where values agree, M must be a multiple of the identity (then they go on
+    agreeing, and any basis stays one), or else the vectors have no derivative.
     """
 
     multi = True
@@ -192,7 +234,9 @@ class SpectrumPush(IllPosed):
         d = d.real if hermitian else d
         if _degenerate(equal):
             off = equal & ~np.eye(m.shape[-1], dtype=bool)
-            if (abs(np.where(off, m, 0)) > negligible(m)).any():
+            turns = abs(np.where(off, m, 0)) > negligible(m)
+            parts = equal & (abs(d[..., None, :] - d[..., :, None]) > negligible(m))
+            if turns.any() or parts.any():
                 _tell(report, equal, "the tangent asked for is one of their vectors")
         return spectrum_mean.impl(w, d, kink=False), f * m
 
@@ -220,6 +264,8 @@ class SpectrumPush(IllPosed):
             if i == 1:
                 first = zeros(aval_of(outs[0]), ct_omega) if ct_w is None else ct_w
                 parts = () if ct_omega is None else (ct_omega,)
+                if not parts:  # complex where M is: so is the cotangent that comes back
+                    first = to_dtype(first, aval_of(outs[1]).dtype)
                 pulled.append(spectrum_pull(w, first, *parts, **params))
             else:
                 pulled.append(None if ct_omega is None else _gap_cotangent(w, ct_omega, outs[1]))
@@ -268,8 +314,9 @@ class SpectrumPull(IllPosed):
     Where values agree (a group), a cotangent that does not depend on the basis is one of these:
 
     * that of Ω vanishes there and that of w is constant: c times the identity
-    * that of Ω is Hermitian there, with a diagonal in proportion c to that of w: it comes from a
-      function V f(w) Vᴴ of the matrix, whose derivative there is c times the cotangent of Ω
+    * that of Ω is Hermitian there, and that of w is its diagonal times c, plus a constant: it comes
+      from a function V f(w) Vᴴ of the matrix, whose derivative there is c times the cotangent of Ω,
+      plus the constant times the identity
 
     Without a cotangent of Ω, that of w is shared equally in the group.
     """
@@ -327,8 +374,9 @@ class SpectrumPull(IllPosed):
         w, _, *ct_omega = values
         (ct,) = given
         if not ct_omega:
-            d = unbroadcast(_diagonal(w, ct, **params), *space(values[1]))
-            return [d if i else None for i in live]
+            # What the spectrum's own tangents do to these values is known of simple ones only.
+            d = spectrum_push(w, ct, **params)[0] if 0 in live else _diagonal(w, ct, **params)
+            return [unbroadcast(d, *space(values[1])) if i else None for i in live]
         dw, omega = spectrum_push(w, ct, **params)
         half = (ct + adjoint(ct)) / 2 if params["hermitian"] else ct
         turned = _gap_cotangent(w, half, ct_omega[0] * reciprocal_gaps(w)) if 0 in live else None
@@ -405,8 +453,19 @@ def _block(b: Array, c: Array, limit: Any, hermitian: bool) -> Array | None:
     mean = b.mean()
     if (off <= limit).all() and (abs(d - d.mean()) <= limit).all() and close(mean, b):
         return np.asarray(mean * np.eye(len(b)))
-    square = d @ d
-    if not hermitian or square <= limit * limit:
+    if not hermitian or d @ d <= limit * limit:
         return None
-    factor = (b @ d) / square
-    return np.asarray(factor * symmetric) if close(factor * d, b) else None
+    constant, factor = _line(b, d, limit)
+    found = constant * np.eye(len(b)) + factor * symmetric
+    return np.asarray(found) if close(constant + factor * d, b) else None
+
+
+def _line(b: Array, d: Array, limit: Any) -> tuple[Any, Any]:
+    """The constant and the factor by which b may depend on d: one of them, or both where they are
+    told apart by a third value."""
+    factor = (b @ d) / (d @ d)
+    off = d - d.mean()
+    if (abs(b - factor * d) <= negligible(b)).all() or (abs(off) <= limit).all():
+        return 0.0, factor
+    slope = (off @ b) / (off @ off) if len(b) > 2 else 0.0
+    return b.mean() - slope * d.mean(), slope
