@@ -76,7 +76,7 @@ FAMILIES = {
     "collective": ("control/test_mapped.py", "lax/test_lax.py"),
     "call": ("control/test_jit.py",),
     "branch": ("control/test_branch.py",),
-    "scan": ("control/test_scan.py", "control/test_checkpointed_loops.py"),
+    "scan_rules": ("control/test_scan.py", "control/test_checkpointed_loops.py"),
     "loop": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
     "dynamic": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
     "rules": ("control/test_rules.py", "control/test_custom.py", "control/test_implicit.py"),
