@@ -7,11 +7,14 @@ from hypothesis import given
 import vjpkit as vk
 from tests.laws.test_metamorphic import POINT, close, programs, some
 from vjpkit.backends import executable
+from vjpkit.control.programs import linearized_program
 from vjpkit.core.aval import aval_of
 from vjpkit.core.ir import check
 from vjpkit.core.staging import stage
 from vjpkit.passes import PIPELINE, optimize
 from vjpkit.passes.cancelling import without_what_cancels
+from vjpkit.passes.common import with_products_shared
+from vjpkit.passes.inlining import FEW
 
 
 def same_after_every_pass(closed, *values):
@@ -149,6 +152,69 @@ def test_exact_rules_keep_signed_zeros_and_infinities():
             np.testing.assert_array_equal(got, want)
             same_sign = np.signbit(got) == np.signbit(want)
             assert np.all(same_sign | np.isnan(want))
+
+
+def test_products_of_the_function_and_of_its_derivative_are_one():
+    def f(x, y):
+        return np.sum(y * x * x)
+
+    x = np.array([0.0, 2.0, np.inf])
+    closed = vk.make_ir(vk.value_and_grad(f))(x, np.array([np.inf, 1.0, 0.0]))
+    program = optimize(closed.program)
+    shared = with_products_shared(program)
+    check(shared)
+    names = [eqn.primitive.name for eqn in shared.equations]
+    assert names == ["scale", "multiply", "sum", "add"]
+    assert len(shared.equations) == len(program.equations) - 1
+    with np.errstate(invalid="ignore"):
+        for y in (np.array([np.inf, 1.0, 0.0]), np.ones(3)):
+            for got, want in zip(executable(closed.program)(x, y), closed(x, y), strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
+def test_calls_are_part_of_the_program_around_them():
+    inner = vk.jit(lambda x: (np.sin(x), np.cos(x)))
+
+    def f(x):
+        s, c = inner(x)
+        t, _ = inner(2.0 * x)
+        return np.sum(s * c * t + np.sin(x))
+
+    closed = vk.make_ir(vk.value_and_grad(vk.jit(f)))(POINT)
+    same_after_every_pass(closed, POINT)
+    names = [eqn.primitive.name for eqn in optimize(closed.program).equations]
+    assert "call" not in names
+    assert names.count("sin") == names.count("cos") == 2
+
+
+def test_a_large_program_that_is_called_often_stays_one():
+    def f(x):
+        for _ in range(FEW):
+            x = np.sin(x) + x
+        return x
+
+    inner = vk.jit(f)
+    closed = vk.make_ir(lambda x: inner(inner(x)))(POINT)
+    same_after_every_pass(closed, POINT)
+    assert [eqn.primitive.name for eqn in optimize(closed.program).equations] == ["call", "call"]
+    once = optimize(vk.make_ir(inner)(POINT).program)
+    assert len(once.equations) == 2 * FEW
+
+
+def test_what_is_linearized_has_been_through_the_passes():
+    """The gradient of a program takes as many equations as that of the function written well."""
+
+    def f(x):
+        return np.sum(np.sin(x) * np.cos(np.sin(x)) * 1.0 + 2.0 * (3.0 * x))
+
+    def well(x):
+        s = np.sin(x)
+        return np.sum(s * np.cos(s) + 6.0 * x)
+
+    def primal(g):
+        return linearized_program(vk.make_ir(g)(POINT).program, (True,)).primal
+
+    assert len(primal(f).equations) == len(primal(well).equations)
 
 
 def shifted_log_sum_exp(x):

@@ -26,6 +26,7 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.passes.cancelling import without_what_cancels
+from vjpkit.passes.common import with_products_shared
 
 __all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower"]
 
@@ -152,12 +153,13 @@ def lower(
     equation is one call of its primitive's function, whatever kind of array its operands are;
     with ``fresh`` the results share no memory then, either.
 
-    ``scale`` is a plain product first, and what cancels by algebra is zero: where the one makes a
-    nan that something else than arithmetic would read, or that would be a result, and where the
-    other would not cancel for an infinity, the exact form computes everything again.
+    ``scale`` is a plain product first, one with any product of the same factors, and what cancels
+    by algebra is zero: where the one makes a nan that something else than arithmetic would read, or
+    that would be a result, and where for an infinity the other would not cancel, the exact form
+    computes everything again.
     """
     kind = kind or Source
-    quick = without_what_cancels(program) if private else program
+    quick = without_what_cancels(with_products_shared(program)) if private else program
     if quick is program and all(eqn.primitive.quick is None for eqn in program.equations):
         return kind(program, private, fresh).compile()
     made: list[Lowered] = []

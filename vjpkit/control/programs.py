@@ -19,6 +19,7 @@ from vjpkit.core.rows import Rows, filled_like, new_slots, roles
 from vjpkit.core.staging import Builder, ClosedProgram, Staged, transpose_into, unbound
 from vjpkit.core.tracer import Tracer
 from vjpkit.ops.structural import Array, constant
+from vjpkit.passes import optimize
 from vjpkit.transforms.batch import Batched, Batches
 from vjpkit.transforms.forward import Dual, Duals
 from vjpkit.transforms.series import Expansion, Series, Terms
@@ -142,6 +143,8 @@ def linearized_program(program: Program, live: Mask) -> Linearized:
 
 
 def _linearize(program: Program, live: Mask) -> Linearized:
+    """What the passes leave of the program is linearized: fewer rows, fewer residuals."""
+    program = optimize(program)
     outer = Builder()
     trace = Rows("linearization")
     values: list[Value] = [

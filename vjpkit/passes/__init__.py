@@ -12,10 +12,12 @@ from vjpkit.passes.algebra import simplified
 from vjpkit.passes.common import without_repetition
 from vjpkit.passes.constants import with_constants_folded
 from vjpkit.passes.dead import without_dead_code
+from vjpkit.passes.inlining import with_calls_inlined
 
 __all__ = ["PIPELINE", "optimize"]
 
 PIPELINE = (
+    with_calls_inlined,
     without_dead_code,
     with_constants_folded,
     without_repetition,

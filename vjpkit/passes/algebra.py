@@ -102,7 +102,7 @@ def _multiples(new: Rewriter, eqn: Equation) -> Atom | None:
     (c, one), (d, other) = _multiple(new, x), _multiple(new, y)
     if one is not other or (one is x and other is y) or one.aval != eqn.outputs[0].aval:
         return None
-    return None if c * d < 0 else _made(new, eqn, "multiply", Literal(c + d), one)
+    return None if c * d < 0 else _multiplied(new, eqn, c + d, one)
 
 
 def _multiple(new: Rewriter, a: Atom) -> tuple[float, Atom]:
@@ -171,7 +171,16 @@ def _merged(new: Rewriter, eqn: Equation) -> Atom | None:
     d, x = _number_and_other(inner)
     if d is None or x.aval != eqn.outputs[0].aval or x.aval.dtype != "f8":
         return None
-    return _made(new, eqn, "multiply", Literal(float(c.value) * float(d.value)), x)
+    return _multiplied(new, eqn, float(c.value) * float(d.value), x)
+
+
+def _multiplied(new: Rewriter, eqn: Equation, c: float, x: Atom) -> Atom:
+    """``c * x``."""
+    if c == 1.0:
+        return x
+    if c == -1.0:
+        return _made(new, eqn, "negative", x)
+    return _made(new, eqn, "multiply", Literal(c), x)
 
 
 def _number_and_other(eqn: Equation) -> tuple[Literal | None, Atom]:

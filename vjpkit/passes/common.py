@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from vjpkit.core.ir import Program, Var, params_key
+from vjpkit.core.ir import Equation, Program, Var, params_key
+from vjpkit.core.primitive import lookup
 from vjpkit.passes.rewriting import Rewriter
 
-__all__ = ["without_repetition"]
+__all__ = ["with_products_shared", "without_repetition"]
 
 
 COMMUTATIVE = frozenset({"add", "multiply", "scale"})
@@ -38,3 +39,21 @@ def without_repetition(program: Program) -> Program:
         else:
             new.replace(eqn, first)
     return new.finish() if new.stands_for else program
+
+
+def with_products_shared(program: Program) -> Program:
+    """A product that is there as ``scale`` and as ``multiply`` is computed once, as ``scale``.
+
+    Law: equal outputs, to the bit, where ``scale`` makes no nan for zero to win over.
+    """
+    scale = lookup("scale")
+    scaled = {frozenset(e.inputs) for e in program.equations if e.primitive is scale}
+    made = [
+        Equation(scale, eqn.inputs, {}, eqn.outputs, eqn.position)
+        if eqn.primitive.name == "multiply" and frozenset(eqn.inputs) in scaled
+        else eqn
+        for eqn in program.equations
+    ]
+    if all(new is old for new, old in zip(made, program.equations, strict=True)):
+        return program
+    return without_repetition(Program(program.inputs, made, program.outputs, program.linear))
