@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends.native import functions as f
-from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, INT, TYPES, Code, Value
+from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, INT, TYPES, Code, Value, element
 from vjpkit.backends.numpy_calls import POWERS
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Equation, Literal
@@ -61,11 +61,11 @@ def is_same(x: Value, y: Value) -> Value:
 
 
 def in_degrees(x: Value) -> Value:
-    return x * float(DTYPES[x.kind](180) / DTYPES[x.kind](np.pi))
+    return x * float(DTYPES[element(x.kind)](180) / DTYPES[element(x.kind)](np.pi))
 
 
 def in_radians(x: Value) -> Value:
-    return x * float(DTYPES[x.kind](np.pi) / DTYPES[x.kind](180))
+    return x * float(DTYPES[element(x.kind)](np.pi) / DTYPES[element(x.kind)](180))
 
 
 def step(x: Value, middle: Value) -> Value:
