@@ -369,6 +369,103 @@ def test_read_only_views_refuse_writes() -> None:
         vk.grad(f)(X)
 
 
+def test_parts_of_complex_arrays_are_views_that_cannot_be_written() -> None:
+    def read(x: Any) -> Any:
+        z = x + 2j * x
+        parts = z.real, np.imag(z)[1:]
+        z[1] = 5 + 1j
+        return parts[0] * 1, parts[1] * 1
+
+    for f in (lambda x: vk.vjp(read, x)[0], lambda x: vk.jvp(read, (x,), (x,))[0], vk.jit(read)):
+        for got, wanted in zip(f(X), read(X), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+    def written(x: Any) -> Any:
+        z = x + 1j * x
+        z.real[0] = 1.0
+        return z
+
+    def halved(x: Any) -> Any:
+        z = x + 1j * x
+        z.imag /= 2
+        return z
+
+    def replaced(x: Any) -> Any:
+        z = x + 1j * x
+        z.imag = x
+        return z
+
+    for f in (written, halved, replaced):
+        with pytest.raises(ValueError, match=r"read-only .*\n.* z\[\.\.\.\] = x \+ 1j \* y"):
+            vk.vjp(f, X)
+
+
+def test_parts_of_real_arrays() -> None:
+    def f(x: Any) -> Any:
+        y = np.copy(x)
+        y.real[0] = x[1]
+        y.real *= 2
+        y.real = y + 1
+        return y
+
+    np.testing.assert_array_equal(vk.vjp(f, X)[0], f(X))
+    with pytest.raises(ValueError, match="read-only"):
+        vk.vjp(lambda x: x.imag.fill(1.0), X)
+    with pytest.raises(TypeError, match="array does not have imaginary part to set"):
+        vk.vjp(lambda x: setattr(x, "imag", 1.0), X)
+
+
+SAME = {
+    "einsum": lambda y: np.einsum("ij", y),
+    "einsum of lists": lambda y: np.einsum(y, [0, 1], [0, 1], optimize=True),
+    "einsum, transposed": lambda y: np.einsum("ij->ji", y),
+    "windows": lambda y: np.lib.stride_tricks.sliding_window_view(y, 2, axis=0),
+    "joined": lambda y: np.concatenate([y]),
+    "stacked": lambda y: np.stack([y])[0],
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("writes", ["the array", "the result"])
+def test_what_is_a_view_and_what_a_copy(name: str, writes: str) -> None:
+    """Writes to one are seen in the other where NumPy has it so, or refused."""
+
+    def f(x: Any) -> Any:
+        y = np.copy(x)
+        seen = SAME[name](y)
+        if writes == "the array":
+            y[1] = 9.0
+            y[:, 0] *= x[:, 1]
+        else:
+            seen[...] = 7.5
+        return y, seen * 1.0
+
+    try:
+        wanted = f(X)
+    except ValueError as error:
+        with pytest.raises(ValueError, match="read-only"):
+            vk.vjp(f, X)
+        assert "read-only" in str(error)  # noqa: PT017  # NumPy's own
+        return
+    for got in (vk.vjp(f, X)[0], vk.jvp(f, (X,), (X,))[0], vk.jit(f)(X), vk.make_ir(f)(X)(X)):
+        for a, b in zip(got, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+    mapped = vk.vmap(f)(np.stack([2 * X, X]))
+    for a, b in zip(mapped, wanted, strict=True):
+        np.testing.assert_array_equal(a[1], b)
+
+
+def test_a_traced_index_of_a_write_in_programs() -> None:
+    def f(x: Any) -> Any:
+        y = np.copy(x)
+        y[np.argmax(x) // 3] = x[0] * x[1]
+        return y
+
+    pulled = lambda x: vk.vjp(f, x)[1](X)[0]
+    np.testing.assert_array_equal(vk.jit(pulled)(X), pulled(X))
+    np.testing.assert_array_equal(vk.vmap(pulled)(np.stack([X, -X]))[1], pulled(-X))
+
+
 def test_a_traced_value_does_not_fit_an_array_of_ints() -> None:
     def f(x: Any) -> Any:
         y = np.zeros_like(x, dtype=int)

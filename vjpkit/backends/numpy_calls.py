@@ -104,7 +104,7 @@ _SPELLINGS: dict[str, Callable[..., str]] = {
     "transpose": lambda x, axes: f"{x}.transpose({axes})",
     "matmul": lambda x, y: f"matmul({x}, {y})",
     "take": lambda x, indices, axis: f"{x}.take({indices}, {axis})",
-    "concatenate": lambda *xs, axis: f"concatenate(({', '.join(xs)}), {axis})",
+    "concatenate": lambda *xs, axis: f"concatenate([{', '.join(xs)}], {axis})",
     "getitem": _getitem,
 }
 """What the functions of primitives forward to where operands are arrays."""

@@ -13,7 +13,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, scalar
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._face import unwrapped
-from vjpkit.numpy._writable import write
+from vjpkit.numpy._writable import view, write
 from vjpkit.numpy._writing import delivers, destination
 from vjpkit.ops import complex_numbers, special
 from vjpkit.ops.structural import to_dtype
@@ -33,16 +33,30 @@ def is_complex(x: Value) -> bool:
 
 @implements(np.real)
 def real(val: Value) -> Value:
-    return complex_numbers.real(val) if is_complex(val) else val
+    return view(complex_numbers.real, as_array(val), readonly=True) if is_complex(val) else val
 
 
 @implements(np.imag)
 def imag(val: Value) -> Value:
-    return complex_numbers.imag(val) if is_complex(val) else np.zeros(val.shape, val.dtype)[()]
+    if is_complex(val):
+        return view(complex_numbers.imag, as_array(val), readonly=True)
+    zeros = np.zeros(val.shape, val.dtype)
+    zeros.flags.writeable = False  # as those that NumPy gives
+    return zeros[()]
 
 
-method("real")(property(real))
-method("imag")(property(imag))
+def _set_real(self: Tracer, value: Value) -> None:
+    write(real(self) if is_complex(self) else self, Ellipsis, value)
+
+
+def _set_imag(self: Tracer, value: Value) -> None:
+    if not is_complex(self):
+        raise TypeError("array does not have imaginary part to set")
+    write(imag(self), Ellipsis, value)
+
+
+method("real")(property(real, _set_real))
+method("imag")(property(imag, _set_imag))
 
 
 @method("conj")

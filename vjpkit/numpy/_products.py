@@ -289,7 +289,7 @@ def einsum(
         labelled.append(total)
     ((x, labels),) = labelled
     if labels == plan.out:
-        return x if len(arrays) > 1 or x is not xs[0] else np.copy(x)
+        return x if len(arrays) > 1 or x is not xs[0] else x[...]
     return np.transpose(x, [labels.index(i) for i in plan.out])
 
 

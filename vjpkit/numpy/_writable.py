@@ -365,9 +365,11 @@ def view(primitive: Any, x: Value, readonly: bool = False, **params: Any) -> Val
     out = primitive(x, **params)
     if type(out) is Eager and type(out.value) is np.ndarray and not x.owner.dirty:  # the hot path
         value, base = x.value, out.value.base
-        if base is not None and (base is value or base is value.base):
+        if base is None:
+            return out
+        if base is value or base is value.base:
             out.origin = View(x, (primitive.name, params), readonly, False, 0)
-        return out
+            return out
     return viewed(out, x, (primitive.name, params), readonly)
 
 
@@ -434,12 +436,24 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     require_certain(x)
     require_unlocked(root)
     if readonly:
-        raise ValueError(f"assignment destination is read-only{at(calling_position())}")
+        raise ValueError(
+            f"assignment destination is read-only{at(calling_position())}{advice(steps)}"
+        )
     static, arrays = split_index(index)
     value = fitted(x, static, arrays, value)
     store(root, steps, static, arrays, value)
     count_write(root)
     root.owner.dirty = True
+
+
+def advice(steps: Steps) -> str:
+    """Where NumPy would write, what to write instead."""
+    if any(name in ("real", "imag") for name, _ in steps):
+        return (
+            "\nA part of a traced complex array cannot be written alone: write both, "
+            "z[...] = x + 1j * y."
+        )
+    return ""
 
 
 def is_own_view(x: Tracer, index: Any, value: Tracer) -> bool:

@@ -623,6 +623,7 @@ class Concatenate(LinearMany):
         yield Sample(_M, _M[:1], axis=0)
         yield Sample(_M, _M[:, :0], axis=1)
         yield Sample(_REVERSED, _M, _REVERSED, axis=1)
+        yield Sample(_M, axis=0)
 
 
 concatenate = primitive(Concatenate)

@@ -120,7 +120,7 @@ class Update(LinearMany):
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             """Like the general pull, zeroing a cotangent that nobody else holds in place."""
             _, _, _, _, (x_slot, value_slot), avals, arrays, params = row
-            if isinstance(ct, Tracer) or not np.shape(ct):
+            if not np.shape(ct) or any(isinstance(x, Tracer) for x in (ct, *arrays)):
                 functional(row, ct, cts)
                 return
             if value_slot is not None:
