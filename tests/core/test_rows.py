@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vjpkit.core.rows import annihilate, has_nan
+from vjpkit.core.rows import annihilate, has_nan, unbroadcast
 
 
 @pytest.mark.parametrize("n", [0, 1, 100, 70_000])
@@ -32,3 +32,27 @@ def test_zero_wins_over_inf_and_nan_in_products_of_derivatives() -> None:
         np.testing.assert_array_equal(annihilate(factor, ct), [0.0, 3.0, 0.0, np.inf])
         assert np.isnan(annihilate(np.float64(1.0), np.float64(np.nan)))
         assert annihilate(np.float64(0.0), np.float64(np.nan)) == 0.0
+
+
+@pytest.mark.parametrize("dtype", ["e", "f", "d", "g", "F", "D", ">f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    ("shape", "lead"), [((5, 3), 1), ((4, 2, 3), 1), ((4, 2, 3), 2), ((7,), 1), ((0, 3), 1)]
+)
+def test_rows_that_broadcasting_repeated_are_added_up(
+    shape: tuple[int, ...], lead: int, dtype: str, order: str
+) -> None:
+    ct = np.random.default_rng(3).normal(size=shape).astype(dtype).copy(order)
+    total = unbroadcast(ct, shape[lead:], np.dtype(dtype))
+    expected = np.sum(ct, axis=tuple(range(lead)))
+    assert np.shape(total) == shape[lead:]
+    assert total.dtype.type is np.dtype(dtype).type
+    np.testing.assert_allclose(total, expected, rtol=0, atol=64 * np.finfo(dtype).eps)
+
+
+def test_sums_of_rows_keep_inf_and_nan_in_their_columns() -> None:
+    ct = np.ones((3, 4))
+    ct[0, 1], ct[1, 2], ct[0, 3], ct[2, 3] = np.inf, np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        total = unbroadcast(ct, (4,), ct.dtype)
+    np.testing.assert_array_equal(total, [3, np.inf, np.nan, np.nan])

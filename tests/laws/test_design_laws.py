@@ -66,7 +66,7 @@ def walked(made, seed):
 
     slots = new_slots(made.count)
     seed_cotangents(slots, made.slots[:1], [seed])
-    pull_rows([noted(row) for row in made.rows], slots, free=False)
+    pull_rows([noted(row) for row in made.rows], slots)
     return names
 
 

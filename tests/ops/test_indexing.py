@@ -103,7 +103,7 @@ def _assert_transposed(trace, out, index):
     ct = np.asarray(RNG.normal(size=out.shape))[()]
     slots = new_slots(trace.new())
     slots[out.slot] = ct
-    pull_rows(trace.rows, slots, free=False)
+    pull_rows(trace.rows, slots)
     wanted = np.zeros_like(X)
     np.add.at(wanted, index, ct)
     np.testing.assert_array_equal(slots[0], wanted)
@@ -191,7 +191,7 @@ def test_cotangents_meet_in_one_buffer():
     last = trace.rows.pop()
     last[0](last, slots[last[1]], slots)
     buffer = slots[0]
-    pull_rows(trace.rows, slots, free=False)
+    pull_rows(trace.rows, slots)
     assert slots[0] is buffer
     assert buffer.sum() == 112
 

@@ -475,6 +475,13 @@ _FRESH = """
         if type({0}_) is not Eager: return general({1})"""
 
 
+_TRACER = (
+    "    tracer = new(Eager); tracer.value = out; tracer.owner = trace; tracer.slot = k",
+    "    return tracer",
+)
+"""What `Eager` does, without the call of a constructor."""
+
+
 def compile_record(owner: Elementwise, swapped: bool) -> Any:
     """The fast door: one NumPy call, one row, one tracer.
 
@@ -482,8 +489,8 @@ def compile_record(owner: Elementwise, swapped: bool) -> Any:
     everything else goes to `Elementwise.general`. ``swapped`` makes the reflected operator.
     """
     scope = {
-        "Eager": Eager, "ufunc": owner.ufunc, "general": owner.general, "fit": fit,
-        "ndarray": np.ndarray, "float64": np.float64, "OBJECT": np.dtype(object),
+        "Eager": Eager, "new": object.__new__, "ufunc": owner.ufunc, "general": owner.general,
+        "fit": fit, "ndarray": np.ndarray, "float64": np.float64, "OBJECT": np.dtype(object),
         "INTERNAL": INTERNAL, "user_position": user_position, "getframe": sys._getframe,
         "refresh": refresh, "ObjectResult": _ObjectResult, "NUMBERS": frozenset({float, int}),
     }  # fmt: skip
@@ -519,7 +526,7 @@ def _record_unary(owner: Elementwise) -> list[str]:
         "    fit0 = None if x.dtype is out.dtype else fit(x, out)" if pull.fitted else "",
         *_POSITION.splitlines(),
         f"    trace.append({_fields(owner, (1,))})",
-        "    return Eager(out, trace, k)",
+        *_TRACER,
     ]
 
 
@@ -546,7 +553,7 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
             "        else: return general(x_, y_)",
             *("    " + line for line in _POSITION.splitlines()),
             f"        trace.append({_fields(owner, mask)})",
-            "        return Eager(out, trace, k)",
+            *("    " + line for line in _TRACER),
         ]
 
     body = [
@@ -563,7 +570,7 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
         f"        {fit_line.format(1, 'y')}",
         *("    " + line for line in _POSITION.splitlines()),
         f"        trace.append({_fields(owner, (1, 1))})",
-        "        return Eager(out, trace, k)",
+        *("    " + line for line in _TRACER),
         "      else:",
         *one("x", "y", (1, 0)),
         "    elif type(y_) is Eager:",

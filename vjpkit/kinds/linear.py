@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import calling_position, user_position
+from vjpkit.core.errors import Position, calling_position, user_position
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import (
     Cotangents,
@@ -30,6 +29,9 @@ from vjpkit.core.rows import (
 from vjpkit.core.tracer import Tracer, bind, is_foreign
 
 __all__ = ["Bilinear", "Linear", "LinearMany", "contribute", "own_values", "rule"]
+
+
+_ndarray = np.ndarray
 
 
 def own_values(xs: Iterable[Value], trace: Rows) -> list[Value]:
@@ -85,10 +87,10 @@ class Linear(Primitive):
             return bind(self, (x, *fixed), params)
         trace = x.owner
         value = x.value
-        out = self(value, **params) if isinstance(value, Tracer) else self.impl(value, **params)
+        plain = type(value) is _ndarray or not isinstance(value, Tracer)
+        out = self.impl(value, **params) if plain else self(value, **params)
         k = trace.new()
-        frame = sys._getframe(1)
-        code, offset = user_position(frame)
+        code, offset = user_position(sys._getframe(1))
         trace.append((self.pull, k, code, offset, x.slot, value.shape, value.dtype, (), params))
         return Eager(out, trace, k) if type(out) is np.ndarray else eager(out, trace, k)
 
@@ -220,11 +222,6 @@ def space(x: Value) -> tuple[Shape, Any]:
     return aval.shape, aval.dtype
 
 
-def is_plain(x: Value) -> bool:
-    """Whether a value is an array of inexact numbers."""
-    return type(x) is np.ndarray and x.dtype.kind in "fc"
-
-
 def packed(ct: Value) -> Value:
     """A cotangent as BLAS can read it: one repeated without memory, as that of a sum, is copied."""
     return ct.copy() if type(ct) is np.ndarray and 0 in ct.strides else ct
@@ -354,22 +351,27 @@ class Bilinear(Primitive):
         elif type(x) is Eager:
             trace, a, i, b, j = x.owner, x.value, x.slot, y, None
         else:
-            trace = None
+            return self.general(x, y, params)
         if (
-            trace is None
-            or trace.dirty
-            or not ((i is not None or is_plain(a)) and (j is not None or is_plain(b)))
+            trace.dirty
+            or (i is None and not (type(a) is _ndarray and a.dtype.kind in "fc"))
+            or (j is None and not (type(b) is _ndarray and b.dtype.kind in "fc"))
         ):
-            if is_foreign(x) or is_foreign(y):
-                return NotImplemented
-            return bind(self, (x, y), params)
-        return self.append(trace, a, b, i, j, params, sys._getframe(1))
+            return self.general(x, y, params)
+        position = user_position(sys._getframe(1))
+        return self.append(trace, a, b, i, j, params, position)
+
+    def general(self, x: Value, y: Value, params: dict[str, Any]) -> Value:
+        """Any two operands: foreign containers decline, tracers go through `bind`."""
+        if is_foreign(x) or is_foreign(y):
+            return NotImplemented
+        return bind(self, (x, y), params)
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
         (x, y), (i, j) = values, slots
-        return self.append(trace, x, y, i, j, params, sys._getframe(1))
+        return self.append(trace, x, y, i, j, params, calling_position())
 
     def append(
         self,
@@ -379,21 +381,22 @@ class Bilinear(Primitive):
         i: int | None,
         j: int | None,
         params: Any,
-        frame: FrameType,
+        position: Position,
     ) -> Value:
         """Compute, and append the row for operands in the slots ``i`` and ``j``."""
-        traced = isinstance(x, Tracer) or isinstance(y, Tracer)
+        plain = type(x) is _ndarray is type(y)
+        traced = not plain and (isinstance(x, Tracer) or isinstance(y, Tracer))
         out = self(x, y, **params) if traced else self.impl(x, y, **params)
         k = trace.new()
-        code, offset = user_position(frame)
+        code, offset = position
         row: Row
         if i is not None and j is not None:
             row = (self.pull_xy, k, code, offset, i, j, params, x, y)
         elif j is None:
-            y = trace.keep(y) if type(y) is np.ndarray else y
+            y = trace.keep(y) if type(y) is _ndarray else y
             row = (self.pull_x, k, code, offset, i, *space(x), params, y)
         else:
-            x = trace.keep(x) if type(x) is np.ndarray else x
+            x = trace.keep(x) if type(x) is _ndarray else x
             row = (self.pull_y, k, code, offset, j, *space(y), params, x)
         trace.append(row)
         return Eager(out, trace, k)

@@ -62,7 +62,7 @@ class Linearization:
         """Cotangents of the operands."""
         slots = new_slots(self.count)
         seed_cotangents(slots, self.slots, cts)
-        pull_rows(self.rows, slots, free=False)
+        pull_rows(self.rows, slots)
         return [None if slots[i] is None else settled(slots[i]) for i in range(self.arity)]
 
     @property

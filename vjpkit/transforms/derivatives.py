@@ -44,6 +44,7 @@ Function = Callable[..., PyTree]
 
 
 _FIRST = (0,)
+_ndarray = np.ndarray
 
 quiet_pull = np.errstate(all="ignore")(pull_once)
 """`pull_once` without NumPy's warnings: what would warn contributes nothing, or shows as nan."""
@@ -72,6 +73,7 @@ class ValueAndGrad(Transformed):
             strict=strict,
         )
         self.argnums = argnums
+        self.several = isinstance(argnums, tuple | list)
         self.has_aux = has_aux
         self.holomorphic = holomorphic
         self.allow_int = allow_int
@@ -91,21 +93,25 @@ class ValueAndGrad(Transformed):
         numbers: tuple[int, ...] = _FIRST
         if type(self.argnums) is not int or self.argnums or not args:
             numbers = resolve_argnums(label, self.argnums, len(args))
-        read = [self.read(label, args, n) for n in numbers]
+        trace = Rows(label)
+        new = trace.new
+        read: list[tuple[list[Value], Form]] = []
+        traced = list(args)
+        for n in numbers:
+            form = self.forms.get(n, BARE)
+            leaves = form.read(args[n])
+            if leaves is None:
+                leaves, form = self.learn(label, args, n)
+            read.append((leaves, form))
+            inputs = []
+            for x in leaves:
+                if type(x) is _ndarray and not self.allow_int:
+                    inputs.append(Eager(x, trace, new()))
+                else:
+                    inputs.append(trace.argument(x) if is_differentiable(x) else x)
+            traced[n] = form.build(inputs)
         if self.holomorphic:
             _require_complex(label, read)
-        trace = Rows(label)
-        traced = list(args)
-        for n, (leaves, form) in zip(numbers, read, strict=True):
-            if self.allow_int:
-                inputs = [trace.argument(x) if is_differentiable(x) else x for x in leaves]
-            else:
-                new = trace.new
-                inputs = [
-                    Eager(x, trace, new()) if type(x) is np.ndarray else trace.argument(x)
-                    for x in leaves
-                ]
-            traced[n] = form.build(inputs)
         count = trace.new()  # how many slots the inputs took
         y, rows = recorded(trace, self.fun, traced, kwargs)
         inputs = traced = []  # so that nothing but the rows holds values
@@ -131,17 +137,14 @@ class ValueAndGrad(Transformed):
             pulled = pull_staged(builder, rows, cts, range(count))
         return value, aux, self._gradient(read, pulled)
 
-    def read(self, label: str, args: tuple[PyTree, ...], n: int) -> tuple[list[Value], Form]:
+    def learn(self, label: str, args: tuple[PyTree, ...], n: int) -> tuple[list[Value], Form]:
         """The leaves of argument ``n``, all fit for differentiation, and what builds its tree.
 
         A structure that comes a second time is worth code of its own.
         """
-        form = self.forms.get(n, BARE)
-        leaves = form.read(args[n])
-        if leaves is not None:
-            return leaves, form
         ((leaves, tree),) = read_arguments(label, args, (n,), self.allow_int)
-        form = self.forms[n] = form_of(tree) if tree == form.tree else walked(tree)
+        known = self.forms.get(n, BARE).tree
+        form = self.forms[n] = form_of(tree) if tree == known else walked(tree)
         return leaves, form
 
     def _gradient(
@@ -152,14 +155,19 @@ class ValueAndGrad(Transformed):
         rest = iter(pulled)
         gradients = []
         for leaves, form in read:
-            out = [
-                result_cotangent(x, next(rest), taken)
-                if not self.allow_int or is_differentiable(x)
-                else np.zeros(np.shape(x), FLOAT0)
-                for x in leaves
-            ]
+            out = []
+            for x in leaves:
+                if self.allow_int and not is_differentiable(x):
+                    out.append(np.zeros(np.shape(x), FLOAT0))
+                    continue
+                ct = next(rest)
+                if type(ct) is _ndarray is type(x) and ct.base is None and id(ct) not in taken:
+                    taken.add(id(ct))
+                else:
+                    ct = result_cotangent(x, ct, taken)
+                out.append(ct)
             gradients.append(form.build(out))
-        return tuple(gradients) if isinstance(self.argnums, tuple | list) else gradients[0]
+        return tuple(gradients) if self.several else gradients[0]
 
 
 def recorded(
@@ -187,9 +195,6 @@ class Grad(ValueAndGrad):
 
 def result_cotangent(x: Value, ct: Value | None, taken: set[int]) -> Value:
     """The cotangent of the primal ``x`` as the user gets it; zero where none arrived."""
-    if type(ct) is np.ndarray and ct.base is None and type(x) is np.ndarray and id(ct) not in taken:
-        taken.add(id(ct))
-        return ct
     if isinstance(x, Tracer):
         return filled_like(x, 0) if ct is None else ct
     return fresh(ct, aval_of(x), type(x) is not np.ndarray, taken)

@@ -272,7 +272,7 @@ class Recorded:
         builder = builder_of(ts)
         with np.errstate(all="ignore"):
             if builder is None:
-                return walked(lambda s: push_rows(self.rows, s), slots, self.outputs)
+                return walked(push_rows, self.rows, slots, self.outputs)
             push_staged(builder, self.rows, slots)
         return [None if k is None else slots[k] for k in self.outputs]
 
@@ -283,7 +283,7 @@ class Recorded:
         builder = builder_of(cts)
         with np.errstate(all="ignore"):
             if builder is None:
-                return walked(lambda s: pull_rows(self.rows, s, free=False), slots, self.inputs)
+                return walked(pull_rows, self.rows, slots, self.inputs)
             return pull_staged(builder, self.rows, slots, self.inputs)
 
     def residuals(self) -> list[Residual]:
