@@ -51,6 +51,9 @@ PROGRAMS: dict[str, Any] = {
     "small matrices": lambda x: np.sin(
         np.matmul(x[:, :6].reshape(-1, 2, 3), np.cos(x[:, :6]).reshape(-1, 3, 2))
     ) * x[:, 6][:, None, None],
+    "reduced": lambda x: np.std(x, axis=1) * np.prod(x, axis=1) + np.var(x, axis=1, ddof=1),
+    "extrema": vk.grad(lambda x: np.sum(np.max(x, axis=1) ** 3 - np.min(x * x, axis=1))),
+    "running": lambda x: np.cumsum(np.sin(x), axis=1)[:, ::2] * x[:, :1],
     "single precision": lambda x: np.sum(np.sin(x.astype("f4") * x[:, :1].astype("f4")), axis=1),
 }  # fmt: skip
 

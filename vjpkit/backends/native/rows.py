@@ -26,7 +26,9 @@ LONGEST = 64
 MOST_WORK = 4000
 """Elements that the equations compute per row."""
 
-MOVING = frozenset({"sum", "max", "min", "concatenate", "stack", "scatter_sum", "matmul"})
+WITHIN = ("sum", "prod", "max", "min", "any", "all", "var", "std", "spread", "mean_where")
+"""Reductions, and what undoes them."""
+MOVING = frozenset({*WITHIN, "cumsum", "concatenate", "stack", "scatter_sum", "matmul"})
 """Primitives between whose operands and results elements of a row move."""
 
 Marks = tuple[bool, ...]
@@ -142,7 +144,7 @@ def _all_rowed(eqn: Equation, length: int) -> Marks | None:
 
 
 def _within(eqn: Equation, length: int) -> Marks | None:
-    """Reductions, and what undoes them, over axes behind the first."""
+    """Over axes behind the first."""
     axes = eqn.params["axes"]
     inner = axes is not None and all(axis > 0 for axis in axes)
     return _all_rowed(eqn, length) if inner else None
@@ -182,9 +184,8 @@ Rule = Callable[[Equation, int], Marks | None]
 RULES: dict[str, Rule] = {
     "reshape": _all_rowed,
     "transpose": _permuted,
-    "sum": _within,
-    "max": _within,
-    "min": _within,
+    **dict.fromkeys(WITHIN, _within),
+    "cumsum": _joined,
     "concatenate": _joined,
     "stack": _joined,
     "getitem": _read,

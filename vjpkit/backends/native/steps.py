@@ -10,17 +10,20 @@ step waits for another, one element of `WIDTH` steps at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from vjpkit.backends.groups import is_elementwise
-from vjpkit.backends.native.code import TYPES, Code, Value, element, lanes_of, vector
+from vjpkit.backends.native.code import DOUBLE, INT, TYPES, Code, Value, element, lanes_of, vector
 from vjpkit.backends.native.equations import computed, is_native, largest, smallest, why_not
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.passes import optimize
 
 __all__ = ["WIDTH", "Elements", "Lane", "Step", "why_no_element", "why_no_step"]
 
@@ -28,13 +31,28 @@ LARGEST_STEP = 8000
 """Elements that a step reads and computes at most: above, code grows faster than it gains."""
 STRUCTURAL = frozenset(
     {"reshape", "transpose", "broadcast_to", "roll", "getitem", "diagonal", "concatenate", "stack",
-     "copy", "update"}
+     "copy", "update", "stop", "tril", "triu"}
 )  # fmt: skip
-FOLDS: dict[str, Callable[[Value, Value], Value]] = {
-    "sum": lambda x, y: x + y, "max": largest, "min": smallest,
-}  # fmt: skip
+"""Primitives that choose among the elements of their operands, and zero."""
 WIDTH = 8
 """Lanes of a register."""
+
+Fold = Callable[[Value, Value], Value]
+
+
+def plus(x: Value, y: Value) -> Value:
+    return x + y
+
+
+FOLDS: dict[str, tuple[Fold, int | None]] = {
+    "sum": (plus, 0),
+    "prod": (lambda x, y: x * y, 1),
+    "max": (largest, None),
+    "min": (smallest, None),
+    "any": (lambda x, y: x | y, 0),
+    "all": (lambda x, y: x & y, 1),
+}
+"""Reductions: the function of two, and the result of none."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +71,42 @@ Elements = list[Lane]
 
 def why_no_step(body: Program) -> str | None:
     """Why a program cannot be computed in registers, in words; None if it can."""
-    if sum([v.aval.size for v in body.inputs]) + sum(map(work, body.equations)) > LARGEST_STEP:
+    if work(body) > LARGEST_STEP:
         return f"a step computes more than {LARGEST_STEP} elements"
     return next(filter(None, map(why_no_element, body.equations)), None)
 
 
-def work(eqn: Equation) -> int:
-    """Elements that an equation computes; of a matrix product, all products."""
-    inner = eqn.inputs[0].aval.shape[-1] if eqn.primitive.name == "matmul" else 1
-    return inner * sum([v.aval.size for v in eqn.outputs])
+def work(program: Program) -> int:
+    """Elements that a program reads and computes."""
+    return sum([v.aval.size for v in program.inputs]) + sum(map(work_of, program.equations))
+
+
+def work_of(eqn: Equation) -> int:
+    """Elements that an equation computes; of products all terms, of branches all."""
+    name, params = eqn.primitive.name, eqn.params
+    if name in NESTED:
+        return int(params.get("length", 1)) * sum(map(work, programs_in(eqn)))
+    if name == "matmul":
+        return int(eqn.inputs[0].aval.shape[-1]) * eqn.outputs[0].aval.size
+    if name == "contract":
+        return prod(sizes_of(eqn).values())
+    return sum([v.aval.size for v in eqn.outputs])
+
+
+def programs_in(eqn: Equation) -> list[Program]:
+    """The programs of a nested equation, optimised."""
+    found = NESTED[eqn.primitive.name](eqn.params)
+    return list(map(optimize, found))
+
+
+NESTED: dict[str, Callable[[Mapping[str, Any]], tuple[Program, ...]]] = {
+    "branch": lambda params: params["branches"],
+    "call": lambda params: (params["program"],),
+    "scan": lambda params: (params["body"],),
+}
+"""Where equations have their programs."""
+SUMS_OF_PRODUCTS = frozenset({"matmul", "contract"})
+OF_FLOATS = frozenset({"sum", "prod", "max", "min", "spread", "mean_where", "var", "std", "cumsum"})
 
 
 def why_no_element(eqn: Equation) -> str | None:
@@ -71,22 +116,25 @@ def why_no_element(eqn: Equation) -> str | None:
         return f"{name}: dtypes that kernels have not"
     if is_elementwise(eqn) or name == "convert":
         return None if is_native(eqn) else why_not(eqn)
+    if name in NESTED:
+        if eqn.params.get("slots") is not None:
+            return "its states are checkpointed"
+        equations = [e for program in programs_in(eqn) for e in program.equations]
+        return next(filter(None, map(why_no_element, equations)), None)
     if len(eqn.inputs) > {"getitem": 1, "update": 2}.get(name, len(eqn.inputs)):
         return "indices that are computed"
     if name == "scatter_sum":
         static = len(eqn.inputs) == len(eqn.params["indices"])
         return None if static else "indices that are computed"
-    kinds = {a.aval.dtype.kind for a in (*eqn.inputs, *eqn.outputs)}
+    kinds = {a.aval.dtype.kind for a in eqn.inputs}
+    out = eqn.outputs[0].aval.dtype
     if name in STRUCTURAL:
-        to_integers = eqn.outputs[0].aval.dtype.kind == "i" and "f" in kinds
-        return "conversions to integers" if to_integers else None
-    if name == "matmul":  # of truth values "or" adds up, not arithmetic
-        return "matmul of truth values" if eqn.outputs[0].aval.dtype == bool else None
-    if name in ("fill", "constant"):
-        return None
-    if name in FOLDS:
-        return None if kinds == {"f"} else f"{name} of whole numbers"
-    return f"{name} in its step"
+        return "conversions to integers" if out.kind == "i" and "f" in kinds else None
+    if name in SUMS_OF_PRODUCTS:  # of truth values "or" adds up, not arithmetic
+        return f"{name} of truth values" if out.kind == "b" else None
+    if name in OF_FLOATS:
+        return None if kinds <= {"f", "b"} and out.kind == "f" else f"{name} of whole numbers"
+    return None if name in ("fill", "constant", "any", "all") else f"{name} in its step"
 
 
 @dataclass(frozen=True)
@@ -168,14 +216,27 @@ class Step:
             return values[a]
 
         for eqn in body.equations:
-            values[eqn.outputs[0]] = self.equation(eqn, [read(a) for a in eqn.inputs])
+            outs = self.equation(eqn, [read(a) for a in eqn.inputs])
+            values.update(zip(eqn.outputs, outs, strict=True))
         return [
             [x.to(TYPES[a.aval.dtype]) for x in read(a)] for a in body.outputs
         ]  # fmt: skip
 
-    def equation(self, eqn: Equation, xs: list[Elements]) -> Elements:
-        """The elements of an equation's result."""
+    def equation(self, eqn: Equation, xs: list[Elements]) -> list[Elements]:
+        """The elements of each of an equation's results."""
+        name = eqn.primitive.name
+        if name == "call":
+            return self.run(programs_in(eqn)[0], xs)
+        if name == "branch":
+            return self.chosen(eqn, xs)
+        if name == "scan":
+            return self.unrolled(eqn, xs)
+        return [self.result(eqn, xs)]
+
+    def result(self, eqn: Equation, xs: list[Elements]) -> Elements:
+        """The elements of an equation's one result."""
         name, out = eqn.primitive.name, eqn.outputs[0].aval
+        kind = TYPES[out.dtype]
         if is_elementwise(eqn) or name == "convert":
             return self.elementwise(
                 lambda *operands: computed(self.code, eqn, list(operands)),
@@ -185,17 +246,50 @@ class Step:
                 ],
             )
         if name in ("fill", "constant"):
-            value = np.broadcast_to(eqn.params["value"], out.shape).ravel()
-            return [self.number(v, TYPES[out.dtype]) for v in value]
-        if name == "matmul":
-            return self.product(eqn, xs)
-        if name == "scatter_sum":
-            return self.scattered(eqn, xs)
-        flat = [x for operand in xs for x in operand]
+            value = np.ravel(eqn.primitive.impl(**eqn.params))
+            return [self.number(v, kind) for v in value]
         if name in FOLDS:
-            return self.folded(FOLDS[name], eqn, flat)
+            rows = [[x.to(kind) for x in row] for row in self.rows(eqn, xs[0])]
+            return self.folded(*FOLDS[name], rows, kind)
+        rule = RULES.get(name)
+        if rule is not None:
+            return rule(self, eqn, xs)
+        flat = [self.number(0, kind), *[x.to(kind) for operand in xs for x in operand]]
         chosen = eqn.primitive.impl(*numbered([a.aval for a in eqn.inputs]), **eqn.params)
-        return [flat[int(i)].to(TYPES[out.dtype]) for i in np.ravel(chosen)]
+        return [flat[int(i)] for i in np.ravel(chosen)]
+
+    # ---- nested programs ---------------------------------------------------------------------
+
+    def chosen(self, eqn: Equation, xs: list[Elements]) -> list[Elements]:
+        """Every branch is computed; the first operand says which one counts."""
+        index, *operands = xs
+        number = [index[0].to(INT)]
+        first, *others = [self.run(program, operands) for program in programs_in(eqn)]
+        for i, other in enumerate(others, start=1):
+            first = [
+                self.elementwise(
+                    lambda n, y, x, i=i: n.equals(i).choose(y, x), number * len(x), y, x
+                )
+                for x, y in zip(first, other, strict=True)
+            ]
+        return first
+
+    def unrolled(self, eqn: Equation, xs: list[Elements]) -> list[Elements]:
+        """A loop inside the step, its steps one after the other."""
+        params = eqn.params
+        ends = params["consts"], params["consts"] + params["carry"]
+        consts, state, stacks = xs[: ends[0]], xs[ends[0] : ends[1]], xs[ends[1] :]
+        (body,) = programs_in(eqn)
+        length = params["length"]
+        written: dict[int, list[Elements]] = {}
+        for i in range(length - 1, -1, -1) if params["reverse"] else range(length):
+            slices = [x[len(x) // length * i : len(x) // length * (i + 1)] for x in stacks]
+            outs = self.run(body, [*consts, *state, *slices])
+            state, written[i] = outs[: len(state)], outs[len(state) :]
+        count = len(eqn.outputs) - len(state)
+        return [*state, *[[x for i in range(length) for x in written[i][j]] for j in range(count)]]
+
+    # ---- elements ----------------------------------------------------------------------------
 
     def elementwise(self, rule: Callable[..., Value], *xs: Elements) -> Elements:
         """What a rule gives for the elements of lists of one length."""
@@ -206,18 +300,17 @@ class Step:
             for i in range(len(chunk))
         ]
 
-    def folded(
-        self, fold: Callable[[Value, Value], Value], eqn: Equation, xs: Elements
-    ) -> Elements:
-        """A reduction: the first half of each row with the second, until one is left.
+    def rows(self, eqn: Equation, xs: Elements) -> list[Elements]:
+        """The elements that are reduced to one, for each element of the reduced array."""
+        return [[xs[i] for i in row] for row in reduced_places(eqn)]
 
-        The sum of negative zeros is a positive one, as in NumPy, and that of nothing zero.
+    def folded(self, fold: Fold, empty: int | None, rows: list[Elements], kind: str) -> Elements:
+        """Each row reduced: its first half with the second, until one is left.
+
+        The sum of negative zeros is a positive one, as in NumPy.
         """
-        x, out = eqn.inputs[0].aval, eqn.outputs[0].aval
-        axes = eqn.params["axes"]
-        axes = tuple(range(x.ndim)) if axes is None else axes
-        moved = np.moveaxis(np.arange(x.size).reshape(x.shape), axes, range(-len(axes), 0))
-        rows = [[xs[int(i)] for i in row] for row in moved.reshape(out.size, -1)]
+        if not rows:
+            return []
         while len(rows[0]) > 1:
             half = len(rows[0]) // 2
             left, right = ([y for row in rows for y in row[k : k + half]] for k in (0, half))
@@ -225,12 +318,74 @@ class Step:
             rows = [
                 [*made[i * half : (i + 1) * half], *row[2 * half :]] for i, row in enumerate(rows)
             ]
-        if eqn.primitive.name != "sum":
+        if empty is None:
             return [row[0] for row in rows]
-        zero = [self.number(0, TYPES[out.dtype])]
+        start = [self.number(empty, kind)] * len(rows)
         if not rows[0]:
-            return zero * out.size
-        return self.elementwise(fold, [row[0] for row in rows], zero * out.size)
+            return start
+        firsts = [row[0] for row in rows]
+        return self.elementwise(fold, firsts, start) if fold is plus else firsts
+
+    def total(self, rows: list[Elements], kind: str) -> Elements:
+        return self.folded(plus, 0, rows, kind)
+
+    def counts(self, eqn: Equation, mask: Elements) -> Elements:
+        """How many elements of each row a mask marks, one at least."""
+        ones = [[x.to(INT) for x in row] for row in self.rows(eqn, mask)]
+        count = self.total(ones, INT)
+        return self.elementwise(lambda n: (n > 1).choose(n, 1).to(DOUBLE), count)
+
+    def spread(self, eqn: Equation, xs: list[Elements]) -> Elements:
+        """Equal shares for the marked elements of each row."""
+        kind = TYPES[eqn.outputs[0].aval.dtype]
+        x, mask = xs
+        shares = self.elementwise(
+            lambda x, n: (x.to(DOUBLE) / n).to(kind), x, self.counts(eqn, mask)
+        )
+        owner = {i: row for row, places in enumerate(reduced_places(eqn)) for i in places}
+        given = [shares[owner[i]] for i in range(len(mask))]
+        return self.elementwise(lambda m, s: m.choose(s, 0.0), mask, given)
+
+    def mean_where(self, eqn: Equation, xs: list[Elements]) -> Elements:
+        """The mean of the marked elements of each row."""
+        kind = TYPES[eqn.outputs[0].aval.dtype]
+        x, mask = xs
+        marked = self.elementwise(lambda m, x: m.choose(x, 0.0), mask, x)
+        total = self.total(self.rows(eqn, marked), kind)
+        return self.elementwise(
+            lambda t, n: (t.to(DOUBLE) / n).to(kind), total, self.counts(eqn, mask)
+        )
+
+    def variance(self, eqn: Equation, xs: list[Elements]) -> Elements:
+        """The mean square of the distances from the mean; or its root."""
+        kind = TYPES[eqn.outputs[0].aval.dtype]
+        rows = self.rows(eqn, xs[0])
+        count = len(rows[0]) if rows else 0
+        means = self.elementwise(lambda t: t / float(count), self.total(rows, kind))
+        squares = [
+            self.elementwise(lambda x, m: (x - m) * (x - m), row, [mean] * count)
+            for row, mean in zip(rows, means, strict=True)
+        ]
+        freedom = float(max(count - eqn.params["ddof"], 0))
+        root = eqn.primitive.name == "std"
+        return self.elementwise(
+            lambda t: self.code.intrinsic("sqrt", t / freedom) if root else t / freedom,
+            self.total(squares, kind),
+        )
+
+    def running(self, eqn: Equation, xs: list[Elements]) -> Elements:
+        """Sums of the elements up to each."""
+        aval, axis = eqn.inputs[0].aval, eqn.params["axis"]
+        places = np.moveaxis(np.arange(aval.size).reshape(aval.shape), axis, 0)
+        columns = places.reshape(aval.shape[axis], -1).tolist()
+        kind = TYPES[eqn.outputs[0].aval.dtype]
+        results = [x.to(kind) for x in xs[0]]
+        columns = columns[::-1] if eqn.params["reverse"] else columns
+        for before, now in pairwise(columns):
+            made = self.elementwise(plus, [results[i] for i in before], [results[i] for i in now])
+            for i, x in zip(now, made, strict=True):
+                results[i] = x
+        return results
 
     def scattered(self, eqn: Equation, xs: list[Elements]) -> Elements:
         """Zeros, and each operand added where it was read from."""
@@ -252,38 +407,93 @@ class Step:
                 old = [results[place] for place in now]
                 new = [x.to(kind) for x in now.values()]
                 if not alone:  # an assignment keeps the sign of zero
-                    new = self.elementwise(lambda x, y: x + y, old, new)
+                    new = self.elementwise(plus, old, new)
                 for place, x in zip(now, new, strict=True):
                     results[place] = x
                 waiting = later
         return results
 
     def product(self, eqn: Equation, xs: list[Elements]) -> Elements:
-        """A matrix product of vectors, matrices or stacks of them, each sum from first to last."""
+        """A matrix product of vectors, matrices or stacks of them."""
         x, y = (np.arange(a.aval.size).reshape(a.aval.shape) for a in eqn.inputs)
-        out = eqn.outputs[0].aval
-        kind = TYPES[out.dtype]
         left = x[None, :] if x.ndim == 1 else x
         right = y[:, None] if y.ndim == 1 else y
         batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-        shape = (*batch, left.shape[-2], right.shape[-1])
-        # the sum of negative zeros is a positive one
-        total = [self.number(0, kind)] * out.size
-        for k in range(left.shape[-1]):
-            rows, columns = (
-                np.broadcast_to(part, shape).ravel()
-                for part in (left[..., :, k, None], right[..., k, None, :])
-            )
+        shape = (*batch, left.shape[-2], right.shape[-1], left.shape[-1])
+        right = np.moveaxis(right, -2, -1)[..., None, :, :]
+        return self.summed(eqn, xs, left[..., :, None, :], right, shape)
+
+    def contracted(self, eqn: Equation, xs: list[Elements]) -> Elements:
+        """A product over named indices: those of the result, then those that are summed."""
+        sizes = sizes_of(eqn)
+        operands, out = eqn.params["subscripts"].split("->")
+        letters = [*out, *[i for i in sizes if i not in out]]
+        inner = prod([sizes[i] for i in letters[len(out) :]])
+        shape = tuple([sizes[i] for i in letters])
+        places = []
+        for words, a in zip(operands.split(","), eqn.inputs, strict=True):
+            order = [words.index(i) for i in letters if i in words]
+            x = np.arange(a.aval.size).reshape(a.aval.shape).transpose(order)
+            full = x.reshape([sizes[i] if i in words else 1 for i in letters])
+            places.append(np.broadcast_to(full, shape).reshape(-1, inner))
+        return self.summed(eqn, xs, places[0], places[1], places[0].shape)
+
+    def summed(
+        self, eqn: Equation, xs: list[Elements], left: Any, right: Any, shape: tuple[int, ...]
+    ) -> Elements:
+        """Sums of products over the last axis of the places, each from first to last."""
+        out = eqn.outputs[0].aval
+        kind = TYPES[out.dtype]
+        places = [
+            np.broadcast_to(part, shape).reshape(out.size, -1).T.tolist() for part in (left, right)
+        ]
+        total = [self.number(0, kind)] * out.size  # the sum of negative zeros is a positive one
+        for rows, columns in zip(*places, strict=True):
             total = self.elementwise(
                 lambda t, a, b: t + a.to(kind) * b.to(kind),
-                total, [xs[0][int(i)] for i in rows], [xs[1][int(j)] for j in columns],
+                total, [xs[0][i] for i in rows], [xs[1][j] for j in columns],
             )  # fmt: skip
         return total
 
 
+RULES: dict[str, Callable[[Step, Equation, list[Elements]], Elements]] = {
+    "matmul": Step.product,
+    "contract": Step.contracted,
+    "scatter_sum": Step.scattered,
+    "spread": Step.spread,
+    "mean_where": Step.mean_where,
+    "var": Step.variance,
+    "std": Step.variance,
+    "cumsum": Step.running,
+}
+"""What computes the results of primitives that are neither elementwise nor structural."""
+
+
+def sizes_of(eqn: Equation) -> dict[str, int]:
+    """The lengths of the indices of a contraction."""
+    words = eqn.params["subscripts"].split("->")[0].split(",")
+    pairs = zip(words, eqn.inputs, strict=True)
+    return {i: n for word, a in pairs for i, n in zip(word, a.aval.shape, strict=True)}
+
+
+def reduced_places(eqn: Equation) -> list[list[int]]:
+    """Numbers of the elements that a reduction, or what undoes one, takes together.
+
+    The last operand, a mask where there is one, has the axes.
+    """
+    aval, axes = eqn.inputs[-1].aval, eqn.params["axes"]
+    axes = tuple(range(aval.ndim)) if axes is None else axes
+    places = np.moveaxis(
+        np.arange(aval.size).reshape(aval.shape), axes, range(aval.ndim - len(axes), aval.ndim)
+    )
+    outer = places.shape[: aval.ndim - len(axes)]
+    found: list[list[int]] = places.reshape(prod(outer), -1 if aval.size else 0).tolist()
+    return found
+
+
 def numbered(avals: Sequence[Aval]) -> list[Any]:
-    """Arrays of the numbers of the elements, counted through all operands."""
-    arrays, start = [], 0
+    """Arrays of the numbers of the elements, counted from 1 through all operands; 0 is zero."""
+    arrays, start = [], 1
     for a in avals:
         arrays.append(np.arange(start, start + a.size).reshape(a.shape))
         start += a.size
