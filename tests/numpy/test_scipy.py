@@ -16,8 +16,10 @@ import vjpkit as vk
 import vjpkit.numpy as vnp
 from tests.numpy.scipy_calls import CALLS
 from vjpkit.core.errors import NotDifferentiableError, UnsupportedError
+from vjpkit.ops.scipy_special import by_name
 
 special = pytest.importorskip("scipy.special")
+mpmath = pytest.importorskip("mpmath")
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,12 +77,73 @@ def test_what_has_no_derivative_says_so() -> None:
     with pytest.raises(NotDifferentiableError, match=r"special\.gammainc: .* derivative in a") as e:
         vk.grad(lambda a: special.gammainc(a, 1.0))(2.0)
     assert "test_scipy.py" in str(e.value)
+    assert "vk.numeric_vjp(scipy.special.gammainc)" in str(e.value)
     assert "stop_gradient(a)" in str(e.value)
     assert vk.grad(lambda x: special.gammainc(2.0, x))(1.0) == pytest.approx(np.exp(-1.0))
     with pytest.raises(TypeError, match=r"special\.gamma of complex numbers has no derivative"):
         vk.vjp(special.gamma, 1.0 + 1.0j)
     with pytest.raises(UnsupportedError, match=r"struve is not supported on traced values"):
         vk.grad(lambda x: special.struve(0.0, x))(1.0)
+
+
+UNKNOWN = [(name, i) for name, p in by_name().items() for i in sorted(p.unknown)]
+
+
+@pytest.mark.parametrize(("name", "i"), UNKNOWN)
+def test_parameters_without_a_formula(name: str, i: int) -> None:
+    """Each is an error that names the function, the parameter, the line and ways on, in both modes;
+    one of these ways works."""
+    f = getattr(special, name)
+    xs = [float(np.ravel(x)[0]) for x in by_name()[name].points]
+    words = rf"special\.{name}: there is no formula for the derivative in (\w+)   \(test_scipy\.py"
+    ts = [float(i == j) for j in range(len(xs))]
+    for run in (lambda: vk.grad(f, argnums=i)(*xs), lambda: vk.jvp(f, xs, ts),
+                lambda: vk.jit(vk.grad(f, argnums=i))(*xs)):  # fmt: skip
+        with pytest.raises(NotDifferentiableError, match=words) as caught:
+            run()
+        assert f"vk.numeric_vjp(scipy.special.{name})" in str(caught.value)
+    rest = [j for j in range(len(xs)) if j not in by_name()[name].unknown]
+    assert all(np.isfinite(g) for g in vk.grad(f, argnums=rest)(*xs))
+    assert vk.grad(vk.numeric_vjp(f), argnums=i)(*xs) != 0
+    left_out = lambda x: f(*[vk.lax.stop_gradient(x) if j == i else y for j, y in enumerate(xs)])
+    assert vk.grad(left_out)(xs[i]) == 0
+
+
+REMOVABLE = {
+    "ellipe": (mpmath.ellipe, (0.0, 1e-9, 0.0999, 0.1001)),
+    "ellipk": (mpmath.ellipk, (0.0, -1e-9, 0.0999, 0.1001)),
+    "ellipkm1": (lambda x: mpmath.ellipk(1 - x), (1.0, 1 - 1e-9, 0.9001, 0.8999)),
+    "spence": (lambda x: mpmath.polylog(2, 1 - x), (1.0, 1 + 1e-9, 1.0999, 0.8999)),
+    "rgamma": (mpmath.rgamma, (0.0, -1.0, -2.0, 1e-9 - 1, 0.499, 0.501)),
+    "exprel": (lambda x: mpmath.expm1(x) / x if x else mpmath.mpf(1), (0.0, 1e-9, 0.499, 0.501)),
+    "j1": (lambda x: mpmath.besselj(1, x), (0.0, 1e-9, 0.999, 1.001)),
+    "i1": (lambda x: mpmath.besseli(1, x), (0.0, 1e-9, 0.999, 1.001)),
+    "i1e": (lambda x: mpmath.besseli(1, x) * mpmath.exp(-x), (1e-9, 0.999, 1.001, 40.0)),
+}
+
+
+@pytest.mark.parametrize("name", REMOVABLE)
+def test_removable_singular_points(name: str) -> None:
+    """There, beside them and where a formula takes over: first and second derivatives."""
+    f, (exact, places) = getattr(special, name), REMOVABLE[name]
+    for x in places:
+        with mpmath.workdps(60):
+            step = mpmath.mpf(10) ** -20
+            slope, curvature = (
+                float(mpmath.re(mpmath.diff(exact, mpmath.mpf(x), n, h=step))) for n in (1, 2)
+            )
+        assert vk.grad(f)(x) == pytest.approx(slope, rel=1e-13), x
+        assert vk.grad(vk.grad(f))(x) == pytest.approx(curvature, rel=1e-11, abs=1e-15), x
+        assert vk.jit(vk.grad(vk.grad(f)))(x) == pytest.approx(curvature, rel=1e-11, abs=1e-15), x
+
+
+def test_the_exponent_of_the_inverse_of_boxcox() -> None:
+    for y, u in ((0.0, 0.5), (1e-9, 0.5), (-0.3, 0.2), (0.0999, 1.0), (0.1001, 1.0), (2.0, 1.5)):
+        f = lambda y, u=u: vnp.special.inv_boxcox(u, y)
+        vk.test_util.check_grads(f, (y,), order=2)
+    assert vk.grad(lambda y: special.inv_boxcox(0.5, y))(0.0) == pytest.approx(-np.exp(0.5) / 8)
+    curvature = vk.grad(vk.grad(lambda y: special.inv_boxcox(0.5, y)))(0.0)
+    assert curvature == pytest.approx(np.exp(0.5) * (2 / 3 * 0.5**3 + 0.5**4 / 4))
 
 
 def test_arrays_of_one_kind() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.primitive import primitive
-from vjpkit.ops.scipy_special import SciPyFunction, unknown
+from vjpkit.ops.scipy_special import SciPyFunction, by_series, unknown
 
 _X = np.array([0.3, -1.2, 2.5])
 _POSITIVE = np.array([0.4, 1.7, 5.0])
@@ -14,10 +17,13 @@ _ORDERS = np.array([0.5, 2.0, 1.3])
 _COARSE = {"analytic": "SciPy's complex values do not resolve a complex step"}
 
 
-def _over_x(out: Value, x: Value) -> Value:
-    """``out / x`` for a function that is about x/2 near 0."""
-    zero = x == 0
-    return np.where(zero, 0.5, out / np.where(zero, 1, x))
+_J1_OVER_X = [0.5 * (-0.25) ** k / (math.factorial(k) * math.factorial(k + 1)) for k in range(10)]
+_I1_OVER_X = [abs(c) for c in _J1_OVER_X]
+
+
+def _over_x(out: Value, x: Value, coefficients: Sequence[float]) -> Value:
+    """``out / x``, near 0 by its series in x²."""
+    return by_series(x * x, 1.0, coefficients, lambda _: out / np.where(x == 0, 1, x))
 
 
 class J0(SciPyFunction):
@@ -28,7 +34,7 @@ j0 = primitive(J0)
 
 
 class J1(SciPyFunction):
-    partials = ((lambda x, out: j0(x) - _over_x(out, x)),)
+    partials = ((lambda x, out: j0(x) - _over_x(out, x, _J1_OVER_X)),)
 
 
 j1: J1 = primitive(J1)
@@ -58,7 +64,7 @@ i0 = primitive(I0)
 
 
 class I1(SciPyFunction):
-    partials = ((lambda x, out: i0(x) - _over_x(out, x)),)
+    partials = ((lambda x, out: i0(x) - _over_x(out, x, _I1_OVER_X)),)
 
 
 i1: I1 = primitive(I1)
@@ -73,10 +79,17 @@ class I0e(SciPyFunction):
 i0e = primitive(I0e)
 
 
+def _i1e_x(x: Value, out: Value) -> Value:
+    near = np.abs(x) < 1
+    scale = np.where(near, np.exp(-np.abs(x)), 1)
+    over_x = scale * _over_x(out / scale, x, _I1_OVER_X)
+    return i0e(x) - np.sign(x) * out - over_x
+
+
 class I1e(SciPyFunction):
     """exp(-|x|) times `i1`."""
 
-    partials = ((lambda x, out: i0e(x) - np.sign(x) * out - _over_x(out, x)),)
+    partials = (_i1e_x,)
 
 
 i1e: I1e = primitive(I1e)

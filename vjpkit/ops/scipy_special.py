@@ -138,24 +138,36 @@ def unknown(function: str, operand: str) -> Callable[[Value], Value]:
     def refuse(t: Value) -> NoReturn:
         raise NotDifferentiableError(
             f"scipy.special.{function}: there is no formula for the derivative in {operand}"
-            f"{at(calling_position())}\nPass vk.lax.stop_gradient({operand}) where it does not "
-            "matter, or give the function a rule with vk.custom_jvp."
+            f"{at(calling_position())}\nvk.numeric_vjp(scipy.special.{function}) takes it by "
+            f"differences; pass vk.lax.stop_gradient({operand}) where it does not matter."
         )
 
     _UNKNOWN.add(refuse)
     return refuse
 
 
+def by_series(
+    x: Value, radius: float, coefficients: Sequence[float], far: Callable[[Value], Value]
+) -> Value:
+    """A power series of ``x`` within the radius of 0, where ``far`` would cancel; else ``far``."""
+    near = np.abs(x) < radius
+    inside = np.where(near, x, 0)
+    series: Value = 0.0
+    for coefficient in reversed(coefficients):
+        series = series * inside + coefficient
+    return np.where(near, series, far(np.where(near, 1, x)))
+
+
 def by_ufunc(ufunc: np.ufunc) -> Callable[..., Value] | None:
     """What computes one of SciPy's ufuncs on traced values, if something does."""
     if ufunc.__name__ in ("cbrt", "exp2", "expm1", "log1p"):  # NumPy has them too
         return getattr(np, ufunc.__name__) if ufunc_of_scipy(ufunc.__name__) is ufunc else None
-    found = _by_name().get(ufunc.__name__)
+    found = by_name().get(ufunc.__name__)
     return found if found is not None and found.ufunc is ufunc else None
 
 
 @cache
-def _by_name() -> dict[str, SciPyFunction]:
+def by_name() -> dict[str, SciPyFunction]:
     """SciPy's functions under SciPy's names."""
     for name in ("scipy_bessel", "scipy_distributions"):
         import_module(f"vjpkit.ops.{name}")
@@ -344,12 +356,13 @@ gamma = primitive(Gamma)
 
 
 def _rgamma_x(x: Value, out: Value) -> Value:
-    """-psi(x) / Gamma(x); at a pole -n of both its limit, (-1)^n n!."""
-    pole = (out == 0) & (np.real(x) <= 0)
-    inside = np.where(pole, 0.5, x)
-    return np.where(
-        pole, np.cos(np.pi * x) * gamma(1 - np.where(pole, x, 0)), -out * digamma(inside)
-    )
+    """-psi(x) / Gamma(x); on the left, where there are poles, the derivative of its reflection,
+    sin(pi x) Gamma(1 - x) / pi."""
+    left = x < 0.5
+    place = np.where(left, x, 0)
+    mirrored = gamma(1 - place)
+    turn = np.cos(np.pi * place) - np.sin(np.pi * place) / np.pi * digamma(1 - place)
+    return np.where(left, turn * mirrored, -out * digamma(np.where(left, 1, x)))
 
 
 class Rgamma(SciPyFunction):
@@ -455,15 +468,12 @@ class Exp10(SciPyFunction):
 exp10 = primitive(Exp10)
 
 
+_EXPREL = [n / math.factorial(n + 1) for n in range(1, 17)]
+
+
 def _exprel_x(x: Value, out: Value) -> Value:
-    """(exp(x) - out) / x, near 0 by its series, the sum of n x^(n-1) / (n+1)!."""
-    near = np.abs(x) < 0.5
-    inside = np.where(near, x, 0)
-    series: Value = 0.0
-    for n in range(16, 0, -1):
-        series = series * inside + n / math.factorial(n + 1)
-    far = np.where(near, 1, x)
-    return np.where(near, series, out - (out - 1) / far)
+    """(exp(x) - out) / x, near 0 by the sum of n x^(n-1) / (n+1)!."""
+    return by_series(x, 0.5, _EXPREL, lambda x: out - (out - 1) / x)
 
 
 class Exprel(SciPyFunction):
@@ -560,11 +570,21 @@ class Boxcox1p(SciPyFunction):
 boxcox1p = primitive(Boxcox1p)
 
 
-class InvBoxcox(SciPyFunction):
-    """The inverse of `boxcox` in x."""
+_INV_BOXCOX = [(-1) ** (n + 1) * (n - 1) / n for n in range(2, 19)]
 
-    partials = (lambda y, out: out ** (1 - y)), unknown("inv_boxcox", "lmbda")
-    points = _FRACTION, _POSITIVE
+
+def _inv_boxcox_y(x: Value, y: Value, out: Value) -> Value:
+    """out x² h(x y) with h(u) = (u / (1 + u) - log(1 + u)) / u², the sum of
+    (-1)^(n+1) (n-1)/n u^(n-2)."""
+    h = by_series(x * y, 0.1, _INV_BOXCOX, lambda u: (u / (1 + u) - np.log1p(u)) / (u * u))
+    return out * x * x * h
+
+
+class InvBoxcox(SciPyFunction):
+    """The inverse of `boxcox` in x, (1 + x y)^(1 / y), and exp(x) where y is 0."""
+
+    partials = (lambda y, out: out ** (1 - y)), _inv_boxcox_y
+    points = _FRACTION, np.array([0.4, 0.0, 30.0])
 
 
 inv_boxcox = primitive(InvBoxcox)
@@ -619,11 +639,12 @@ class Expi(SciPyFunction):
 expi = primitive(Expi)
 
 
+_SPENCE = [-((-1) ** n) / (n + 1) for n in range(18)]
+
+
 def _spence_x(x: Value) -> Value:
-    """log(x) / (1 - x), which is -1 at 1."""
-    off = x - 1
-    one = off == 0
-    return np.where(one, -1, -np.log1p(off) / np.where(one, 1, off))
+    """log(x) / (1 - x)."""
+    return by_series(x - 1, 0.1, _SPENCE, lambda off: -np.log1p(off) / off)
 
 
 class Spence(SciPyFunction):
@@ -636,14 +657,25 @@ class Spence(SciPyFunction):
 spence = primitive(Spence)
 
 
+# The integrals are the sums of these times x^n, E with a factor 1 / (1 - 2n).
+_ELLIPTIC = [math.pi / 2 * (math.comb(2 * n, n) / 4**n) ** 2 for n in range(20)]
+_ELLIPE_X = [n / (1 - 2 * n) * c for n, c in enumerate(_ELLIPTIC)][1:]
+_ELLIPK_X = [n * c for n, c in enumerate(_ELLIPTIC)][1:]
+
+
 def _ellipe_x(x: Value, out: Value) -> Value:
-    zero = x == 0
-    return np.where(zero, -np.pi / 8, (out - ellipk(x)) / np.where(zero, 1, 2 * x))
+    """(E - K) / (2 x)."""
+    return by_series(x, 0.1, _ELLIPE_X, lambda m: (out - ellipk(x)) / (2 * m))
 
 
 def _ellipk_x(x: Value, out: Value) -> Value:
-    zero = x == 0
-    return np.where(zero, np.pi / 8, (ellipe(x) / (1 - x) - out) / np.where(zero, 1, 2 * x))
+    """(E / (1 - x) - K) / (2 x)."""
+    return by_series(x, 0.1, _ELLIPK_X, lambda m: (ellipe(x) / (1 - x) - out) / (2 * m))
+
+
+def _ellipkm1_x(x: Value, out: Value) -> Value:
+    """The same at 1 - x, with the opposite sign, and ``x`` itself near 0."""
+    return -by_series(1 - x, 0.1, _ELLIPK_X, lambda m: (ellipe(1 - x) / x - out) / (2 * m))
 
 
 class Ellipe(SciPyFunction):
@@ -669,7 +701,7 @@ ellipk = primitive(Ellipk)
 class Ellipkm1(SciPyFunction):
     """`ellipk` of 1 - x."""
 
-    partials = ((lambda x, out: (out - ellipe(1 - x) / x) / (2 * (1 - x))),)
+    partials = (_ellipkm1_x,)
     points = (_FRACTION,)
 
 
