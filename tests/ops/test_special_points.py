@@ -18,6 +18,48 @@ def test_reciprocal_of_pythons_zeros_keeps_the_sign():
         assert vk.grad(lambda x: 3.0 * np.log(x))(0.0) == math.inf
 
 
+NESTED = {
+    "grad of grad": lambda f: vk.grad(vk.grad(f)),
+    "jvp of jvp": lambda f: lambda x: vk.jvp(lambda y: vk.jvp(f, (y,), (1.0,))[1], (x,), (1.0,))[1],
+    "jvp of grad": lambda f: lambda x: vk.jvp(vk.grad(f), (x,), (1.0,))[1],
+    "grad of jvp": lambda f: vk.grad(lambda y: vk.jvp(f, (y,), (1.0,))[1]),
+    "jit of grad": lambda f: vk.jit(vk.grad(f)),
+    "third": lambda f: vk.grad(vk.grad(vk.grad(f))),
+}
+
+
+@pytest.mark.parametrize("nested", NESTED)
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (np.log, 0.0), (np.log2, -0.0), (np.log10, 0.0), (np.log1p, -1.0), (np.arctanh, 1.0),
+        (np.sqrt, 0.0), (np.cbrt, 0.0), (np.reciprocal, 0.0),
+        (lambda x: np.divide(1.0, x), 0.0), (lambda x: np.power(x, -1.0), 0.0),
+        (lambda x: np.power(x, x), 710.0), (lambda x: np.hypot(x, x), 0.0),
+        (lambda x: np.arctan2(x, x), 0.0), (lambda x: np.logaddexp(x, x), 1e300),
+    ],
+    ids=str.split(
+        "log log2 log10 log1p arctanh sqrt cbrt reciprocal divide power overflow hypot arctan2 "
+        "logaddexp"
+    ),
+)  # fmt: skip
+def test_functions_of_numpy_take_pythons_numbers_as_their_own(f, x, nested):
+    """However often a Python number is traced, nothing is raised where NumPy gives inf or nan."""
+    with np.errstate(all="ignore"):
+        for number in (x, np.float64(x)):
+            assert isinstance(NESTED[nested](f)(number), np.float64)
+
+
+def test_functions_of_numpy_warn_where_operators_of_python_raise():
+    for f in (np.divide, np.floor_divide, np.remainder):
+        with pytest.warns(RuntimeWarning):
+            value, _ = vk.vjp(lambda x, f=f: f(1.0, x), 0.0)
+        with np.errstate(all="ignore"):
+            np.testing.assert_equal(value, f(1.0, 0.0))
+    with pytest.raises(ZeroDivisionError):  # as without vjpkit
+        vk.vjp(lambda x: 1.0 / x, 0.0)
+
+
 def test_arcsinh_far_out_does_not_overflow():
     assert vk.grad(np.arcsinh)(1e200) == pytest.approx(1e-200, rel=1e-12)
     assert vk.grad(np.arcsinh)(np.float64(-1e200)) == pytest.approx(1e-200, rel=1e-12)

@@ -98,9 +98,76 @@ def test_places_and_arguments():
     assert "an argument, as it was given" in text
 
 
-def test_loops():
-    f = vk.jit(lambda x: vk.lax.scan(lambda c, v: (np.log(c - v), None), x, np.ones(3))[0])
-    assert "scan" in found(f, np.array([2.0]))
+def root(c, v):
+    d = c * v + 0.0 * c
+    return np.sqrt(d) + c  # in a loop
+
+
+def falling(c, v):
+    return np.log(c - v)  # in a body
+
+
+def in_steps(how, f):
+    """Three steps of a function of the state and a number, in every kind of loop."""
+    v = np.array([1.0, 0.0, 1.0]) if f is root else np.ones(3)
+    at = lambda i: (i != 1) * 1.0 if f is root else 1.0
+    return {
+        "scan": lambda x: vk.lax.scan(lambda c, v: (f(c, v), None), x, v)[0],
+        "reverse": lambda x: vk.lax.scan(lambda c, v: (f(c, v), None), x, v, reverse=True)[0],
+        "fori": lambda x: vk.lax.fori_loop(0, 3, lambda i, c: f(c, at(i)), x),
+        "while": lambda x: vk.lax.while_loop(
+            lambda p: p[0] < 3, lambda p: (p[0] + 1, f(p[1], at(p[0]))), (0, x)
+        )[1],
+        "revolve": lambda x: vk.lax.scan(
+            lambda c, v: (f(c, v), None), x, v, checkpoint="revolve", slots=2
+        )[0],
+        "checkpoint_loop": lambda x: vk.checkpoint_loop(f, x, list(v), slots=2),
+    }[how]
+
+
+LOOPS = ["scan", "reverse", "fori", "while", "revolve", "checkpoint_loop"]
+
+
+@pytest.mark.parametrize("how", LOOPS)
+@pytest.mark.parametrize("staged", [False, True], ids=["eager", "jit"])
+def test_steps_of_loops_forward(staged, how):
+    loop = in_steps(how, falling)
+    loop = vk.jit(loop) if staged else loop
+    for f in (loop, vk.grad(loop), lambda x: vk.jvp(loop, (x,), (1.0,))[0]):
+        text = found(f, 1.5)
+        assert re.search(r"log, .*gave nan for -1\.69315", text), text
+        assert line_of("in a body") in text
+        if not (staged and how == "checkpoint_loop"):  # which is unrolled there
+            assert "in step 1" in text
+
+
+@pytest.mark.parametrize("how", LOOPS)
+@pytest.mark.parametrize("staged", ["eager", "grad of jit", "jit of grad"])
+def test_steps_of_loops_backward(staged, how):
+    loop = in_steps(how, root)
+    gradient = {
+        "eager": vk.grad(loop), "grad of jit": vk.grad(vk.jit(loop)),
+        "jit of grad": vk.jit(vk.grad(loop)),
+    }[staged]  # fmt: skip
+    text = found(gradient, 2.0)
+    assert re.search(r"divide, .*gave inf for 0\.5, 0", text), text
+    assert line_of("in a loop") in text
+    if not (staged != "eager" and how == "checkpoint_loop"):
+        assert re.search(r"in step 1|in run 1 of the line", text), text
+
+
+def test_branches_and_loops_in_loops():
+    f = vk.jit(lambda x: vk.lax.cond(x > 0, lambda x: np.log(x - 5), np.sin, x))
+    assert "log, in a program, in branch 1 of branch, gave inf for 0" in found(f, 5.0)
+    inner = lambda c, _: (vk.lax.fori_loop(0, 2, lambda i, c: np.log(c - 1), c), None)
+    f = vk.jit(lambda x: vk.lax.scan(inner, x, None, 3)[0])
+    assert "log, in a program, in step 0 of scan, in step 1 of scan, gave nan" in found(f, 5.0)
+    batch = np.array([5.0, 300.0])
+    assert "in step 0 of scan, in step 1 of scan" in found(vk.vmap(f), batch)
+    kept = lambda x: vk.lax.scan(lambda c, _: (np.where(c > 0, np.log(c), 2.0), None), x, None, 4)
+    f = vk.jit(lambda x: kept(x)[0])
+    with np.errstate(all="ignore"):
+        assert vk.debug_nans(f)(0.5) == f(0.5)
 
 
 def test_bad_input():

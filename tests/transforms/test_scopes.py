@@ -41,6 +41,33 @@ def test_scopes_survive_jit_and_its_derivatives():
     np.testing.assert_allclose(vk.grad(f)(X), vk.grad(reference)(X), rtol=1e-14)
 
 
+DERIVATIVES = {
+    "grad": vk.grad,
+    "jvp": lambda f: lambda x: vk.jvp(f, (x,), (x,)),
+    "grad of jit": lambda f: vk.grad(vk.jit(f)),
+}
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES)
+def test_every_equation_of_a_derivative_has_the_scope(derivative):
+    def f(x):
+        with vk.named_scope("here"):
+            y = np.tanh(x) * x[::-1] + np.exp(x) / (1.0 + x)
+            return np.sum(np.sqrt(y @ np.outer(y, y)))
+
+    def equations(program):
+        for eqn in program.equations:
+            yield eqn
+            if "program" in eqn.params:
+                yield from equations(eqn.params["program"])
+
+    program = vk.make_ir(DERIVATIVES[derivative](f))(X).program
+    outside = ("fill", "broadcast_to", "call")  # what seeds the cotangent
+    inside = [e for e in equations(program) if e.primitive.name not in outside]
+    assert len(inside) > 20
+    assert [e for e in inside if e.source is None or e.source.scope != "here"] == []
+
+
 def test_errors_name_the_scope():
     def f(x):
         with vk.named_scope("decision"):

@@ -10,7 +10,7 @@ import numpy as np
 from vjpkit.backends import executable
 from vjpkit.control.bodies import Body, body, decides, is_abstract, sharing
 from vjpkit.control.call import is_linear_in, vectors
-from vjpkit.control.higher import Form, Linearization, Programmatic, live_and_order
+from vjpkit.control.higher import Form, Linearization, Programmatic, RunProgram, live_and_order
 from vjpkit.control.programs import (
     apart,
     apart_from_terms,
@@ -135,6 +135,12 @@ class Branch(Programmatic):
         wide = tuple([series_program(b, moving, order, union)[0] for b in branches])
         outs = self(index, *with_terms(operands, series[1:], moving, order), branches=wide)
         return apart_from_terms(outs, union, order)
+
+    def walked(
+        self, values: Sequence[Value], run: RunProgram, *, branches: Branches
+    ) -> tuple[Value, ...]:
+        index, *rest = values
+        return tuple(run(f"branch {int(index)}", branches[int(index)], rest))
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, branches: Branches

@@ -22,7 +22,7 @@ from vjpkit.control.calls import (
     guarded,
     is_staging,
 )
-from vjpkit.control.higher import Form, Linearization, Programmatic, expanded
+from vjpkit.control.higher import Form, Linearization, Programmatic, RunProgram, expanded
 from vjpkit.control.policies import Policy, split_by, within
 from vjpkit.control.programs import (
     jvp_program,
@@ -237,6 +237,11 @@ class Checkpoint_(Programmatic):
         self, values: Sequence[Value], series: Sequence[Terms | None], params: Any
     ) -> tuple[tuple[Value, ...], Sequence[Terms | None]]:
         return expanded(self, values, series, **params)
+
+    def walked(
+        self, values: Sequence[Value], run: RunProgram, *, program: Program, policy: Any
+    ) -> Outputs:
+        return tuple(run("", program, values))
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vjpkit.control.bodies import is_abstract
-from vjpkit.control.higher import Higher
+from vjpkit.control.higher import Higher, RunProgram
 from vjpkit.control.programs import built, mapped_program
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.evaluate import interpret
@@ -149,6 +149,16 @@ class Dynamic(Higher):
         _, linear = linearize(at, *[values[i] for i in chosen])
         domain = [aval_of(values[i]).strong() for i in chosen]
         return outs, Dense(linear.backing, domain, [aval_of(y).strong() for y in outs])
+
+    def walked(
+        self,
+        values: Sequence[Value],
+        run: RunProgram,
+        *,
+        program: Program,
+        moving: tuple[bool, ...],
+    ) -> tuple[Value, ...]:
+        return self.run(values, program, moving)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any

@@ -33,7 +33,16 @@ from vjpkit.kinds.linear import zeros
 from vjpkit.transforms.linear import Backing, Residual
 from vjpkit.transforms.series import Terms
 
-__all__ = ["Form", "FormMap", "Higher", "Linearization", "Zeros", "expanded", "live_and_order"]
+__all__ = [
+    "Form",
+    "FormMap",
+    "Higher",
+    "Linearization",
+    "RunProgram",
+    "Zeros",
+    "expanded",
+    "live_and_order",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,12 @@ class Linearization:
     primal: Callable[..., tuple[Sequence[Value], Sequence[Value]]]
     tangent: Form
     transpose: Callable[[tuple[bool, ...]], Form]
+
+
+RunProgram = Callable[[str, Program, Sequence[Value]], Sequence[Value]]
+"""Runs one of the programs that a primitive runs: where in it that is, the program, its operands.
+
+``walked(values, run, **params)`` is such a primitive by means of ``run``."""
 
 
 class FormMap:

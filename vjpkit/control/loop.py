@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from vjpkit.backends import executable
 from vjpkit.control.bodies import array_leaves, body, decides, is_abstract, runs_on_values
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
-from vjpkit.control.higher import Higher, live_and_order
+from vjpkit.control.higher import Higher, RunProgram, live_and_order
 from vjpkit.control.layout import Layout
 from vjpkit.control.programs import (
     Mask,
@@ -195,6 +196,15 @@ class While(Higher):
         outs = self(*fixed, *operands, **wide.params)
         return apart_from_terms(outs, reached, order)
 
+    def walked(self, values: Sequence[Value], run: RunProgram, **params: Any) -> tuple[Value, ...]:
+        loop = Loop(**params)
+        fixed, consts, state = loop.split(values)
+        for i in itertools.count():
+            if not call(*fixed, *state, program=loop.cond)[0]:
+                break
+            state = run(f"step {i}", loop.body, [*consts, *state])
+        return tuple(state)
+
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
     ) -> tuple[Value, ...]:
@@ -297,7 +307,7 @@ def while_loop(
     kept = slots_for("while_loop", state, checkpoint, slots, memory)
     if kept is None and runs_on_values(state):
         val = tree.unflatten(state)
-        while True:
+        for step_number in itertools.count():  # noqa: B007  # debug_nans looks for it
             goes_on = cond_fun(val)
             decides("while_loop", "what cond_fun returns", goes_on)
             if is_abstract(goes_on):

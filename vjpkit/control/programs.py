@@ -15,7 +15,7 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import Position, Source
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, live_equations
 from vjpkit.core.primitive import lookup
-from vjpkit.core.rows import Rows, filled_like, new_slots, roles
+from vjpkit.core.rows import Row, Rows, filled_like, new_slots, roles
 from vjpkit.core.staging import Builder, ClosedProgram, Staged, transpose_into, unbound
 from vjpkit.core.tracer import Tracer
 from vjpkit.ops.structural import Array, constant
@@ -167,11 +167,11 @@ def _linearize(program: Program, live: Mask) -> Linearized:
     for slot, t in zip(slots, arguments(inner, avals), strict=True):
         ts[slot] = t
     for row, line in zip(rows, lines, strict=True):
-        inner.here = line
+        inner.here = outer.here = line
         row[0].push(row, ts)
     tangents = [None if k is None else ts[k] for k in out_slots]
     reached = tuple([t is not None for t in tangents])
-    inner.here = None
+    inner.here = outer.here = None
     tangent = inner.finish([t for t in tangents if t is not None], linear=len(avals))
     residuals = [c.value for c in tangent.captured if type(c.value) is Staged]
     primal = outer.finish([*primals, *residuals])
@@ -197,7 +197,16 @@ def _transpose(program: Program, given: Mask) -> tuple[Program, Mask]:
     ]
 
     def push(*ts: Value) -> list[Value]:
-        return run_staged(builder, program, [*fixed, *ts])
+        rows: list[Row] = ts[0].owner.rows if ts else []
+        done = 0
+
+        def after(line: Any) -> None:
+            nonlocal done
+            if isinstance(line, tuple):
+                rows[done:] = [(*row[:2], *line, *row[4:]) for row in rows[done:]]
+            done = len(rows)
+
+        return run_staged(builder, program, [*fixed, *ts], after)
 
     pulled = transpose_into(builder, push, program.in_avals[split:], cts)
     some = [c for c in pulled if c is not None]

@@ -163,8 +163,9 @@ class LoopCall:
     def after(self, state: State, values: Sequence[Value], steps: int = 1) -> State:
         """The state some steps later."""
         leaves, tree = state.leaves, state.tree
-        for i in range(state.i, state.i + steps):
-            leaves, tree = self.step(i, tree, [*leaves, *[values[j] for j in self.extra(i)]])
+        for step_number in range(state.i, state.i + steps):
+            read = [*leaves, *[values[j] for j in self.extra(step_number)]]
+            leaves, tree = self.step(step_number, tree, read)
         return State(state.i + steps, leaves, tree)
 
     def start(self, values: Sequence[Value]) -> State:
@@ -282,11 +283,12 @@ class Reversal:
         trees: list[PyTreeDef] = []
 
         def flat(*xs: Value) -> Outputs:
-            leaves, tree = self.loop.step(state.i, state.tree, xs)
+            leaves, tree = self.loop.step(step_number, state.tree, xs)
             trees[:] = [tree]
             return tuple(leaves)
 
-        values = [*state.leaves, *[self.values[j] for j in self.loop.extra(state.i)]]
+        step_number = state.i
+        values = [*state.leaves, *[self.values[j] for j in self.loop.extra(step_number)]]
         outs, backing = linearized_at(flat, values, self._live_in(state))
         return State(state.i + 1, list(outs), trees[0]), backing
 
@@ -301,10 +303,11 @@ class Reversal:
     ) -> list[Maybe]:
         """Cotangents of the state before a step from those after it; others add to ``totals``."""
         marks = self._live_in(state)
+        step_number = state.i
         pulled = iter(backing.pull(cts))
         full = [next(pulled) if m else None for m in marks]
         count = len(state.leaves)
-        for j, ct in zip(self.loop.extra(state.i), full[count:], strict=True):
+        for j, ct in zip(self.loop.extra(step_number), full[count:], strict=True):
             if ct is not None:
                 totals[j] = ct if totals[j] is None else totals[j] + ct
         return [c for c, m in zip(full[:count], marks, strict=False) if m]

@@ -24,6 +24,7 @@ from vjpkit.control.calls import (
     guarded,
     zeros_of,
 )
+from vjpkit.control.higher import RunProgram
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.evaluate import evaluate
@@ -716,6 +717,11 @@ class CustomCall(CallPrimitive):
 
     def abstract(self, *avals: Aval, program: Program, **rules: Any) -> tuple[Aval, ...]:
         return program.out_avals
+
+    def walked(
+        self, values: Sequence[Value], run: RunProgram, *, program: Program, **rules: Any
+    ) -> Outputs:
+        return tuple(run("", program, values))
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
         if not any(mask):

@@ -124,8 +124,8 @@ def in_python(
     columns: list[list[Value]] = []
     y_tree = None
     carry = tree.unflatten(state)
-    for i in range(n - 1, -1, -1) if reverse else range(n):
-        pair = f(carry, x_tree.unflatten([x[i] for x in slices]))
+    for step_number in range(n - 1, -1, -1) if reverse else range(n):
+        pair = f(carry, x_tree.unflatten([x[step_number] for x in slices]))
         carry, y = checked_pair(f"scan: {name_of(f)}", pair)
         same_carry(f"scan: {name_of(f)}", state, tree, carry)
         leaves, y_tree = flatten(y)

@@ -11,7 +11,7 @@ import numpy as np
 from vjpkit.backends import executable
 from vjpkit.control.bodies import is_abstract
 from vjpkit.control.call import is_linear_in
-from vjpkit.control.higher import Linearization, Programmatic, live_and_order
+from vjpkit.control.higher import Linearization, Programmatic, RunProgram, live_and_order
 from vjpkit.control.layout import Layout, carried, stacked
 from vjpkit.control.programs import (
     Mask,
@@ -147,6 +147,17 @@ class Scan(Programmatic):
         operands = with_terms(values, series, moving, order)
         outs = self(*operands, **{**params, "body": step, **counts})
         return apart_from_terms(outs, reached, order)
+
+    def walked(self, values: Sequence[Value], run: RunProgram, **params: Any) -> tuple[Value, ...]:
+        inner, layout = params["body"], Layout(params["consts"], params["carry"])
+        fixed, state, xs = layout.split(values)
+        steps = range(params["length"])
+        columns = {}
+        for i in reversed(steps) if params["reverse"] else steps:
+            outs = run(f"step {i}", inner, [*fixed, *state, *[x[i] for x in xs]])
+            state, columns[i] = layout.outs(outs)
+        rows = [columns[i] for i in sorted(columns)]
+        return (*state, *[np.stack(column) for column in zip(*rows, strict=True)])
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any

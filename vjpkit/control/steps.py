@@ -62,14 +62,14 @@ class Machine:
     def start(self) -> State:
         return self.layout.split(self.operands)[1]
 
-    def reading(self, state: State, k: int) -> list[Value]:
-        """What step k reads."""
+    def reading(self, state: State, step_number: int) -> list[Value]:
+        """What the step at a place reads."""
         consts, _, xs = self.layout.split(self.operands)
-        i = self.place(k)
-        return [*consts, *state, *[x[i] for x in xs]]
+        return [*consts, *state, *[x[step_number] for x in xs]]
 
     def run(self, program: Program, state: State, k: int) -> Sequence[Value]:
-        return call(*self.reading(state, k), program=program)  # type: ignore[no-any-return]
+        step_number = self.place(k)
+        return call(*self.reading(state, step_number), program=program)  # type: ignore[no-any-return]
 
     def advance(self, state: State, k: int, count: int, ys: Columns | None = None) -> State:
         """The state some steps after k; what the steps write goes into ``ys``."""
@@ -243,7 +243,7 @@ class Schedule:
             yield from self._reversed(Segment(middle, k + m, length - m, slots - 1))
             del middle
             length = m
-        yield False, self.machine.reading(state, k)
+        yield False, self.machine.reading(state, self.machine.place(k))
 
     def __len__(self) -> int:
         return self.length
@@ -310,8 +310,9 @@ class Steps:
         tangent = plain_program(machine.at.tangent) if plain else machine.at.tangent
         columns: Columns = []
         for k, residuals in enumerate(self.tape.forward()):
-            i = machine.place(k)
-            outs = call(*residuals, *fixed, *state, *[t[i] for t in slices], program=tangent)
+            step_number = machine.place(k)
+            slices_here = [t[step_number] for t in slices]
+            outs = call(*residuals, *fixed, *state, *slices_here, program=tangent)
             places = [marks[c - n] for c in self.carries]
             state = [
                 self._dense(c, None if p is None else outs[p], some)
@@ -374,9 +375,9 @@ class Backward:
         """Pull back through step k."""
         steps, pulled = self.steps, {}
         linearized, values = kept
-        i = steps.machine.place(k)
+        step_number = steps.machine.place(k)
         if self.names:
-            outs = call(*values, *self._vectors(i), program=self.back[linearized])
+            outs = call(*values, *self._vectors(step_number), program=self.back[linearized])
             pulled = dict(zip(self.names, outs, strict=True))
         self.state = {c: steps._dense(c, pulled.get(c), self.some) for c in steps.carries}
         for c in steps.consts:

@@ -17,10 +17,12 @@ import numpy
 
 __all__ = [
     "INTERNAL",
+    "SCOPE",
     "ClosedTraceError",
     "NotDifferentiableError",
     "NotLinearError",
     "Position",
+    "Scoped",
     "Source",
     "TracerConversionError",
     "UnsupportedError",

@@ -16,7 +16,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import INTERNAL, Position, at, calling_position, user_position
+from vjpkit.core.errors import (
+    INTERNAL,
+    SCOPE,
+    Position,
+    Scoped,
+    at,
+    calling_position,
+    user_position,
+)
 from vjpkit.core.ir import Atom, Equation, Literal, Var
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import (
@@ -93,6 +101,11 @@ def _operator_function(ufunc: np.ufunc, spelling: str) -> Callable[..., Value]:
     return _OPERATORS[spelling] if spelling else ufunc
 
 
+def _of_numpy(x: Value) -> Value:
+    """A number as NumPy's scalar."""
+    return roles["strong"](x) if isinstance(x, Tracer) else np.asarray(x)[()]
+
+
 class Elementwise(Ufunc):
     """A ufunc and its partial derivatives.
 
@@ -157,11 +170,15 @@ class Elementwise(Ufunc):
         return self.apply(*xs)
 
     def by_name(self, *xs: Value) -> Value:
-        """``np.f(*xs)``: where the operator would give a Python number, NumPy's scalar."""
-        out = self.apply(*xs)
+        """``np.f(*xs)``: of Python's numbers what NumPy makes of them, not what operators do."""
+        try:
+            out = self.apply(*xs)
+        except ArithmeticError:
+            return self.apply(*map(_of_numpy, xs))
         if type(out) is Eager and type(out.value) is np.ndarray:
             return out
-        return roles["strong"](out) if isinstance(out, Tracer) and out.aval.weak else out
+        weak = isinstance(out, Tracer) and out.aval.weak
+        return self.apply(*map(_of_numpy, xs)) if weak else out
 
     def expression(self) -> str:
         """Source of its value at ``x`` and ``y``: as operator the quickest way on NumPy scalars."""
@@ -467,6 +484,8 @@ _POSITION = """
         if INTERNAL[code.co_filename]: code, offset = user_position(f)
         else: offset = f.f_lasti
     else: offset = f.f_lasti
+    name = scope()
+    if name: code = Scoped(code, name)
     k = trace.new()"""
 
 _FRESH = """
@@ -492,6 +511,7 @@ def compile_record(owner: Elementwise, swapped: bool) -> Any:
         "Eager": Eager, "new": object.__new__, "ufunc": owner.ufunc, "general": owner.general,
         "fit": fit, "ndarray": np.ndarray, "float64": np.float64, "OBJECT": np.dtype(object),
         "INTERNAL": INTERNAL, "user_position": user_position, "getframe": sys._getframe,
+        "scope": SCOPE.get, "Scoped": Scoped,
         "refresh": refresh, "ObjectResult": _ObjectResult, "NUMBERS": frozenset({float, int}),
     }  # fmt: skip
     scope.update({f"pull{''.join(map(str, m))}": p for m, p in owner.rules.items()})
@@ -649,8 +669,10 @@ class ConstantUfunc(PiecewiseConstant, Ufunc):
         return bind(self, xs, params)
 
     def by_name(self, *xs: Value) -> Value:
-        """``np.f(*xs)``: where the operator would give a Python number, NumPy's scalar."""
-        out = self(*xs)
-        if isinstance(out, Tracer):
-            return roles["strong"](out) if out.aval.weak else out
-        return np.asarray(out)[()] if type(out) in (float, complex) else out
+        """``np.f(*xs)``: of Python's numbers what NumPy makes of them, not what operators do."""
+        try:
+            out = self(*xs)
+        except ArithmeticError:
+            return self(*map(_of_numpy, xs))
+        weak = out.aval.weak if isinstance(out, Tracer) else type(out) in (float, complex)
+        return self(*map(_of_numpy, xs)) if weak else out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import Position, calling_position, user_position
+from vjpkit.core.errors import Position, calling_position
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import (
     Cotangents,
@@ -90,7 +89,7 @@ class Linear(Primitive):
         plain = type(value) is _ndarray or not isinstance(value, Tracer)
         out = self.impl(value, **params) if plain else self(value, **params)
         k = trace.new()
-        code, offset = user_position(sys._getframe(1))
+        code, offset = calling_position()
         trace.append((self.pull, k, code, offset, x.slot, value.shape, value.dtype, (), params))
         return Eager(out, trace, k) if type(out) is np.ndarray else eager(out, trace, k)
 
@@ -358,7 +357,7 @@ class Bilinear(Primitive):
             or (j is None and not (type(b) is _ndarray and b.dtype.kind in "fc"))
         ):
             return self.general(x, y, params)
-        position = user_position(sys._getframe(1))
+        position = calling_position()
         return self.append(trace, a, b, i, j, params, position)
 
     def general(self, x: Value, y: Value, params: dict[str, Any]) -> Value:

@@ -60,6 +60,14 @@ def _inverse(x: Value) -> Value:
     return 1 / x
 
 
+def _slope(x: Value) -> Value:
+    """``1 / x`` in the derivative of a function of NumPy's, to which Python's numbers are NumPy's.
+
+    So nothing is raised at zero, however many transforms trace the number.
+    """
+    return _inverse(_strong(x) if is_tracer(x) and x.aval.weak else x)
+
+
 def _widened(x: Value, y: Value) -> tuple[Value, Value]:
     """Both in the dtype that they have together, so that no partial is coarser than the result."""
     if aval_of(x).weak or aval_of(y).weak:
@@ -421,7 +429,7 @@ expm1 = primitive(Expm1)
 
 class Log(Elementwise):
     ufunc = np.log
-    partials = ((lambda x: _inverse(x)),)
+    partials = ((lambda x: _slope(x)),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_POSITIVE, _COMPLEX)
@@ -432,7 +440,7 @@ log = primitive(Log)
 
 class Log2(Elementwise):
     ufunc = np.log2
-    partials = ((lambda x: _inverse(x * _LN2)),)
+    partials = ((lambda x: _slope(x * _LN2)),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_POSITIVE, _COMPLEX)
@@ -443,7 +451,7 @@ log2 = primitive(Log2)
 
 class Log10(Elementwise):
     ufunc = np.log10
-    partials = ((lambda x: _inverse(x * _LN10)),)
+    partials = ((lambda x: _slope(x * _LN10)),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_POSITIVE, _COMPLEX)
@@ -454,7 +462,7 @@ log10 = primitive(Log10)
 
 class Log1p(Elementwise):
     ufunc = np.log1p
-    partials = ((lambda x: _inverse(1 + x)),)
+    partials = ((lambda x: _slope(1 + x)),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_POSITIVE, _COMPLEX)
@@ -707,7 +715,7 @@ arccosh = primitive(Arccosh)
 
 class Arctanh(Elementwise):
     ufunc = np.arctanh
-    partials = ((lambda x: _inverse((1 - x) * (1 + x))),)
+    partials = ((lambda x: _slope((1 - x) * (1 + x))),)
 
     def samples(self) -> Iterable[Sample]:
         return _unary(_FRACTION, _COMPLEX)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import calling_position, user_position
+from vjpkit.core.errors import calling_position
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import Cotangents, Eager, Parts, Product, Row, Rows, cast, roles
 from vjpkit.core.tracer import Tracer, bind, refresh
@@ -47,8 +46,7 @@ def read(x: Value, index: Any) -> Value:
     value = x.value
     out = value[index]
     k = trace.new()
-    code, offset = user_position(sys._getframe(1))
-    trace.append((_pull_read, k, code, offset, x.slot, value.shape, value.dtype, index))
+    trace.append((_pull_read, k, *calling_position(), x.slot, value.shape, value.dtype, index))
     return Eager(out, trace, k)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,17 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import INTERNAL, ClosedTraceError, Position, Source, at, calling_position
+from vjpkit.core.errors import (
+    INTERNAL,
+    ClosedTraceError,
+    Position,
+    Source,
+    TracerConversionError,
+    at,
+    calling_position,
+)
 from vjpkit.core.ir import Atom, Literal, Program
-from vjpkit.core.rows import roles
+from vjpkit.core.rows import Row, roles
 from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import Transformed, called
@@ -30,13 +39,16 @@ class Origin:
     position: Position | Source | None
     operands: tuple[str, ...]
     found: str
+    places: tuple[str, ...] = ()
+    """Steps of loops and branches that it ran in, the outermost first."""
 
     def __str__(self) -> str:
         position = self.position
         source = Source.of(position) if isinstance(position, tuple) else position
         line = "" if source is None else f"   ({source})"
         taken = ", ".join(self.operands)
-        return f"{self.primitive}, {self.phase}, gave {self.found} for {taken}{line}"
+        where = "".join(f"in {place}, " for place in reversed(self.places))
+        return f"{self.primitive}, {self.phase}, {where}gave {self.found} for {taken}{line}"
 
 
 class Watched(ConcreteTracer):
@@ -54,7 +66,7 @@ class Watched(ConcreteTracer):
 class Watch:
     """The trace of one watched call: computes, and looks at every result."""
 
-    __slots__ = ("closed", "dirty", "here", "inf", "level", "name")
+    __slots__ = ("closed", "dirty", "here", "inf", "level", "name", "places")
 
     def __init__(self, name: str, inf: bool) -> None:
         self.level = next(LEVELS)
@@ -63,6 +75,7 @@ class Watch:
         self.closed = False
         self.dirty = False
         self.here: Any = None  # the line of an equation of a program that is being interpreted
+        self.places: tuple[str, ...] = ()  # and where in a loop that program is
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
         if self.closed:
@@ -84,14 +97,46 @@ class Watch:
             causes.append(x.cause if mine else None)
         computed = primitive.unpack(primitive(*values, **params))
         known = next((c for c in causes if c is not None), None)
+        words = list(map(self.badness, computed))
+        inside: Sequence[Origin | None] = [None] * len(words)
+        if any(words) and known is None:
+            inside = self.causes_inside(primitive, values, params) or inside
         results = []
-        for y in computed:
-            found = self.badness(y)
+        for y, found, inner in zip(computed, words, inside, strict=True):
             cause = None
             if found:
-                cause = known or self.origin(primitive, values, found)
+                cause = known or inner or self.origin(primitive, values, found)
             results.append(Watched(y, self, cause) if aval_of(y).inexact else y)
         return primitive.pack(tuple(results))
+
+    def causes_inside(
+        self, primitive: Any, values: Sequence[Value], params: dict[str, Any]
+    ) -> list[Origin | None]:
+        """The causes of a primitive's outputs within the programs that it runs, if it does.
+
+        It runs once more, program by program, as its ``walked`` says. Nothing is found where
+        values do not say which way it went: those of a batch.
+        """
+        walked = getattr(primitive, "walked", None)
+        if walked is None:
+            return []
+        outer = self.places
+
+        def run(place: str, program: Program, operands: Sequence[Value]) -> Sequence[Value]:
+            self.places = (*outer, f"{place} of {primitive.name}") if place else outer
+            return self.interpreted(program, operands)
+
+        try:
+            outs = walked(list(map(self.watched, values)), run, **params)
+        except TracerConversionError:
+            return []
+        finally:
+            self.places = outer
+        return [y.cause if type(y) is Watched else None for y in outs]
+
+    def watched(self, x: Value) -> Value:
+        """A value that nothing is wrong with, to see what becomes of it."""
+        return Watched(x, self, None) if aval_of(x).inexact else x
 
     def interpreted(self, program: Program, xs: Sequence[Value]) -> tuple[Value, ...]:
         """A program equation by equation, so that the first of them is found."""
@@ -127,28 +172,53 @@ class Watch:
         return "inf" if self.inf and np.isinf(y).any() else ""
 
     def origin(self, primitive: Any, values: Sequence[Value], found: str) -> Origin:
-        position, backward = row_position(sys._getframe(1))
-        phase = "in the backward pass" if backward else "forward"
-        where = position or self.here or calling_position()
-        return Origin(primitive.name, phase, where, tuple(map(_words, values)), found)
+        frame = sys._getframe(1)
+        phase, position = "forward" if self.here is None else "in a program", None
+        places = (*running_steps(frame), *self.places)
+        pulled = pulled_row(frame)
+        if pulled is not None:
+            row, rows = pulled
+            phase, position = "in the backward pass", None if row[2] is None else (row[2], row[3])
+            runs = earlier_runs(row, rows)
+            places = places or ((f"run {runs} of the line",) if runs else ())
+        where = self.here or position or calling_position()
+        return Origin(primitive.name, phase, where, tuple(map(_words, values)), found, places)
 
 
 def _is_tracer(x: Value) -> bool:
     return isinstance(x, Tracer)
 
 
-def row_position(frame: FrameType | None) -> tuple[Position | None, bool]:
-    """The user's line of the row that is being pulled back, if one is: its pull has it."""
+def pulled_row(frame: FrameType | None) -> tuple[Row, list[Row]] | None:
+    """The row that is being pulled back, if one is, and the rows of its trace that are there."""
+    row: Row | None = None
     while frame is not None:
-        code = frame.f_code
-        if code.co_name == "pull" and INTERNAL[code.co_filename]:
-            row = frame.f_locals.get("row")
-            if isinstance(row, tuple) and len(row) > 3:
-                return (None if row[2] is None else (row[2], row[3])), True
+        code, names = frame.f_code, frame.f_locals
         if not INTERNAL[code.co_filename] and code.co_filename != "<string>":
-            return None, False
+            break
+        if row is None and code.co_name == "pull":
+            found = names.get("row")
+            row = found if isinstance(found, tuple) and len(found) > 3 else None
+        elif row is not None and isinstance(names.get("rows"), list):
+            return row, names["rows"]
         frame = frame.f_back
-    return None, False
+    return None if row is None else (row, [])
+
+
+def earlier_runs(row: Row, rows: Sequence[Row]) -> int:
+    """How often the operation of a row had run on its line before."""
+    before = itertools.takewhile(lambda other: other is not row, rows)
+    return sum(other[0] is row[0] and other[2:4] == row[2:4] for other in before)
+
+
+def running_steps(frame: FrameType | None) -> list[str]:
+    """The steps that Python's loops of ours are at: they count them in ``step_number``."""
+    steps: list[str] = []
+    while frame is not None and frame.f_code is not DebugNans.__call__.__code__:
+        if INTERNAL[frame.f_code.co_filename] and "step_number" in frame.f_locals:
+            steps.insert(0, f"step {frame.f_locals['step_number']}")
+        frame = frame.f_back
+    return steps
 
 
 def _words(x: Value) -> str:
@@ -219,9 +289,10 @@ def debug_nans(
     """``fun``, which raises where its result is nan (or inf): says which operation made the first.
 
     The `FloatingPointError` names the operation, its operands, whether it ran forward or backward,
-    and the user's line. Around a gradient, ``debug_nans(grad(f))``, it looks into the backward pass
-    too; programs of `jit` are run equation by equation. What a selection discards is no error: only
-    what reaches the result is. ``inf=False`` lets infinities pass.
+    the user's line, and the step of a loop or the branch that it ran in. Around a gradient,
+    ``debug_nans(grad(f))``, it looks into the backward pass too; programs of `jit` are run equation
+    by equation. What a selection discards is no error: only what reaches the result is.
+    ``inf=False`` lets infinities pass.
 
     >>> import numpy as np, vjpkit as vk
     >>> try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import ClosedTraceError, at, calling_position
+from vjpkit.core.errors import SCOPE, ClosedTraceError, at, calling_position
 from vjpkit.core.rows import has_nan, roles
 from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh, require_open
 from vjpkit.kinds import DOORS, Bilinear, Elementwise, Linear, Reduction
@@ -63,6 +63,9 @@ def quiet_context() -> Context:
 
 def silently(f: Callable[..., Value], *args: Any, **kwargs: Any) -> Value:
     """``f(*args, **kwargs)`` without warnings: the primal has warned, its derivative need not."""
+    if SCOPE.get():  # which another context does not know
+        with np.errstate(all="ignore"):
+            return f(*args, **kwargs)
     try:
         context = _QUIET.pop()
     except IndexError:

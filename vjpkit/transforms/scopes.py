@@ -44,7 +44,7 @@ def named_scope(name: str) -> Scope:
 
     It is shown with the user's line beside each equation that is staged inside, in
     ``program.pretty()``, in notebooks and in errors; scopes nest. It changes no result. Equations
-    of a backward pass carry the line, and the scope where their operation keeps one.
+    of a derivative, forward or backward, carry the line and the scope of their operation.
 
     >>> import numpy as np, vjpkit as vk
     >>> def f(x):
