@@ -11,7 +11,8 @@ from statistics import median
 from benchmarks.case import Case, label, parsed
 from benchmarks.cases import CASES
 from benchmarks.libraries import peers
-from benchmarks.probes import memory_size
+from benchmarks.plain import NAMES, PARTS, WRITES
+from benchmarks.probes import CHAIN, memory_size
 from benchmarks.results import Key, Missing, Results, Summary
 from benchmarks.schedules import FORMS, SLOTS, STEPS
 
@@ -132,6 +133,7 @@ def bounds(quick: bool) -> Iterator[Bound]:
     yield from latency_bounds(quick)
     yield from memory_bounds(quick)
     yield from schedule_bounds()
+    yield from plain_bounds()
 
 
 def sizes_of(quick: bool, *names: str) -> list[tuple[str, str]]:
@@ -301,3 +303,14 @@ def schedule_bounds() -> Iterator[Bound]:
         time, space = (Key("revolve", form, "vjpkit", what) for what in ("time", "megabytes"))
         yield Bound(f"{text}: time over that of its steps", 1.15, partial(Results.of, key=time))
         yield Bound(f"{text}: MB beyond the state", 25.0, partial(Results.of, key=space))
+
+
+def plain_bounds() -> Iterator[Bound]:
+    """Plain NumPy code is as quick, and no write copies the array."""
+    over, under = (Key("plain", CHAIN, "vjpkit", name) for name in NAMES)
+    text = f"chain of {CHAIN} small operations: through numpy over through vjpkit.numpy"
+    yield Bound(text, 1.25, partial(Results.ratios, over=over, under=under))
+    for part in PARTS:
+        key = Key("plain", f"{WRITES} writes", "vjpkit", part)
+        text = f"{WRITES} writes into a traced array of 10^5: copies of it that this takes, {part}"
+        yield Bound(text, 10.0, partial(Results.of, key=key))

@@ -1,7 +1,7 @@
 """What a probe runs in a process of its own; prints one line of JSON.
 
-``python -m benchmarks.fresh first-call LIBRARY CASE SIZE``, ``... memory LIBRARY N rss|traced`` or
-``... revolve FORM``.
+``python -m benchmarks.fresh first-call LIBRARY CASE SIZE``, ``... memory LIBRARY N rss|traced``,
+``... revolve FORM``, ``... spelling OPERATIONS`` or ``... writes``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.libraries import open_library
+from benchmarks.plain import spelling, writes
 from benchmarks.schedules import measure
 
 
@@ -106,6 +107,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "first-call": first_call,
     "memory": memory,
     "revolve": measure,
+    "spelling": spelling,
+    "writes": writes,
 }
 
 if __name__ == "__main__":

@@ -12,11 +12,15 @@ from typing import Any
 
 from benchmarks.cases import CASES
 from benchmarks.libraries import ENTRIES
+from benchmarks.plain import NAMES, PARTS, WRITES
 from benchmarks.results import Key, Results
 from benchmarks.runner import ROOT, Settings
 from benchmarks.schedules import FORMS
 
-__all__ = ["PROBES", "Probe", "memory_size"]
+__all__ = ["CHAIN", "PROBES", "Probe", "memory_size"]
+
+CHAIN = "600"
+"""Operations of the chain through `numpy` and through `vjpkit.numpy`."""
 
 IMPORT = "import time; start = time.perf_counter(); import {0}; print(time.perf_counter() - start)"
 FIRST_CALLS = (
@@ -121,12 +125,24 @@ def schedules(settings: Settings, results: Results) -> None:
             attempt(settings, results, keys, "-m", "benchmarks.fresh", "revolve", form)
 
 
+def plain(settings: Settings, results: Results) -> None:
+    """Plain NumPy code: the chain by either name of the functions, and element writes."""
+    if "vjpkit" not in settings.libraries:
+        return
+    for _ in range(min(settings.rounds, 5)):
+        keys = {name: Key("plain", CHAIN, "vjpkit", name) for name in NAMES}
+        attempt(settings, results, keys, "-m", "benchmarks.fresh", "spelling", CHAIN)
+        keys = {part: Key("plain", f"{WRITES} writes", "vjpkit", part) for part in PARTS}
+        attempt(settings, results, keys, "-m", "benchmarks.fresh", "writes")
+
+
 PROBES: dict[str, Probe] = {
     probe.name: probe
     for probe in (
         Probe("import", "importing the package in a fresh process", imports),
         Probe("first-call", "the first gradient in a fresh process", first_calls),
         Probe("memory", "peak memory of the gradient of sum(sin(x))", memory),
+        Probe("plain", "names of functions, and writes into arrays, in plain NumPy code", plain),
         Probe("revolve", "time and memory of loops with a checkpoint schedule", schedules),
     )
 }

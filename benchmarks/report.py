@@ -10,6 +10,7 @@ from benchmarks.bounds import Verdict
 from benchmarks.case import Case, parsed
 from benchmarks.cases import CASES
 from benchmarks.libraries import ENTRIES, OURS, peers
+from benchmarks.plain import PARTS
 from benchmarks.results import Key, Missing, Results
 from benchmarks.runner import Settings
 
@@ -34,6 +35,7 @@ def report(results: Results) -> Iterator[str]:
     yield from table("The first gradient in a fresh process", *first_calls(results))
     yield from table("Peak memory beyond the input, in arrays of its size", *memory(results))
     yield from table("Loops with a checkpoint schedule", *schedules(results))
+    yield from table("Plain NumPy code", *plain(results))
     if results.troubles:
         yield "Not measured"
         for key, trouble in results.troubles.items():
@@ -224,6 +226,18 @@ def memory(results: Results) -> Table:
         for case, size, library in found
     ]
     return ["", "resident", "allocated"], rows
+
+
+def plain(results: Results) -> Table:
+    keys = [key for key in results.samples if key.case == "plain"]
+    rows = [
+        [
+            f"{key.size}, {key.measure}",
+            attempt(results.median, times if key.measure in PARTS else seconds, key),
+        ]
+        for key in keys
+    ]
+    return ["", "gradient, or copies of the array"], rows
 
 
 def schedules(results: Results) -> Table:

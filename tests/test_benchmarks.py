@@ -15,7 +15,8 @@ from benchmarks.case import label, leaves, tree_map
 from benchmarks.cases import CASES
 from benchmarks.libraries.by_hand import ByHand
 from benchmarks.libraries.ours import Vjpkit
-from benchmarks.probes import FIRST_CALLS, TIMES
+from benchmarks.plain import NAMES, PARTS, WRITES
+from benchmarks.probes import CHAIN, FIRST_CALLS, TIMES
 from benchmarks.results import Key, Results
 from benchmarks.schedules import FORMS
 
@@ -126,6 +127,10 @@ def test_every_bound_names_cases_that_are_run():
         for form in FORMS:
             for what in ("time", "megabytes"):
                 results.add(Key("revolve", form, "vjpkit", what), 1.0)
+        for name in NAMES:
+            results.add(Key("plain", CHAIN, "vjpkit", name), 1.0)
+        for part in PARTS:
+            results.add(Key("plain", f"{WRITES} writes", "vjpkit", part), 1.0)
         verdicts = [judge(bound, results) for bound in bounds(quick)]
         assert [
             v.bound.text for v in verdicts if v.summary is None and "memory of" not in v.bound.text
