@@ -295,3 +295,17 @@ def test_the_worked_example() -> None:
     ct1, ct2 = pullback((u1, u2))
     assert ct1 == pytest.approx(u1 * 0.5 + u2, rel=1e-15)
     assert ct2 == pytest.approx(u1 * 3.0 + u2 * np.cos(0.5), rel=1e-15)
+
+
+def test_a_pullback_that_vmap_returned_is_mapped_with_its_cotangents():
+    f = lambda x: np.sin(x) * x
+    xs = np.arange(6.0).reshape(2, 3)
+    cts = np.cos(xs)
+    pullbacks = vk.vmap(lambda x: vk.vjp(f, x)[1])(xs)
+    maps = vk.vmap(lambda x: vk.linearize(f, x)[1])(xs)
+    for linear, name in ((pullbacks, r"vjp\(<lambda>\)"), (maps, r"linearize\(<lambda>\)")):
+        for vector in (cts, cts[0]):
+            with pytest.raises(ValueError, match=rf"{name}: this map was .* of 2 examples.*py:\d+"):
+                linear(vector)
+    (got,) = vk.vmap(lambda pullback, ct: pullback(ct))(pullbacks, cts)
+    np.testing.assert_allclose(got, (np.cos(xs) * xs + np.sin(xs)) * cts, rtol=1e-14)

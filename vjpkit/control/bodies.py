@@ -46,7 +46,7 @@ def decides(label: str, what: str, x: Value) -> None:
 
 def runs_on_values(leaves: Sequence[Value]) -> bool:
     """Whether control flow may run in Python: nothing here is abstract."""
-    return RUNNING.get() != "abstract" and not any(map(is_abstract, leaves))
+    return RUNNING.get().on != "abstract" and not any(map(is_abstract, leaves))
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ class Run:
 
 def in_the_open(f: Solver) -> bool:
     """Whether no transform runs here: a solver's result is all there is to have."""
-    return RUNNING.get() == "" and not closes_over_traced(f)
+    return RUNNING.get().on == "" and not closes_over_traced(f)
 
 
 # -------------------------------------------------------------------------------- linear equations

@@ -20,11 +20,10 @@ from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Literal, Program, subprograms
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram
-from vjpkit.core.tracer import Tracer, bind
+from vjpkit.core.tracer import RUNNING, Tracer, bind
 from vjpkit.ops.products import scale
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
-from vjpkit.transforms.batch import AXES
 from vjpkit.transforms.closures import Closure
 
 __all__ = ["CacheInfo", "Jit", "Miss", "jit"]
@@ -282,7 +281,7 @@ class Jit(Transformed):
                     f"is neither an array nor a number{at(calling_position())}.\n"
                     "Make it static (static_argnames=...), or a pytree of arrays."
                 )
-        axes = tuple([(axis.name, axis.size) for axis in AXES.get()])
+        axes = tuple([(axis.name, axis.size) for axis in RUNNING.get().axes])
         return Signature(tree, tuple([aval_of(x) for x in leaves]), static, axes)
 
     def _path(self, tree: PyTreeDef, i: int) -> str:

@@ -17,12 +17,10 @@ import numpy
 
 __all__ = [
     "INTERNAL",
-    "SCOPE",
     "ClosedTraceError",
     "NotDifferentiableError",
     "NotLinearError",
     "Position",
-    "Scoped",
     "Source",
     "TracerConversionError",
     "UnsupportedError",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,9 +31,17 @@ __all__ = ["FUNCTIONS", "LEVELS", "UFUNCS", "Trace", "Tracer", "bind", "is_trace
 LEVELS = itertools.count(1)
 """Levels of traces, and births of writable handles: later is inner."""
 
-RUNNING: ContextVar[str] = ContextVar("vjpkit_running", default="")
-"""Whether a transform runs the user's function here, on "values" or on "abstract" ones (staged,
-batched); read by array creation and by control flow alone."""
+
+class Running(NamedTuple):
+    """How a transform runs the user's function here: on "values" or on "abstract" ones (staged,
+    batched), and mapped over which named axes, the innermost last."""
+
+    on: str = ""
+    axes: tuple[Any, ...] = ()
+
+
+RUNNING: ContextVar[Running] = ContextVar("vjpkit_running", default=Running())  # noqa: B039  # a tuple
+"""Read by array creation, control flow and collectives alone."""
 
 UFUNCS: dict[np.ufunc, Callable[..., Value]] = {}
 """What ``np.f(tracer)`` calls for each ufunc."""

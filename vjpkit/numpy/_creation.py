@@ -217,7 +217,7 @@ def _creator(function: Callable[..., Any]) -> Callable[..., Value]:
     @functools.wraps(function)
     def create(*args: Any, **kwargs: Any) -> Value:
         out = function(*args, **kwargs)
-        return writable(out) if RUNNING.get() and out.dtype.kind in "biufc" else out
+        return writable(out) if RUNNING.get().on and out.dtype.kind in "biufc" else out
 
     @functools.wraps(function)
     def create_like(*args: Any, **kwargs: Any) -> Value:

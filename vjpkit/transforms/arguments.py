@@ -19,7 +19,7 @@ from vjpkit.core.errors import (
     calling_position,
     note_line,
 )
-from vjpkit.core.tracer import RUNNING, Tracer, operand, require_open
+from vjpkit.core.tracer import RUNNING, Running, Tracer, operand, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 
 __all__ = ["Transformed", "called", "float_leaf", "name_of", "resolve_argnums", "what"]
@@ -57,7 +57,8 @@ def called(
     NumPy hides the error of a traced value written into a plain array behind a `ValueError` about
     sequences; the one that says what to do comes out instead.
     """
-    token = RUNNING.set("abstract" if abstract else RUNNING.get() or "values")
+    outer = RUNNING.get()
+    token = RUNNING.set(Running("abstract" if abstract else outer.on or "values", outer.axes))
     try:
         return stacked(fun(*args, **kwargs))
     except Exception as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -26,13 +25,13 @@ from vjpkit.core.errors import (
 )
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import innermost
-from vjpkit.core.tracer import LEVELS, Tracer, refresh
+from vjpkit.core.tracer import LEVELS, RUNNING, Running, Tracer, refresh
 from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
 from vjpkit.ops.collective import Collective
 from vjpkit.ops.selection import aligned
 
-__all__ = ["AXES", "Axis", "AxisSize", "Batched", "Batches", "batched_along_front", "over_axis"]
+__all__ = ["Axis", "AxisSize", "Batched", "Batches", "batched_along_front", "over_axis"]
 
 
 class Batched(Tracer):
@@ -139,16 +138,15 @@ def is_called(n: int, name: Any) -> bool:
 
 @dataclass(frozen=True)
 class Axis:
-    """A named axis over which a function is being mapped; ``index`` is the example's number."""
+    """A named axis over which a function is being mapped; ``index`` is the example's number.
+
+    Collectives look it up by name where the user's function runs: a value that no example differs
+    in does not know over what it is mapped.
+    """
 
     name: Any
     size: int
     index: Value
-
-
-AXES: ContextVar[tuple[Axis, ...]] = ContextVar("vjpkit_axes", default=())
-"""The named axes over which the user's function is being mapped here, innermost last: what
-collectives look up. (A value that no example differs in does not know over what it is mapped.)"""
 
 
 @contextmanager
@@ -159,11 +157,12 @@ def over_axis(trace: Batches) -> Iterator[None]:
         yield
         return
     axis = Axis(n.name, int(n), Batched(np.arange(n), trace))
-    token = AXES.set((*AXES.get(), axis))
+    outer = RUNNING.get()
+    token = RUNNING.set(Running(outer.on, (*outer.axes, axis)))
     try:
         yield
     finally:
-        AXES.reset(token)
+        RUNNING.reset(token)
 
 
 class Batches:

@@ -15,10 +15,10 @@ import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import RUNNING, Tracer
 from vjpkit.ops import collective
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
-from vjpkit.transforms.batch import AXES, Axis
+from vjpkit.transforms.batch import Axis
 
 __all__ = ["all_gather", "axis_index", "axis_size", "pmax", "pmean", "pmin", "psum"]
 
@@ -27,7 +27,7 @@ Names = Hashable  # the name of an axis, or a tuple or list of names
 
 def named_axis(label: str, name: Hashable) -> Axis:
     """The innermost axis of that name over which a function is being mapped here."""
-    axes = AXES.get()
+    axes: tuple[Axis, ...] = RUNNING.get().axes
     for axis in reversed(axes):
         if axis.name == name:
             return axis

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import ClosedTraceError, NotLinearError, Source
+from vjpkit.core.errors import ClosedTraceError, NotLinearError, Source, at, calling_position
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Equation, Program
 from vjpkit.core.rows import Row, Rows, new_slots, pull_rows, push_rows, roles, walked
@@ -324,6 +324,18 @@ class Programmed:
         self.closed = closed
         self.backend = backend
 
+    def require_single(self, name: str) -> None:
+        """Raise where the residuals are those of many examples: ``vmap`` returned the map."""
+        for v, c in zip(self.closed.program.inputs, self.closed.captured, strict=False):
+            shape = np.shape(c.value)
+            if shape != v.aval.shape and shape[1:] == v.aval.shape:
+                raise ValueError(
+                    f"{name}: this map was returned from vmap and is one of {shape[0]} examples; "
+                    f"called by itself it cannot tell which{at(calling_position())}.\n"
+                    "Map it together with what it is applied to: "
+                    "vk.vmap(lambda L, ct: L(ct))(L, cts)."
+                )
+
     def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
         return self._run(self.closed, self.closed.consts, ts)
 
@@ -450,6 +462,8 @@ class LinearMap:
     # -- applying ----------------------------------------------------------------------------------
 
     def __call__(self, *arguments: PyTree) -> PyTree:
+        if isinstance(self.backing, Programmed):
+            self.backing.require_single(self.name)
         leaves = self.domain.read(self.name, arguments)
         return self.codomain.build(self.apply(leaves), leaves)
 
