@@ -12,18 +12,23 @@ from pathlib import Path
 
 import vjpkit.control
 import vjpkit.ops
+from vjpkit.backends.native.source import is_kernel_work
+from vjpkit.backends.native.steps import why_no_element
 from vjpkit.control.external import Opaque
 from vjpkit.core.errors import UnsupportedError
+from vjpkit.core.ir import Equation
 from vjpkit.core.primitive import PRIMITIVES, Primitive
+from vjpkit.core.staging import stage
 from vjpkit.kinds import Linear, PiecewiseConstant
-from vjpkit.testing.case import cases_of
+from vjpkit.testing.case import Case, cases_of
 from vjpkit.transforms import series
 from vjpkit.transforms.batch import batch_rule
 
 PATH = Path(vjpkit.__file__).parent / "FALLBACKS.md"
 OWN, KIND, NONE = "own", "kind", "none"
-LOOP, INTEGRATED = "**loop**", "**tangent rule**"
-FALLBACKS = (LOOP, INTEGRATED)
+LOOP, INTEGRATED, NUMPY = "**loop**", "**tangent rule**", "**NumPy**"
+FALLBACKS = (LOOP, INTEGRATED, NUMPY)
+KERNEL, LOOPS = "kernel", "in loops"
 
 
 def ours() -> dict[str, Primitive]:
@@ -80,7 +85,30 @@ def taylor(primitive: Primitive) -> str:
     return KIND
 
 
-COLUMNS: dict[str, Callable[[Primitive], str]] = {"batching": batching, "Taylor": taylor}
+def native(primitive: Primitive) -> str:
+    """What of it is machine code with ``backend="native"``: NumPy computes the rest."""
+    equations = [e for case in cases_of(primitive) for e in staged(primitive, case)]
+    if any(is_kernel_work(e) for e in equations):
+        return KERNEL
+    if any(why_no_element(e) is None for e in equations):
+        return LOOPS
+    return NUMPY
+
+
+def staged(primitive: Primitive, case: Case) -> list[Equation]:
+    """The equations of a case that are of its primitive."""
+    try:
+        program = stage(case.call, case.avals).program
+    except Exception:  # what cannot be staged has no program to be compiled
+        return []
+    return [eqn for eqn in program.equations if eqn.primitive is primitive]
+
+
+COLUMNS: dict[str, Callable[[Primitive], str]] = {
+    "batching": batching,
+    "Taylor": taylor,
+    "native": native,
+}
 
 
 def text() -> str:
@@ -94,14 +122,16 @@ def text() -> str:
         "Each primitive has its rule under each transform from its own class, from its kind, or by",
         f"a fallback: {LOOP} runs example by example (external code), {INTEGRATED} integrates the",
         "primitive's rule for tangents, y' = Df(x) x', degree by degree. Those with `none` have no",
-        "operands.",
+        "operands. Machine code computes some in kernels over arrays (`kernel`), and some only in",
+        f"the steps of loops and over rows (`in loops`); {NUMPY} computes all others, and what a",
+        "kernel does not take: other dtypes, parameters, few elements.",
         "",
         f"{len(rows)} primitives:",
         "",
         f"| | {' | '.join(COLUMNS)} |",
         f"|---|{'---|' * len(COLUMNS)}",
     ]
-    for kind in (OWN, KIND, *FALLBACKS, NONE):
+    for kind in (OWN, KIND, KERNEL, LOOPS, *FALLBACKS, NONE):
         lines.append(f"| {kind} | {' | '.join([str(c[kind]) for c in counts])} |")
     lines += ["", f"| primitive | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}"]
     lines += [f"| `{name}` | {' | '.join(row)} |" for name, row in rows.items()]
