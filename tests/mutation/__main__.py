@@ -73,7 +73,7 @@ FAMILIES = {
     ),
     "products": ("ops/test_linalg.py", "numpy/test_products.py"),
     "vectors": ("ops/test_thresholds.py", "ops/test_linalg.py"),
-    "collective": ("control/test_mapped.py", "lax/test_lax.py"),
+    "collective": ("transforms/test_collectives.py",),
     "call": ("control/test_jit.py",),
     "branch": ("control/test_branch.py",),
     "scan_rules": ("control/test_scan.py", "control/test_checkpointed_loops.py"),

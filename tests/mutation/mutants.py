@@ -23,16 +23,16 @@ from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-import vjpkit.transforms.batch
 from vjpkit.core.primitive import Primitive, registered
 from vjpkit.kinds import Elementwise, General
 from vjpkit.kinds.elementwise import _RuleSource
+from vjpkit.transforms import batch
 
 __all__ = ["Mutant", "Rule", "Source", "concerned", "mutants_of_declarations"]
 
 NOT_RULES = {
     "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed",
-    "impl", "out_dtype", "quick", "read", "record", "samples",
+    "impl", "out_dtype", "quick", "read", "real_value", "record", "samples", "ufunc",
 }  # fmt: skip
 """Methods that say what is computed, not how it is differentiated."""
 
@@ -384,13 +384,11 @@ def name_of(item: ast.stmt) -> str:
     return target.id if isinstance(target, ast.Name) else ast.unparse(target) if target else ""
 
 
-def reached_names(node: ast.AST) -> set[str]:
-    """Names that a piece of code mentions."""
-    return {
-        child.id if isinstance(child, ast.Name) else child.attr
-        for child in ast.walk(node)
-        if isinstance(child, ast.Name | ast.Attribute)
-    }
+def reached_names(node: ast.AST, module: ModuleType) -> set[str]:
+    """Names of a module, and of attributes, that a piece of its code mentions."""
+    names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
+    attributes = {child.attr for child in ast.walk(node) if isinstance(child, ast.Attribute)}
+    return names & set(vars(module)) | attributes
 
 
 @cache
@@ -402,15 +400,15 @@ def mentioned() -> tuple[dict[str, set[str]], dict[tuple[str, str], set[str]]]:
         if name.startswith("vjpkit.ops."):
             for node in ast.parse(inspect.getsource(module)).body:
                 if isinstance(node, ast.FunctionDef):
-                    functions[node.name] |= reached_names(node)
+                    functions[node.name] |= reached_names(node, module)
                 elif isinstance(node, ast.ClassDef):
-                    classes[name, node.name] = reached_names(node)
+                    classes[name, node.name] = reached_names(node, module)
     return functions, classes
 
 
 @cache
 def batching_names() -> set[str]:
-    return reached_names(ast.parse(inspect.getsource(vjpkit.transforms.batch)))
+    return reached_names(ast.parse(inspect.getsource(batch)), batch)
 
 
 @cache

@@ -12,6 +12,7 @@ from vjpkit.core.primitive import primitive
 from vjpkit.ops.scipy_special import SciPyFunction, by_series, unknown
 
 _X = np.array([0.3, -1.2, 2.5])
+_WITH_0 = np.array([0.3, -1.2, 0.0])
 _POSITIVE = np.array([0.4, 1.7, 5.0])
 _ORDERS = np.array([0.5, 2.0, 1.3])
 _COARSE = {"analytic": "SciPy's complex values do not resolve a complex step"}
@@ -35,6 +36,7 @@ j0 = primitive(J0)
 
 class J1(SciPyFunction):
     partials = ((lambda x, out: j0(x) - _over_x(out, x, _J1_OVER_X)),)
+    points = (_WITH_0,)
 
 
 j1: J1 = primitive(J1)
@@ -65,6 +67,7 @@ i0 = primitive(I0)
 
 class I1(SciPyFunction):
     partials = ((lambda x, out: i0(x) - _over_x(out, x, _I1_OVER_X)),)
+    points = (_WITH_0,)
 
 
 i1: I1 = primitive(I1)
@@ -173,7 +176,7 @@ class Ive(SciPyFunction):
         unknown("ive", "v"),
         (lambda x, y, out: (ive(x - 1, y) + ive(x + 1, y)) / 2 - np.sign(y) * out),
     )
-    points = _ORDERS, _POSITIVE
+    points = np.array([1.0, 2.0, 0.0]), _X
 
 
 ive: Ive = primitive(Ive)

@@ -15,6 +15,8 @@ from vjpkit.ops.scipy_special import SciPyFunction, betaln, lgamma, unknown, xlo
 
 _SHAPES = np.array([0.7, 2.0, 5.5])
 _OTHERS = np.array([1.1, 0.6, 3.0])
+_FREEDOM = np.array([0.7, 2.0, np.inf])
+_BETWEEN = np.array([0.4, 1.7, 3.9])
 _POSITIVE = np.array([0.4, 1.7, 4.0])
 _FRACTION = np.array([0.3, 0.8, 0.6])
 _REAL = np.array([0.3, -1.2, 2.5])
@@ -127,7 +129,7 @@ class Stdtr(SciPyFunction):
     """Student's t distribution with x degrees of freedom."""
 
     partials = unknown("stdtr", "df"), _t_density
-    points = _SHAPES, _REAL
+    points = _FREEDOM, _REAL
 
 
 stdtr = primitive(Stdtr)
@@ -137,7 +139,7 @@ class Stdtrit(SciPyFunction):
     """The inverse of `stdtr` in t."""
 
     partials = unknown("stdtrit", "df"), (lambda x, out: 1 / _t_density(x, out))
-    points = _SHAPES, _FRACTION
+    points = _FREEDOM, _FRACTION
 
 
 stdtrit = primitive(Stdtrit)
@@ -269,7 +271,7 @@ class Pdtr(SciPyFunction):
     """The Poisson distribution with mean y, a step function of x."""
 
     partials = None, (lambda x, y: -_poisson_mass(x, y))
-    points = _POSITIVE, _SHAPES
+    points = _BETWEEN, _SHAPES
 
 
 pdtr = primitive(Pdtr)
@@ -279,7 +281,7 @@ class Pdtrc(SciPyFunction):
     """The upper tail of `pdtr`."""
 
     partials = None, _poisson_mass
-    points = _POSITIVE, _SHAPES
+    points = _BETWEEN, _SHAPES
 
 
 pdtrc = primitive(Pdtrc)

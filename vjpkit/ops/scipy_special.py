@@ -110,7 +110,7 @@ class SciPyFunction(Elementwise):
 
     def samples(self) -> Iterable[Sample]:
         xs = self.points
-        wrt = [i for i, p in enumerate(self.partials) if p is not None and i not in self.unknown]
+        wrt = [i for i in range(self.arity) if i not in self.unknown]
         yield Sample(*xs, wrt=wrt)
         yield Sample(*[np.reshape(x, (1, -1))[:0] for x in xs], wrt=wrt)
         yield Sample(*[np.reshape(x, -1)[0] for x in xs], wrt=wrt)

@@ -30,7 +30,8 @@ def linear(case: Case) -> None:
     for mask in _masks(case):
         if case.primitive.linear_in(mask, case.params):
             name = f"{case.text}: declared linear in {mask}"
-            for got, want, scale in _superposed(case, mask):
+            for out, (got, want, scale) in zip(case.outs, _superposed(case, mask), strict=True):
+                assert np.all(np.isnan(out) | ~np.isnan(got)), f"{name}: nan at other operands"
                 assert_close(got, want, rounding(*case.operands) * scale, name)
 
 
