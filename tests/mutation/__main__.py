@@ -73,6 +73,8 @@ FAMILIES = {
     ),
     "products": ("ops/test_linalg.py", "numpy/test_products.py"),
     "vectors": ("ops/test_thresholds.py", "ops/test_linalg.py"),
+    "scipy_special": ("numpy/test_scipy.py::test_removable_singular_points",),
+    "scipy_bessel": ("numpy/test_scipy.py::test_removable_singular_points",),
     "collective": ("transforms/test_collectives.py",),
     "call": ("control/test_jit.py",),
     "branch": ("control/test_branch.py",),
@@ -86,7 +88,10 @@ FAMILIES = {
     "external": ("control/test_external.py",),
     "printing": ("test_debug.py",),
 }
-"""The written tests about the operations of a module; `test_nan_safety.py` is about all."""
+"""The written tests about the operations of a module."""
+
+EVERYWHERE = "ops/test_special_points.py", "test_nan_safety.py"
+"""The written tests about all operations."""
 
 
 class TimeIsUp(Exception):
@@ -156,7 +161,7 @@ def noticed_by_tests(mutant: Mutant) -> bool:
     """Whether a written test of the family fails with the mutant, and passes without it."""
     family = FAMILIES.get(mutant.owner.split(".")[-1], ())
     with mutant.installed():
-        test = first_failed([str(TESTS / name) for name in (*family, "test_nan_safety.py")])
+        test = first_failed([str(TESTS / name) for name in (*family, *EVERYWHERE)])
     return test is not None and first_failed([test]) is None
 
 

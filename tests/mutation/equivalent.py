@@ -6,6 +6,7 @@ _BOOLS = "0 and 1 are in every dtype; the recurrence takes the common one of its
 _SAME_PRODUCT = "the product of a stack and a matrix is that of all rows of the stack: only slower"
 _RESHAPED = "any negative length tells NumPy's reshape to find it"
 _MASKED = "where the divisor differs the quotient is not taken"
+_ZERO_DIVIDED = "zero is divided by it"
 _EMPTY = "an array without elements is its own negative"
 _ARRAY = "it is an array already"
 _INEXACT = "one of the operands is traced, so that their dtype is inexact: never reached"
@@ -83,6 +84,14 @@ EQUIVALENT: dict[str, str] = {
     "ops.complex_numbers.ComplexSign.jvp: length == 0  ->  length == 1  (2)": _MASKED,
     "ops.complex_numbers.ComplexSign.jvp: np.where(length == 0, 1, length)"
     "  ->  np.where(length == 0, 2, length)": _MASKED,
+    "ops.scipy_special.SciPyFunction.as_computed: x if k is d else to_dtype(x, d)"
+    "  ->  to_dtype(x, d)": _OWN_DTYPE,
+    "ops.scipy_special.Xlogy.partials: np.where((x == 0) & (y == 0), 1, y)"
+    "  ->  np.where((x == 0) & (y == 0), 2, y)  (2)": _ZERO_DIVIDED,
+    "ops.scipy_special.Xlog1py.partials: np.where((x == 0) & (y == -1), 1, 1 + y)"
+    "  ->  np.where((x == 0) & (y == -1), 2, 1 + y)": _ZERO_DIVIDED,
+    "ops.scipy_special.Entr.partials: np.where(x < 0, 1, x)  ->  np.where(x < 0, 2, x)": _MASKED,
+    "ops.scipy_distributions._t_density: np.where(limit, 1, x)  ->  np.where(limit, 2, x)": _MASKED,
     "ops.vectors.GuardedQuotient.compute: np.where(small, 1, y)  ->  np.where(small, 2, y)": (
         _MASKED
     ),

@@ -33,6 +33,7 @@ __all__ = ["Mutant", "Rule", "Source", "concerned", "mutants_of_declarations"]
 NOT_RULES = {
     "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed",
     "impl", "out_dtype", "quick", "read", "real_value", "record", "samples", "ufunc",
+    "unknown",
 }  # fmt: skip
 """Methods that say what is computed, not how it is differentiated."""
 

@@ -94,6 +94,21 @@ def test_direction_of_a_complex_number_of_length_one():
     np.testing.assert_allclose(tangent, [across, 0], rtol=1e-15)
 
 
+def test_products_with_a_logarithm_are_constant_where_both_vanish():
+    """x log y is 0 at 0 log 0, and so are its derivatives there; x log(1 + y) likewise."""
+    special = pytest.importorskip("scipy.special")
+    for f, edge in ((special.xlogy, 0.0), (special.xlog1py, -1.0)):
+        assert vk.grad(f, argnums=(0, 1))(0.0, edge) == (0.0, 0.0)
+        assert vk.grad(f, argnums=(0, 1))(1.0, edge + 2) == pytest.approx((math.log(2), 0.5))
+
+
+def test_entropy_is_constant_below_zero():
+    special = pytest.importorskip("scipy.special")
+    x = np.array([-2.0, 0.5])
+    gradient = vk.grad(lambda x: np.sum(special.entr(x)))(x)
+    np.testing.assert_allclose(gradient, [0, -1 - np.log(0.5)], rtol=1e-15)
+
+
 @pytest.mark.parametrize("shape", [(3, 2), (2, 3, 2)])
 def test_complete_orthogonal_factors(shape):
     """Q of the complete form is known up to a turn of its last columns: Q Q' of these is not."""

@@ -100,10 +100,9 @@ class SciPyFunction(Elementwise):
 
     def as_computed(self, xs: Sequence[Value]) -> Sequence[Value]:
         """Operands as SciPy casts them, so that no partial derivative is coarser than the value."""
-        avals = [aval_of(x) for x in xs]
-        self.require_real(avals)
         if self.arity == 1:
             return xs
+        avals = [aval_of(x) for x in xs]
         kinds = [weak_type(a) if a.weak else a.dtype for a in avals]
         loop = self.ufunc.resolve_dtypes((*kinds, None))
         return [x if k is d else to_dtype(x, d) for x, k, d in zip(xs, kinds, loop, strict=False)]
