@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,17 @@ def test_shapes_of_sums():
     for got, want in zip(compiled(f, x)(x), f(x), strict=True):
         assert type(got) is type(want)
         np.testing.assert_array_equal(got, want)
+
+
+def test_groups_of_more_operands_than_a_ufunc_takes():
+    xs = [np.linspace(-1.0, 1.0, 7) + i for i in range(45)]
+
+    def f(*xs):
+        moved = [np.sin(x) * y for x, y in pairwise(xs)]
+        return (*moved, sum(moved), np.sum(moved[0] * moved[-1]))
+
+    for got, want in zip(compiled(f, *xs)(*xs), f(*xs), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-14)
 
 
 def test_results_are_fresh_and_private():

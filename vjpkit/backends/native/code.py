@@ -136,6 +136,8 @@ class Code:
 
     def repeated(self, x: Value, lanes: int) -> Value:
         """A number in every lane."""
+        if lanes == 1:
+            return x
         return self.shuffled(self.with_lane(None, 0, x, vector(x.kind, lanes)), None, [0] * lanes)
 
     def shuffled(self, x: Value, y: Value | None, places: Sequence[int | None]) -> Value:

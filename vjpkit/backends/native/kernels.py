@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from vjpkit.backends.native.engine import every_exception, host, ufunc
 from vjpkit.backends.native.equations import computed, is_dear
 from vjpkit.core.ir import Atom, Equation, Literal, Var
 
-__all__ = ["Kernel", "loaded", "memory_type", "store"]
+__all__ = ["Kernel", "Machine", "loaded", "memory_type", "store"]
 
 BLOCK = 512
 LANES = 8
@@ -47,6 +48,13 @@ def memory_type(kind: str) -> str:
 
 def kind_of(v: Atom) -> str:
     return TYPES[v.aval.dtype]
+
+
+class Machine(Protocol):
+    """What was made of a group."""
+
+    @property
+    def text(self) -> str: ...
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vjpkit.backends.groups import Together, is_elementwise
+from vjpkit.backends.native.kernels import Machine
 from vjpkit.backends.native.loops import Loop
 from vjpkit.backends.native.steps import why_no_element
 from vjpkit.core.aval import Aval
@@ -43,7 +44,7 @@ class Rows(Together):
     work: int = 0
     roles: dict[Var, bool] = field(default_factory=dict)
     """Whether an operand is read row by row."""
-    made: Loop | None = None
+    made: list[Machine] = field(default_factory=list)
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation computes rows from rows, and there is room for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from vjpkit.backends.groups import Together, is_elementwise
 from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.equations import is_native, why_not
-from vjpkit.backends.native.kernels import Kernel
+from vjpkit.backends.native.kernels import Kernel, Machine
 from vjpkit.backends.native.loops import (
     MOST_OPERANDS,
     Loop,
@@ -21,6 +21,7 @@ from vjpkit.backends.native.loops import (
     why_no_loop,
 )
 from vjpkit.backends.native.rows import Rows, with_rows
+from vjpkit.backends.native.wide import LongRows, Sweep, with_long_rows
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Atom, Equation, Program, Var, used
@@ -40,7 +41,7 @@ class Fused(Together):
     """Elementwise equations with results of one shape: a kernel."""
 
     shape: Shape = ()
-    made: Kernel | None = None
+    made: list[Machine] = field(default_factory=list)
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation's result has the group's shape, and a kernel can compute it."""
@@ -80,8 +81,8 @@ class NativeLowered(Lowered):
         """The LLVM text of the kernels, in the order in which they are called."""
         texts = []
         for part in self.parts:
-            if isinstance(part, Fused | Rows) and part.made:
-                texts.append(part.made.text)
+            if isinstance(part, Fused | Rows | LongRows):
+                texts += [kernel.text for kernel in part.made]
             elif isinstance(part, Equation) and part.primitive.name == "scan":
                 step = step_of(part)
                 if why_no_loop(part, step) is None:
@@ -109,6 +110,9 @@ def explained_native(part: Equation | Together) -> Part:
         )
         where = KERNEL if part.made else "one call each"
         return Part((*part.equations, *part.sums), where, words)
+    if isinstance(part, LongRows):
+        words = f"{part.rows} rows of {part.shape[-1]} elements, one after the other"
+        return Part((*part.equations, *part.sums), KERNEL, words)
     if isinstance(part, Rows):
         return Part(tuple(part.equations), LOOP, f"{part.length} rows, each in registers")
     if isinstance(part, Equation) and part.primitive.name == "scan":
@@ -138,8 +142,8 @@ class NativeSource(Source):
             group = None
             summed.clear()
 
-        for eqn in with_rows(self.program.equations):
-            if isinstance(eqn, Rows):
+        for eqn in with_long_rows(with_rows(self.program.equations)):
+            if isinstance(eqn, Together):
                 close()
                 out.append(eqn)
                 continue
@@ -215,24 +219,25 @@ class NativeSource(Source):
     def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
         outputs = self.needed(i, group, last)
         if isinstance(group, Rows):
-            group.made, operands = group.loop(outputs)
-            self.loop(i, group.made, operands, outputs)
+            loop, operands = group.loop(outputs)
+            group.made.append(loop)
+            self.loop(i, loop, operands, outputs)
             return
-        assert isinstance(group, Fused)
-        kernel = group.kernel(outputs)
-        if len(kernel.operands) + len(kernel.results) > MOST_OPERANDS:
-            for k, eqn in enumerate([*group.equations, *group.sums]):
-                self.equation(1000 * i + k, eqn, set())
-            return
-        for a in kernel.operands:
-            self.examine((a,))
-        group.made = kernel
+        assert isinstance(group, Fused | LongRows)
+        for part, made in fitting(group, outputs):
+            kernel = part.kernel(made)
+            group.made.append(kernel)
+            flat = isinstance(kernel, Sweep) or (bool(kernel.sums) and len(group.shape) != 1)
+            self.call(kernel, flat)
+
+    def call(self, kernel: Kernel | Sweep, flat: bool) -> None:
+        """The lines that call a kernel, of flat arrays or of arrays as they are."""
+        self.examine(kernel.operands)
         name = f"kernel{sum(key.startswith('kernel') for key in self.scope)}"
         self.scope[name] = kernel.compile()
-        flat = bool(kernel.sums) and len(group.shape) != 1
         words = []
         for a in kernel.operands:
-            word = f"{self.name(a)}.reshape(-1)" if flat and a.aval.shape else self.name(a)
+            word = f"{self.name(a)}.ravel()" if flat and a.aval.shape else self.name(a)
             if not a.aval.shape and a.aval.dtype == bool:  # True * True is 1
                 word = f"{self.function(np.bool_, 'bool_')}({word})"
             words.append(word)
@@ -240,10 +245,31 @@ class NativeSource(Source):
         self.lines.append(f"{targets} = {name}({', '.join(words)})")
         shaped = [*(kernel.outputs if flat else ()), *[e.outputs[0] for e in kernel.sums]]
         for v in shaped:
-            if v.aval.shape:
-                words = [self.name(v), str(v.aval.shape)]
-                self.lines.append(f"{words[0]} = {words[0]}.reshape({words[1]})")
+            if v.aval.ndim > 1 or (v.aval.shape and not isinstance(kernel, Sweep)):
+                self.lines.append(f"{self.name(v)} = {self.name(v)}.reshape({v.aval.shape})")
         self.ours.update(v for v in kernel.outputs if v not in shaped)
+
+
+def fitting(
+    group: Fused | LongRows, outputs: Sequence[Var]
+) -> list[tuple[Fused | LongRows, Sequence[Var]]]:
+    """The group, or halves of it that a ufunc has room for, and what each gives."""
+    kernel = group.kernel(outputs)
+    if len(kernel.operands) + len(kernel.results) <= MOST_OPERANDS:
+        return [(group, outputs)]
+    middle = len(group.equations) // 2
+    first, second = (
+        replace(
+            group, equations=equations, members={v for e in equations for v in e.outputs}, sums=[]
+        )
+        for equations in (group.equations[:middle], group.equations[middle:])
+    )
+    for eqn in group.sums:
+        (first if eqn.inputs[0] in first.members else second).sums.append(eqn)
+    wanted = {*outputs, *[a for e in second.equations for a in used(e.inputs)]}
+    early = [v for e in first.equations for v in e.outputs if v in wanted]
+    late = [v for v in outputs if v in second.members]
+    return [*fitting(first, early), *fitting(second, late)]
 
 
 def step_of(eqn: Equation) -> Program:

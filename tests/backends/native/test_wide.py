@@ -1,0 +1,142 @@
+"""Kernels over long rows: elementwise work, reductions within rows, sums down the rows."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vjpkit as vk
+
+pytest.importorskip("llvmlite", reason="the native tier is an extra")
+
+from vjpkit.backends.native.wide import LONGEST, SHORTEST
+
+
+def normalised(x):
+    mean = np.mean(x, axis=-1, keepdims=True)
+    spread = np.mean((x - mean) ** 2, axis=-1, keepdims=True)
+    return (x - mean) / np.sqrt(spread + 0.1)
+
+
+def surprise(x):
+    top = np.max(x, axis=-1, keepdims=True)
+    return top[..., 0] + np.log(np.sum(np.exp(x - top), axis=-1)) - x[..., 0]
+
+
+def weight(x):
+    """A row that all rows share."""
+    return np.linspace(-1.0, 2.0, x.shape[-1])
+
+
+PROGRAMS: dict[str, Any] = {
+    "softmax": lambda x: np.exp(x - np.max(x, axis=1, keepdims=True))
+    / np.sum(np.exp(x - np.max(x, axis=1, keepdims=True)), axis=1, keepdims=True),
+    "surprise": lambda x: np.sum(surprise(x)),
+    "its gradient": vk.grad(lambda x: np.sum(surprise(x) ** 2)),
+    "layers": lambda x: np.tanh(normalised(x) * weight(x) + 0.5),
+    "their gradient": vk.grad(lambda x: np.sum(np.sin(normalised(x) * weight(x)))),
+    "gradient in what is shared": lambda x: vk.grad(
+        lambda w: np.sum(np.tanh(normalised(x) * w) ** 2)
+    )(weight(x)),
+    "values and columns": lambda x: (np.sum(np.sin(x) * x, axis=0), np.sum(np.cos(x) + x, axis=1)),
+    "columns kept": lambda x: np.sum(np.sin(x) * x, axis=0, keepdims=True) + np.sum(x * x),
+    "truth values": lambda x: (
+        np.any((x > 2.0) & (x * x < 9.0), axis=1),
+        np.all((x > -3.0) | (x < -4.0), axis=1, keepdims=True),
+        np.where(x > np.min(x, axis=1, keepdims=True), x * 2.0, 0.0),
+    ),
+    "products": lambda x: np.prod(1.0 + 0.01 * np.sin(x), axis=1) * np.max(x * x, axis=1),
+    "whole numbers": lambda x: np.sum(np.rint(x).astype("f8") * (x > 0), axis=1),
+    "more axes": lambda x: surprise(x[:, None] * np.array([[1.0], [0.5]])) * 2.0,
+    "single precision": lambda x: surprise((x * x).astype("f4")),
+    "angles": lambda x: np.sum(np.sin(x * 1e10) * x, axis=1),
+}  # fmt: skip
+
+
+def assert_same(got: Any, want: Any) -> None:
+    for a, b in zip(vk.tree.leaves(got), vk.tree.leaves(want), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        scale = 1e-11 if b.dtype != np.float32 else 2e-5
+        np.testing.assert_allclose(a, b, rtol=scale, atol=scale)
+
+
+def rows_of(count: int, width: int) -> np.ndarray:
+    return np.random.default_rng(width).normal(size=(count, width))
+
+
+@pytest.mark.parametrize("width", [SHORTEST, 72, 103])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_long_rows(name, width):
+    f, x = PROGRAMS[name], rows_of(5, width)
+    fast = vk.jit(f, backend="native")
+    assert_same(fast(x), f(x))
+    words = "\n".join(map(str, fast.explain(x)))
+    assert f"rows of {width} elements" in words, words
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -np.inf])
+def test_special_values(value):
+    """The exact form takes over where a zero meets an infinite derivative."""
+    x = np.abs(rows_of(6, 80))
+    x[2] = value
+    x[4, 77] = value
+    f = lambda x: np.sum(np.sqrt(np.where(x > 0, x, 0.0)) * np.max(x, axis=1, keepdims=True), 1)
+    g = vk.grad(lambda x: np.sum(f(x)))
+    with np.errstate(all="ignore"):
+        for h in (f, g, surprise, PROGRAMS["truth values"], PROGRAMS["values and columns"]):
+            assert_same(vk.jit(h, backend="native")(x), h(x))
+
+
+@pytest.mark.parametrize("layout", ["columns", "backwards", "strided", "repeated"])
+def test_layouts(layout):
+    x = rows_of(80, 80)
+    x = {"columns": x.T, "backwards": x[::-1, ::-1], "strided": np.repeat(x, 2, 1)[:, ::2],
+         "repeated": np.broadcast_to(x[:1], x.shape)}[layout]  # fmt: skip
+    f = vk.grad(lambda x: np.sum(surprise(x) ** 2))
+    assert_same(vk.jit(f, backend="native")(x), f(x))
+
+
+NOT_ROWS: dict[str, Any] = {
+    "an index": lambda x: np.sum(np.sin(x[::-1]) * x, axis=1),
+    "turned": lambda x: np.sum(np.sin(x.T) * np.cos(x), axis=1) + np.sum(x, axis=0),
+    "numbers of rows as a shared row": lambda x: np.sum(np.sin(x) * np.sum(x * x, axis=1), axis=1),
+    "a row of columns": lambda x: np.sum(np.cos(x) * np.sum(np.sin(x) * x, axis=0), axis=1),
+    "too long": lambda x: np.sum(np.tile(np.sin(x) * x, (1, LONGEST // 60)) * 2.0, axis=1),
+}
+
+
+@pytest.mark.parametrize("name", NOT_ROWS)
+def test_what_mixes_rows(name):
+    """Square arrays, in which rows and columns are as long."""
+    f, x = NOT_ROWS[name], rows_of(80, 80)
+    assert_same(vk.jit(f, backend="native")(x), f(x))
+    g = vk.grad(lambda x: np.sum(f(x) ** 2))
+    assert_same(vk.jit(g, backend="native")(x), g(x))
+
+
+def test_many_operands():
+    """More than a ufunc takes."""
+    xs = [rows_of(3, 70) + i for i in range(50)]
+
+    def f(xs):
+        total = [np.sin(x) / np.sum(x, axis=1, keepdims=True) for x in xs]
+        return total, [np.sum(t * t, axis=1) for t in total], [np.sum(t, axis=0) for t in total]
+
+    fast = vk.jit(f, backend="native")
+    assert_same(fast(xs), f(xs))
+    assert {part.where for part in fast.explain(xs)} == {"native kernel"}
+
+
+def test_results_are_fresh():
+    f = vk.jit(lambda x: (np.sin(x) / np.sum(x * x, axis=1, keepdims=True), x), backend="native")
+    x = rows_of(4, 70)
+    first = f(x)
+    assert not any(np.may_share_memory(y, x) for y in first)
+    first[0][:] = 0.0
+    assert np.all(f(x)[0] != 0.0)
+
+
+def test_bits_are_those_of_any_number_of_rows():
+    f = vk.jit(PROGRAMS["layers"], backend="native")
+    x = rows_of(7, 83)
+    assert f(x)[3:5].tobytes() == f(x[3:5]).tobytes()

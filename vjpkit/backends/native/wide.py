@@ -1,0 +1,494 @@
+"""Rows that are too long for registers: elementwise work and reductions within rows, row by row.
+
+A row stays in the first cache. It is passed over once for each reduction that the next pass needs:
+softmax is three passes, each of `WIDTH` elements at a time. What one pass leaves to a later one
+lies in scratch of one row; numbers that belong to a row are computed between passes. Sums down the
+rows are added up as they go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+
+from vjpkit.backends.groups import Together, is_elementwise
+from vjpkit.backends.native.code import TYPES, Code, Value, vector
+from vjpkit.backends.native.engine import every_exception, host, ufunc
+from vjpkit.backends.native.equations import computed, is_native
+from vjpkit.backends.native.kernels import Machine, loaded, memory_type, store
+from vjpkit.backends.native.steps import FOLDS, WIDTH, Step
+from vjpkit.core.aval import Aval, Shape
+from vjpkit.core.ir import Atom, Equation, Literal, Var, used
+from vjpkit.core.primitive import lookup
+
+__all__ = ["LongRows", "Sweep", "with_long_rows"]
+
+SHORTEST, LONGEST = 65, 4096
+"""Elements of a row."""
+FULL, ROW, SHARED, NUMBER = "elements", "number of a row", "row that all share", "number"
+IDENTITY = {"max": -inf, "min": inf}
+"""What a reduction begins with, where that is not in `FOLDS`."""
+
+
+@dataclass
+class LongRows(Together):
+    """Equations over arrays of one shape, whose last axis is a row; ``sums`` go down the rows."""
+
+    shape: Shape = ()
+    roles: dict[Var, str] = field(default_factory=dict)
+    made: list[Machine] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return prod(self.shape[:-1])
+
+    # ---- which equations ---------------------------------------------------------------------
+
+    def takes(self, eqn: Equation) -> bool:
+        """Whether the equation computes rows, or numbers of rows, from such."""
+        return self.roles_of(eqn) is not None
+
+    def add(self, eqn: Equation) -> None:
+        found = self.roles_of(eqn)
+        assert found is not None
+        super().add(eqn)
+        self.roles.update(found)
+
+    def roles_of(self, eqn: Equation) -> dict[Var, str] | None:
+        """What the variables of an equation would be; None where it does not belong here."""
+        if len(eqn.outputs) != 1 or any(
+            a.aval.dtype not in TYPES for a in (*eqn.inputs, *eqn.outputs)
+        ):
+            return None
+        (out,), name = eqn.outputs, eqn.primitive.name
+        role = FULL if out.aval.shape == self.shape else ROW
+        if role == ROW and not self.is_row(out.aval):
+            return None
+        if is_elementwise(eqn) or name == "convert":
+            found = self.elementwise(eqn, role) if is_native(eqn) else None
+        elif name in FOLDS:
+            found = self.reduced(eqn, role)
+        elif name in ("reshape", "broadcast_to"):
+            found = self.repeated(eqn, role)
+        else:
+            found = None
+        if found is None or any(self.roles.get(v, r) != r for v, r in found.items()):
+            return None
+        members = [v for v in used(eqn.inputs) if v in self.members]
+        if role == ROW and not members and name not in FOLDS:
+            return None  # numbers that have nothing to do with these rows
+        return {**found, out: role}
+
+    def is_row(self, aval: Aval) -> bool:
+        return aval.shape in (self.shape[:-1], (*self.shape[:-1], 1)) and bool(aval.shape)
+
+    def elementwise(self, eqn: Equation, role: str) -> dict[Var, str] | None:
+        found: dict[Var, str] = {}
+        out = eqn.outputs[0].aval
+        for a in used(eqn.inputs):
+            shape = a.aval.shape
+            if not shape:
+                found[a] = NUMBER
+            elif shape == out.shape:
+                found[a] = role
+            elif role == FULL and shape == (*self.shape[:-1], 1):
+                found[a] = ROW
+            elif role == FULL and shape[-1:] == self.shape[-1:] and prod(shape[:-1]) == 1:
+                found[a] = SHARED
+            else:
+                return None
+        return found
+
+    def reduced(self, eqn: Equation, role: str) -> dict[Var, str] | None:
+        (x,) = eqn.inputs
+        ndim = len(self.shape)
+        if not isinstance(x, Var) or role != ROW or x.aval.shape != self.shape:
+            return None
+        if eqn.params["axes"] != (ndim - 1,):
+            return None
+        floats = x.aval.dtype.kind == "f" and eqn.outputs[0].aval.dtype == x.aval.dtype
+        return {x: FULL} if floats or eqn.primitive.name in ("any", "all") else None
+
+    def repeated(self, eqn: Equation, role: str) -> dict[Var, str] | None:
+        """A number of a row with or without its axis, or for all elements of the row."""
+        (x,) = eqn.inputs
+        if not isinstance(x, Var) or x not in self.members or self.roles[x] != ROW:
+            return None
+        if role == FULL and x.aval.shape != (*self.shape[:-1], 1):
+            return None
+        return {x: ROW}
+
+    def sums_up(self, eqn: Equation) -> bool:
+        """Whether the equation adds a member's rows up."""
+        x = eqn.inputs[0] if eqn.inputs else None
+        return (
+            eqn.primitive.name == "sum"
+            and isinstance(x, Var)
+            and x in self.members
+            and self.roles[x] == FULL
+            and x.aval.dtype.kind == "f"
+            and eqn.outputs[0].aval.dtype == x.aval.dtype
+            and eqn.params["axes"] == tuple(range(len(self.shape) - 1))
+        )
+
+    def pays(self) -> bool:
+        """Whether there is more than a pass over arrays of one shape would do."""
+        computed = [e for e in self.equations if self.roles[e.outputs[0]] == FULL]
+        reduced = [e for e in self.equations if e.primitive.name in FOLDS]
+        return len(computed) > 1 and bool(reduced or self.sums)
+
+    def kernel(self, outputs: Sequence[Var]) -> Sweep:
+        """The kernel that makes ``outputs`` and the sums."""
+        read = [a for e in self.equations for a in used(e.inputs) if a not in self.members]
+        operands = tuple(dict.fromkeys(read))
+        return Sweep(
+            self.shape, operands, tuple(self.equations), tuple(outputs), tuple(self.sums),
+            self.roles,
+        )  # fmt: skip
+
+
+def started(eqn: Equation) -> LongRows | None:
+    """A group that begins with an equation, if one can."""
+    if len(eqn.outputs) != 1 or not eqn.inputs:
+        return None
+    shape = eqn.inputs[0].aval.shape if eqn.primitive.name in FOLDS else eqn.outputs[0].aval.shape
+    if len(shape) < 2 or not SHORTEST <= shape[-1] <= LONGEST or prod(shape[:-1]) < 2:
+        return None
+    group = LongRows(shape=shape)
+    if not group.takes(eqn):
+        return None
+    group.add(eqn)
+    return group
+
+
+def halves(group: LongRows, eqn: Equation) -> tuple[Equation, Equation] | None:
+    """A sum of a member over everything as sums of the rows, and their sum."""
+    x = eqn.inputs[0] if eqn.inputs else None
+    if eqn.primitive.name != "sum" or not isinstance(x, Var) or x not in group.members:
+        return None
+    everything = eqn.params["axes"] in (None, tuple(range(x.aval.ndim)))
+    if not everything or eqn.params["keepdims"] or group.roles[x] != FULL:
+        return None
+    total = lookup("sum")
+    params = {"axes": (x.aval.ndim - 1,), "keepdims": False}
+    part = Var(total.abstract(x.aval, **params))
+    first = Equation(total, (x,), params, (part,), eqn.position)
+    second = Equation(total, (part,), {"axes": None, "keepdims": False}, eqn.outputs, eqn.position)
+    return (first, second) if group.takes(first) else None
+
+
+def with_long_rows(parts: Sequence[Equation | Together]) -> list[Equation | Together]:
+    """Equations, and groups of them, in an order in which those of a sweep stand together."""
+    out: list[Equation | Together] = []
+    group: LongRows | None = None
+    summed: set[Var] = set()
+
+    def close() -> None:
+        nonlocal group
+        if group is not None:
+            out.extend([group] if group.pays() else [*group.equations, *group.sums])
+        group = None
+        summed.clear()
+
+    for part in parts:
+        if isinstance(part, Together):
+            close()
+            out.append(part)
+            continue
+        if group is not None and not any(a in summed for a in used(part.inputs)):
+            if group.takes(part):
+                group.add(part)
+                continue
+            if group.sums_up(part):
+                group.sums.append(part)
+                summed.update(part.outputs)
+                continue
+            both = halves(group, part)
+            if both is not None:
+                group.add(both[0])
+                part = both[1]
+        fresh = started(part)
+        if group is not None and (fresh is not None or group.depends(part, summed)):
+            close()
+        if fresh is None:
+            out.append(part)
+        group = fresh or group
+    close()
+    return out
+
+
+# ---- the kernel ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a group of long rows reads and makes."""
+
+    shape: Shape
+    operands: tuple[Var, ...]
+    equations: tuple[Equation, ...]
+    outputs: tuple[Var, ...]
+    sums: tuple[Equation, ...]
+    roles: dict[Var, str] = field(compare=False)
+
+    @property
+    def results(self) -> tuple[Var, ...]:
+        return (*self.outputs, *[e.outputs[0] for e in self.sums])
+
+    @cached_property
+    def module(self) -> str:
+        return _Writer(self).module()
+
+    @property
+    def name(self) -> str:
+        return f"rows_{hashlib.sha256(self.module.encode()).hexdigest()[:24]}"
+
+    @property
+    def text(self) -> str:
+        """The module, in which the kernel is called `name`."""
+        return self.module.replace("@loop", f"@{self.name}")
+
+    def compile(self) -> np.ufunc:
+        """The kernel as a generalised ufunc of flat arrays."""
+        words = [
+            [f"({v.aval.size})" if v.aval.shape else "()" for v in side]
+            for side in (self.operands, self.results)
+        ]
+        signature = "->".join(map(",".join, words))
+        dtypes = tuple([v.aval.dtype for v in (*self.operands, *self.results)])
+        return ufunc(self.text, self.name, dtypes, len(self.operands), signature)
+
+
+class _Writer:
+    """Writes the module of one kernel: passes over a row, inside a loop over the rows."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.width = sweep.shape[-1]
+        self.rows = prod(sweep.shape[:-1])
+        places = [*sweep.operands, *sweep.results]
+        self.pointer = {v: f"%p{j}" for j, v in enumerate(places)}
+        self.count = len(places)
+        self.declared = {"declare i32 @feclearexcept(i32)",
+                         "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"}  # fmt: skip
+        self.roles = sweep.roles
+        self.made: dict[Var, int] = {}
+        """The pass that makes elements, or after which the number of a row is known."""
+        for eqn in sweep.equations:
+            (out,) = eqn.outputs
+            at = max([self.made.get(a, 0) for a in used(eqn.inputs)], default=0)
+            self.made[out] = at + (eqn.primitive.name in FOLDS)
+        readers = [
+            (e, self.made[e.outputs[0]] - (e.primitive.name in FOLDS)) for e in sweep.equations
+        ]
+        readers += [(e, self.made[e.inputs[0]]) for e in sweep.sums if isinstance(e.inputs[0], Var)]
+        self.scratch = [
+            v for v in self.made
+            if self.roles[v] == FULL and v not in sweep.outputs
+            and any(v in e.inputs and at > self.made[v] for e, at in readers)
+        ]  # fmt: skip
+
+    def module(self) -> str:
+        fast, doubtful = self.function(exact=False)
+        functions = [fast, *([self.function(exact=True)[0]] if doubtful else [])]
+        given = ", ".join(f"ptr %p{j}" for j in range(self.count))
+        body = ["define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) nounwind {"]
+        for j in range(self.count):
+            body += [f"  %a{j} = getelementptr ptr, ptr %args, i64 {j}",
+                     f"  %p{j} = load ptr, ptr %a{j}"]  # fmt: skip
+        body.append(f"  %flag = call i1 @fast({given})")
+        if doubtful:
+            body += [
+                "  br i1 %flag, label %again, label %done",
+                "again:",
+                f"  %ignored = call i1 @exact({given})",
+                "  br label %done",
+                "done:",
+            ]
+        body += [f"  %quiet = call i32 @feclearexcept(i32 {every_exception()})", "  ret void", "}"]
+        return "\n".join([*sorted(self.declared), *functions, *body, ""])
+
+    def function(self, exact: bool) -> tuple[str, bool]:
+        """The loop over the rows, and whether it has doubts about arguments."""
+        sweep = self.sweep
+        parameters = ", ".join(f"ptr noalias %p{j}" for j in range(self.count))
+        effort = "noinline optnone cold" if exact else "noinline"
+        lines = [f"define internal i1 @{'exact' if exact else 'fast'}({parameters}) nounwind "
+                 f'{effort} "prefer-vector-width"="{host().vector_bits}" {{', "entry:",
+                 "%flag = alloca i1", "store i1 false, ptr %flag"]  # fmt: skip
+        for j, v in enumerate(self.scratch):
+            self.pointer[v] = f"%q{j}"
+            kind = memory_type(TYPES[v.aval.dtype])
+            lines.append(f"%q{j} = alloca [{self.width} x {kind}], align 64")
+        reductions = [e for e in sweep.equations if e.primitive.name in FOLDS]
+        for j, eqn in enumerate(reductions):
+            lines.append(f"%r{j} = alloca {vector(self.kind_of(eqn), WIDTH)}, align 64")
+        for eqn in sweep.sums:
+            v = eqn.outputs[0]
+            lines.append(f"call void @llvm.memset.p0.i64(ptr {self.pointer[v]}, i8 0, "
+                         f"i64 {v.aval.nbytes}, i1 false)")  # fmt: skip
+        lines += ["br label %row", "row:", "%i = phi i64 [0, %entry], [%next, %last]",
+                  f"%base = mul i64 %i, {self.width}"]  # fmt: skip
+        numbers: dict[Var, Value] = {}
+        doubtful = False
+        for s in range(max(self.made.values()) + 1):
+            between = Code(prefix=f"n{s}_", exact=exact)
+            self.between(between, s, numbers)
+            doubtful |= self.finish(between)
+            lines += between.lines
+            if not self.works(s):
+                continue
+            mine = {e: f"%r{j}" for j, e in enumerate(reductions)
+                    if self.made[e.outputs[0]] == s + 1}  # fmt: skip
+            for eqn, place in mine.items():
+                start = Code().number(self.identity(eqn), vector(self.kind_of(eqn), WIDTH))
+                lines.append(f"store {start.kind} {start.name}, ptr {place}, align 64")
+            body = Code(prefix=f"t{s}_", exact=exact)
+            self.elements(body, s, f"%c{s}", WIDTH, numbers, mine)
+            doubtful |= self.finish(body)
+            lines += [f"br label %b{s}", f"b{s}:", f"br label %l{s}", f"l{s}:",
+                      f"%c{s} = phi i64 [0, %b{s}], [%k{s}, %l{s}]", *body.lines,
+                      f"%k{s} = add i64 %c{s}, {WIDTH}",
+                      f"%e{s} = icmp eq i64 %k{s}, {self.width // WIDTH * WIDTH}",
+                      f"br i1 %e{s}, label %x{s}, label %l{s}", f"x{s}:"]  # fmt: skip
+            after = Code(prefix=f"r{s}_", exact=exact)
+            rest = self.width % WIDTH
+            left = (
+                self.elements(after, s, str(self.width - rest), rest, numbers, {}) if rest else {}
+            )
+            step = Step(after)
+            for eqn, place in mine.items():
+                kind = self.kind_of(eqn)
+                wide = vector(kind, WIDTH)
+                total = after.make(f"load {wide}, ptr {place}, align 64", wide)
+                x = eqn.inputs[0]
+                assert isinstance(x, Var)
+                registers = [total, *([left[x].to(kind)] if rest else [])]
+                (one,) = step.folded(
+                    FOLDS[eqn.primitive.name][0], None, [step.elements_of(registers)], kind
+                )
+                numbers[eqn.outputs[0]] = step.register([one])
+            doubtful |= self.finish(after)
+            lines += after.lines
+        lines += ["br label %last", "last:", "%next = add i64 %i, 1",
+                  f"%end = icmp eq i64 %next, {self.rows}",
+                  "br i1 %end, label %out, label %row", "out:", "%doubt = load i1, ptr %flag",
+                  "ret i1 %doubt", "}"]  # fmt: skip
+        return "\n".join(lines), doubtful
+
+    def finish(self, code: Code) -> bool:
+        """Note the doubts of a run of instructions; whether there are any."""
+        doubts = code.all_doubts()
+        self.declared |= code.declared
+        if not doubts:
+            return False
+        found = code.anything(doubts)
+        self.declared |= code.declared
+        code.lines.append(f"%{code.prefix}f = load i1, ptr %flag")
+        code.lines += [f"%{code.prefix}g = or i1 %{code.prefix}f, {found.name}",
+                       f"store i1 %{code.prefix}g, ptr %flag"]  # fmt: skip
+        return True
+
+    def kind_of(self, eqn: Equation) -> str:
+        return TYPES[eqn.outputs[0].aval.dtype]
+
+    def identity(self, eqn: Equation) -> Any:
+        name = eqn.primitive.name
+        return IDENTITY.get(name, FOLDS[name][1])
+
+    # ---- numbers of rows ---------------------------------------------------------------------
+
+    def between(self, code: Code, s: int, numbers: dict[Var, Value]) -> None:
+        """What is known of a row before pass ``s`` and was not known before the last."""
+        for eqn in self.sweep.equations:
+            (out,) = eqn.outputs
+            if self.made[out] != s or self.roles[out] != ROW:
+                continue
+            if eqn.primitive.name not in FOLDS:
+                xs = [self.number(code, a, numbers) for a in eqn.inputs]
+                numbers[out] = self.applied(code, eqn, xs)
+            if out in self.sweep.outputs:
+                y = numbers[out]
+                store(code, self.pointer[out], "%i", Value(code, y.name, y.kind))
+
+    def number(self, code: Code, a: Atom, numbers: dict[Var, Value]) -> Value:
+        """A number, or what belongs to the row."""
+        kind = TYPES[a.aval.dtype]
+        if isinstance(a, Literal):
+            return code.number(a.value, kind)
+        if a in numbers:
+            return Value(code, numbers[a].name, numbers[a].kind)
+        return loaded(code, self.pointer[a], "0" if self.roles[a] == NUMBER else "%i", kind)
+
+    def applied(self, code: Code, eqn: Equation, xs: list[Value]) -> Value:
+        moved = eqn.primitive.name in ("reshape", "broadcast_to")
+        return xs[0] if moved else computed(code, eqn, xs)
+
+    # ---- elements of a row -------------------------------------------------------------------
+
+    def works(self, s: int) -> bool:
+        """Whether there is a pass of this number: something is made in it, reduced or summed."""
+        return any(
+            self.made[e.outputs[0]] - (e.primitive.name in FOLDS) == s
+            for e in self.sweep.equations
+            if self.roles[e.outputs[0]] == FULL or e.primitive.name in FOLDS
+        )
+
+    def elements(
+        self,
+        code: Code,
+        s: int,
+        at: str,
+        lanes: int,
+        numbers: dict[Var, Value],
+        reductions: dict[Equation, str],
+    ) -> dict[Var, Value]:
+        """Elements from number ``at`` on, as many as there are lanes."""
+        values: dict[Var, Value] = {}
+        here = code.make(f"add i64 %base, {at}", "i64").name
+
+        def read(a: Atom) -> Value:
+            if isinstance(a, Literal):
+                return code.number(a.value, vector(TYPES[a.aval.dtype], lanes))
+            if a not in values:
+                values[a] = self.read(code, a, here, at, lanes, numbers)
+            return values[a]
+
+        for eqn in self.sweep.equations:
+            (out,), name = eqn.outputs, eqn.primitive.name
+            if self.roles[out] == FULL and self.made[out] == s:
+                values[out] = self.applied(code, eqn, list(map(read, eqn.inputs)))
+                if out in self.sweep.outputs:
+                    store(code, self.pointer[out], here, values[out])
+                elif out in self.scratch:
+                    store(code, self.pointer[out], at, values[out])
+            elif name in FOLDS and self.made[out] == s + 1:
+                x = read(eqn.inputs[0])
+                place = reductions.get(eqn)
+                if place is not None:
+                    wide = vector(self.kind_of(eqn), lanes)
+                    sofar = code.make(f"load {wide}, ptr {place}, align 64", wide)
+                    total = FOLDS[name][0](sofar, x.to(self.kind_of(eqn)))
+                    code.lines.append(f"store {wide} {total.name}, ptr {place}, align 64")
+        for eqn in self.sweep.sums:
+            if self.made[eqn.inputs[0]] == s:  # type: ignore[index]  # a member
+                pointer = self.pointer[eqn.outputs[0]]
+                x = read(eqn.inputs[0])
+                store(code, pointer, at, loaded(code, pointer, at, x.kind) + x)
+        return values
+
+    def read(
+        self, code: Code, v: Var, here: str, at: str, lanes: int, numbers: dict[Var, Value]
+    ) -> Value:
+        """Elements of an operand, or of what an earlier pass left; a number for each of them."""
+        role, kind = self.roles[v], TYPES[v.aval.dtype]
+        if role in (ROW, NUMBER):
+            return code.repeated(self.number(code, v, numbers), lanes)
+        whole = role == FULL and v not in self.scratch
+        return loaded(code, self.pointer[v], here if whole else at, vector(kind, lanes))
