@@ -81,7 +81,7 @@ FAMILIES = {
     "scan_rules": ("control/test_scan.py", "control/test_checkpointed_loops.py"),
     "loop": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
     "dynamic": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
-    "rules": ("control/test_rules.py", "control/test_custom.py", "control/test_implicit.py"),
+    "staged_rules": ("control/test_rules.py", "control/test_custom.py", "control/test_implicit.py"),
     "calls": ("control/test_rules.py", "control/test_custom.py", "control/test_checkpoint.py"),
     "checkpointing": ("control/test_checkpoint.py",),
     "policies": ("control/test_checkpoint.py",),

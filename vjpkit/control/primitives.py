@@ -13,8 +13,8 @@ from vjpkit.control import (
     external,
     loop,
     policies,
-    rules,
     scan_rules,
+    staged_rules,
 )
 
 __all__ = [
@@ -26,6 +26,6 @@ __all__ = [
     "external",
     "loop",
     "policies",
-    "rules",
     "scan_rules",
+    "staged_rules",
 ]

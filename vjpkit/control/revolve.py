@@ -30,7 +30,8 @@ from vjpkit.control.calls import (
     flat_outputs,
     guarded,
 )
-from vjpkit.control.rules import Mapped, RuledCall, linearized_at
+from vjpkit.control.mapped_rules import Mapped
+from vjpkit.control.rules import RuledCall, linearized_at
 from vjpkit.control.slots import slots_of
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, at, calling_position

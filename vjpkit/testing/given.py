@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.control.custom import Bound, CustomRule
+from vjpkit.control.custom import CustomRule
+from vjpkit.control.custom_arguments import Bound
 from vjpkit.control.rules import Maybe, RuledCall
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.pytree import PyTree
