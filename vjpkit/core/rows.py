@@ -323,8 +323,11 @@ def unbroadcast(ct: Value, shape: Shape, dtype: np.dtype[Any]) -> Value:
 
 
 def added_rows(x: np.ndarray[Any, Any], lead: int) -> Value:
-    """The sum over the first ``lead`` axes: BLAS adds rows several times faster than NumPy."""
-    if x.ndim > lead and x.size and x.dtype.char in "fd" and x.flags.c_contiguous:
+    """The sum over the first ``lead`` axes: BLAS adds rows several times faster than NumPy.
+
+    Unless they are so many that it splits them among threads, which wait where there is one core.
+    """
+    if x.ndim > lead and 0 < x.size < 1 << 18 and x.dtype.char in "fd" and x.flags.c_contiguous:
         count = x.shape[0] if lead == 1 else prod(x.shape[:lead])
         rows = x if x.ndim == 2 else x.reshape(count, -1)
         total = (_ones if count < _MANY else np.ones)(count, x.dtype.char).dot(rows)

@@ -282,6 +282,7 @@ def of_many(out: Value, ct: Value, x: Value) -> bool:
     return type(ct) is type(x) is np.ndarray and bool(out.size > 4 * (ct.size + x.size))
 
 
+@np.errstate(all="ignore")  # squares overflow
 def of_finite_norm(x: Value) -> bool:
     """Whether the squares of ``x`` add up to a finite number.
 
@@ -289,9 +290,8 @@ def of_finite_norm(x: Value) -> bool:
     """
     if x.dtype.char not in "fd":
         return False
-    x = x.ravel(order="K")
-    with np.errstate(all="ignore"):
-        return bool(x.dot(x) < np.inf)
+    x = x.ravel("K")
+    return bool(x.dot(x) < np.inf)
 
 
 class Bilinear(Primitive):
