@@ -12,7 +12,8 @@ from vjpkit import numpy
 from vjpkit.core.primitive import LATER
 from vjpkit.core.text import FORMAT_VERSION as IR_VERSION
 from vjpkit.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
-from vjpkit.transforms.linear import LinearMap, float0
+from vjpkit.transforms.linear import LinearMap
+from vjpkit.transforms.sides import float0
 
 if TYPE_CHECKING:
     from vjpkit import debug, lax, nn, tree, tree_util

@@ -17,8 +17,8 @@ from vjpkit.cli.check import cotangent, pulled_back
 from vjpkit.cli.screen import Cell, Progress, Screen, time_text
 from vjpkit.cli.target import Target
 from vjpkit.core.aval import aval_of
+from vjpkit.transforms.backings import nbytes_text
 from vjpkit.transforms.derivatives import value_and_grad, vjp
-from vjpkit.transforms.linear import nbytes_text
 
 __all__ = ["Cost", "measure", "report"]
 

@@ -26,9 +26,10 @@ from vjpkit.core.staging import Captured, ClosedProgram
 from vjpkit.core.text import to_text
 from vjpkit.pytree import flatten
 from vjpkit.testing.compare import magnitude, pairing, rounding
+from vjpkit.transforms.backings import Residual, nbytes_text
 from vjpkit.transforms.derivatives import jvp, vjp
 from vjpkit.transforms.jacobians import jacobian
-from vjpkit.transforms.linear import LinearMap, Residual, nbytes_text
+from vjpkit.transforms.linear import LinearMap
 
 __all__ = ["arguments", "derivative", "duality", "function", "program", "pullback"]
 

@@ -21,7 +21,7 @@ from vjpkit.core.staging import Builder, builder_of, stage
 from vjpkit.core.tracer import Tracer, bind, refresh
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import require_arrays, stacked_leaf
-from vjpkit.transforms.linear import Backing
+from vjpkit.transforms.backings import Backing
 from vjpkit.transforms.series import Terms, integrated_together
 
 __all__ = [

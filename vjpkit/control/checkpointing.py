@@ -42,9 +42,9 @@ from vjpkit.core.staging import ClosedProgram, stage
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import Transformed
+from vjpkit.transforms.backings import Backing, Residual
 from vjpkit.transforms.closures import closes_over_traced
 from vjpkit.transforms.derivatives import Function, jvp
-from vjpkit.transforms.linear import Backing, Residual
 from vjpkit.transforms.series import Expansion, Terms
 from vjpkit.transforms.staged import staged
 

@@ -14,7 +14,7 @@ from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import what
-from vjpkit.transforms.linear import FLOAT0
+from vjpkit.transforms.sides import FLOAT0
 
 if TYPE_CHECKING:
     from vjpkit.control.custom import CustomRule

@@ -23,9 +23,9 @@ from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive, Sample, primitive
 from vjpkit.core.staging import Builder, stage
 from vjpkit.kinds.linear import zeros
+from vjpkit.transforms.backings import Backing, Residual
 from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.derivatives import linearize
-from vjpkit.transforms.linear import Backing, Residual
 
 __all__ = ["DynamicMap", "VectorMap", "alone", "pull", "push", "recorded_map"]
 

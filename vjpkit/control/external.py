@@ -24,8 +24,8 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.kinds.linear import zeros
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import Transformed, require_function
+from vjpkit.transforms.backings import Backing, Residual
 from vjpkit.transforms.derivatives import Function
-from vjpkit.transforms.linear import Backing, Residual
 
 __all__ = ["External", "external", "numeric_vjp"]
 

@@ -30,7 +30,7 @@ from vjpkit.core.rows import Cotangents, Row, Rows, eager, plain_product
 from vjpkit.kinds import contribute, rule
 from vjpkit.kinds.general import Many, part_row
 from vjpkit.kinds.linear import zeros
-from vjpkit.transforms.linear import Backing, Residual
+from vjpkit.transforms.backings import Backing, Residual
 from vjpkit.transforms.series import Terms
 
 __all__ = [

@@ -43,8 +43,8 @@ from vjpkit.core.tracer import bind
 from vjpkit.kinds.linear import zeros
 from vjpkit.pytree import PyTree
 from vjpkit.transforms.arguments import name_of, require_function
+from vjpkit.transforms.backings import Backing
 from vjpkit.transforms.batch import batched_along_front
-from vjpkit.transforms.linear import Backing
 from vjpkit.transforms.series import Terms
 from vjpkit.transforms.staged import ShapeDtypeStruct
 

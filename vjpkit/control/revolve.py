@@ -38,8 +38,8 @@ from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import name_of, require_function
+from vjpkit.transforms.backings import Backing, Residual
 from vjpkit.transforms.derivatives import jvp
-from vjpkit.transforms.linear import Backing, Residual
 
 __all__ = ["Online", "checkpoint_loop", "forward_steps", "split"]
 

@@ -21,8 +21,8 @@ from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.rows import cast
 from vjpkit.pytree import PyTree, flatten
+from vjpkit.transforms.backings import Backing, Residual
 from vjpkit.transforms.derivatives import jvp, linearize
-from vjpkit.transforms.linear import Backing, Residual
 
 __all__ = ["RuledCall", "example_calls", "linearized_at"]
 

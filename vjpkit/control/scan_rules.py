@@ -30,8 +30,8 @@ from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
 from vjpkit.kinds.linear import zeros
+from vjpkit.transforms.backings import Backing
 from vjpkit.transforms.batch import batched_along_front
-from vjpkit.transforms.linear import Backing
 from vjpkit.transforms.series import Terms
 
 __all__ = ["Scan", "scan_loop"]

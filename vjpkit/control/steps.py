@@ -28,7 +28,7 @@ from vjpkit.control.revolve import Online, split
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.ir import Program
 from vjpkit.kinds.linear import zeros
-from vjpkit.transforms.linear import Residual
+from vjpkit.transforms.backings import Residual
 
 __all__ = ["Machine", "Steps", "scan_machine"]
 

@@ -34,9 +34,11 @@ from vjpkit.transforms.arguments import (
     scalar_output,
     what,
 )
+from vjpkit.transforms.backings import Recorded
 from vjpkit.transforms.forms import BARE, Form, form_of, walked
 from vjpkit.transforms.forward import Dual, Duals
-from vjpkit.transforms.linear import FLOAT0, LinearMap, Recorded, Side, fresh, tangent_aval
+from vjpkit.transforms.linear import LinearMap
+from vjpkit.transforms.sides import FLOAT0, Side, fresh, tangent_aval
 
 __all__ = ["Function", "grad", "hvp", "jvp", "linearize", "linearized", "value_and_grad", "vjp"]
 

@@ -18,8 +18,10 @@ from vjpkit.transforms.arguments import (
     require_function,
     resolve_argnums,
 )
+from vjpkit.transforms.backings import nbytes_text
 from vjpkit.transforms.derivatives import Function, linearized
-from vjpkit.transforms.linear import LinearMap, Side, nbytes_text
+from vjpkit.transforms.linear import LinearMap
+from vjpkit.transforms.sides import Side
 
 __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]
 

@@ -30,8 +30,10 @@ from vjpkit.transforms.arguments import (
     require_arrays,
     require_function,
 )
+from vjpkit.transforms.backings import Programmed
 from vjpkit.transforms.derivatives import Function
-from vjpkit.transforms.linear import FLOAT0, LinearMap, Programmed, Side
+from vjpkit.transforms.linear import LinearMap
+from vjpkit.transforms.sides import FLOAT0, Side
 
 __all__ = ["ShapeDtypeStruct", "closure_convert", "eval_shape", "linear_transpose", "make_ir"]
 

@@ -31,8 +31,8 @@ from vjpkit.transforms.arguments import (
 )
 from vjpkit.transforms.collapsed import Collapsing
 from vjpkit.transforms.derivatives import Function, is_differentiable, primal_leaf
-from vjpkit.transforms.linear import FLOAT0, Side, fresh, tangent_aval
 from vjpkit.transforms.series import Expansion, Terms
+from vjpkit.transforms.sides import FLOAT0, Side, fresh, tangent_aval
 
 __all__ = ["directional_derivatives", "jet", "laplacian"]
 
