@@ -106,6 +106,12 @@ def test_numbers_keep_their_bits(value):
         assert got.tobytes() == want.tobytes()
 
 
+def written_over(x):
+    y = np.zeros_like(x)
+    y[...] = x
+    return y
+
+
 STACK = np.arange(54.0).reshape(6, 3, 3) / 54
 RULES = {
     "double negation": (lambda x: -(-1 * (-x)) * 1, 1),
@@ -119,6 +125,10 @@ RULES = {
     "broadcast": (lambda x: np.broadcast_to(x, (4, 3)) * np.ones((4, 3)), 1),
     "broadcast number": (lambda x: np.full(3, 2.0) * np.sin(x) + np.broadcast_to(0.5, 3), 3),
     "cube": (lambda x: x**3, 2),
+    "views of everything": (lambda x: np.sin(x[:, None][..., 0][None][0, :]), 1),
+    "a view back": (vk.grad(lambda x: np.sum(np.sin(x[:, None]))), 3),
+    "backwards is not everything": (lambda x: np.sin(x[::-1]), 2),
+    "written over": (lambda x: written_over(np.sin(x)), 1),
     "quotient of minus": (lambda x: 2.0 - (-np.sin(x)) / np.exp(x), 4),
     "quotient of two": (lambda x: (-np.sin(x)) / (-np.exp(x)), 3),
     "multiples": (lambda x: 100.0 * np.sin(x) + np.sin(x) * 100.0, 2),

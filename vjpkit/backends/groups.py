@@ -23,6 +23,9 @@ BLOCK = 15 << 10
 """Elements of a block: a ufunc's overhead is small beside it, several blocks fit the cache, and
 one of float64 is below 128 KiB, from which on glibc asks the system for each array."""
 
+FEWEST_ROWS = 8
+"""Rows of a block from which what is small in them does not make up most of the calls."""
+
 _WITHIN_ROWS = frozenset({"sum", "max", "min", "spread"})
 _ELEMENTWISE = frozenset({"scale", "where", "same"})
 
@@ -103,7 +106,8 @@ class Group(Together):
         self.flat = self.flat and all(e.params["axes"] is None for e in self.sums)
         if self.flat:
             self.length = int(np.prod(shape))
-        return len(self.equations) + len(self.sums) > 1 and self.row <= BLOCK
+        several = len(self.equations) + len(self.sums) > 1
+        return several and self.row * FEWEST_ROWS <= BLOCK
 
     @property
     def block(self) -> int:

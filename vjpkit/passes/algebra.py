@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import lookup
 from vjpkit.kinds.elementwise import Ufunc
@@ -242,6 +243,28 @@ def _transpose(new: Rewriter, eqn: Equation) -> Atom | None:
     return _made(new, eqn, "transpose", inner.inputs[0], axes=both)
 
 
+def _getitem(new: Rewriter, eqn: Equation) -> Atom | None:
+    """A view of everything, by ``None``, ``:`` and such, is a reshape."""
+    (x, *arrays), (out,) = eqn.inputs, eqn.outputs
+    if arrays or not out.aval.ndim or not _takes_all(eqn.params["index"], x.aval, out.aval):
+        return None
+    return _simplest(new, eqn, "reshape", x, shape=out.aval.shape)
+
+
+def _takes_all(index: Any, x: Aval, out: Aval) -> bool:
+    """Whether a part of ``x`` is all of it, in its order."""
+    steps = [e.step for e in index.entries if isinstance(e, slice)]
+    basic = not index.arrays and not any(isinstance(e, bool) for e in index.entries)
+    return basic and x.size == out.size and all(step in (None, 1) for step in steps)
+
+
+def _update(new: Rewriter, eqn: Equation) -> Atom | None:
+    """An array written over from end to end is what was written."""
+    x, y, *arrays = eqn.inputs
+    whole = not arrays and not eqn.params["steps"] and x.aval == y.aval
+    return y if whole and eqn.params["index"].entries == (...,) else None
+
+
 def _broadcast_to(new: Rewriter, eqn: Equation) -> Atom | None:
     """Repeating to the same shape is nothing, two are one."""
     (x,) = eqn.inputs
@@ -267,8 +290,14 @@ def _without_broadcasts(new: Rewriter, eqn: Equation) -> Atom | None:
 
 
 def _scatter_sum(new: Rewriter, eqn: Equation) -> Atom | None:
-    """Values for the same place of an array are added up first, up to rounding."""
+    """A value for all places is a view of it; values for the same place of an array are added up
+    first, up to rounding."""
     indices, avals = eqn.params["indices"], [a.aval for a in eqn.inputs]
+    (out,) = eqn.outputs
+    if len(indices) == len(avals) == 1 and avals[0].dtype == out.aval.dtype and out.aval.ndim:
+        x, index = eqn.inputs[0], indices[0]
+        if _takes_all(index, out.aval, x.aval):
+            return _simplest(new, eqn, "reshape", x, shape=out.aval.shape)
     exact = all(a.dtype == eqn.outputs[0].aval.dtype and a.inexact for a in avals)
     if len(set(indices)) == len(indices) or len(indices) != len(avals) or not exact:
         return None
@@ -311,6 +340,8 @@ RULES: dict[str, Rule] = {
     "divide": _quotient,
     "reshape": lambda new, eqn: _reshape(new, eqn) or _outward(new, eqn),
     "broadcast_to": _broadcast_to,
+    "getitem": _getitem,
+    "update": _update,
     "transpose": lambda new, eqn: _transpose(new, eqn) or _outward(new, eqn),
     "sum": lambda new, eqn: _outward(new, eqn) or _sum_of_products(new, eqn),
     "power": _power,
