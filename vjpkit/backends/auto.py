@@ -21,17 +21,22 @@ import numpy as np
 
 from vjpkit.backends.numpy_source import Lowered, Part, Unavailable
 from vjpkit.core.aval import Value
-from vjpkit.core.ir import Program
+from vjpkit.core.ir import Program, subprograms
 
 __all__ = ["WORTH", "Auto"]
 
-WORTH = 0.02
-"""Seconds of running from which a program is compiled: one kernel takes about as long."""
+WORTH, WORTH_PER_EQUATION = 0.02, 0.0005
+"""Seconds of running from which a program is compiled: about as long as compiling it takes."""
 
 TRIALS = 5
 """Calls of the machine code that are timed, the least of them against the NumPy tier's."""
 SLOWER = 1.1
 """Times from which machine code has lost: what lies below is noise."""
+
+
+def size(program: Program) -> int:
+    """Equations of a program, those of the programs in it included."""
+    return len(program.equations) + sum(map(size, subprograms(program)))
 
 
 class Auto:
@@ -51,7 +56,10 @@ class Auto:
         self.compiler = compiler
         self.settled = False
         self.ordered = False
-        self.reason = f"it has run for less than {1000 * WORTH:.0f} ms: compiling would take longer"
+        self.worth = WORTH + WORTH_PER_EQUATION * size(program)
+        self.reason = (
+            f"it has run for less than {1000 * self.worth:.0f} ms, as long as compiling takes"
+        )
         self.spent = 0.0
         self.least = inf
         self.trials: list[float] = []
@@ -70,7 +78,7 @@ class Auto:
         if tier is self.first:
             self.spent += seconds
             self.least = min(self.least, seconds)
-            if self.spent > WORTH and not self.ordered:
+            if self.spent > self.worth and not self.ordered:
                 self.order()
         else:
             self.trials.append(seconds)

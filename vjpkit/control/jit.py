@@ -477,8 +477,8 @@ def jit(
     ``backend`` names what runs the program. ``"numpy"`` calls NumPy; ``"native"`` is machine code
     by llvmlite (`pip install vjpkit[native]`): a kernel's first compilation takes some 50 ms and is
     kept on disk, errors of its functions are at most 3 ulp (erfc: 10). Both are stable to the bit.
-    ``"auto"`` begins with NumPy; a program that has run for 20 ms is compiled in the background,
-    and its machine code takes over unless it is slower.
+    ``"auto"`` begins with NumPy; a program that has run for as long as compiling it takes (20 ms
+    and more) is compiled in the background, and its machine code takes over unless it is slower.
     ``passes=False`` runs the equations as they were staged, with eager's bits; up to ``maxsize``
     programs are kept.
 

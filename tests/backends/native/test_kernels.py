@@ -281,3 +281,37 @@ def test_without_llvmlite_the_error_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install vjpkit[native]" in done.stdout
     assert "[2. 2.]" in done.stdout
+
+
+@pytest.mark.parametrize("count", [20, 70, 130])
+def test_groups_with_more_operands_than_a_kernel_has_are_several(count):
+    generator = np.random.default_rng(count)
+    xs = [generator.normal(size=5) for _ in range(count)]
+
+    def f(xs, y):
+        total = 0.0
+        for x in xs:
+            total = total + np.sin(x) * y * x
+        return np.sum(total)
+
+    gradient = vk.grad(f, argnums=(0, 1))
+    compiled = vk.jit(gradient, backend="native")
+    want, got = gradient(xs, xs[0]), compiled(xs, xs[0])
+    for a, b in zip(*map(vk.tree_util.tree_leaves, (want, got)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-13, atol=1e-13)
+    assert {part.where for part in compiled.explain(xs, xs[0])} == {"native kernel"}
+
+
+def test_the_loops_of_an_unrolled_loop_are_one_function():
+    """LLVM takes some ten milliseconds for a loop with a function such as tanh."""
+
+    def chain(x, steps):
+        for _ in range(steps):
+            x = np.tanh(x) * 1.01 + 0.1
+        return x
+
+    texts = []
+    for steps in (10, 20):
+        program = stage(lambda x, n=steps: (chain(x, n),), [aval_of(POINT)]).program
+        texts.append(executable(program, "native").native_ir())
+    assert [text.count("define internal i64 @stage") for text in texts] == [1, 1]

@@ -202,10 +202,11 @@ def _ufunc_maker(place: int, *extra: Any) -> Callable[..., Any]:
     return kind(table[place])
 
 
+@cache
 def ufunc(
     text: str, name: str, dtypes: tuple[np.dtype[Any], ...], nin: int, signature: str | None
 ) -> np.ufunc:
-    """The loop ``name`` of a module as a ufunc of operands and results of these dtypes."""
+    """The loop ``name`` of a module, as a ufunc of operands and results of these dtypes."""
     address = machine_code(text, name)
     loops, data = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)(None)
     types = bytes([dtype.num for dtype in dtypes])

@@ -79,14 +79,18 @@ class Kernel:
         return (*self.outputs, *[e.outputs[0] for e in self.sums])
 
     @cached_property
+    def module(self) -> str:
+        """The module, in which the loop has no name of its own."""
+        return _Writer(self).module()
+
+    @property
     def text(self) -> str:
         """The module, in which the loop is called `name`."""
-        return _Writer(self).module().replace("@loop", f"@{self.name}")
+        return self.module.replace("@loop", f"@{self.name}")
 
     @cached_property
     def name(self) -> str:
-        body = _Writer(self).module()
-        return f"kernel_{hashlib.sha256(body.encode()).hexdigest()[:24]}"
+        return f"kernel_{hashlib.sha256(self.module.encode()).hexdigest()[:24]}"
 
     def compile(self) -> np.ufunc:
         """The kernel as a ufunc."""
@@ -97,6 +101,35 @@ class Kernel:
             outputs = ["(n)"] * len(self.outputs) + ["()"] * len(self.sums)
             signature = f"{','.join(inputs)}->{','.join(outputs)}"
         return ufunc(self.text, self.name, dtypes, len(self.operands), signature)
+
+
+def copying(kind: str, inward: bool) -> str:
+    return f"{'gather' if inward else 'scatter'}_{kind}"
+
+
+def copies(kind: str, inward: bool) -> str:
+    """The function that copies elements that lie ``%step`` bytes apart, to or from dense ones."""
+    near, far = ("%to", "%from") if inward else ("%from", "%to")
+    dense = f"  %d = getelementptr {kind}, ptr {near}, i64 %i"
+    apart = f"  %s = getelementptr i8, ptr {far}, i64 %o"
+    here, there = ("%s", "%d") if inward else ("%d", "%s")
+    return f"""define internal void @{copying(kind, inward)}(
+    ptr %from, ptr %to, i64 %step, i64 %count) noinline nounwind {{
+entry:
+  br label %next
+next:
+  %i = phi i64 [0, %entry], [%j, %next]
+  %o = mul i64 %i, %step
+{dense}
+{apart}
+  %v = load {kind}, ptr {here}
+  store {kind} %v, ptr {there}
+  %j = add i64 %i, 1
+  %more = icmp slt i64 %j, %count
+  br i1 %more, label %next, label %done
+done:
+  ret void
+}}"""
 
 
 @dataclass
@@ -136,6 +169,9 @@ class _Writer:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.declared: set[str] = set()
+        self.copies: set[tuple[str, bool]] = set()
+        self.functions: dict[str, str] = {}
+        """Loops over the elements of a block, and their names."""
         self.stages = staged(kernel.equations)
         made = {e.outputs[0]: i for i, s in enumerate(self.stages) for e in s}
         summed = [e.inputs[0] for e in kernel.sums]
@@ -151,7 +187,7 @@ class _Writer:
 
     # ---- the block ---------------------------------------------------------------------------
 
-    def parameters(self, named: bool = True) -> str:
+    def parameters(self) -> str:
         """Of the block: where arrays lie, numbers, and how many elements there are."""
         words = [f"ptr noalias %q{j}" for j in range(len(self.places))]
         words += [f"{kind_of(v)} %s{j}" for j, v in enumerate(self.kernel.numbers)]
@@ -160,53 +196,40 @@ class _Writer:
     def block(self, exact: bool) -> tuple[str, bool]:
         """The function of one block, and whether it has doubts about arguments."""
         lines = [f"define internal i64 @{'exact' if exact else 'fast'}({self.parameters()}) "
-                 f'noinline nounwind "prefer-vector-width"="{host().vector_bits}" {{', "entry:",
-                 "  %any = icmp sgt i64 %m, 0", "  br i1 %any, label %l0, label %end"]  # fmt: skip
-        doubtful = False
-        before, flag = "entry", "0"
+                 "noinline nounwind {", "entry:", "  %any = icmp sgt i64 %m, 0",
+                 "  br i1 %any, label %stages, label %end", "stages:"]  # fmt: skip
+        flag, doubtful = "0", False
         for k, equations in enumerate(self.stages):
-            code = self.body(k, equations, exact)
-            doubts = code.all_doubts()
-            total = f"%d{k}"
-            following = f"l{k + 1}" if k + 1 < len(self.stages) else "end"
-            lines += [f"l{k}:", f"  %i{k} = phi i64 [0, %{before}], [%j{k}, %l{k}]"]
+            name, arguments, doubts = self.stage(equations, exact)
+            lines.append(f"  %c{k} = call i64 @{name}({arguments}, i64 %m)")
             if doubts:
                 doubtful = True
-                lines.append(f"  %c{k} = phi i64 [{flag}, %{before}], [{total}, %l{k}]")
-            lines += [f"  {line}" for line in code.lines]
-            if doubts:
-                lines += self.collected(k, doubts, total)
-                flag = total
-            lines += [f"  %j{k} = add nuw nsw i64 %i{k}, 1", f"  %e{k} = icmp eq i64 %j{k}, %m",
-                      f"  br i1 %e{k}, label %{following}, label %l{k}"]  # fmt: skip
-            before = f"l{k}"
-        lines += ["end:", f"  %flag = phi i64 [0, %entry], [{flag}, %{before}]",
+                lines.append(f"  %d{k} = or i64 {flag}, %c{k}")
+                flag = f"%d{k}"
+        lines += ["  br label %end", "end:", f"  %flag = phi i64 [0, %entry], [{flag}, %stages]",
                   "  ret i64 %flag", "}"]  # fmt: skip
         return "\n".join(lines), doubtful
 
-    def collected(self, k: int, doubts: Sequence[Value], total: str) -> list[str]:
-        """Doubts of one element added to those before."""
-        lines, sofar = [], f"%c{k}"
-        for n, doubt in enumerate(doubts):
-            name = total if n == len(doubts) - 1 else f"%o{k}_{n}"
-            lines += [f"  %z{k}_{n} = zext i1 {doubt.name} to i64",
-                      f"  {name} = or i64 {sofar}, %z{k}_{n}"]  # fmt: skip
-            sofar = name
-        return lines
+    def stage(self, equations: Sequence[Equation], exact: bool) -> tuple[str, str, bool]:
+        """The name of the function of a loop, what it is called with, and whether it has doubts.
 
-    def body(self, k: int, equations: Sequence[Equation], exact: bool) -> Code:
-        """The instructions for one element of a stage."""
-        code = Code(prefix=f"t{k}_", exact=exact)
+        Loops that compute the same, as those of an unrolled loop do, are one function.
+        """
+        code = Code(exact=exact)
+        given: dict[str, str] = {}  # operands of this function, and the block's names for them
         values: dict[Var, Value] = {}
-        numbers = {v: Value(code, f"%s{j}", kind_of(v)) for j, v in enumerate(self.kernel.numbers)}
+        numbers = {v: f"%s{j}" for j, v in enumerate(self.kernel.numbers)}
+
+        def parameter(kind: str, outer: str) -> str:
+            return given.setdefault(f"{kind} {outer}", f"%x{len(given)}")
 
         def read(a: Atom) -> Value:
             if isinstance(a, Literal):
                 return code.number(a.value, kind_of(a))
             if a in numbers:
-                return numbers[a]
+                return Value(code, parameter(kind_of(a), numbers[a]), kind_of(a))
             if a not in values:
-                values[a] = loaded(code, self.place[a], f"%i{k}", kind_of(a))
+                values[a] = loaded(code, parameter("ptr", self.place[a]), "%i", kind_of(a))
             return values[a]
 
         for eqn in equations:
@@ -215,9 +238,26 @@ class _Writer:
         for eqn in equations:
             out = eqn.outputs[0]
             if out in self.place:
-                store(code, self.place[out], f"%i{k}", values[out])
+                store(code, parameter("ptr", self.place[out]), "%i", values[out])
         self.declared |= code.declared
-        return code
+        doubts = code.all_doubts()
+        lines = ["entry:", "  br label %l", "l:", "  %i = phi i64 [0, %entry], [%j, %l]"]
+        if doubts:
+            lines.append("  %c = phi i64 [0, %entry], [%d, %l]")
+        lines += [f"  {line}" for line in code.lines]
+        if doubts:
+            lines += collected(doubts)
+        lines += ["  %j = add nuw nsw i64 %i, 1", "  %e = icmp eq i64 %j, %m",
+                  "  br i1 %e, label %end, label %l", "end:",
+                  f"  ret i64 {'%d' if doubts else '0'}", "}"]  # fmt: skip
+        words = [f"{'ptr noalias' if o.startswith('ptr') else o.split()[0]} {p}"
+                 for o, p in given.items()]  # fmt: skip
+        body = "\n".join([
+            f'({", ".join(words)}, i64 %m) noinline nounwind '
+            f'"prefer-vector-width"="{host().vector_bits}" {{', *lines,
+        ])  # fmt: skip
+        name = self.functions.setdefault(body, f"stage{len(self.functions)}")
+        return name, ", ".join(given), bool(doubts)
 
     # ---- the loop over blocks ----------------------------------------------------------------
 
@@ -226,7 +266,9 @@ class _Writer:
         functions = [fast]
         if doubtful:
             functions.append(self.block(exact=True)[0])
+        functions += [f"define internal i64 @{name}{body}" for body, name in self.functions.items()]
         functions.append(self.outer(doubtful))
+        functions += [copies(kind, inward) for kind, inward in sorted(self.copies)]
         self.declared.add("declare i32 @feclearexcept(i32)")
         return "\n".join([*sorted(self.declared), *functions, ""])
 
@@ -304,17 +346,14 @@ class _Writer:
             lines += [f"  %y{j} = mul i64 %b, {size}",
                       f"  %x{j} = getelementptr i8, ptr %p{place}, i64 %y{j}",
                       f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
-        source = f"%v{far}"
-        lines += [f"  br i1 %near{j}, label %e{far}, label %{far}", f"{far}:",
-                  f"  %i{far} = phi i64 [0, %{label}], [%k{far}, %{far}]",
-                  f"  %o{far} = add i64 %b, %i{far}", f"  %u{far} = mul i64 %o{far}, %h{j}",
-                  f"  %f{far} = getelementptr i8, ptr %p{place}, i64 %u{far}",
-                  f"  %t{far} = getelementptr {kind}, ptr %w{j}, i64 %i{far}"]  # fmt: skip
-        here, there = (f"%f{far}", f"%t{far}") if inward else (f"%t{far}", f"%f{far}")
-        return [*lines, f"  {source} = load {kind}, ptr {here}",
-                f"  store {kind} {source}, ptr {there}",
-                f"  %k{far} = add i64 %i{far}, 1", f"  %c{far} = icmp eq i64 %k{far}, %m",
-                f"  br i1 %c{far}, label %e{far}, label %{far}", f"e{far}:"]  # fmt: skip
+        here, there = (f"%f{far}", f"%w{j}") if inward else (f"%w{j}", f"%f{far}")
+        name = copying(kind, inward)
+        self.copies.add((kind, inward))
+        return [*lines, f"  br i1 %near{j}, label %e{far}, label %{far}", f"{far}:",
+                f"  %u{far} = mul i64 %b, %h{j}",
+                f"  %f{far} = getelementptr i8, ptr %p{place}, i64 %u{far}",
+                f"  call void @{name}(ptr {here}, ptr {there}, i64 %h{j}, i64 %m)",
+                f"  br label %e{far}", f"e{far}:"]  # fmt: skip
 
     # ---- sums --------------------------------------------------------------------------------
 
@@ -398,6 +437,16 @@ class _Writer:
             lines += [f"  {line}" for line in code.lines]
             lines.append(f"  store {kind} {result.name}, ptr %p{base + j}")
         return lines
+
+
+def collected(doubts: Sequence[Value]) -> list[str]:
+    """Doubts of one element added to those before."""
+    lines, sofar = [], "%c"
+    for n, doubt in enumerate(doubts):
+        name = "%d" if n == len(doubts) - 1 else f"%o{n}"
+        lines += [f"  %z{n} = zext i1 {doubt.name} to i64", f"  {name} = or i64 {sofar}, %z{n}"]
+        sofar = name
+    return lines
 
 
 def sum_kind(eqn: Equation) -> str:

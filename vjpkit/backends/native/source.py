@@ -32,6 +32,8 @@ __all__ = ["NativeLowered", "lower_native"]
 
 KERNEL, LOOP = "native kernel", "native loop"
 """Where machine code runs."""
+LONGEST = 500
+"""Equations of a group: LLVM takes some 100 ms for so many."""
 SMALLEST_OF_NUMBERS = 4
 """Equations of numbers from which a call of a kernel is cheaper than theirs."""
 
@@ -45,6 +47,8 @@ class Fused(Together):
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation's result has the group's shape, and a kernel can compute it."""
+        if len(self.equations) == LONGEST:
+            return False
         whole = not self.sums or {a.aval.shape for a in used(eqn.inputs)} <= {self.shape, ()}
         return whole and eqn.outputs[0].aval.shape == self.shape and is_native(eqn)
 
@@ -148,7 +152,7 @@ class NativeSource(Source):
                 out.append(eqn)
                 continue
             if group is not None and not any(a in summed for a in used(eqn.inputs)):
-                if is_kernel_work(eqn) and group.takes(eqn) and self.fits(group, eqn):
+                if is_kernel_work(eqn) and group.takes(eqn):
                     group.add(eqn)
                     continue
                 if group.sums_up(eqn):
@@ -167,12 +171,6 @@ class NativeSource(Source):
             out.append(eqn)
         close()
         return out
-
-    def fits(self, group: Fused, eqn: Equation) -> bool:
-        """Whether there is room for the operands and results of one more equation."""
-        everything = [*group.equations, *group.sums, eqn]
-        atoms = {a for e in everything for a in used(e.inputs)} - group.members
-        return len(atoms) + len(everything) <= 2 * MOST_OPERANDS
 
     def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
         """A loop over a small state is one call of its kernel; anything else is NumPy's."""
