@@ -129,7 +129,10 @@ LATER.extend(
         "printing",
         "scipy_bessel",
         "scipy_distributions",
-        "scipy_special",
+        "scipy_elementary",
+        "scipy_errors",
+        "scipy_gamma",
+        "scipy_integrals",
     )
 )
 

@@ -17,7 +17,7 @@ from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
 from vjpkit.lax._arguments import array, floating, operands
 from vjpkit.numpy._arguments import scalar
-from vjpkit.ops import scipy_special, structural
+from vjpkit.ops import scipy_errors, scipy_gamma, structural
 
 __all__ = [
     "RoundingMethod", "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh",
@@ -79,10 +79,10 @@ tanh = _unary("tanh", np.tanh, "The hyperbolic tangent", whole=False)
 asinh = _unary("asinh", np.arcsinh, "The inverse of the hyperbolic sine", whole=False)
 acosh = _unary("acosh", np.arccosh, "The inverse of the hyperbolic cosine", whole=False)
 atanh = _unary("atanh", np.arctanh, "The inverse of the hyperbolic tangent", whole=False)
-erf = _unary("erf", scipy_special.erf, "The error function, by SciPy", whole=False)
-erfc = _unary("erfc", scipy_special.erfc, "1 - erf(x) without cancellation, by SciPy", whole=False)
-erf_inv = _unary("erf_inv", scipy_special.erf_inv, "The inverse of erf, by SciPy", whole=False)
-lgamma = _unary("lgamma", scipy_special.lgamma, "log |gamma(x)|, by SciPy", whole=False)
+erf = _unary("erf", scipy_errors.erf, "The error function, by SciPy", whole=False)
+erfc = _unary("erfc", scipy_errors.erfc, "1 - erf(x) without cancellation, by SciPy", whole=False)
+erf_inv = _unary("erf_inv", scipy_errors.erf_inv, "The inverse of erf, by SciPy", whole=False)
+lgamma = _unary("lgamma", scipy_gamma.lgamma, "log |gamma(x)|, by SciPy", whole=False)
 real = _unary("real", np.real, "The real part")
 imag = _unary("imag", np.imag, "The imaginary part")
 conj = _unary("conj", np.conjugate, "The complex conjugate")
@@ -204,7 +204,7 @@ def polygamma(m: int, x: Value) -> Value:
         raise TypeError(
             f"polygamma: m must be a non-negative int, got {m!r}{at(calling_position())}"
         )
-    return scipy_special.polygamma(floating("polygamma", x), order=order)
+    return scipy_gamma.polygamma(floating("polygamma", x), order=order)
 
 
 def digamma(x: Value) -> Value:
@@ -214,7 +214,7 @@ def digamma(x: Value) -> Value:
     >>> vk.lax.digamma(1.0).round(6)
     np.float64(-0.577216)
     """
-    return scipy_special.polygamma(floating("digamma", x), order=0)
+    return scipy_gamma.polygamma(floating("digamma", x), order=0)
 
 
 class RoundingMethod(enum.IntEnum):

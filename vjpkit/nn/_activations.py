@@ -15,7 +15,7 @@ from vjpkit.core.aval import Value
 from vjpkit.lax import logistic
 from vjpkit.nn._arguments import activation, axes_of, floating, parameter
 from vjpkit.numpy._arguments import named_array
-from vjpkit.ops import scipy_special
+from vjpkit.ops import scipy_errors
 from vjpkit.ops.structural import to_dtype
 
 __all__ = [
@@ -316,7 +316,7 @@ def gelu(x: Value, approximate: bool = True) -> Value:
         near = np.clip(x, -10, 10)  # where tanh is ±1 exactly, its argument need not overflow
         cubic = near + 0.044715 * (near * near * near)
         return x * (0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * cubic)))
-    return 0.5 * x * to_dtype(scipy_special.erfc(-math.sqrt(0.5) * x), x.dtype)
+    return 0.5 * x * to_dtype(scipy_errors.erfc(-math.sqrt(0.5) * x), x.dtype)
 
 
 @activation

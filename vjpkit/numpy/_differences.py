@@ -10,7 +10,7 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.numpy._arguments import as_array, cast_safely, given, known, normalize_axis, plain
 from vjpkit.numpy._dispatch import implements, method
-from vjpkit.numpy._reductions import without_nan
+from vjpkit.numpy._nan_reductions import without_nan
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import convolution, cumulative, selection, structural
 from vjpkit.ops.cumulative import along

@@ -29,7 +29,9 @@ def implements(*numpy_functions: Any) -> Callable[[F], F]:
     return register
 
 
-LATER = ("_fft", "_linalg", "_polynomials", "_scimath", "_statistics")
+LATER = (
+    "_fft", "_histograms", "_linalg", "_polynomials", "_quantiles", "_scimath", "_statistics",
+)  # fmt: skip
 """Modules that do nothing but implement functions: loaded when NumPy dispatches one not known."""
 
 

@@ -1,10 +1,9 @@
-"""Sums, products, extrema, means and variances, also without nans: NumPy's signatures."""
+"""Sums, products, extrema, means and variances: NumPy's signatures."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from vjpkit.numpy._arguments import (
     as_array,
     flag,
     given,
-    known,
     normalize_axis,
     plain,
     reduced_axes,
@@ -27,7 +25,14 @@ from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops import reductions, selection, structural
 from vjpkit.transforms.stopping import stop_gradient
 
-__all__: list[str] = []
+__all__ = [
+    "divided",
+    "limit_of",
+    "lost_freedom",
+    "mask_for",
+    "root_of_variance",
+    "squared",
+]
 
 _NO = np._NoValue
 
@@ -35,7 +40,7 @@ _NO = np._NoValue
 # ---- what all of them share --------------------------------------------------------------------
 
 
-def _mask_for(a: Value, where: Any) -> Value | None:
+def mask_for(a: Value, where: Any) -> Value | None:
     """The mask of a reduction in the shape of its operand; None where nothing is left out."""
     if where is True or where is _NO:
         return None
@@ -48,7 +53,7 @@ def _operand(a: Value, dtype: Any, where: Any, neutral: Any) -> Value:
     a = as_array(a)
     if dtype is not None:
         a = structural.to_dtype(a, np.dtype(dtype))
-    mask = _mask_for(a, where)
+    mask = mask_for(a, where)
     return a if mask is None else selection.where(mask, a, neutral)
 
 
@@ -67,7 +72,7 @@ def _count(a: Value, axes: tuple[int, ...] | None, mask: Value | None, keepdims:
     return structural.sum_(mask, axes=axes, keepdims=keepdims)
 
 
-def _divided(total: Value, count: Value) -> Value:
+def divided(total: Value, count: Value) -> Value:
     """``total / count`` in the dtype of ``total``; no warning where nothing was counted."""
     if type(count) is int and not count:
         count = np.intp(0)  # Python's own 0 may not be divided by
@@ -138,7 +143,7 @@ def _require_identity(ufunc: np.ufunc, a: Value, axes: Any, where: Any) -> None:
 # ---- extrema -----------------------------------------------------------------------------------
 
 
-def _limit(dtype: np.dtype[Any], sign: int) -> Any:
+def limit_of(dtype: np.dtype[Any], sign: int) -> Any:
     """What no element lies below (for ``sign`` -1) or above."""
     if dtype.kind == "c":
         return complex(sign * math.inf, sign * math.inf)
@@ -162,7 +167,7 @@ def _extremum(sign: int, a: Value, axis: Any, keepdims: Any, initial: Any, where
         _require_identity(better, array, reduced_axes(axis, array.ndim), where)
         return primitive(array, axes=reduced_axes(axis, array.ndim), keepdims=flag(keepdims))
     array = as_array(a)
-    array = _operand(array, None, where, _limit(array.dtype, sign))
+    array = _operand(array, None, where, limit_of(array.dtype, sign))
     axes = reduced_axes(axis, array.ndim)
     start = _initial(initial, array.dtype)
     if not _count(array, axes, None, False):
@@ -225,7 +230,7 @@ def mean(
     if out is not None:
         return delivered("mean", mean(a, axis, dtype, None, keepdims, where=where), out)
     a = as_array(a)
-    mask = _mask_for(a, where)
+    mask = mask_for(a, where)
     axes = reduced_axes(axis, a.ndim, numbers=mask is not None)
     count = _count(a, axes, mask, flag(keepdims))
     if mask is not None:
@@ -240,11 +245,11 @@ def mean(
         a = structural.to_dtype(a, np.dtype(float))
     elif a.dtype == np.float16:
         a, result = structural.to_dtype(a, np.dtype(np.float32)), a.dtype
-    total = _divided(structural.sum_(a, axes=axes, keepdims=flag(keepdims)), count)
+    total = divided(structural.sum_(a, axes=axes, keepdims=flag(keepdims)), count)
     return total if result is None else structural.to_dtype(total, result)
 
 
-def _freedom(ddof: Any, correction: Any) -> Any:
+def lost_freedom(ddof: Any, correction: Any) -> Any:
     """``ddof``, under its old or new name."""
     if not given(correction):
         return ddof
@@ -265,11 +270,11 @@ def _dispersion(
     correction: Any,
 ) -> Value:
     """``var`` or ``std``: one primitive, or, with a mean or a mask, composed."""
-    ddof = _freedom(ddof, correction)
+    ddof = lost_freedom(ddof, correction)
     a = as_array(a)
     if dtype is not None:
         a = structural.to_dtype(a, np.dtype(dtype))
-    mask = _mask_for(a, where)
+    mask = mask_for(a, where)
     axes = reduced_axes(axis, a.ndim, numbers=mask is not None)
     if mask is None and not given(mean) and a.dtype.kind in "fc":
         result = primitive(a, axes=axes, keepdims=flag(keepdims), ddof=ddof)
@@ -280,7 +285,7 @@ def _dispersion(
             center = np.mean(a, axis=axes, keepdims=True, where=_NO if mask is None else mask)
         result = _mean_square(a, center, axes, ddof, keepdims, mask)
         if primitive is reductions.std:
-            result = _root(result, a, axes, flag(keepdims), mask)
+            result = root_of_variance(result, a, axes, flag(keepdims), mask)
     return result if dtype is None else structural.to_dtype(result, np.dtype(dtype))
 
 
@@ -288,27 +293,29 @@ def _mean_square(
     a: Value, center: Value, axes: Any, ddof: Any, keepdims: Any, mask: Value | None
 ) -> Value:
     """Squared distances from a center, added up and divided by their number less ``ddof``."""
-    square = _squared(a - center)
+    square = squared(a - center)
     if mask is not None:
         square = selection.where(mask, square, 0)
     total = structural.sum_(square, axes=axes, keepdims=flag(keepdims))
     freedom = _count(a, axes, mask, flag(keepdims)) - ddof
     warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice")
-    return _divided(total, np.maximum(freedom, 0))
+    return divided(total, np.maximum(freedom, 0))
 
 
-def _squared(x: Value) -> Value:
+def squared(x: Value) -> Value:
     """``|x|**2``, smooth at 0."""
     return np.square(np.real(x)) + np.square(np.imag(x)) if x.dtype.kind == "c" else x * x
 
 
-def _root(variance: Value, a: Value, axes: Any, keepdims: bool, mask: Value | None) -> Value:
+def root_of_variance(
+    variance: Value, a: Value, axes: Any, keepdims: bool, mask: Value | None
+) -> Value:
     """The standard deviation of a variance; where all values are equal, the derivative is 0."""
     if not a.size:
         return np.sqrt(variance)
     values = stop_gradient(a)
     top, bottom = [
-        values if mask is None else selection.where(mask, values, _limit(values.dtype, sign))
+        values if mask is None else selection.where(mask, values, limit_of(values.dtype, sign))
         for sign in (-1, 1)
     ]
     same = np.max(top, axis=axes, keepdims=keepdims) <= np.min(bottom, axis=axes, keepdims=keepdims)
@@ -404,176 +411,3 @@ def argmax(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False
 @delivers
 def argmin(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
     return _place(reductions.argmin, a, axis, keepdims)
-
-
-# ---- without nans ------------------------------------------------------------------------------
-
-
-def without_nan(a: Value, value: Any) -> tuple[Value, Value]:
-    """``a`` with a number instead of nan, and where nan was."""
-    a = as_array(a)
-    mask = np.isnan(a) if a.dtype.kind in "fc" else np.zeros(a.shape, bool)
-    nowhere = plain(mask) and not mask.any()
-    return (a if nowhere else selection.where(mask, value, a)), mask
-
-
-@implements(np.nansum)
-@delivers
-def nansum(
-    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
-    initial: Any = _NO, where: Any = True,
-) -> Value:  # fmt: skip
-    return np.sum(without_nan(a, 0)[0], axis, dtype, None, flag(keepdims), initial, where)
-
-
-@implements(np.nanprod)
-@delivers
-def nanprod(
-    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
-    initial: Any = _NO, where: Any = True,
-) -> Value:  # fmt: skip
-    return np.prod(without_nan(a, 1)[0], axis, dtype, None, flag(keepdims), initial, where)
-
-
-def _nan_extremum(
-    function: Callable[..., Value], sign: int, a: Value, axis: Any, keepdims: Any,
-    initial: Any, where: Any,
-) -> Value:  # fmt: skip
-    a = as_array(a)
-    filled, mask = without_nan(a, _limit(a.dtype, sign))
-    best = function(filled, axis, None, flag(keepdims), initial, where)
-    if given(initial) or (plain(mask) and not mask.any()):
-        return best
-    nothing = np.all(mask, axis=axis, keepdims=flag(keepdims))
-    warn_where(nothing, "All-NaN slice encountered")
-    return scalar(selection.where(nothing, math.nan, best))
-
-
-@implements(np.nanmax)
-@delivers
-def nanmax(
-    a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO,
-    where: Any = True,
-) -> Value:  # fmt: skip
-    return _nan_extremum(np.max, -1, a, axis, keepdims, initial, where)
-
-
-@implements(np.nanmin)
-@delivers
-def nanmin(
-    a: Value, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO,
-    where: Any = True,
-) -> Value:  # fmt: skip
-    return _nan_extremum(np.min, 1, a, axis, keepdims, initial, where)
-
-
-def _nan_place(
-    function: Any, sign: int, a: Value, axis: Any, keepdims: Any,
-) -> Value:  # fmt: skip
-    a = as_array(a)
-    filled, mask = without_nan(a, _limit(a.dtype, sign))
-    nothing = known(np.all(mask, axis=axis)) if mask.size else None
-    if nothing is not None and np.any(nothing):
-        raise ValueError("All-NaN slice encountered")
-    return function(filled, axis=axis, keepdims=flag(keepdims))
-
-
-@implements(np.nanargmax)
-@delivers
-def nanargmax(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
-    return _nan_place(np.argmax, -1, a, axis, keepdims)
-
-
-@implements(np.nanargmin)
-@delivers
-def nanargmin(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
-    return _nan_place(np.argmin, 1, a, axis, keepdims)
-
-
-def _counted(a: Value, where: Any) -> Value:
-    """The mask of what is neither nan nor left out."""
-    mask = ~np.isnan(a)
-    chosen = _mask_for(a, where)
-    return mask if chosen is None else np.logical_and(mask, chosen)
-
-
-def _inexact_dtype(a: Value, dtype: Any) -> None:
-    if dtype is not None and a.dtype.kind in "fc" and np.dtype(dtype).kind not in "fc":
-        raise TypeError("If a is inexact, then dtype must be inexact")
-
-
-@implements(np.nanmean)
-@delivers
-def nanmean(
-    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *,
-    where: Any = True,
-) -> Value:  # fmt: skip
-    a = as_array(a)
-    if a.dtype.kind not in "fc":
-        return np.mean(a, axis, dtype, None, flag(keepdims), where=where)
-    _inexact_dtype(a, dtype)
-    mask = _counted(a, where)
-    total = np.sum(selection.where(mask, a, 0), axis, dtype, None, flag(keepdims))
-    count = np.sum(mask, axis=axis, keepdims=flag(keepdims))
-    warn_where(count == 0, "Mean of empty slice")
-    return _divided(total, count)
-
-
-def _nan_dispersion(
-    name: str, a: Value, axis: Any, dtype: Any, ddof: Any, keepdims: Any, where: Any,
-    mean: Any, correction: Any,
-) -> Value:  # fmt: skip
-    """The variance (``nanvar``) or deviation (``nanstd``) of what is not nan."""
-    a = as_array(a)
-    if a.dtype.kind not in "fc":
-        function = np.var if name == "nanvar" else np.std
-        return function(
-            a,
-            axis,
-            dtype,
-            None,
-            ddof,
-            flag(keepdims),
-            where=where,
-            mean=mean,
-            correction=correction,
-        )
-    _inexact_dtype(a, dtype)
-    if dtype is not None:
-        a = structural.to_dtype(a, np.dtype(dtype))
-    ddof = _freedom(ddof, correction)
-    axes = reduced_axes(axis, a.ndim)
-    mask = _counted(a, where)
-    filled = selection.where(mask, a, 0)
-    count = np.sum(mask, axis=axes, keepdims=True)
-    if given(mean):
-        center = as_array(mean)
-    else:
-        center = _divided(np.sum(filled, axis=axes, keepdims=True), count)
-    square = selection.where(mask, _squared(filled - center), 0)
-    total = np.sum(square, axis=axes, keepdims=flag(keepdims))
-    freedom = np.reshape(count, total.shape) - ddof
-    warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice.")
-    variance = _divided(total, freedom)
-    variance = scalar(selection.where(freedom <= 0, math.nan, variance))
-    if name == "nanstd":
-        variance = _root(variance, a, axes, flag(keepdims), mask)
-    return variance if dtype is None else structural.to_dtype(variance, np.dtype(dtype))
-
-
-@implements(np.nanvar)
-@delivers
-def nanvar(
-    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0,
-    keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO,
-) -> Value:  # fmt: skip
-    return _nan_dispersion("nanvar", a, axis, dtype, ddof, keepdims, where, mean, correction)
-
-
-@implements(np.nanstd)
-@delivers
-def nanstd(
-    a: Value, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0,
-    keepdims: Any = False, *, where: Any = True, mean: Any = _NO, correction: Any = _NO,
-) -> Value:  # fmt: skip
-    return _nan_dispersion("nanstd", a, axis, dtype, ddof, keepdims, where, mean, correction)

@@ -18,12 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.primitive import PRIMITIVES
 from vjpkit.numpy._arguments import as_array
-from vjpkit.ops import scipy_bessel, scipy_distributions, scipy_special
-from vjpkit.ops.scipy_special import SciPyFunction
-
-_LOADED = scipy_bessel, scipy_distributions, scipy_special
+from vjpkit.ops import scipy_gamma
+from vjpkit.ops.scipy_special import SciPyFunction, by_name
 
 
 def polygamma(n: Any, x: Value) -> Value:
@@ -32,7 +29,7 @@ def polygamma(n: Any, x: Value) -> Value:
     if order < 0:
         raise ValueError(f"polygamma: the order is {order}, but derivatives are of order 0 or more")
     x = as_array(x)
-    return scipy_special.polygamma(x, order=order) if order else scipy_special.digamma(x)
+    return scipy_gamma.polygamma(x, order=order) if order else scipy_gamma.digamma(x)
 
 
 def multigammaln(a: Value, d: Any) -> Value:
@@ -41,12 +38,12 @@ def multigammaln(a: Value, d: Any) -> Value:
     a = as_array(a)
     if np.any(a <= 0.5 * (count - 1)):
         raise ValueError(f"multigammaln: a must be greater than (d - 1)/2 = {(count - 1) / 2}")
-    terms = [scipy_special.lgamma(a - j / 2) for j in range(count)]
+    terms = [scipy_gamma.lgamma(a - j / 2) for j in range(count)]
     return sum(terms, start=count * (count - 1) * 0.25 * math.log(math.pi))
 
 
 _NUMPYS = {"cbrt": np.cbrt, "exp2": np.exp2, "expm1": np.expm1, "log1p": np.log1p, "sinc": np.sinc}
-_SCIPYS = {p.function or p.name: p for p in PRIMITIVES.values() if isinstance(p, SciPyFunction)}
+_SCIPYS = by_name()
 
 
 def _function(name: str, primitive: SciPyFunction) -> Callable[..., Value]:

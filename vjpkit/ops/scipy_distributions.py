@@ -11,7 +11,9 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.primitive import primitive
-from vjpkit.ops.scipy_special import SciPyFunction, betaln, lgamma, unknown, xlog1py, xlogy
+from vjpkit.ops.scipy_elementary import xlog1py, xlogy
+from vjpkit.ops.scipy_gamma import betaln, lgamma
+from vjpkit.ops.scipy_special import SciPyFunction, unknown
 
 _SHAPES = np.array([0.7, 2.0, 5.5])
 _OTHERS = np.array([1.1, 0.6, 3.0])

@@ -1,0 +1,105 @@
+"""SciPy's exponential integrals, dilogarithm and elliptic integrals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from vjpkit.core.aval import Value
+from vjpkit.core.primitive import primitive
+from vjpkit.ops.scipy_special import SciPyFunction, by_series
+
+_POSITIVE = np.array([0.4, 1.7, 30.0])
+_CUT = {"analytic": "a complex step goes off from a branch cut"}
+_SMALL = np.array([0.3, -0.8, 0.05])
+_FRACTION = np.array([0.3, 0.8, 0.05])
+
+
+class Exp1(SciPyFunction):
+    """The integral of exp(-t)/t from x to infinity."""
+
+    partials = ((lambda x: -np.exp(-x) / x),)
+    points = (_POSITIVE,)
+
+
+exp1 = primitive(Exp1)
+
+
+class Expi(SciPyFunction):
+    """The exponential integral, whose derivative is exp(x)/x."""
+
+    branches = _CUT
+    partials = ((lambda x: np.exp(x) / x),)
+
+
+expi = primitive(Expi)
+
+
+_SPENCE = [-((-1) ** n) / (n + 1) for n in range(18)]
+
+
+def _spence_x(x: Value) -> Value:
+    """log(x) / (1 - x)."""
+    return by_series(x - 1, 0.1, _SPENCE, lambda off: -np.log1p(off) / off)
+
+
+class Spence(SciPyFunction):
+    """The dilogarithm of 1 - x."""
+
+    partials = (_spence_x,)
+    points = (_POSITIVE,)
+
+
+spence = primitive(Spence)
+
+
+# The integrals are the sums of these times x^n, E with a factor 1 / (1 - 2n).
+_ELLIPTIC = [math.pi / 2 * (math.comb(2 * n, n) / 4**n) ** 2 for n in range(20)]
+_ELLIPE_X = [n / (1 - 2 * n) * c for n, c in enumerate(_ELLIPTIC)][1:]
+_ELLIPK_X = [n * c for n, c in enumerate(_ELLIPTIC)][1:]
+
+
+def _ellipe_x(x: Value, out: Value) -> Value:
+    """(E - K) / (2 x)."""
+    return by_series(x, 0.1, _ELLIPE_X, lambda m: (out - ellipk(x)) / (2 * m))
+
+
+def _ellipk_x(x: Value, out: Value) -> Value:
+    """(E / (1 - x) - K) / (2 x)."""
+    return by_series(x, 0.1, _ELLIPK_X, lambda m: (ellipe(x) / (1 - x) - out) / (2 * m))
+
+
+def _ellipkm1_x(x: Value, out: Value) -> Value:
+    """The same at 1 - x, with the opposite sign, and ``x`` itself near 0."""
+    return -by_series(1 - x, 0.1, _ELLIPK_X, lambda m: (ellipe(1 - x) / x - out) / (2 * m))
+
+
+class Ellipe(SciPyFunction):
+    """The complete elliptic integral of the second kind, of the parameter."""
+
+    partials = (_ellipe_x,)
+    points = (_SMALL,)
+
+
+ellipe = primitive(Ellipe)
+
+
+class Ellipk(SciPyFunction):
+    """The complete elliptic integral of the first kind, of the parameter."""
+
+    partials = (_ellipk_x,)
+    points = (_SMALL,)
+
+
+ellipk = primitive(Ellipk)
+
+
+class Ellipkm1(SciPyFunction):
+    """`ellipk` of 1 - x."""
+
+    partials = (_ellipkm1_x,)
+    points = (_FRACTION,)
+
+
+ellipkm1 = primitive(Ellipkm1)
