@@ -9,7 +9,7 @@ import vjpkit as vk
 
 pytest.importorskip("llvmlite", reason="the native tier is an extra")
 
-from vjpkit.backends.native.wide import LONGEST, SHORTEST
+from vjpkit.backends.native.wide import LONGEST
 
 
 def normalised(x):
@@ -26,6 +26,15 @@ def surprise(x):
 def weight(x):
     """A row that all rows share."""
     return np.linspace(-1.0, 2.0, x.shape[-1])
+
+
+def broadcast(a, b, c):
+    """Rows of a grid, operands and sums along each axis."""
+    y = np.sin(a - b) * c + np.max(a + b, axis=2, keepdims=True)
+    return (
+        np.sum(y * b, axis=1), np.sum(y * a, axis=0, keepdims=True), np.sum(y, axis=(0, 1)),
+        np.sum(y * y, axis=2), np.exp(-y) * np.sum(b, axis=1, keepdims=True),
+    )  # fmt: skip
 
 
 PROGRAMS: dict[str, Any] = {
@@ -48,6 +57,10 @@ PROGRAMS: dict[str, Any] = {
     "products": lambda x: np.prod(1.0 + 0.01 * np.sin(x), axis=1) * np.max(x * x, axis=1),
     "whole numbers": lambda x: np.sum(np.rint(x).astype("f8") * (x > 0), axis=1),
     "more axes": lambda x: surprise(x[:, None] * np.array([[1.0], [0.5]])) * 2.0,
+    "along all axes": lambda x: broadcast(x[:4, None], x[None, :3] * 0.5, x[:4, :3, None]),
+    "gradient along all axes": lambda x: vk.grad(
+        lambda a, b, c: sum([np.sum(y * y) for y in broadcast(a, b, c)]), argnums=(0, 1, 2)
+    )(x[:4, None], x[None, :3] * 0.5, x[:4, :3, None]),
     "single precision": lambda x: surprise((x * x).astype("f4")),
     "angles": lambda x: np.sum(np.sin(x * 1e10) * x, axis=1),
 }  # fmt: skip
@@ -64,7 +77,7 @@ def rows_of(count: int, width: int) -> np.ndarray:
     return np.random.default_rng(width).normal(size=(count, width))
 
 
-@pytest.mark.parametrize("width", [SHORTEST, 72, 103])
+@pytest.mark.parametrize("width", [5, 16, 103])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_long_rows(name, width):
     f, x = PROGRAMS[name], rows_of(5, width)
@@ -112,6 +125,19 @@ def test_what_mixes_rows(name):
     assert_same(vk.jit(f, backend="native")(x), f(x))
     g = vk.grad(lambda x: np.sum(f(x) ** 2))
     assert_same(vk.jit(g, backend="native")(x), g(x))
+
+
+def test_what_is_printed_keeps_its_order(capsys):
+    def f(x):
+        y = np.sin(x) / np.sum(x * x, axis=1, keepdims=True)
+        vk.debug.print("first {}", y[0, 0])
+        vk.debug.print("second {}", x[0, 0])
+        return np.sum(y * y, axis=0)
+
+    x = rows_of(4, 70)
+    assert_same(vk.jit(f, backend="native")(x), f(x))
+    words = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert words == ["first", "second"] * 2
 
 
 def test_many_operands():

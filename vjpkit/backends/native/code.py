@@ -249,6 +249,14 @@ class Value:
     def __rshift__(self, x: Any) -> Value:
         return self._made(">>", x)
 
+    def whole_quotient(self, n: int) -> Value:
+        """The quotient of whole numbers that are not negative."""
+        return self.code.make(f"udiv {self.kind} {self.name}, {n}", self.kind)
+
+    def remainder(self, n: int) -> Value:
+        """The rest of that quotient."""
+        return self.code.make(f"urem {self.kind} {self.name}, {n}", self.kind)
+
     def __neg__(self) -> Value:
         if self.floating:
             return self.code.make(f"fneg {self.kind} {self.name}", self.kind)

@@ -1,9 +1,9 @@
-"""Rows that are too long for registers: elementwise work and reductions within rows, row by row.
+"""Elementwise work with reductions within rows and sums of rows, row by row.
 
 A row stays in the first cache. It is passed over once for each reduction that the next pass needs:
 softmax is three passes, each of `WIDTH` elements at a time. What one pass leaves to a later one
-lies in scratch of one row; numbers that belong to a row are computed between passes. Sums down the
-rows are added up as they go.
+lies in scratch of one row; numbers that belong to a row are computed between passes. Sums over
+other axes than the last are added up as the rows go by. Operands may be broadcast along any axis.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from vjpkit.core.primitive import lookup
 
 __all__ = ["LongRows", "Sweep", "with_long_rows"]
 
-SHORTEST, LONGEST = 65, 4096
+SHORTEST, LONGEST = 2, 4096
 """Elements of a row."""
-FULL, ROW, SHARED, NUMBER = "elements", "number of a row", "row that all share", "number"
+FULL, ROW, SHARED, NUMBER = "elements", "number of a row", "elements shared", "number shared"
+"""What a variable has for a row: elements or one number, of its own or shared with other rows."""
 IDENTITY = {"max": -inf, "min": inf}
 """What a reduction begins with, where that is not in `FOLDS`."""
 
@@ -93,16 +94,16 @@ class LongRows(Together):
         out = eqn.outputs[0].aval
         for a in used(eqn.inputs):
             shape = a.aval.shape
-            if not shape:
-                found[a] = NUMBER
-            elif shape == out.shape:
+            if shape == out.shape:
                 found[a] = role
-            elif role == FULL and shape == (*self.shape[:-1], 1):
-                found[a] = ROW
-            elif role == FULL and shape[-1:] == self.shape[-1:] and prod(shape[:-1]) == 1:
-                found[a] = SHARED
-            else:
+            elif not shape:
+                found[a] = NUMBER
+            elif role == ROW:
                 return None
+            elif shape == (*self.shape[:-1], 1):
+                found[a] = ROW
+            else:  # NumPy broadcasts it
+                found[a] = SHARED if shape[-1] == self.shape[-1] else NUMBER
         return found
 
     def reduced(self, eqn: Equation, role: str) -> dict[Var, str] | None:
@@ -125,7 +126,7 @@ class LongRows(Together):
         return {x: ROW}
 
     def sums_up(self, eqn: Equation) -> bool:
-        """Whether the equation adds a member's rows up."""
+        """Whether the equation adds rows of a member up, over any axes but the last."""
         x = eqn.inputs[0] if eqn.inputs else None
         return (
             eqn.primitive.name == "sum"
@@ -134,7 +135,8 @@ class LongRows(Together):
             and self.roles[x] == FULL
             and x.aval.dtype.kind == "f"
             and eqn.outputs[0].aval.dtype == x.aval.dtype
-            and eqn.params["axes"] == tuple(range(len(self.shape) - 1))
+            and bool(eqn.params["axes"])
+            and max(eqn.params["axes"]) < len(self.shape) - 1
         )
 
     def pays(self) -> bool:
@@ -187,36 +189,44 @@ def with_long_rows(parts: Sequence[Equation | Together]) -> list[Equation | Toge
     """Equations, and groups of them, in an order in which those of a sweep stand together."""
     out: list[Equation | Together] = []
     group: LongRows | None = None
-    summed: set[Var] = set()
+    later: list[Equation] = []
+    """What needs the group, and does not belong to it."""
+    outside: set[Var] = set()
+    """What the group cannot read: its sums, and what comes later."""
 
     def close() -> None:
         nonlocal group
         if group is not None:
             out.extend([group] if group.pays() else [*group.equations, *group.sums])
+        out.extend(later)
         group = None
-        summed.clear()
+        later.clear()
+        outside.clear()
 
     for part in parts:
-        if isinstance(part, Together):
+        if isinstance(part, Together) or part.primitive.effect:
             close()
             out.append(part)
             continue
-        if group is not None and not any(a in summed for a in used(part.inputs)):
+        if group is not None and outside.isdisjoint(part.inputs):
             if group.takes(part):
                 group.add(part)
                 continue
             if group.sums_up(part):
                 group.sums.append(part)
-                summed.update(part.outputs)
+                outside.update(part.outputs)
                 continue
-            both = halves(group, part)
-            if both is not None:
+            both = halves(group, part) if group.pays() else None
+            if both is not None:  # otherwise a flat pass does it
                 group.add(both[0])
                 part = both[1]
         fresh = started(part)
-        if group is not None and (fresh is not None or group.depends(part, summed)):
+        if group is not None and fresh is not None:
             close()
-        if fresh is None:
+        if group is not None and group.depends(part, outside):
+            later.append(part)
+            outside.update(part.outputs)
+        elif fresh is None:
             out.append(part)
         group = fresh or group
     close()
@@ -352,11 +362,12 @@ class _Writer:
             body = Code(prefix=f"t{s}_", exact=exact)
             self.elements(body, s, f"%c{s}", WIDTH, numbers, mine)
             doubtful |= self.finish(body)
-            lines += [f"br label %b{s}", f"b{s}:", f"br label %l{s}", f"l{s}:",
-                      f"%c{s} = phi i64 [0, %b{s}], [%k{s}, %l{s}]", *body.lines,
-                      f"%k{s} = add i64 %c{s}, {WIDTH}",
-                      f"%e{s} = icmp eq i64 %k{s}, {self.width // WIDTH * WIDTH}",
-                      f"br i1 %e{s}, label %x{s}, label %l{s}", f"x{s}:"]  # fmt: skip
+            if self.width >= WIDTH:
+                lines += [f"br label %b{s}", f"b{s}:", f"br label %l{s}", f"l{s}:",
+                          f"%c{s} = phi i64 [0, %b{s}], [%k{s}, %l{s}]", *body.lines,
+                          f"%k{s} = add i64 %c{s}, {WIDTH}",
+                          f"%e{s} = icmp eq i64 %k{s}, {self.width // WIDTH * WIDTH}",
+                          f"br i1 %e{s}, label %x{s}, label %l{s}", f"x{s}:"]  # fmt: skip
             after = Code(prefix=f"r{s}_", exact=exact)
             rest = self.width % WIDTH
             left = (
@@ -395,6 +406,23 @@ class _Writer:
                        f"store i1 %{code.prefix}g, ptr %flag"]  # fmt: skip
         return True
 
+    def row_of(self, code: Code, shape: Shape) -> Value:
+        """Which row of an array of these leading axes, some of length 1, this row is or belongs to.
+
+        ``shape`` lacks leading axes that it does not have.
+        """
+        lead = self.sweep.shape[:-1]
+        i = Value(code, "%i", "i64")
+        if shape == lead:
+            return i
+        found = code.number(0, "i64")
+        for axis, length in enumerate(shape, start=len(lead) - len(shape)):
+            if length > 1:
+                turn = i.whole_quotient(prod(lead[axis + 1 :])).remainder(length)
+                place = axis - len(lead) + len(shape)
+                found = found + turn * prod(shape[place + 1 :])
+        return found
+
     def kind_of(self, eqn: Equation) -> str:
         return TYPES[eqn.outputs[0].aval.dtype]
 
@@ -424,7 +452,8 @@ class _Writer:
             return code.number(a.value, kind)
         if a in numbers:
             return Value(code, numbers[a].name, numbers[a].kind)
-        return loaded(code, self.pointer[a], "0" if self.roles[a] == NUMBER else "%i", kind)
+        lead = self.sweep.shape[:-1] if self.roles[a] == ROW else a.aval.shape[:-1]
+        return loaded(code, self.pointer[a], self.row_of(code, lead).name, kind)
 
     def applied(self, code: Code, eqn: Equation, xs: list[Value]) -> Value:
         moved = eqn.primitive.name in ("reshape", "broadcast_to")
@@ -480,7 +509,8 @@ class _Writer:
             if self.made[eqn.inputs[0]] == s:  # type: ignore[index]  # a member
                 pointer = self.pointer[eqn.outputs[0]]
                 x = read(eqn.inputs[0])
-                store(code, pointer, at, loaded(code, pointer, at, x.kind) + x)
+                place = self.element(code, self.added_to(eqn), at)
+                store(code, pointer, place, loaded(code, pointer, place, x.kind) + x)
         return values
 
     def read(
@@ -490,5 +520,17 @@ class _Writer:
         role, kind = self.roles[v], TYPES[v.aval.dtype]
         if role in (ROW, NUMBER):
             return code.repeated(self.number(code, v, numbers), lanes)
-        whole = role == FULL and v not in self.scratch
-        return loaded(code, self.pointer[v], here if whole else at, vector(kind, lanes))
+        if role == SHARED:
+            place = self.element(code, v.aval.shape[:-1], at)
+        else:
+            place = at if v in self.scratch else here
+        return loaded(code, self.pointer[v], place, vector(kind, lanes))
+
+    def element(self, code: Code, lead: Shape, at: str) -> str:
+        """The number of an element of an array of fewer rows."""
+        return (self.row_of(code, lead) * self.width + Value(code, at, "i64")).name
+
+    def added_to(self, eqn: Equation) -> Shape:
+        """The leading axes of a sum of rows, those that are added up being 1."""
+        axes = eqn.params["axes"]
+        return tuple([1 if i in axes else n for i, n in enumerate(self.sweep.shape[:-1])])
