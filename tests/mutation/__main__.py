@@ -44,10 +44,21 @@ FAMILIES = {
         "ops/test_elementwise.py",
         "test_kinks.py",
         "numpy/test_ufuncs.py",
+        "test_nan_safety.py",
     ),
-    "complex_numbers": ("ops/test_elementwise.py", "test_kinks.py", "numpy/test_ufuncs.py"),
+    "complex_numbers": (
+        "ops/test_elementwise.py",
+        "test_kinks.py",
+        "numpy/test_ufuncs.py",
+        "test_nan_safety.py",
+    ),
     "special": ("numpy/test_ufuncs.py",),
-    "reductions": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_statistics.py"),
+    "reductions": (
+        "ops/test_reductions.py",
+        "test_kinks.py",
+        "numpy/test_statistics.py",
+        "test_nan_safety.py",
+    ),
     "cumulative": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_differences.py"),
     "ordering": ("ops/test_reductions.py", "test_kinks.py", "numpy/test_ordering.py"),
     "structural": (
@@ -55,8 +66,14 @@ FAMILIES = {
         "core/test_ir.py",
         "numpy/test_shape.py",
         "numpy/test_joining.py",
+        "test_nan_safety.py",
     ),
-    "selection": ("ops/test_structural.py", "test_kinks.py", "numpy/test_selection.py"),
+    "selection": (
+        "ops/test_structural.py",
+        "test_kinks.py",
+        "numpy/test_selection.py",
+        "test_nan_safety.py",
+    ),
     "indexing": ("ops/test_indexing.py", "numpy/test_indices.py"),
     "updates": ("ops/test_indexing.py", "numpy/test_writable.py"),
     "linalg": (
@@ -71,27 +88,48 @@ FAMILIES = {
         "numpy/test_linalg.py",
         "test_kinks.py",
     ),
-    "products": ("ops/test_linalg.py", "numpy/test_products.py"),
+    "products": (
+        "ops/test_linalg.py",
+        "numpy/test_products.py",
+        "test_nan_safety.py",
+    ),
     "vectors": ("ops/test_thresholds.py", "ops/test_linalg.py"),
     "scipy_special": ("numpy/test_scipy.py::test_removable_singular_points",),
     "scipy_bessel": ("numpy/test_scipy.py::test_removable_singular_points",),
     "collective": ("transforms/test_collectives.py",),
-    "call": ("control/test_jit.py",),
-    "branch": ("control/test_branch.py",),
-    "scan_rules": ("control/test_scan.py", "control/test_checkpointed_loops.py"),
-    "loop": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
+    "call": (
+        "control/test_jit.py",
+        "test_nan_safety.py",
+    ),
+    "branch": (
+        "control/test_branch.py",
+        "test_nan_safety.py",
+    ),
+    "scan_rules": (
+        "control/test_scan.py",
+        "control/test_checkpointed_loops.py",
+        "test_nan_safety.py",
+    ),
+    "loop": (
+        "control/test_loop.py",
+        "control/test_checkpointed_loops.py",
+        "test_nan_safety.py",
+    ),
     "dynamic": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
     "staged_rules": ("control/test_rules.py", "control/test_custom.py", "control/test_implicit.py"),
     "calls": ("control/test_rules.py", "control/test_custom.py", "control/test_checkpoint.py"),
-    "checkpointing": ("control/test_checkpoint.py",),
+    "checkpointing": (
+        "control/test_checkpoint.py",
+        "test_nan_safety.py",
+    ),
     "policies": ("control/test_checkpoint.py",),
     "external": ("control/test_external.py",),
     "printing": ("test_debug.py",),
 }
 """The written tests about the operations of a module."""
 
-EVERYWHERE = "ops/test_special_points.py", "test_nan_safety.py"
-"""The written tests about all operations."""
+POINTS = "ops/test_special_points.py"
+"""The written tests about operations of all modules."""
 
 
 class TimeIsUp(Exception):
@@ -161,7 +199,7 @@ def noticed_by_tests(mutant: Mutant) -> bool:
     """Whether a written test of the family fails with the mutant, and passes without it."""
     family = FAMILIES.get(mutant.owner.split(".")[-1], ())
     with mutant.installed():
-        test = first_failed([str(TESTS / name) for name in (*family, *EVERYWHERE)])
+        test = first_failed([str(TESTS / name) for name in (*family, POINTS)])
     return test is not None and first_failed([test]) is None
 
 

@@ -7,6 +7,7 @@ _SAME_PRODUCT = "the product of a stack and a matrix is that of all rows of the 
 _RESHAPED = "any negative length tells NumPy's reshape to find it"
 _MASKED = "where the divisor differs the quotient is not taken"
 _ZERO_DIVIDED = "zero is divided by it"
+_TOO_LATE = "it has run when its module was imported: a mistake made now comes too late"
 _EMPTY = "an array without elements is its own negative"
 _ARRAY = "it is an array already"
 _INEXACT = "one of the operands is traced, so that their dtype is inexact: never reached"
@@ -86,6 +87,8 @@ EQUIVALENT: dict[str, str] = {
     "  ->  np.where(length == 0, 2, length)": _MASKED,
     "ops.scipy_special.SciPyFunction.as_computed: x if k is d else to_dtype(x, d)"
     "  ->  to_dtype(x, d)": _OWN_DTYPE,
+    "ops.scipy_special.unknown: _UNKNOWN.add(refuse)  ->  refuse": _TOO_LATE,
+    "ops.scipy_special.unknown: refuse  ->  -refuse": _TOO_LATE,
     "ops.scipy_special.Xlogy.partials: np.where((x == 0) & (y == 0), 1, y)"
     "  ->  np.where((x == 0) & (y == 0), 2, y)  (2)": _ZERO_DIVIDED,
     "ops.scipy_special.Xlog1py.partials: np.where((x == 0) & (y == -1), 1, 1 + y)"

@@ -29,7 +29,7 @@ class Collective(Linear):
     def combined(self, n: int, x: Value, batched: bool, **params: Any) -> tuple[Value, bool]:
         """The result for all n examples, and whether it differs between them.
 
-        ``x`` has the examples as leading axis if it is ``batched``.
+        At least one operand does; ``x`` has the examples as leading axis if it is ``batched``.
         """
         raise NotImplementedError(f"{self.name} does not say what it makes of all examples")
 
@@ -51,8 +51,6 @@ class Psum(Collective):
         return psum(ct, **params)
 
     def combined(self, n: int, x: Value, batched: bool, **params: Any) -> tuple[Value, bool]:
-        if not batched:
-            return self(x, **params), False
         dtype = self.abstract(aval_of(x), **params).dtype
         return to_dtype(sum_(x, axes=(0,), keepdims=False), dtype), False
 
