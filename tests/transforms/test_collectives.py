@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
+from vjpkit.ops.collective import all_gather, psum_scatter
 
 lax: Any = vk.lax
 N = 4
@@ -115,6 +116,14 @@ def test_reverse_mode_per_example_is_that_of_the_sum_of_all_results(name):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
+def test_second_derivatives_per_example(name):
+    f, unrolled = PROGRAMS[name]
+    gradient = lambda f: vk.grad(lambda x: np.sum(np.tanh(f(x))))
+    again = lambda f: vk.grad(lambda x: np.sum(np.sin(gradient(f)(x))))
+    assert_equal(vk.vmap(again(f), axis_name="i")(X), again(unrolled)(X))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_forward_mode_per_example_is_that_of_all(name):
     f, unrolled = PROGRAMS[name]
     pushed = vk.vmap(lambda x, t: vk.jvp(f, (x,), (t,))[1], axis_name="i")(X, np.cos(X))
@@ -148,6 +157,41 @@ def test_two_axes():
     size = vk.vmap(lambda r: vk.vmap(lambda x: x * lax.axis_size(("i", "j")), axis_name="j")(r),
                    axis_name="i")  # fmt: skip
     assert_equal(size(X), 12 * X)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gathering_over_the_outermost_of_three_axes(axis):
+    x = np.sin(np.arange(48.0)).reshape(N, 2, 3, 2)
+    weighted = lambda all_x: np.tensordot(np.tanh(all_x), W, (axis, 0))
+    f = lambda x: weighted(lax.all_gather(x, "i", axis=axis)) * x
+    mapped = vk.vmap(vk.vmap(vk.vmap(f), axis_name="j"), axis_name="i")
+    unrolled = lambda x: np.tensordot(W, np.tanh(x), (0, 0)) * x
+    for d in (DERIVATIVES["value"], DERIVATIVES["grad"], DERIVATIVES["grad of grad"]):
+        assert_equal(d(mapped)(x), d(unrolled)(x))
+        assert_equal(vk.jit(d(mapped))(x), d(unrolled)(x))
+
+
+def test_gathering_what_all_examples_share():
+    f = lambda w, x: W @ np.sin(lax.all_gather(w, "i") * x)
+    mapped = lambda w: np.sum(vk.vmap(f, (None, 0), axis_name="i")(w, X))
+    unrolled = lambda w: np.sum(W) * np.sum(np.sin(w * X))
+    for d in (DERIVATIVES["value"], vk.grad, lambda f: vk.grad(lambda w: np.sum(vk.grad(f)(w)))):
+        assert_equal(d(mapped)(W[:3]), d(unrolled)(W[:3]))
+        assert_equal(vk.jit(d(mapped))(W[:3]), d(unrolled)(W[:3]))
+
+    inside = vk.vmap(vk.grad(lambda x: np.sum(W @ lax.all_gather(x, "i"))), axis_name="i")
+    assert_equal(inside(X), N * np.broadcast_to(W[:, None], X.shape))
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("primitive", [all_gather, psum_scatter])
+def test_examples_may_differ_in_their_number_alone(primitive, at):
+    """Along a mapped axis of another name."""
+    x = np.sin(np.arange(64.0)).reshape(N, N, N)
+    f = lambda x, k: primitive(x, k, axis="i", size=N, at=at)
+    numbered = vk.vmap(lambda x: vk.vmap(lambda k: f(x, k))(np.arange(2)), axis_name="i")(x)
+    alone = vk.vmap(lambda x: f(x, lax.axis_index("i")), axis_name="i")(x)
+    assert_equal(numbered, np.stack([alone, alone], axis=1))
 
 
 def test_an_axis_without_a_name_is_not_meant():
