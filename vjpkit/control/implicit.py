@@ -90,15 +90,28 @@ class Equations:
         """Those of the unknowns."""
         return self.program.in_avals[self.count :]
 
-    def function(self, consts: Sequence[Value]) -> Solver:
+    def function(self, consts: Sequence[Value]) -> Applied:
         """The function of the tree, given what it closes over."""
+        return Applied(self, tuple(consts))
 
-        def f(x: PyTree) -> PyTree:
-            leaves = array_leaves(self.label, "the unknown", x)[0]
-            return self.tree.unflatten(evaluate(self.program, [*consts, *leaves]))
+    def knowing(self, more: Sequence[Value]) -> Equations:
+        """The same with further constants, on which they do not depend, before the others."""
+        avals = [*[aval_of(c).strong() for c in more], *self.program.in_avals]
+        places = range(len(more), len(avals))
+        program = rearranged(self.program, avals, places, range(len(self.program.outputs)))
+        return replace(self, program=program, consts=(*more, *self.consts))
 
-        f.__name__ = self.label
-        return f
+    def linearized(self) -> Equations:
+        """The equations for a tangent: linear, with the point among their constants."""
+        consts = [ShapeDtypeStruct(a.shape, a.dtype) for a in self.program.in_avals[: self.count]]
+        x = self.tree.unflatten([ShapeDtypeStruct(a.shape, a.dtype) for a in self.avals])
+
+        def tangent(consts: Sequence[Value], x: PyTree, t: PyTree) -> PyTree:
+            return jvp(self.function(consts), (x,), (t,))[1]
+
+        label = f"{self.label}: tangent"
+        closed, _, _ = staged(label, tangent, (consts, x, x))
+        return Equations(label, closed.program, closed.consts, self.tree)
 
     def transposed(self) -> Equations:
         """The transpose of a linear function."""
@@ -109,6 +122,63 @@ class Equations:
         outputs = [aval if place is None else place for place, aval in pairs]
         whole = rearranged(back, back.in_avals, range(len(back.inputs)), outputs)
         return replace(self, program=whole)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The function of equations at what it closes over: what a solver is given."""
+
+    equations: Equations
+    consts: tuple[Value, ...]
+
+    @property
+    def __name__(self) -> str:
+        return self.equations.label
+
+    def __call__(self, x: PyTree) -> PyTree:
+        leaves = array_leaves(self.equations.label, "the unknown", x)[0]
+        outs = evaluate(self.equations.program, [*self.consts, *leaves])
+        return self.equations.tree.unflatten(outs)
+
+
+@dataclass(frozen=True)
+class StagedSolver:
+    """A solver as a program of what it closes over, the equations' constants and its argument."""
+
+    name: str
+    program: Program
+    tree: PyTreeDef
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, f: Applied, y: PyTree) -> PyTree:
+        leaves = flatten(y)[0]
+        known = len(self.program.inputs) - len(leaves)
+        consts = f.consts[len(f.consts) - known :]
+        return self.tree.unflatten(evaluate(self.program, [*consts, *leaves]))
+
+
+def hoisted(solve: Solver, equations: Equations) -> tuple[Solver, tuple[Value, ...]]:
+    """A solver that closes over no traced value of a transform that is running, if it can be had.
+
+    One that does is staged: then every transform maps what it closes over, which becomes constants
+    of the equations, to be put before the others. A solver that cannot be staged stays as it is.
+    """
+    if not closes_over_traced(solve):
+        return solve, ()
+    known = [ShapeDtypeStruct(a.shape, a.dtype) for a in equations.program.in_avals]
+    y = equations.tree.unflatten(known[equations.count :])
+
+    def run(consts: Sequence[Value], y: PyTree) -> PyTree:
+        return solve(equations.function(consts), y)
+
+    try:
+        closed, tree, _ = staged(equations.label, run, (known[: equations.count], y))
+    except Exception:  # whatever plain code makes of a tracer
+        return solve, ()
+    return StagedSolver(name_of(solve), closed.program, tree), closed.consts
 
 
 @dataclass(frozen=True)
@@ -328,11 +398,12 @@ def custom_linear_solve(
     ``matvec`` is a linear function of a tree of arrays to a tree like it (`NotLinearError`,
     `TypeError`); derivatives reach what it closes over, and ``b``. ``solve`` may be any code: it is
     run, never differentiated, on plain arrays except under `jit` and `vmap`, where it is traced if
-    it lets itself be traced and is run from inside the program, example by example, if not. Reverse
-    mode solves with ``transpose_solve(vecmat, ct)``, or with ``solve`` where ``symmetric``; without
-    either it raises `NotDifferentiableError`. With ``has_aux`` solvers return ``(x, aux)``, and so
-    does this function; aux has no derivative. Differentiable in both modes, to any order:
-    dx = A^-1 (db - dA x).
+    it lets itself be traced and is run from inside the program, example by example, if not. A
+    solver that closes over traced values is staged; one that cannot be reads their
+    `stop_gradient`, and is not mapped over them. Reverse mode solves with ``transpose_solve(vecmat,
+    ct)``, or with ``solve`` where ``symmetric``; without either it raises `NotDifferentiableError`.
+    With ``has_aux`` solvers return ``(x, aux)``, and so does this function; aux has no derivative.
+    Differentiable in both modes, to any order: dx = A^-1 (db - dA x).
 
     >>> import numpy as np, vjpkit as vk
     >>> dense = lambda matvec, b: np.linalg.solve(vk.jacobian(matvec)(b), b)
@@ -358,6 +429,14 @@ def custom_linear_solve(
             f"{label}: matvec is not linear in its argument{at(calling_position())}.\n"
             "Solve nonlinear equations with vk.lax.custom_root."
         )
+    same = transpose_solve is solve and symmetric
+    solve, more = hoisted(solve, equations)
+    equations = equations.knowing(more) if more else equations
+    if same:
+        transpose_solve = solve
+    elif transpose_solve is not None and closes_over_traced(transpose_solve):
+        transpose_solve, more = hoisted(transpose_solve, equations.transposed())
+        equations = equations.knowing(more)
     return linear_solution(equations, leaves, solve, transpose_solve, symmetric, has_aux)
 
 
@@ -427,16 +506,24 @@ def custom_root(
     if in_the_open(f):
         return solve(f, tree.unflatten(leaves))
     equations = Equations.of(label, "f", f, leaves, tree)
+    solve, more = hoisted(solve, equations)
+    equations = equations.knowing(more) if more else equations
+    solvers = tangent_solve, tangent_solve
+    if closes_over_traced(tangent_solve):
+        forward, more = hoisted(tangent_solve, equations.linearized())
+        equations = equations.knowing(more)
+        backward, more = hoisted(tangent_solve, equations.linearized().transposed())
+        equations, solvers = equations.knowing(more), (forward, backward)
     run = Run(solve, equations, has_aux)
-    call = root_call(run, tangent_solve)
+    call = root_call(run, *solvers)
     return run.result(apply(*equations.consts, *leaves, call=call))
 
 
-def root_call(run: Run, tangent_solve: Solver) -> RuledCall:
+def root_call(run: Run, tangent_solve: Solver, transpose_solve: Solver) -> RuledCall:
     """Finding a root, as a call of constants and a first guess."""
     equations = run.equations
-    count, tree = equations.count, equations.tree
-    n = tree.num_leaves
+    count = equations.count
+    n = equations.tree.num_leaves
 
     def rule(values: Sequence[Value], ts: Sequence[Maybe]) -> tuple[Outputs, Sequence[Maybe]]:
         outs: Outputs = apply(*values, call=call)
@@ -446,12 +533,10 @@ def root_call(run: Run, tangent_solve: Solver) -> RuledCall:
         if all(y is None for y in moved):
             return outs, nothing
 
-        def tangent(v: PyTree) -> PyTree:
-            return jvp(equations.function(consts), (tree.unflatten(root),), (v,))[1]
-
-        linear = Equations.of(f"{equations.label}: tangent", "f", tangent, root, tree)
+        linear = equations.linearized()
+        linear = replace(linear, consts=(*linear.consts, *consts, *root))
         rhs = [minus(None, y, a, values) for y, a in zip(moved, equations.avals, strict=True)]
-        dx = linear_solution(linear, rhs, tangent_solve, tangent_solve)
+        dx = linear_solution(linear, rhs, tangent_solve, transpose_solve)
         return outs, [*flatten(dx)[0], *nothing[n:]]
 
     call = RuledCall(equations.label, run, jvp=rule, owner=set())
