@@ -133,6 +133,21 @@ def test_without_llvmlite_numpy_stays():
     assert "needs llvmlite" in it.explain()[0].why
 
 
+def test_without_threads_numpy_stays(monkeypatch):
+    def none(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(auto, "WORTH_PER_EQUATION", 0.0)
+    monkeypatch.setattr(auto, "WORTH", 0.0)
+    monkeypatch.setattr(auto, "WORKSHOP", auto.Workshop())
+    monkeypatch.setattr(threading.Thread, "start", none)
+    it = Auto(program(), by_numpy, by_numpy)
+    it(X)
+    assert it.settled
+    assert it.explain()[0].why == "no thread can compile it: can't start new thread"
+    assert np.array_equal(it(X)[0], by_numpy(program())(X)[0])
+
+
 def test_threads_may_call_while_the_tiers_change(monkeypatch):
     monkeypatch.setattr(auto, "WORTH_PER_EQUATION", 0.0)
     monkeypatch.setattr(auto, "WORTH", 0.0)

@@ -191,10 +191,15 @@ class Workshop:
         with self.bell:
             if self.closed:
                 return
-            self.orders.append(auto)
             if self.thread is None:
-                self.thread = threading.Thread(target=self.work, name="vjpkit", daemon=True)
-                self.thread.start()
+                thread = threading.Thread(target=self.work, name="vjpkit", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # there are none, or the interpreter is ending
+                    auto.settle(auto.first, f"no thread can compile it: {error}")
+                    return
+                self.thread = thread
+            self.orders.append(auto)
             self.bell.notify()
 
     def work(self) -> None:
