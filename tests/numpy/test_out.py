@@ -52,6 +52,43 @@ def test_a_constant_result_is_written_to_a_plain_array():
 @pytest.mark.parametrize(
     "f",
     [
+        lambda x, y: np.round(x, 1, out=y),
+        lambda x, y: np.around(x, 1, y),
+        lambda x, y: np.fix(x, out=y),
+        lambda x, y: x.round(1, out=y),
+        lambda x, y: np.rint(x, out=y),
+        lambda x, y: np.sign(x, y),
+        lambda x, y: np.isposinf(x, out=y),
+        lambda x, y: np.isneginf(x, y),
+        lambda x, y: np.greater(x, 0, out=y),
+        lambda x, y: np.logical_or.accumulate(x, axis=1, out=y),
+        lambda x, y: np.round(np.full((2, 3), 1.26), 1, out=y),
+        lambda x, y: np.add(1.0, 2.0, out=y),
+        lambda x, y: np.einsum("ij->ij", np.ones((2, 3)), out=y),
+    ],
+    ids=source,
+)
+def test_a_constant_result_ends_what_a_traced_array_carried(f):
+    """And it is not written to what a pullback keeps: exp keeps its result."""
+
+    def program(x):
+        y = np.exp(x)
+        z = 3 * y
+        f(x, y)
+        f(x, z)
+        return np.sum(x * y) + np.sum(z)
+
+    y = np.exp(X)
+    f(X, y)
+    assert vk.vjp(program, X)[0] == program(X)
+    for got in (vk.grad(program)(X), vk.jit(vk.grad(program))(X), vk.jacfwd(program)(X),
+                vk.vmap(vk.grad(program))(X[None])[0]):  # fmt: skip
+        np.testing.assert_array_equal(got, y)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
         lambda x, y: np.sum(x, axis=0, out=y[0]),
         lambda x, y: np.dot(x, np.eye(3), out=y),
         lambda x, y: np.fft.irfft(x, 3, out=y),

@@ -90,13 +90,18 @@ def real_if_close(a: Value, tol: float = 100) -> Value:
 def constant(function: Any) -> Callable[[Composition], Composition]:
     """Register what NumPy's ``function``, locally constant, is where values are abstract.
 
-    Values below traces that only carry derivatives go to NumPy.
+    Values below traces that only carry derivatives go to NumPy; a traced ``out`` is written to,
+    which ends what it carried.
     """
 
     def register(composition: Composition) -> Composition:
+        code = getattr(composition, "__wrapped__", composition).__code__
+        names = code.co_varnames[: code.co_argcount]
+        place = names.index("out") if "out" in names else None
+
         def call(*args: Any, **kwargs: Any) -> Value:
-            args = tuple(map(unwrapped, args))
-            kwargs = {name: unwrapped(x) for name, x in kwargs.items()}
+            args = tuple([x if i == place else unwrapped(x) for i, x in enumerate(args)])
+            kwargs = {name: x if name == "out" else unwrapped(x) for name, x in kwargs.items()}
             if any(isinstance(x, Tracer) for x in (*args, *kwargs.values())):
                 return composition(*args, **kwargs)
             return function(*args, **kwargs)
