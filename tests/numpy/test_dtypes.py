@@ -1,5 +1,8 @@
 """Arrays that hold no numbers, or compute in ways of their own, are refused by name."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -61,3 +64,17 @@ def test_integers_are_operands_without_derivative(dtype):
         assert got.dtype == np.float32
     with pytest.raises(TypeError, match="derivatives are taken in floating-point"):
         vk.grad(np.sum)(other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Fraction(1, 3), Decimal(1), None, "a", b"a", {}, {1}, object(), np.sin],
+    ids=lambda x: type(x).__name__,
+)
+@pytest.mark.parametrize(
+    "use", [lambda x, y: x * y, lambda x, y: y - x, np.add], ids=["times", "minus", "add"]
+)
+def test_what_is_no_array_and_no_number_is_named(other, use):
+    message = rf"{type(other).__name__} is not an array or a number   \(test_dtypes\.py"
+    with pytest.raises(TypeError, match=message):
+        vk.grad(lambda x: use(x, other))(2.0)

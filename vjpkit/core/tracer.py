@@ -299,11 +299,12 @@ def operand(x: Value) -> Value:
         return x.view(np.ndarray)
     if isinstance(x, bool | int | float | complex | np.generic):
         return x
-    if x is None or isinstance(x, str | bytes | dict | set):
-        raise TypeError(f"{type(x).__name__} is not an array or a number{at(calling_position())}")
     if hasattr(type(x), "__array_namespace__") or hasattr(type(x), "__array_ufunc__"):
         return x  # a duck array: values stay what they are
-    return operand(np.asarray(x))
+    array = np.asarray(x)
+    if array.dtype.kind in "OSU" and not array.ndim:
+        raise TypeError(f"{type(x).__name__} is not an array or a number{at(calling_position())}")
+    return operand(array)
 
 
 def _stacked(x: np.ndarray[Any, Any]) -> Value:
