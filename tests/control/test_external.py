@@ -166,3 +166,14 @@ def test_an_empty_batch_needs_to_know_the_result_too():
 def test_closing_over_a_traced_value_is_an_error():
     with pytest.raises(ClosedTraceError, match=r"numeric_vjp\(<lambda>\) closes over a traced"):
         vk.grad(lambda a: vk.numeric_vjp(lambda x: a * x)(2.0))(3.0)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_derivatives_in_the_direction_of_one_of_two_outputs(k: int) -> None:
+    """The cotangent of the other is zeros of its own shape, which is not that of an argument."""
+    x, y, t = np.array([0.3, -0.4, 0.7]), 1.5, np.ones(3)
+    fun = lambda x, y: (np.sin(x[:2]) * y, np.sum(x) * y)
+    along = lambda f: lambda t: np.sum(vk.jvp(f, (x, y), (t, 0.0))[1][k])
+    got = vk.grad(along(vk.numeric_vjp(fun)))
+    np.testing.assert_allclose(got(t), vk.grad(along(fun))(t), rtol=1e-9)
+    np.testing.assert_allclose(vk.jit(got)(t), vk.grad(along(fun))(t), rtol=1e-9)

@@ -94,6 +94,13 @@ EQUIVALENT: dict[str, str] = {
     "ops.scipy_special.Xlog1py.partials: np.where((x == 0) & (y == -1), 1, 1 + y)"
     "  ->  np.where((x == 0) & (y == -1), 2, 1 + y)": _ZERO_DIVIDED,
     "ops.scipy_special.Entr.partials: np.where(x < 0, 1, x)  ->  np.where(x < 0, 2, x)": _MASKED,
+    "ops.scipy_bessel._over_x: np.where(x == 0, 1, x)  ->  np.where(x == 0, 2, x)": _MASKED,
+    "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  params": (
+        "the terms are then made from the call's tangents, which gives the same ones"
+    ),
+    "control.calls.CallPrimitive.with_series: live_and_order(series)  ->  series": (
+        "the number is not read: every series brings as many terms as it has"
+    ),
     "ops.scipy_distributions._t_density: np.where(limit, 1, x)  ->  np.where(limit, 2, x)": _MASKED,
     "ops.vectors.GuardedQuotient.compute: np.where(small, 1, y)  ->  np.where(small, 2, y)": (
         _MASKED

@@ -121,11 +121,13 @@ class Apply(CallPrimitive):
         return stage(call.compute, avals).program.out_avals
 
     def samples(self) -> Iterable[Sample]:
+        from vjpkit.control.checkpointing import CheckpointCall
         from vjpkit.control.rules import example_calls
 
         x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])
         for call in example_calls():
             yield Sample(x, y, call=call)
+            yield Sample(x, y, call=CheckpointCall(call.name, call.run))
 
 
 apply = primitive(Apply)

@@ -85,8 +85,7 @@ i0e = primitive(I0e)
 def _i1e_x(x: Value, out: Value) -> Value:
     near = np.abs(x) < 1
     scale = np.where(near, np.exp(-np.abs(x)), 1)
-    over_x = scale * _over_x(out / scale, x, _I1_OVER_X)
-    return i0e(x) - np.sign(x) * out - over_x
+    return i0e(x) - np.sign(x) * out - scale * _over_x(out, x, _I1_OVER_X)
 
 
 class I1e(SciPyFunction):
