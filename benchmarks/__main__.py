@@ -36,6 +36,12 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--assert", dest="check", action="store_true", help="check the promises")
     parse.add_argument("--save", type=Path, metavar="FILE", help="where the JSON goes")
     parse.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw them (matplotlib)")
+    parse.add_argument(
+        "--from", dest="saved", type=Path, metavar="FILE", help="the JSON of a run to report again"
+    )
+    parse.add_argument(
+        "--page", type=Path, metavar="FOLDER", help="write a page with tables and pictures there"
+    )
     parse.add_argument("--list", action="store_true", help="say what there is, and measure nothing")
     return parse
 
@@ -76,35 +82,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measure(names: Sequence[str], settings: Settings) -> Results:
-    """Run what was chosen."""
-    results = Results()
-    for name in names:
-        if name in CASES:
-            run_case(CASES[name], settings, results)
-        else:
-            say(name)
-            PROBES[name].run(settings, results)
-    return results
-
-
-def save(path: Path | None, machine: dict[str, Any], settings: Settings, results: Results) -> Path:
-    """The numbers of every round, and the machine, as JSON."""
-    if path is None:
-        path = ROOT / "benchmarks" / "results" / f"{datetime.now():%Y-%m-%d-%H%M%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine, "settings": settings.as_json(), **results.as_json()}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return path
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    if options.list:
-        about = {name: case.about for name, case in CASES.items()}
-        about |= {name: probe.about for name, probe in PROBES.items()}
-        print("\n".join(f"{name:22s} {text}" for name, text in about.items()))
-        return 0
+def measured(options: argparse.Namespace) -> Path:
+    """Measure what was asked for; where it was saved, as far as it has come after each case."""
     settings = Settings(
         libraries=chosen_libraries(options.libraries),
         rounds=options.rounds or (5 if options.quick else 11),
@@ -115,19 +94,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     names = chosen_cases(options.cases)
     machine = describe_machine(settings.environment)
-    results = measure(names, settings)
+    default = ROOT / "benchmarks" / "results" / f"{datetime.now():%Y-%m-%d-%H%M%S}.json"
+    path: Path = options.save or default
+    results = Results()
+    for name in names:
+        if name in CASES:
+            run_case(CASES[name], settings, results)
+        else:
+            say(name)
+            PROBES[name].run(settings, results)
+        save(path, machine, settings, results)
+    return path
+
+
+def save(path: Path, machine: dict[str, Any], settings: Settings, results: Results) -> None:
+    """The numbers of every round, and the machine, as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine, "settings": settings.as_json(), **results.as_json()}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    if options.list:
+        about = {name: case.about for name, case in CASES.items()}
+        about |= {name: probe.about for name, probe in PROBES.items()}
+        print("\n".join(f"{name:22s} {text}" for name, text in about.items()))
+        return 0
+    saved = options.saved or measured(options)
+    content = json.loads(saved.read_text(encoding="utf-8"))
+    machine, settings = content["machine"], content["settings"]
+    results = Results.from_json(content)
     print("\n".join([*heading(machine, settings, results), *report(results)]))
-    verdicts = [judge(bound, results) for bound in bounds(options.quick)] if options.check else []
-    if verdicts:
+    verdicts = [judge(bound, results) for bound in bounds(settings["quick"])]
+    if options.check:
         print("\n".join(assertions(verdicts)))
-    print(f"saved: {save(options.save, machine, settings, results)}")
+    print(f"saved: {saved}")
     if options.pictures is not None:
         from benchmarks.pictures import draw
 
         for picture in draw(results, options.pictures):
             print(f"drawn: {picture}")
+    if options.page is not None:
+        from benchmarks.page import write
+
+        for path in write(options.page, saved.name, machine, settings, results, verdicts):
+            print(f"written: {path}")
     wrong = any(trouble.startswith("WRONG") for trouble in results.troubles.values())
-    return int(wrong or any(verdict.word == "FAIL" for verdict in verdicts))
+    failed = options.check and any(verdict.word == "FAIL" for verdict in verdicts)
+    return int(wrong or failed)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ def draw(results: Results, folder: Path) -> Iterator[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text, which is smaller
     from matplotlib import pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,10 @@ from benchmarks.cases import CASES
 from benchmarks.libraries import ENTRIES, OURS, peers
 from benchmarks.plain import PARTS
 from benchmarks.results import Key, Missing, Results
-from benchmarks.runner import Settings
 
-__all__ = ["assertions", "heading", "report"]
+__all__ = [
+    "assertions", "case_sizes", "filled", "heading", "ratios", "report", "times", "title",
+]  # fmt: skip
 
 HAND = "numpy"
 NOTHING = "-"
@@ -44,9 +45,9 @@ def report(results: Results) -> Iterator[str]:
         yield ""
 
 
-def heading(machine: dict[str, Any], settings: Settings, results: Results) -> Iterator[str]:
+def heading(machine: dict[str, Any], settings: dict[str, Any], results: Results) -> Iterator[str]:
     """The machine, how numbers were taken, and each library's version and threads."""
-    for name, value in {**machine, "settings": settings.as_json()}.items():
+    for name, value in {**machine, "settings": settings}.items():
         text = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
         yield f"{name:12s} {text}"
     for name, about in results.libraries.items():
@@ -106,13 +107,19 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -
     """Aligned columns; nothing at all where there are no rows, no column where all are empty."""
     if not rows:
         return
-    kept = [i for i, _ in enumerate(columns) if any(row[i] != NOTHING for row in rows)]
-    widths = [max(len(columns[i]), *(len(row[i]) for row in rows)) for i in kept]
+    lines = filled(columns, rows)
+    widths = [max(map(len, column)) for column in zip(*lines)]
     yield caption
-    for line in (columns, *rows):
-        words = [line[i].rjust(w) for i, w in zip(kept[1:], widths[1:])]
-        yield "  ".join(["", line[kept[0]].ljust(widths[0]), *words])
+    for first, *others in lines:
+        words = [word.rjust(w) for word, w in zip(others, widths[1:])]
+        yield "  ".join(["", first.ljust(widths[0]), *words])
     yield ""
+
+
+def filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The heads of the columns and the rows, without columns in which there is nothing."""
+    kept = [i for i, _ in enumerate(columns) if any(row[i] != NOTHING for row in rows)]
+    return [[line[i] for i in kept] for line in (columns, *rows)]
 
 
 # Tables: (columns, rows) --------------------------------------------------------------------------

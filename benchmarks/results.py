@@ -91,6 +91,18 @@ class Results:
         """The cases that were run, in order."""
         return list(dict.fromkeys(k.case for k in [*self.samples, *self.troubles]))
 
+    @classmethod
+    def from_json(cls, content: Any) -> Results:
+        """The inverse of `as_json`."""
+        results = cls(libraries=content["libraries"])
+        for sample in content["samples"]:
+            rounds = sample.pop("rounds")
+            results.samples[Key(**sample)] = [nan if v is None else v for v in rounds]
+        for entry in content["troubles"]:
+            text = entry.pop("trouble")
+            results.troubles[Key(**entry)] = text
+        return results
+
     def as_json(self) -> Any:
         return {
             "libraries": self.libraries,

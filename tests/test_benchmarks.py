@@ -137,6 +137,32 @@ def test_every_bound_names_cases_that_are_run():
         ] == []
 
 
+def test_a_page_is_made_from_a_saved_run(tmp_path: Path):
+    """The tables say who is ahead; what was not measured is named."""
+    about = {"version": "1.0", "threads": "one"}
+    results = Results(libraries=dict.fromkeys(("numpy", "vjpkit", "torch"), about))
+    for case, mine, its in (("tiny", 1.0, 2.0), ("chain", 3.0, 2.0)):
+        for library, seconds in (("numpy", 1.0), ("vjpkit", mine), ("torch", its)):
+            for measure in ("function", "gradient"):
+                results.add(Key(case, "10", library, measure), seconds)
+    results.troubles[Key("sort", "10", "torch", "gradient")] = "no such operation"
+    settings = {"rounds": 1, "quick": True, "one_core": True, "retain_memory": False}
+    machine = dict.fromkeys(("processor", "cores", "python", "system", "date"), "2026-01-01")
+    saved = tmp_path / "run.json"
+    saved.write_text(
+        json.dumps({"machine": machine, "settings": settings, **results.as_json()}), "utf-8"
+    )
+    assert Results.from_json(json.loads(saved.read_text("utf-8"))) == results
+    done = benchmarks("--from", str(saved), "--page", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "RESULTS.md").read_text("utf-8")
+    assert "| PyTorch | 0.87 (1 of 2) |" in page
+    assert "ahead** (1): chain 10 (PyTorch 1.50)" in page
+    assert "| tiny 10 | 1.00 | 1.00 | 0.50 | 0.50 PyTorch |" in page
+    assert "* sort 10, PyTorch, gradient: no such operation" in page
+    assert (tmp_path / "pictures" / "ratios-vjpkit.svg").exists()
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests(name: str):
     module = import_module(f"benchmarks.{name}")
