@@ -216,3 +216,27 @@ def test_checkpoint_keeps_only_the_arguments() -> None:
     assert whole.nbytes >= 20 * x.nbytes
     assert light.nbytes == x.nbytes
     np.testing.assert_array_equal(light(x)[0], whole(x)[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint": "revolve", "slots": 2}], ids=["", "slots"])
+@pytest.mark.parametrize("keeper", [lambda f: f, vk.jit, vk.vmap], ids=["eager", "jit", "vmap"])
+def test_a_rule_may_push_through_any_loop(keeper, options):
+    """What a loop computes beside tangents does not depend on them, and has no derivative there."""
+
+    def counted(x):
+        body = lambda p: (p[0] + 1, np.cos(p[1]) * x + p[1])
+        return vk.lax.while_loop(lambda p: p[0] < 3, body, (0, x), **options)[1]
+
+    def scanned(x):
+        step = lambda c, v: (np.sin(c) * x + v, c * v)
+        c, ys = vk.lax.scan(step, x, np.arange(3.0), **options)
+        return c + np.sum(ys)
+
+    def curvature(f):
+        slope = vk.grad(lambda x: np.sum(keeper(f)(x)))
+        return vk.grad(lambda x: np.sum(slope(x)))(np.array([0.3, 0.8]))
+
+    for f in (counted, scanned):
+        ruled = vk.custom_jvp(f)
+        ruled.defjvp(lambda primals, ts, f=f: vk.jvp(f, primals, ts))
+        np.testing.assert_allclose(curvature(ruled), curvature(f), rtol=1e-12)

@@ -91,6 +91,25 @@ def test_results_are_those_of_the_function():
     assert vk.debug_nans(inf=False)(np.sum)(X) == 5.0
 
 
+def test_rules_of_functions_are_kept():
+    """A watched function has the derivative that its own rules give it."""
+
+    def newton(f, x):
+        for _ in range(30):
+            x = x - f(x) / (3 * x * x + 1)
+        return x
+
+    root = lambda a: vk.lax.custom_root(
+        lambda x: x**3 + x - a, 0.0 * a, newton, lambda g, y: y / g(1.0)
+    )
+    halved = vk.custom_vjp(np.sin)
+    halved.defvjp(lambda x: (np.sin(x), x), lambda x, ct: (0.5 * ct * np.cos(x),))
+    for f in (root, halved, vk.checkpoint(np.sin)):
+        for derivative in (vk.grad, vk.hessian, lambda f: lambda x: vk.jit(vk.grad(f))(x)):
+            assert derivative(vk.debug_nans(f))(0.7) == pytest.approx(derivative(f)(0.7), rel=1e-12)
+    assert "sqrt, forward, gave nan" in found(vk.checkpoint(np.sqrt), -1.0)
+
+
 def test_places_and_arguments():
     text = found(lambda x: (x, {"a": np.sqrt(x)}), np.array([-1.0]))
     assert re.search(r"the result at \[1\]\['a'\] is not finite", text)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vjpkit.control.higher import Higher, live_and_order
+from vjpkit.control.higher import Higher, RunProgram, live_and_order
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
@@ -116,6 +116,9 @@ class Apply(CallPrimitive):
     @staticmethod
     def impl(*leaves: Value, call: Call) -> Outputs:
         return call.compute(*leaves)
+
+    def walked(self, values: Sequence[Value], run: RunProgram, *, call: Call) -> Outputs:
+        return call.compute(*values)
 
     def abstract(self, *avals: Aval, call: Call) -> tuple[Aval, ...]:
         return stage(call.compute, avals).program.out_avals

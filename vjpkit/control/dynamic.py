@@ -49,13 +49,21 @@ def alone(owner: Primitive, avals: Sequence[Aval], params: dict[str, Any]) -> Pr
 class DynamicMap:
     """The linear map of a program at a point that is staged: two equations.
 
-    In their products an exact zero wins in every walk: ``plain`` ones are decided when they run.
+    ``reached`` says which real outputs depend on the live operands, where that is known. In the
+    products an exact zero wins in every walk: ``plain`` ones are decided when they run.
     """
 
-    def __init__(self, program: Program, values: Sequence[Value], live: tuple[bool, ...]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        values: Sequence[Value],
+        live: tuple[bool, ...],
+        reached: Sequence[bool] | None = None,
+    ) -> None:
         self.program = program
         self.kept = list(values)
         self.live = live
+        self.reached = reached
         self.inexact = [a.strong() for a in program.out_avals if a.inexact]
         self.domain = [a.strong() for a, wanted in zip(program.in_avals, live) if wanted]
 

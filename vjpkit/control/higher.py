@@ -10,7 +10,7 @@ tracers, a builder.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,9 +210,8 @@ class Higher(Primitive):
         avals = [aval_of(o) for o in outs]
         kept = held(backing, values, trace)
         trace.append((self.pull, whole, code, offset, tuple(slots), avals, backing, *kept))
-        reached: Iterator[bool] = itertools.repeat(True)
-        if isinstance(backing, FormMap):
-            reached = iter(backing.reached)
+        known: Sequence[bool] | None = getattr(backing, "reached", None)
+        reached = itertools.repeat(True) if known is None else iter(known)
         results: list[Value] = []
         for j, (out, aval) in enumerate(zip(outs, avals, strict=True)):
             if not (aval.inexact and next(reached)):

@@ -10,7 +10,7 @@ from vjpkit.control.programs import Mask, linearized_program
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Program
 
-__all__ = ["Layout", "carried", "linear_reached", "per_step", "stacked"]
+__all__ = ["Layout", "carried", "linear_reached", "per_step", "reached_outputs", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ def stacked(aval: Aval, length: int) -> Aval:
 
 def linear_reached(program: Program, live: Mask) -> Mask:
     return linearized_program(program, live).reached
+
+
+def reached_outputs(layout: Layout, body: Program, moving: Mask) -> list[bool]:
+    """Which real outputs of a loop depend on what moves in its course."""
+    carries = layout.split(moving)[1]
+    ys = layout.outs(linear_reached(body, moving))[1]
+    marks = zip(body.out_avals, [*carries, *ys], strict=True)
+    return [mark for aval, mark in marks if aval.inexact]
 
 
 def carried(

@@ -14,7 +14,7 @@ from vjpkit.control.bodies import array_leaves, body, decides, is_abstract, runs
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
 from vjpkit.control.higher import Higher, RunProgram, live_and_order
-from vjpkit.control.layout import Layout
+from vjpkit.control.layout import Layout, reached_outputs
 from vjpkit.control.programs import (
     Mask,
     apart,
@@ -96,6 +96,12 @@ class Loop:
             place=lambda k: k,
         )
 
+    def reached(self, live: Sequence[bool]) -> list[bool]:
+        """Which real outputs depend on the live operands."""
+        moving = self.moving(live, lambda p, m: linearized_program(p, m).reached)
+        layout = Layout(self.body_consts, len(self.body.outputs))
+        return reached_outputs(layout, self.body, moving)
+
     def decides(self, live: Sequence[bool]) -> bool:
         """Whether the values of live operands matter for the derivative in them."""
         moving = self.moving(live, lambda p, m: linearized_program(p, m).reached)
@@ -134,7 +140,8 @@ class While(Higher):
                     zeros(a.strong(), v) if wanted else v
                     for v, a, wanted in zip(values, avals, live, strict=True)
                 ]
-            return outs, DynamicMap(alone(self, avals, params), values, live)
+            whole = alone(self, avals, params)
+            return outs, DynamicMap(whole, values, live, Loop(**params).reached(live))
         loop = Loop(**params)
         count = loop.cond_consts
         steps = Steps(

@@ -12,7 +12,7 @@ from vjpkit.backends import executable
 from vjpkit.control.bodies import is_abstract
 from vjpkit.control.call import is_linear_in
 from vjpkit.control.higher import Linearization, Programmatic, RunProgram, live_and_order
-from vjpkit.control.layout import Layout, carried, stacked
+from vjpkit.control.layout import Layout, carried, linear_reached, reached_outputs, stacked
 from vjpkit.control.programs import (
     Mask,
     apart_from_terms,
@@ -83,7 +83,10 @@ class Scan(Programmatic):
 
         if any(map(is_abstract, values)):
             avals = [aval_of(v) for v in values]
-            return self(*values, **params), DynamicMap(alone(self, avals, params), values, live)
+            inner, layout = params["body"], Layout(params["consts"], params["carry"])
+            reached = reached_outputs(layout, inner, carried(inner, layout, live, linear_reached))
+            whole = alone(self, avals, params)
+            return self(*values, **params), DynamicMap(whole, values, live, reached)
         steps = Steps("scan", scan_machine(values, live, **params), live, slots)
         return steps.outs, steps
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from vjpkit.control.call import call, chained
-from vjpkit.control.layout import Layout, carried, linear_reached, per_step
+from vjpkit.control.layout import Layout, carried, linear_reached, per_step, reached_outputs
 from vjpkit.control.programs import (
     Linearized,
     Mask,
@@ -282,6 +282,11 @@ class Steps:
         self.consts = [i for i in marked if i < n]
         self.carries = [i for i in marked if n <= i < end]
         self.slices = [i for i in marked if i >= end]
+
+    @property
+    def reached(self) -> list[bool]:
+        """Which real outputs depend on the live operands."""
+        return reached_outputs(self.machine.layout, self.machine.body, self.machine.moving)
 
     def _stacks(self, columns: Columns, avals: Sequence[Aval]) -> list[Value]:
         """What the steps gave, first to last, stacked at their places."""

@@ -87,9 +87,6 @@ class Watch:
         program = params.get("program")
         if primitive.name == "call" and isinstance(program, Program):
             return self.interpreted(program, xs)
-        if primitive.name == "apply":  # a function with rules of its own: looked into as it runs
-            outs: tuple[Value, ...] = params["call"].compute(*xs)
-            return outs
         values, causes = [], []
         for x in xs:
             mine = type(x) is Watched and x.owner is self
