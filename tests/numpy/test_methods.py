@@ -113,6 +113,25 @@ def test_writing_methods():
 
 
 @pytest.mark.parametrize(
+    "values",
+    [lambda x: 2 * x, lambda x: x[0, :2], lambda x: x[1, 1], lambda x: 1.5,
+     lambda x: np.append(x, x)],
+    ids=["all", "short", "one", "constant", "long"],
+)  # fmt: skip
+def test_flat_is_assigned_again_and_again(values):
+    """What is too short is repeated, what is too long is cut."""
+
+    def f(x):
+        y = np.exp(x)
+        y.flat = values(x)
+        return x * y
+
+    x = np.array([[0.3, 0.5, 0.7], [1.1, 1.3, 1.7]])
+    assert_same_as_numpy(f, x)
+    assert_linearized(f, x)
+
+
+@pytest.mark.parametrize(
     "code",
     [
         "X.tobytes()",

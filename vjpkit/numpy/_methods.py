@@ -85,7 +85,11 @@ def _flat(self: Value) -> Flat:
     return Flat(self)
 
 
-method("flat")(property(_flat))
+def _set_flat(self: Value, value: Value) -> None:
+    Flat(self)[:] = np.ravel(value)
+
+
+method("flat")(property(_flat, _set_flat))
 
 
 # ---- shape -------------------------------------------------------------------------------------
