@@ -4,6 +4,7 @@ _ONE_CALL = "NumPy's function of a traced value calls the primitive, the primiti
 _UNUSED = "the first factor of a recurrence is not used"
 _BOOLS = "0 and 1 are in every dtype; the recurrence takes the common one of its operands"
 _SAME_PRODUCT = "the product of a stack and a matrix is that of all rows of the stack: only slower"
+_ANY_PRODUCT = "both ways give the product; which one comes sooner depends on the size"
 _RESHAPED = "any negative length tells NumPy's reshape to find it"
 _MASKED = "where the divisor differs the quotient is not taken"
 _ZERO_DIVIDED = "zero is divided by it"
@@ -38,6 +39,12 @@ EQUIVALENT: dict[str, str] = {
     "  ->  cast(out, dtype)": _OWN_DTYPE,
     "ops.products.Matmul.transpose_y: out if out.dtype is dtype else cast(out, dtype)"
     "  ->  cast(out, dtype)": _OWN_DTYPE,
+    "ops.products._product: np.dot(x, y) if size <= _SMALL else x @ y  ->  np.dot(x, y)": (
+        _ANY_PRODUCT
+    ),
+    "ops.products._product: np.dot(x, y) if size <= _SMALL else x @ y  ->  x @ y": _ANY_PRODUCT,
+    "ops.products._times_vectors: x @ ct if x.ndim == 2 else np.matmul(x, ct[..., None])[..., 0]"
+    "  ->  np.matmul(x, ct[..., None])[..., 0]": "a vector is a matrix of one column: only slower",
     "ops.products._merged: x.ndim <= 2  ->  x.ndim <= 3": _SAME_PRODUCT,
     "ops.products._merged: np.reshape(x, (aval_of(x).size // max(x.shape[-1], 1), x.shape[-1]))"
     "  ->  x": _SAME_PRODUCT,

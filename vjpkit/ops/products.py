@@ -55,10 +55,6 @@ scale = primitive(Scale)
 roles["annihilate"] = scale
 
 
-_SMALL = 4096
-"""Matrices of so many elements come sooner from `numpy.dot`, which clears them first."""
-
-
 class Matmul(Bilinear):
     """``x @ y``, batched and with vectors as NumPy has it.
 
@@ -69,8 +65,7 @@ class Matmul(Bilinear):
 
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         if len(shape) == y.ndim == 2:
-            small = shape[0] * shape[1] <= _SMALL
-            out = np.dot(ct, y.T) if small else ct @ y.T
+            out = _product(ct, y.T, math.prod(shape))
             return out if out.dtype is dtype else cast(out, dtype)
         if y.ndim == 1:
             return unbroadcast(ct[..., None] * y, shape, dtype)
@@ -80,8 +75,7 @@ class Matmul(Bilinear):
 
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         if len(shape) == x.ndim == 2:
-            small = shape[0] * shape[1] <= _SMALL
-            out = np.dot(x.T, ct) if small else x.T @ ct
+            out = _product(x.T, ct, math.prod(shape))
             return out if out.dtype is dtype else cast(out, dtype)
         if x.ndim == 1:
             return unbroadcast(
@@ -130,6 +124,14 @@ class Matmul(Bilinear):
 
 
 matmul = primitive(Matmul)
+
+
+_SMALL = 4096
+
+
+def _product(x: Value, y: Value, size: int) -> Value:
+    """``x @ y`` of matrices; few elements come sooner from `numpy.dot`, which clears them first."""
+    return np.dot(x, y) if size <= _SMALL else x @ y
 
 
 def _merged(x: Value, y: Value) -> Value:
