@@ -236,7 +236,7 @@ def test_a_rule_may_push_through_any_loop(keeper, options):
         slope = vk.grad(lambda x: np.sum(keeper(f)(x)))
         return vk.grad(lambda x: np.sum(slope(x)))(np.array([0.3, 0.8]))
 
-    for f in (counted, scanned):
+    for f in (counted, scanned, vk.checkpoint(lambda x: np.sin(x) * x)):
         ruled = vk.custom_jvp(f)
         ruled.defjvp(lambda primals, ts, f=f: vk.jvp(f, primals, ts))
         np.testing.assert_allclose(curvature(ruled), curvature(f), rtol=1e-12)

@@ -8,7 +8,7 @@ part, in one program that nothing outside sees into.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
@@ -64,8 +64,10 @@ class Recomputed:
         values: Sequence[Value],
         live: Sequence[bool],
         outs: Sequence[Value],
+        reached: Sequence[bool] | None = None,
     ) -> None:
         self.name = name
+        self.reached = reached
         self.run = run
         self.values, self.guards = guarded(list(values))
         self.digest = digest(outs)
@@ -127,17 +129,26 @@ def agree(before: Digest, after: Digest) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class CheckpointCall:
-    """A flat function that is called again instead of being recorded."""
+    """A flat function that is called again instead of being recorded.
+
+    The first outputs may depend on the first ``point`` operands alone: so many as ``real`` has
+    entries, which say whether they have derivatives, and are known once the function has run.
+    """
 
     name: str
     run: Callable[..., Outputs]
+    point: int = 0
+    real: list[bool] = field(default_factory=list)
 
     def compute(self, *leaves: Value) -> Outputs:
         return self.run(*leaves)
 
     def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, Backing]:
         outs = apply(*values, call=self)
-        return outs, Recomputed(self.name, self.run, values, live, outs)
+        count = sum([aval_of(y).inexact for y in outs])
+        fixed = 0 if any(live[: self.point]) else sum(self.real)
+        reached = [*[False] * fixed, *[True] * (count - fixed)]
+        return outs, Recomputed(self.name, self.run, values, live, outs, reached)
 
     def pushed(
         self, values: Sequence[Value], ts: Sequence[Value | None]
@@ -158,7 +169,8 @@ class CheckpointCall:
             return (*outs, *[t for t, real in zip(out_ts, inexact, strict=True) if real])
 
         given = [t for t in ts if t is not None]
-        flat = apply(*values, *given, call=CheckpointCall(self.name, both))
+        call = CheckpointCall(self.name, both, len(values), inexact)
+        flat = apply(*values, *given, call=call)
         rest = iter(flat[len(inexact) :])
         return flat[: len(inexact)], [next(rest) if real else None for real in inexact]
 
@@ -170,7 +182,7 @@ class CheckpointCall:
         return tuple([y for y, _ in pairs]), [terms for _, terms in pairs]
 
     def mapped(self, n: int, batched: Sequence[bool]) -> CheckpointCall:
-        return CheckpointCall(self.name, RuledCall(self.name, self.run).mapped(n, batched).run)
+        return replace(self, run=RuledCall(self.name, self.run).mapped(n, batched).run)
 
     def staged(self, leaves: Sequence[Value]) -> Outputs:
         closed = stage(self.run, [aval_of(x) for x in leaves])
