@@ -4,15 +4,20 @@ A *kernel* is one loop nest of LLVM text, compiled to the inner loop of a NumPy 
 reads the operands (strides, broadcasting, dtypes, overlap, ``out=``) and allocates the results, and
 no code of ours looks into an array. An elementwise group is a ufunc of as many operands and results
 as it reads and makes; a group that ends in sums over everything is a generalised ufunc whose core
-dimension is the flattened array; a staged loop over a small state is a generalised ufunc too, whose
-core dimensions are its operands' sizes.
+dimension is the flattened array; loops are generalised ufuncs too, whose core dimensions are their
+operands' sizes: staged ones over a small state, and those over rows of arrays.
 
 ``code``
     Values in single assignment, written down as LLVM text.
 ``functions``
     Elementary functions of such values, branch-free, so that loops over them become vector code.
-``kernels``, ``loops``
-    Groups and staged loops as kernels.
+``kernels``
+    Elementwise groups as kernels.
+``steps``, ``loops``
+    What one step of a loop computes in registers, and the loop around it.
+``rows``, ``wide``
+    Groups that compute rows from rows: short ones in registers, many at a time; longer ones one
+    after the other, in the cache.
 ``engine``
     LLVM and ctypes: text to object code (kept on disk), object code to a ufunc. All that touches
     either is in that file.

@@ -24,7 +24,7 @@ FEWEST = 32
 """Rows from which a loop over them pays."""
 LONGEST = 64
 """Elements of a row, and of an operand that all rows share."""
-MOST_WORK = 4000
+MOST_WORK = 2000
 """Elements that the equations compute per row."""
 
 WITHIN = ("sum", "prod", "max", "min", "any", "all", "var", "std", "spread", "mean_where")

@@ -174,6 +174,8 @@ def halves(group: LongRows, eqn: Equation) -> tuple[Equation, Equation] | None:
     x = eqn.inputs[0] if eqn.inputs else None
     if eqn.primitive.name != "sum" or not isinstance(x, Var) or x not in group.members:
         return None
+    if not group.pays():  # a flat pass does it
+        return None
     everything = eqn.params["axes"] in (None, tuple(range(x.aval.ndim)))
     if not everything or eqn.params["keepdims"] or group.roles[x] != FULL:
         return None
@@ -216,8 +218,8 @@ def with_long_rows(parts: Sequence[Equation | Together]) -> list[Equation | Toge
                 group.sums.append(part)
                 outside.update(part.outputs)
                 continue
-            both = halves(group, part) if group.pays() else None
-            if both is not None:  # otherwise a flat pass does it
+            both = halves(group, part)
+            if both is not None:
                 group.add(both[0])
                 part = both[1]
         fresh = started(part)
