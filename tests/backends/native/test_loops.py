@@ -272,3 +272,57 @@ def test_an_element_that_is_read_twice_is_added_twice():
     f = lambda x: np.sum(vk.lax.scan(step, x, length=3)[0] ** 2)
     x = np.arange(9.0).reshape(3, 3)
     assert_same(vk.jit(vk.grad(f), backend="native")(x), vk.grad(f)(x))
+
+
+WHILE: dict[str, Any] = {
+    "root": lambda x, w: vk.lax.while_loop(
+        lambda y: np.abs(y * y - x[0, 0]) > 1e-12, lambda y: 0.5 * (y + x[0, 0] / y), x[0, 0]
+    ),
+    "limit": lambda x, w: vk.lax.while_loop(
+        lambda s: (np.sum(s[0] ** 2) < w[0, 0] * 100) & (s[1] < 20),
+        lambda s: (s[0] * 1.2 + np.sin(s[0] @ w), s[1] + 1), (x, 0),
+    ),
+    "no step": lambda x, w: vk.lax.while_loop(lambda c: np.sum(c) > 1e9, lambda c: c * w[:2], x),
+    "a whole number as condition": lambda x, w: vk.lax.while_loop(
+        lambda s: 3 - s[0], lambda s: (s[0] + 1, s[1] * 0.5), (0, w)
+    )[1],
+    "bounds that are computed": lambda x, w: vk.lax.fori_loop(
+        0, np.where(x[0, 0] > 0, 4, 2), lambda i, c: c * 0.5 + i, w
+    ),
+    "examples": lambda x, w: vk.vmap(
+        lambda a: vk.lax.while_loop(lambda c: c < 5.0, lambda c: c * 1.5 + 0.1, a)
+    )(np.abs(x[0])),
+    "angles too large": lambda x, w: vk.lax.while_loop(
+        lambda s: np.sin(s[0]) + 2.0 > s[1] * 0.2,
+        lambda s: (s[0] * 3e4 + 1.0, s[1] + 1), (x[0, 0], 0),
+    ),
+    "nan": lambda x, w: vk.lax.while_loop(
+        lambda c: np.all(c < 100.0), lambda c: c * 2.0 + np.log(c), x - 0.4
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHILE)
+def test_loops_whose_number_of_steps_is_not_known(name):
+    f = WHILE[name]
+    fast = vk.jit(f, backend="native")
+    with np.errstate(all="ignore"):
+        assert_same(fast(X, W), vk.jit(f, backend="numpy")(X, W))
+    loops = [part for part in fast.explain(X, W) if "while" in str(part)]
+    assert [part.where for part in loops] == ["native loop"], fast.explain(X, W)
+    assert "define void @loop_" in fast.native_ir(X, W)
+
+
+def test_what_is_doubtful_does_not_go_on():
+    """Fast forms give nonsense for huge angles; a loop that waits for it would never end."""
+    step = lambda s: (np.where(s[0] < 1e10, 1e300, s[0] * 0.5), s[1] + 1)
+    f = lambda x: vk.lax.while_loop(lambda s: (np.abs(np.sin(s[0])) < 2.0) & (s[1] < 9), step, x)
+    start = (np.float64(1.0), np.int64(0))
+    assert_same(vk.jit(f, backend="native")(start), vk.jit(f, backend="numpy")(start))
+
+
+def test_the_gradient_of_a_loop_of_unknown_length():
+    f = lambda a: vk.lax.while_loop(
+        lambda y: np.abs(y * y - a) > 1e-12, lambda y: 0.5 * (y + a / y), a
+    )
+    assert_same(vk.jit(vk.grad(f), backend="native")(2.0), vk.grad(f)(2.0))

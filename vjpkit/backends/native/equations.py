@@ -130,6 +130,14 @@ QUESTIONS: dict[str, Rule] = {
 }
 """Functions of operands in their common type, with a truth value."""
 
+BITS: dict[str, Rule] = {
+    "bitwise_and": lambda x, y: x & y,
+    "bitwise_or": lambda x, y: x | y,
+    "bitwise_xor": lambda x, y: x ^ y,
+    "invert": lambda x: ~x,
+}
+"""Functions of truth values and whole numbers, in the result's type."""
+
 FLOATING_ONLY = frozenset({
     "divide", "scale", "reciprocal", "sqrt", "fabs", "copysign", "fmax", "fmin", "degrees",
     "rad2deg", "radians", "deg2rad", "heaviside",
@@ -155,6 +163,8 @@ def why_not(eqn: Equation) -> str | None:
         return None if kind != INT or avals[-2].dtype.kind != "f" else "conversions to integers"
     if name in ELEMENTARY or name in FLOATING_ONLY:
         return None if kind in (DOUBLE, FLOAT) else f"{name} of {kind}"
+    if name in BITS:
+        return None if kind in (BOOL, INT) else f"{name} of {kind}"
     if name in ARITHMETIC:
         return None if kind != BOOL else f"{name} of truth values"
     return f"{name} is not in the kernels' table"
@@ -197,7 +207,8 @@ def computed(code: Code, eqn: Equation, xs: list[Value]) -> Value:
         name, xs = small, xs[:1]
     if name in ELEMENTARY:
         return ELEMENTARY[name](*[x.to(kind).to(DOUBLE) for x in xs]).to(kind)
-    return ARITHMETIC[name](*[x.to(kind) for x in xs])
+    rule = BITS[name] if name in BITS else ARITHMETIC[name]
+    return rule(*[x.to(kind) for x in xs])
 
 
 def common_dtype(avals: list[Aval]) -> Any:

@@ -15,35 +15,45 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.backends.native.code import TYPES, Code, Value, vector
+from vjpkit.backends.native.code import BOOL, TYPES, Code, Value, vector
 from vjpkit.backends.native.engine import every_exception, host, ufunc
 from vjpkit.backends.native.kernels import loaded, store
 from vjpkit.backends.native.steps import WIDTH, Step, why_no_step
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Equation, Program
+from vjpkit.passes import optimize
 
-__all__ = ["Loop", "joined", "loop_of", "why_no_loop"]
+__all__ = ["LOOPS", "Loop", "joined", "loop_of", "why_no_loop"]
 
 MOST_OPERANDS = 64
 """Operands and results of a ufunc."""
 
 
+LOOPS = frozenset({"scan", "while"})
+"""Primitives that are loops."""
+
+
 def why_no_loop(eqn: Equation, body: Program) -> str | None:
-    """Why a scan cannot be a kernel, in words; None if it can."""
-    if eqn.params["slots"] is not None if "slots" in eqn.params else False:
+    """Why a loop of `LOOPS` cannot be a kernel, in words; None if it can."""
+    if eqn.params.get("slots") is not None:
         return "its states are checkpointed"
     avals = [a.aval for a in (*eqn.inputs, *eqn.outputs)]
     other = next((a for a in avals if a.dtype not in TYPES or not a.size), None)
-    if other is not None or not eqn.params["length"]:
+    if other is not None or not eqn.params.get("length", 1) or not eqn.outputs:
         return f"kernels have no {other or 'loops of no steps'}"
-    return why_no_step(body)
+    cond = eqn.params.get("cond")
+    return why_no_step(body) or (why_no_step(optimize(cond)) if cond is not None else None)
 
 
 def loop_of(eqn: Equation, body: Program) -> Loop:
-    """The kernel of a scan whose step is ``body``."""
+    """The kernel of a loop whose step is ``body``."""
     params = eqn.params
     avals = tuple([a.aval.strong() for a in eqn.inputs])
     outs = tuple([v.aval for v in eqn.outputs])
+    if eqn.primitive.name == "while":
+        cond, fixed = optimize(params["cond"]), params["cond_consts"]
+        consts = fixed + params["body_consts"]
+        return Loop(body, avals, outs, consts, len(outs), 1, False, cond, fixed)
     return Loop(
         body, avals, outs, params["consts"], params["carry"], params["length"], params["reverse"]
     )
@@ -51,7 +61,11 @@ def loop_of(eqn: Equation, body: Program) -> Loop:
 
 @dataclass(frozen=True)
 class Loop:
-    """A scan: constants, states and slices in, states and stacks out."""
+    """A scan: constants, states and slices in, states and stacks out.
+
+    With ``cond`` it goes on as long as that holds, and has states only; the first ``cond_consts``
+    constants are those of the condition.
+    """
 
     body: Program
     operands: tuple[Aval, ...]
@@ -60,6 +74,8 @@ class Loop:
     carry: int
     length: int
     reverse: bool
+    cond: Program | None = None
+    cond_consts: int = 0
 
     @cached_property
     def module(self) -> str:
@@ -198,6 +214,7 @@ class _Writer:
         ends = loop.consts, loop.consts + loop.carry
         known = [self.load(before, j, a.size) for j, a in enumerate(loop.operands[: ends[1]])]
         first = known[ends[0] :]
+        turned = "steps_" if loop.cond is None else "turn"
         states = [
             [Value(inside, f"%c{j}_{k}", x.kind) for k, x in enumerate(xs)]
             for j, xs in enumerate(first)
@@ -207,25 +224,39 @@ class _Writer:
             for j in range(ends[1], len(loop.operands))
         ]
         constants = [[Value(inside, x.name, x.kind) for x in xs] for xs in known[: ends[0]]]
-        inputs = [*constants, *states, *slices]
+        inputs = [*constants[loop.cond_consts :], *states, *slices]
         found = step.run(loop.body, list(map(step.elements_of, inputs)))
         outs = list(map(step.registers, found))
         base = len(loop.operands)
         for j, values in enumerate(outs):
             if j < loop.carry:
-                self.store(after, base + j, [Value(after, x.name, x.kind) for x in values])
+                last = values if loop.cond is None else states[j]
+                self.store(after, base + j, [Value(after, x.name, x.kind) for x in last])
             else:
                 self.store_slice(inside, base + j, values)
         phis = [
-            f"{x.name} = phi {x.kind} [{a.name}, %entry], [{b.name}, %steps_]"
+            f"{x.name} = phi {x.kind} [{a.name}, %entry], [{b.name}, %{turned}]"
             for starts, xs, results in zip(first, states, outs, strict=False)
             for a, x, b in zip(starts, xs, results, strict=True)
         ]
-        doubts, collected = inside.all_doubts(), []
-        total = inside.anything(doubts)
-        if doubts:
-            total = total | Value(inside, "%doubt", "i1")
-            collected = [f"%doubt = phi i1 [false, %entry], [{total.name}, %steps_]"]
+        head = Code(prefix="h", exact=exact)
+        goes_on = self.condition(head, constants, states)
+        asked = head.all_doubts()
+        before_step = head.anything([Value(head, "%doubt", BOOL), *asked])
+        doubts = [*inside.all_doubts(), *asked]
+        total = inside.anything([Value(inside, before_step.name, BOOL), *inside.all_doubts()])
+        if goes_on is None:
+            turn = [*inside.lines, "%next = add i64 %i, 1",
+                    f"%end = icmp eq i64 %next, {self.turns}",
+                    "br i1 %end, label %out, label %steps_"]  # fmt: skip
+            doubt = total
+        else:  # what is doubtful may never end
+            go = goes_on & ~before_step
+            turn = [f"br i1 {go.name}, label %turn, label %out", "turn:", *inside.lines,
+                    "%next = add i64 %i, 1", "br label %steps_"]  # fmt: skip
+            doubt = before_step
+        collected = f"%doubt = phi i1 [false, %entry], [{total.name}, %{turned}]"
+        self.declared |= head.declared
         self.declared |= before.declared | inside.declared | after.declared
         name = "exact" if exact else "fast"
         # the arrays of the kernel; what seldom runs is not worth being improved
@@ -235,12 +266,22 @@ class _Writer:
             f"define internal i1 @{name}({parameters}) nounwind {effort} "
             f'"prefer-vector-width"="{host().vector_bits}" {{', "entry:",
             *before.lines, "br label %steps_", "steps_:",
-            "%i = phi i64 [0, %entry], [%next, %steps_]", *phis, *collected, *self.counting(),
-            *inside.lines, "%next = add i64 %i, 1", f"%end = icmp eq i64 %next, {self.turns}",
-            "br i1 %end, label %out, label %steps_", "out:", *after.lines,
-            f"ret i1 {total.name}", "}",
+            f"%i = phi i64 [0, %entry], [%next, %{turned}]", *phis, collected, *self.counting(),
+            *head.lines, *turn, "out:", *after.lines, f"ret i1 {doubt.name}", "}",
         ]  # fmt: skip
         return "\n".join(lines), bool(doubts)
+
+    def condition(
+        self, code: Code, constants: Sequence[Sequence[Value]], states: Sequence[Sequence[Value]]
+    ) -> Value | None:
+        """Whether another step follows; None where their number is known."""
+        if self.loop.cond is None:
+            return None
+        step = Step(code)
+        inputs = [*constants[: self.loop.cond_consts], *states]
+        given = [step.elements_of([Value(code, x.name, x.kind) for x in xs]) for xs in inputs]
+        (found,) = step.run(self.loop.cond, given)
+        return step.register(found).to(BOOL)
 
     @property
     def steps(self) -> int:

@@ -13,6 +13,7 @@ from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.equations import is_native, why_not
 from vjpkit.backends.native.kernels import Kernel, Machine
 from vjpkit.backends.native.loops import (
+    LOOPS,
     MOST_OPERANDS,
     Loop,
     Packed,
@@ -87,7 +88,7 @@ class NativeLowered(Lowered):
         for part in self.parts:
             if isinstance(part, Fused | Rows | LongRows):
                 texts += [kernel.text for kernel in part.made]
-            elif isinstance(part, Equation) and part.primitive.name == "scan":
+            elif isinstance(part, Equation) and part.primitive.name in LOOPS:
                 step = step_of(part)
                 if why_no_loop(part, step) is None:
                     texts.append(loop_of(part, step).text)
@@ -119,10 +120,11 @@ def explained_native(part: Equation | Together) -> Part:
         return Part((*part.equations, *part.sums), KERNEL, words)
     if isinstance(part, Rows):
         return Part(tuple(part.equations), LOOP, f"{part.length} rows, each in registers")
-    if isinstance(part, Equation) and part.primitive.name == "scan":
+    if isinstance(part, Equation) and part.primitive.name in LOOPS:
         reason = why_no_loop(part, step_of(part))
         where = LOOP if reason is None else "one call"
-        return Part((part,), where, reason or f"{part.params['length']} steps in registers")
+        count = part.params.get("length", "unknown many")
+        return Part((part,), where, reason or f"{count} steps in registers")
     if isinstance(part, Equation) and is_elementwise(part):
         reason = why_not(part)
         return Part((part,), "one call", reason or "alone among others: NumPy is as quick")
@@ -174,7 +176,7 @@ class NativeSource(Source):
 
     def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
         """A loop over a small state is one call of its kernel; anything else is NumPy's."""
-        if eqn.primitive.name != "scan" or why_no_loop(eqn, step_of(eqn)) is not None:
+        if eqn.primitive.name not in LOOPS or why_no_loop(eqn, step_of(eqn)) is not None:
             super().equation(i, eqn, dying)
             return
         self.loop(i, loop_of(eqn, step_of(eqn)), eqn.inputs, eqn.outputs)
@@ -271,12 +273,12 @@ def fitting(
 
 
 def step_of(eqn: Equation) -> Program:
-    """What a scan does in one step, optimised."""
+    """What a loop does in one step, optimised."""
     return optimize(eqn.params["body"])
 
 
 def is_loop(eqn: Equation) -> bool:
-    """Whether a scan is machine code."""
+    """Whether a loop is machine code."""
     return why_no_loop(eqn, step_of(eqn)) is None
 
 
