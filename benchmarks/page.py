@@ -70,34 +70,32 @@ def introduction(
         f"  {machine['system']}, {machine['date'][:10]};",
         f"* {settings['rounds']} rounds; {how}; freed memory is {kept};",
     )
-    versions = [
-        f"{title(name)} {about['version']}"
+    versions = {
+        ENTRIES[name].package: about["version"]
         for name, about in results.libraries.items()
         if "version" in about
-    ]
-    yield f"* {', '.join(versions)}."
+    }
+    yield f"* {', '.join(' '.join(pair) for pair in versions.items())}."
     yield from (
         "",
         "The page is made from the numbers that were saved, and these by one command:",
         "",
         "```sh",
-        f"python -m benchmarks {' '.join(flags(settings, results))} \\",
-        f"    --save benchmarks/results/{saved}",
+        " \\\n    ".join(["python -m benchmarks", *flags(saved, settings, results)]),
         f"python -m benchmarks --from benchmarks/results/{saved} --page benchmarks",
         "```",
         "",
     )
 
 
-def flags(settings: Mapping[str, Any], results: Results) -> list[str]:
+def flags(saved: str, settings: Mapping[str, Any], results: Results) -> Iterator[str]:
     """The options of the run."""
     named = ("quick", "one_core", "retain_memory")
     switches = [f"--{name.replace('_', '-')}" for name in named if settings[name]]
-    return [
-        *switches,
-        f"--rounds {settings['rounds']}",
-        f"--libraries {','.join(results.libraries)}",
-    ]
+    yield " ".join([*switches, f"--rounds {settings['rounds']}"])
+    yield f"--libraries {','.join(results.libraries)}"
+    yield f"--cases {','.join(results.cases())}"
+    yield f"--save benchmarks/results/{saved}"
 
 
 def summary(results: Results) -> Iterator[str]:
