@@ -109,6 +109,9 @@ EQUIVALENT: dict[str, str] = {
         "the number is not read: every series brings as many terms as it has"
     ),
     "ops.scipy_distributions._t_density: np.where(limit, 1, x)  ->  np.where(limit, 2, x)": _MASKED,
+    "ops.selection.aligned: max(ranks)  ->  ranks": (
+        "what has all axes already is then reshaped to its own shape"
+    ),
     "ops.vectors.GuardedQuotient.compute: np.where(small, 1, y)  ->  np.where(small, 2, y)": (
         _MASKED
     ),
