@@ -96,11 +96,11 @@ EQUIVALENT: dict[str, str] = {
     "  ->  to_dtype(x, d)": _OWN_DTYPE,
     "ops.scipy_special.unknown: _UNKNOWN.add(refuse)  ->  refuse": _TOO_LATE,
     "ops.scipy_special.unknown: refuse  ->  -refuse": _TOO_LATE,
-    "ops.scipy_special.Xlogy.partials: np.where((x == 0) & (y == 0), 1, y)"
+    "ops.scipy_elementary.Xlogy.partials: np.where((x == 0) & (y == 0), 1, y)"
     "  ->  np.where((x == 0) & (y == 0), 2, y)  (2)": _ZERO_DIVIDED,
-    "ops.scipy_special.Xlog1py.partials: np.where((x == 0) & (y == -1), 1, 1 + y)"
+    "ops.scipy_elementary.Xlog1py.partials: np.where((x == 0) & (y == -1), 1, 1 + y)"
     "  ->  np.where((x == 0) & (y == -1), 2, 1 + y)": _ZERO_DIVIDED,
-    "ops.scipy_special.Entr.partials: np.where(x < 0, 1, x)  ->  np.where(x < 0, 2, x)": _MASKED,
+    "ops.scipy_elementary.Entr.partials: np.where(x < 0, 1, x)  ->  np.where(x < 0, 2, x)": _MASKED,
     "ops.scipy_bessel._over_x: np.where(x == 0, 1, x)  ->  np.where(x == 0, 2, x)": _MASKED,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  params": (
         "the terms are then made from the call's tangents, which gives the same ones"
