@@ -45,6 +45,10 @@ def what(x: object) -> str:
     return f"a traced {x.aval}" if isinstance(x, Tracer) else type(x).__name__
 
 
+_UNMAPPED = {on: Running(on) for on in ("values", "abstract")}
+"""How functions run that are mapped over no named axis: most of them, so it is made but once."""
+
+
 def called(
     fun: Callable[..., PyTree],
     args: Sequence[PyTree],
@@ -58,7 +62,8 @@ def called(
     sequences; the one that says what to do comes out instead.
     """
     outer = RUNNING.get()
-    token = RUNNING.set(Running("abstract" if abstract else outer.on or "values", outer.axes))
+    on = "abstract" if abstract else outer.on or "values"
+    token = RUNNING.set(Running(on, outer.axes) if outer.axes else _UNMAPPED[on])
     try:
         return stacked(fun(*args, **kwargs))
     except Exception as error:
