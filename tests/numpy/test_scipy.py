@@ -115,7 +115,10 @@ REMOVABLE = {
     "ellipkm1": (lambda x: mpmath.ellipk(1 - x), (1.0, 1 - 1e-9, 0.9001, 0.8999)),
     "spence": (lambda x: mpmath.polylog(2, 1 - x), (1.0, 1 + 1e-9, 1.0999, 0.8999)),
     "rgamma": (mpmath.rgamma, (0.0, -1.0, -2.0, 1e-9 - 1, 0.499, 0.501)),
-    "exprel": (lambda x: mpmath.expm1(x) / x if x else mpmath.mpf(1), (0.0, 1e-9, 0.499, 0.501)),
+    "exprel": (
+        lambda x: mpmath.expm1(x) / x if x else mpmath.mpf(1),
+        (0.0, 1e-9, 0.499, 0.501, 1.45),
+    ),
     "j1": (lambda x: mpmath.besselj(1, x), (0.0, 1e-9, 0.999, 1.001)),
     "i1": (lambda x: mpmath.besseli(1, x), (0.0, 1e-9, 0.999, 1.001)),
     "i1e": (lambda x: mpmath.besseli(1, x) * mpmath.exp(-x), (1e-9, 0.999, 1.001, 40.0)),
