@@ -108,6 +108,7 @@ EQUIVALENT: dict[str, str] = {
     "control.calls.CallPrimitive.with_series: live_and_order(series)  ->  series": (
         "the number is not read: every series brings as many terms as it has"
     ),
+    "ops.scipy_gamma._rgamma_x: np.where(left, 1, x)  ->  np.where(left, 2, x)": _MASKED,
     "ops.scipy_distributions._t_density: np.where(limit, 1, x)  ->  np.where(limit, 2, x)": _MASKED,
     "ops.selection.aligned: max(ranks)  ->  ranks": (
         "what has all axes already is then reshaped to its own shape"

@@ -114,7 +114,7 @@ REMOVABLE = {
     "ellipk": (mpmath.ellipk, (0.0, -1e-9, 0.0999, 0.1001)),
     "ellipkm1": (lambda x: mpmath.ellipk(1 - x), (1.0, 1 - 1e-9, 0.9001, 0.8999)),
     "spence": (lambda x: mpmath.polylog(2, 1 - x), (1.0, 1 + 1e-9, 1.0999, 0.8999)),
-    "rgamma": (mpmath.rgamma, (0.0, -1.0, -2.0, 1e-9 - 1, 0.499, 0.501)),
+    "rgamma": (mpmath.rgamma, (0.0, -1.0, -2.0, 1e-9 - 1, 0.499, 0.501, 1.0)),
     "exprel": (
         lambda x: mpmath.expm1(x) / x if x else mpmath.mpf(1),
         (0.0, 1e-9, 0.499, 0.501, 1.45),
