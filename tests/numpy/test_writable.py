@@ -550,6 +550,22 @@ def test_a_mapped_array_keeps_the_layout_of_its_examples(axes):
     np.testing.assert_array_equal(got, np.stack(gradients))
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_shared_array_keeps_its_layout_when_examples_are_written_to_it(order):
+    def flat_view(x):
+        y = vnp.zeros((3, 4), order=order)
+        y += x[0]
+        v = np.ravel(y if order == "C" else y.T)
+        y[0] = 0.5
+        v[-1] = x[1]
+        return y, v
+
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    wanted = zip(*[flat_view(row) for row in x], strict=True)
+    for got, parts in zip(vk.vmap(flat_view)(x), wanted, strict=True):
+        np.testing.assert_array_equal(got, np.stack(parts))
+
+
 def test_views_that_a_mapped_function_returns_are_current():
     def f(x):
         y = np.copy(x)
