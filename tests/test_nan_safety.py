@@ -1,6 +1,7 @@
 """A branch that was not taken gives an exact zero, to second order, in every mode."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_strict_tangent():
     assert np.isnan(vk.jvp(root, (0.0,), (0.0,), strict=True)[1])
 
 
-CONTROL = {
+CONTROL: dict[str, Any] = {
     "jit": vk.jit(np.sqrt),
     "cond": lambda x: vk.lax.cond(x < 1, np.sqrt, np.cos, x),
     "scan": lambda x: vk.lax.scan(lambda c, _: (np.sqrt(c), None), x, length=1)[0],

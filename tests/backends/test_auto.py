@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import vjpkit as vk
 from vjpkit.backends import auto, by_numpy, executable
 from vjpkit.backends.auto import Auto
-from vjpkit.backends.numpy_source import Unavailable
+from vjpkit.backends.numpy_source import Lowered, Unavailable
 
 X = np.linspace(0.1, 2.0, 50)
 
@@ -36,22 +37,20 @@ def program():
     return vk.make_ir(vk.grad(wave))(X).program
 
 
+class Slow(Lowered):
+    """An executable that takes its time, and passes for machine code."""
+
+    is_native = True
+
+
 def slow(compiled):
-    """An executable like another one that takes its time."""
+    """An executable like another one, as `Slow`."""
 
-    class Slow(type(compiled)):
-        is_native = True
+    def run(*values):
+        time.sleep(0.01)
+        return compiled.run(*values)
 
-        def __init__(self):
-            self.__dict__.update(vars(compiled))
-
-            def run(*values):
-                time.sleep(0.01)
-                return compiled.run(*values)
-
-            object.__setattr__(self, "run", run)
-
-    return Slow()
+    return Slow(compiled.program, compiled.source, compiled.parts, run, compiled.asked)
 
 
 def test_short_lived_programs_are_not_compiled():
@@ -224,7 +223,7 @@ def test_a_compiled_map_that_is_used_much_becomes_machine_code(monkeypatch):
     compiled = pullback.compile()
     ct = np.arange(7.0)
     (wanted,) = pullback(ct)
-    run = executable(compiled.backing.closed.program, "auto")
+    run: Any = executable(compiled.backing.closed.program, "auto")
     until = time.monotonic() + 60
     while not run.settled:
         assert time.monotonic() < until

@@ -436,7 +436,7 @@ CLOSING = {
     "root": (closing_root, np.sqrt),
     "linear": (closing_linear, lambda a: np.sum(np.linalg.solve(A + a * np.eye(3), B))),
 }
-COMPOSED = {
+COMPOSED: dict[str, Any] = {
     "grad": vk.grad,
     "grad of grad": lambda f: vk.grad(vk.grad(f)),
     "jvp": lambda f: lambda a: vk.jvp(f, (a,), (1.0,)),

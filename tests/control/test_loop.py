@@ -134,4 +134,4 @@ def test_bad_input():
     with pytest.raises(TypeError, match="body_fun"):
         vk.lax.fori_loop(0, 3, None, X)  # type: ignore[arg-type]  # what is tested
     with pytest.raises(TypeError, match="upper must be an integer, got f64"):
-        vk.lax.fori_loop(0, 3.0, lambda i, x: x, X)  # type: ignore[arg-type]  # what is tested
+        vk.lax.fori_loop(0, 3.0, lambda i, x: x, X)

@@ -1,5 +1,7 @@
 """The walks' own helpers."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -41,7 +43,7 @@ def test_zero_wins_over_inf_and_nan_in_products_of_derivatives() -> None:
     [((5, 3), 1), ((4, 2, 3), 1), ((4, 2, 3), 2), ((7,), 1), ((0, 3), 1), ((70_000, 4), 1)],
 )
 def test_rows_that_broadcasting_repeated_are_added_up(
-    shape: tuple[int, ...], lead: int, dtype: str, order: str
+    shape: tuple[int, ...], lead: int, dtype: str, order: Literal["C", "F"]
 ) -> None:
     whole = np.random.default_rng(3).integers(-2, 3, size=shape)  # whose sums are exact
     ct = whole.astype(dtype).copy(order)

@@ -74,6 +74,10 @@ def test_exemptions_name_laws_or_variants_and_give_reasons():
             assert len(reason) > 20, f"{name}: why is it exempt from {key}?"
 
 
+ON_SOME_MACHINES = {"svd": {"complex"}}
+"""Exemptions from laws that one LAPACK keeps and another one does not."""
+
+
 @pytest.mark.parametrize("name", [name for name, p in OURS.items() if p.exempt])
 def test_exemptions_are_needed(name):
     """A law that is kept after all must not be exempt."""
@@ -84,4 +88,4 @@ def test_exemptions_are_needed(name):
                 law(case)
             except Exception:
                 broken |= {law.name, case.variant, f"{law.name}:{case.variant}"}
-    assert set(OURS[name].exempt) <= broken
+    assert set(OURS[name].exempt) - ON_SOME_MACHINES.get(name, set()) <= broken

@@ -1,6 +1,7 @@
 """Rules at points that no generated test can go to: poles, overflow, Python's zeros, no freedom."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def test_reciprocal_of_pythons_zeros_keeps_the_sign():
         assert vk.grad(lambda x: 3.0 * np.log(x))(0.0) == math.inf
 
 
-NESTED = {
+NESTED: dict[str, Any] = {
     "grad of grad": lambda f: vk.grad(vk.grad(f)),
     "jvp of jvp": lambda f: lambda x: vk.jvp(lambda y: vk.jvp(f, (y,), (1.0,))[1], (x,), (1.0,))[1],
     "jvp of grad": lambda f: lambda x: vk.jvp(vk.grad(f), (x,), (1.0,))[1],

@@ -1,5 +1,7 @@
 """Structural primitives: views where NumPy has views, promotion, weak numbers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -128,7 +130,7 @@ def test_cotangents_of_large_sums_are_repeated_without_memory(axis, keepdims):
     np.testing.assert_allclose(value, np.sum(gradient * tangent), rtol=1e-12)
 
 
-OUTSIDE = {
+OUTSIDE: dict[str, Any] = {
     "nothing": lambda f: f,
     "jit": vk.jit,
     "vmap": vk.vmap,

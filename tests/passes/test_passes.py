@@ -1,5 +1,7 @@
 """Passes preserve meaning: on every primitive of the registry, and on random programs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -113,7 +115,7 @@ def written_over(x):
 
 
 STACK = np.arange(54.0).reshape(6, 3, 3) / 54
-RULES = {
+RULES: dict[str, Any] = {
     "double negation": (lambda x: -(-1 * (-x)) * 1, 1),
     "negation into difference": (lambda x: np.sin(x) + -x, 2),
     "negation into sum": (lambda x: np.sin(x) - (-x), 2),

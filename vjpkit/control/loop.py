@@ -340,8 +340,8 @@ def while_loop(
 
 
 def fori_loop(
-    lower: int,
-    upper: int,
+    lower: Value,
+    upper: Value,
     body_fun: Callable[[Value, PyTree], PyTree],
     init_val: PyTree,
     *,

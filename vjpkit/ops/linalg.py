@@ -1017,7 +1017,7 @@ class Svd(General):
     exempt = {
         "empty": _ANY_BASIS,
         "empty-last": _ANY_BASIS,
-        "complex": "at a real matrix times a number LAPACK's choice of phases jumps",
+        "complex": "at a real matrix times a number LAPACK's choice of phases may jump",
     }
 
     @staticmethod
