@@ -13,11 +13,11 @@ from vjpkit.kinds import Elementwise, General, Linear
 from vjpkit.testing.rules import check_rule
 
 
-class LogitOfUser(Elementwise):
-    """A ufunc of SciPy's with its partial derivative."""
+class OmegaOfUser(Elementwise):
+    """A ufunc of SciPy's that vjpkit does not know, with its partial derivative."""
 
-    ufunc = scipy.special.logit
-    partials = ((lambda x: 1 / (x * (1 - x))),)
+    ufunc = scipy.special.wrightomega
+    partials = ((lambda out: out / (1 + out)),)
 
     def samples(self) -> Iterable[Sample]:
         return (Sample(np.array([0.2, 0.5, 0.9])),)
@@ -60,8 +60,9 @@ class CubeOfUser(General):
 
 
 X = np.array([0.2, 0.5, 0.9])
+omega = scipy.special.wrightomega
 CASES = {
-    LogitOfUser: (scipy.special.logit, lambda x: np.diag(1 / (x * (1 - x)))),
+    OmegaOfUser: (omega, lambda x: np.diag(omega(x) / (1 + omega(x)))),
     ReverseOfUser: (lambda x: x[::-1], lambda x: np.eye(3)[::-1]),
     CubeOfUser: (lambda x: x**3, lambda x: np.diag(3 * x * x)),
 }
