@@ -179,6 +179,32 @@ def test_errors_and_warnings_behind_a_door_are_those_of_the_ordinary_way():
     assert slope(np.zeros(1))[0] == np.inf
 
 
+@pytest.mark.parametrize(
+    ("f", "args", "direct"),
+    [
+        (lambda x: np.sin(x) * x, (X,), True),
+        (lambda x, y: (np.sin(x) * y, x + y), (X, 2 * X), True),
+        (lambda x, y: (x + y, np.sin(x) * y), (X, 2.0), True),
+        (lambda x: np.sum(np.sin(x) * x), (X,), True),
+        (lambda x: np.sum(np.sin(x) * x), (np.stack([X, X]),), False),
+        (lambda x, y: np.sin(y) * y, (X, 2 * X), False),
+        (lambda x: (np.sin(x) * x, x), (X,), False),
+        (lambda x, y: x * y + x, (True, X), False),
+        (lambda tree: {"a": np.cos(tree["x"]) - tree["x"]}, ({"x": X},), True),
+    ],
+)  # fmt: skip
+def test_a_program_that_is_one_kernel_is_called_directly(f, args, direct):
+    pytest.importorskip("llvmlite", reason="the native tier is an extra")
+    compiled = vk.jit(f, backend="native")
+    opened(compiled, *args)
+    assert (compiled.staged_for(args, {}).execute.direct is not None) == direct
+    got, want = (vk.tree_util.tree_leaves(g(*args)) for g in (compiled, f))
+    for a, b in zip(got, want, strict=True):
+        assert type(a) is type(b)
+        assert np.shape(a) == np.shape(b)
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
 def test_every_hit_is_counted():
     f = vk.jit(lambda x: x + 1)
     for _ in range(5):

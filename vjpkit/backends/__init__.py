@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -48,6 +48,9 @@ class Executable(Protocol):
 
     @property
     def run(self) -> Callable[..., tuple[Value, ...]]: ...
+
+    @property
+    def direct(self) -> Callable[..., Any] | None: ...
 
     @property
     def settled(self) -> bool: ...

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -143,6 +144,10 @@ class Auto:
     @property
     def source(self) -> str:
         return self.tier.source
+
+    @property
+    def direct(self) -> Callable[..., Any] | None:
+        return self.tier.direct if self.settled else None
 
     @property
     def silent(self) -> bool:

@@ -115,6 +115,11 @@ class Lowered:
         return False
 
     @property
+    def direct(self) -> Callable[..., Any] | None:
+        """The one ufunc that a call comes to, if it does: its results are the program's."""
+        return None
+
+    @property
     def silent(self) -> bool:
         """Whether no part can make NumPy warn."""
         return not self.parts

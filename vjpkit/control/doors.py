@@ -67,7 +67,9 @@ class Text:
 
     def __init__(self, execute: Executable) -> None:
         self.lines: list[str] = []
+        self.direct = execute.direct
         self.scope: dict[str, Any] = {
+            "direct": self.direct,
             "MISS": MISS,
             "ndarray": np.ndarray,
             "errstate": np.errstate,
@@ -182,6 +184,9 @@ class Text:
         """Call the program; its errors name the user's line."""
         self.results = [f"r{i}" for i in range(count)]
         targets = "".join(f"{r}, " for r in self.results) or "()"
+        if self.direct is not None:  # a ufunc gives one result as it is
+            self.lines.append(f"{targets.strip(', ')} = direct({', '.join(operands)})")
+            return
         line = f"{targets.strip()} = run({', '.join(operands)})"
         if quiet:
             line = f"with errstate(all='ignore'): {line}"

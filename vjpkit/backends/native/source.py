@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -97,6 +97,16 @@ class NativeLowered(Lowered):
     @property
     def is_native(self) -> bool:
         return any(part.where in (KERNEL, LOOP) for part in self.explain())
+
+    @property
+    def direct(self) -> Callable[..., Any] | None:
+        kernels = [k for part in self.parts for k in getattr(part, "made", ())]
+        lines = self.source.splitlines()
+        if len(kernels) != 1 or len(lines) != 3:  # def, the call, return
+            return None
+        (kernel,), given = kernels, lines[0].removeprefix("def run(").removesuffix("):")
+        as_they_are = isinstance(kernel, Kernel) and lines[1].endswith(f" = kernel0({given})")
+        return kernel.compile() if as_they_are and kernel.results == self.program.outputs else None
 
     @property
     def silent(self) -> bool:
