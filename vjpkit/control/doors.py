@@ -6,7 +6,7 @@ result, with nothing looked up. What it does not know it leaves to the ordinary 
 function of a dictionary with one array reads::
 
     def door(args, kwargs):
-        if not (len(args) == 1 and not kwargs): return MISS
+        if kwargs or len(args) != 1: return MISS
         t1, = args
         if not (type(t1) is dict and len(t1) == 1): return MISS
         t2 = t1.get('w', MISS)
@@ -106,8 +106,8 @@ class Text:
         self, args: Sequence[PyTree], kwargs: Mapping[str, PyTree], static: Container[int | str]
     ) -> None:
         """Take the arguments apart, in the order of the leaves of ``(args, kwargs)``."""
-        words = f"len(kwargs) == {len(kwargs)}" if kwargs else "not kwargs"
-        self.require(f"len(args) == {len(args)} and {words}")
+        words = f"len(kwargs) != {len(kwargs)}" if kwargs else "kwargs"
+        self.lines.append(f"if {words} or len(args) != {len(args)}: return MISS")
         places: list[tuple[int | str, PyTree]] = [*enumerate(args)]
         names = self.unpacked("args", len(args))
         for word in sorted(kwargs):
