@@ -179,8 +179,8 @@ SCRIPT = """
 """
 
 
-def run(body):
-    source = textwrap.dedent(SCRIPT) + textwrap.dedent(body)
+def run(body, before=""):
+    source = "".join(map(textwrap.dedent, (before, SCRIPT, body)))
     return subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source],
         capture_output=True,
@@ -211,6 +211,37 @@ def test_a_process_may_fork_while_something_is_compiled():
             assert os.waitpid(child, 0)[1] == 0
             print("both")
         """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "both\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_may_fork_while_the_compiler_is_imported():
+    before = """
+        import importlib.abc, sys, time
+        met = []
+
+        class Slow(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path, target=None):
+                if name == "llvmlite.binding":
+                    met.append(name)
+                    time.sleep(0.5)
+
+        sys.meta_path.insert(0, Slow())
+        """
+    done = run(
+        """
+        while not met:
+            time.sleep(0.01)
+        child = os.fork()
+        for f, y in zip(fs, wanted):
+            f.compile(x)
+            assert np.allclose(f(x), y, rtol=1e-13)
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            print("both")
+        """,
+        before,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "both\n", "")
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vjpkit.backends.forks import UNFORKED
 from vjpkit.backends.numpy_source import Lowered, Part, lower
 from vjpkit.core.aval import Value
 from vjpkit.core.evaluate import evaluate
@@ -28,9 +29,10 @@ def by_numpy(program: Program) -> Lowered:
 
 def machine_code(program: Program) -> Lowered:
     """``program`` with groups of it as machine code."""
-    from vjpkit.backends.native import lower_native
+    with UNFORKED:
+        from vjpkit.backends.native import lower_native
 
-    return lower_native(optimize(program))
+        return lower_native(optimize(program))
 
 
 def by_need(program: Program) -> Executable:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.backends.forks import UNFORKED
 from vjpkit.backends.numpy_source import Lowered, Part, Unavailable
 from vjpkit.core.aval import Value
 from vjpkit.core.ir import Program, subprograms
@@ -104,7 +105,7 @@ class Auto:
 
     def prepare(self) -> None:
         """Compile the program, and put the machine code on trial."""
-        with self.lock:
+        with UNFORKED, self.lock:
             if self.settled or self.tier is not self.first:
                 return
             try:

@@ -7,15 +7,17 @@ ever made whole. Sums down the rows end a group: they are added up block by bloc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from vjpkit.core.aval import Aval
-from vjpkit.core.ir import Atom, Equation, Program, Var, used
+from vjpkit.core.ir import Atom, Equation, Var, used
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["Group", "Together", "is_elementwise", "schedule"]
+__all__ = ["Group", "Together", "beginning", "blocked", "is_elementwise", "schedule"]
 
 SMALLEST = 1 << 15
 """Elements from which blocks pay: below, whole arrays stay in the cache by themselves."""
@@ -39,17 +41,112 @@ def is_elementwise(eqn: Equation) -> bool:
 class Together:
     """Equations that run as one; ``sums`` add up results of the others, and end the group."""
 
+    patient: ClassVar[bool] = False
+    """Whether the group goes on when it meets what needs it and does not belong to it."""
+
     equations: list[Equation] = field(default_factory=list)
     sums: list[Equation] = field(default_factory=list)
     members: set[Var] = field(default_factory=set)
+    waiting: list[Equation] = field(default_factory=list)
+    """What needs the group, and comes after it."""
+    beyond: set[Var] = field(default_factory=set)
+    """What the group cannot read: its sums, and what is waiting."""
+
+    def takes(self, eqn: Equation) -> bool:
+        """Whether the equation can be computed along with the others."""
+        raise NotImplementedError
+
+    def sums_up(self, eqn: Equation) -> bool:
+        """Whether the equation adds up a member in a way that the group can."""
+        return False
+
+    def pays(self) -> bool:
+        """Whether the group is quicker than its equations one by one."""
+        raise NotImplementedError
+
+    def ousts(self) -> bool:
+        """Whether the group begins even where another one has to end for it."""
+        return True
 
     def add(self, eqn: Equation) -> None:
         self.equations.append(eqn)
         self.members.update(eqn.outputs)
 
-    def depends(self, eqn: Equation, summed: set[Var]) -> bool:
+    def taken(self, eqn: Equation) -> Equation | None:
+        """What is left of an equation when the group has taken what it can."""
+        if not self.beyond.isdisjoint(eqn.inputs):
+            return eqn
+        if self.takes(eqn):
+            self.add(eqn)
+            return None
+        if self.sums_up(eqn):
+            self.sums.append(eqn)
+            self.beyond.update(eqn.outputs)
+            return None
+        return eqn
+
+    def wait(self, eqn: Equation) -> None:
+        """Let an equation come after the group."""
+        self.waiting.append(eqn)
+        self.beyond.update(eqn.outputs)
+
+    def depends(self, eqn: Equation) -> bool:
         """Whether the equation needs what the group makes."""
-        return any(a in self.members or a in summed for a in used(eqn.inputs))
+        return any(a in self.members or a in self.beyond for a in used(eqn.inputs))
+
+    def parts(self) -> list[Equation | Together]:
+        """The group, or its equations where it does not pay; then what had to wait."""
+        return [*([self] if self.pays() else [*self.equations, *self.sums]), *self.waiting]
+
+
+def schedule(
+    parts: Iterable[Equation | Together], begun: Callable[[Equation], Together | None]
+) -> list[Equation | Together]:
+    """The parts in an order in which equations that run together are one group.
+
+    ``begun`` gives the group that begins with an equation, if one can.
+    """
+    out: list[Equation | Together] = []
+    group: Together | None = None
+
+    def close() -> None:
+        nonlocal group
+        out.extend(group.parts() if group is not None else ())
+        group = None
+
+    for part in parts:
+        if isinstance(part, Together) or part.primitive.effect:
+            close()
+            out.append(part)
+            continue
+        left = part if group is None else group.taken(part)
+        if left is None:
+            continue
+        fresh = begun(left)
+        needs = group is not None and group.depends(left)
+        if group is not None and (
+            (needs and not group.patient) or (fresh is not None and fresh.ousts())
+        ):
+            close()
+        if group is None and fresh is not None:
+            group = fresh
+        elif group is not None and needs:
+            group.wait(left)
+        else:
+            out.append(left)
+    close()
+    return out
+
+
+GroupT = TypeVar("GroupT", bound=Together)
+
+
+def beginning(group: GroupT, eqn: Equation) -> GroupT | None:
+    """The group with its first equation, if it takes that."""
+    if not group.takes(eqn):
+        return None
+    group.add(eqn)
+    return group
 
 
 @dataclass
@@ -64,6 +161,8 @@ class Group(Together):
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation can be computed rows by rows, from rows."""
+        if len(eqn.outputs) != 1:
+            return False
         (out,) = eqn.outputs
         if not _is_plain(out.aval) or not out.aval.shape or out.aval.shape[0] != self.length:
             return False
@@ -98,8 +197,8 @@ class Group(Together):
         axes = eqn.params["axes"]
         return (axes is None or 0 in axes) and eqn.inputs[0].aval.dtype.kind in "fc"
 
-    def finish(self) -> bool:
-        """Decide about the form of the blocks; whether blocks pay at all."""
+    def pays(self) -> bool:
+        """Whether blocks are quicker, which decides about their form."""
         shape = self.equations[-1].outputs[0].aval.shape
         shapes = {a.aval.shape for e in self.equations for a in (*e.inputs, *e.outputs)}
         self.flat = shapes <= {shape, ()} and all(map(is_elementwise, self.equations))
@@ -129,45 +228,12 @@ def _is_plain(aval: Aval) -> bool:
     return dtype.kind == "b" or (dtype.kind in "iufc" and dtype.itemsize >= 4)
 
 
-def _starts(eqn: Equation) -> bool:
-    """Whether a large array is made or reduced by an equation that a group may begin with."""
-    if is_elementwise(eqn):
-        return eqn.outputs[0].aval.size >= SMALLEST
-    return eqn.primitive.name in _WITHIN_ROWS and eqn.inputs[0].aval.size >= SMALLEST
-
-
-def schedule(program: Program) -> list[Equation | Group]:
-    """The equations in an order in which groups stand together."""
-    out: list[Equation | Group] = []
-    group: Group | None = None
-    summed: set[Var] = set()
-
-    def close() -> None:
-        nonlocal group
-        if group is not None:
-            out.extend([group] if group.finish() else [*group.equations, *group.sums])
-        group = None
-        summed.clear()
-
-    for eqn in program.equations:
-        single = len(eqn.outputs) == 1
-        if group is not None and single:
-            if not any(a in summed for a in used(eqn.inputs)) and group.takes(eqn):
-                group.add(eqn)
-                continue
-            if group.sums_up(eqn):
-                group.sums.append(eqn)
-                summed.update(eqn.outputs)
-                continue
-        starts = single and _starts(eqn)
-        if group is not None and (starts or group.depends(eqn, summed)):
-            close()
-        if starts:
-            fresh = Group(length=(eqn.outputs[0].aval.shape or (0,))[0])
-            if fresh.takes(eqn):
-                fresh.add(eqn)
-                group = fresh
-                continue
-        out.append(eqn)
-    close()
-    return out
+def blocked(eqn: Equation) -> Group | None:
+    """A group that begins with an equation that makes or reduces a large array."""
+    if len(eqn.outputs) != 1:
+        return None
+    within = eqn.primitive.name in _WITHIN_ROWS
+    large = eqn.inputs[0] if within else eqn.outputs[0]
+    if not (within or is_elementwise(eqn)) or large.aval.size < SMALLEST:
+        return None
+    return beginning(Group(length=(eqn.outputs[0].aval.shape or (0,))[0]), eqn)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.backends.groups import SMALLEST, Group, Together, is_elementwise, schedule
+from vjpkit.backends.groups import SMALLEST, Group, Together, blocked, is_elementwise, schedule
 from vjpkit.backends.numpy_calls import (
     FUNCTIONS,
     constant,
@@ -250,7 +250,8 @@ class Source:
 
     def schedule(self) -> Sequence[Equation | Together]:
         """The equations in the order of the source, and which run as one."""
-        return schedule(self.program) if self.private else self.program.equations
+        equations = self.program.equations
+        return schedule(equations, blocked) if self.private else equations
 
     # ---- names -------------------------------------------------------------------------------
 

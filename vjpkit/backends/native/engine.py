@@ -13,7 +13,6 @@ import os
 import stat
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,21 +22,15 @@ from typing import Any
 
 import numpy as np
 
+from vjpkit.backends.forks import UNFORKED
 from vjpkit.backends.numpy_source import Unavailable
 
-__all__ = ["available", "every_exception", "host", "machine_code", "ufunc"]
+__all__ = ["available", "host", "machine_code", "ufunc"]
 
 FROM_FUNCTION, FROM_FUNCTION_AND_SIGNATURE = 1, 31
 """Places of ``PyUFunc_FromFuncAndData`` and ``...AndSignature`` in NumPy's table of functions."""
 LARGEST_CACHE = 64 << 20
 """Bytes of object code kept on disk; the least recently used goes first."""
-LOCK = threading.Lock()
-"""LLVM is entered by one thread at a time, and by none while the process forks."""
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
-    )
-
 KEPT: list[Any] = []
 """What ufuncs point to lives as long as the process: machine code, and tables of functions."""
 
@@ -51,6 +44,8 @@ class Host:
     features: str
     key: str
     vector_bits: int
+    every_exception: int
+    """``FE_ALL_EXCEPT`` of the C library."""
 
     def target(self) -> Any:
         """A target machine; an engine takes one for its own."""
@@ -79,12 +74,8 @@ def host() -> Host:
         raise Unavailable("the native tier needs a processor with fused multiply-add")
     versions = llvmlite.__version__, np.__version__, sys.version, name, flat
     bits = 512 if features.get("avx512f") else 256
-    return Host(llvm, name, flat, repr(versions), bits)
-
-
-def every_exception() -> int:
-    """``FE_ALL_EXCEPT`` of the C library."""
-    return 0x3D if "x86" in host().llvm.get_process_triple() else 0x1F
+    every_exception = 0x3D if "x86" in llvm.get_process_triple() else 0x1F
+    return Host(llvm, name, flat, repr(versions), bits, every_exception)
 
 
 def available() -> bool:
@@ -101,8 +92,8 @@ def available() -> bool:
 
 def machine_code(text: str, name: str) -> int:
     """The address of the function ``name`` of a module of LLVM text."""
-    found = host()
-    with LOCK:
+    with UNFORKED:
+        found = host()
         llvm = found.llvm
         key = hashlib.sha256(f"{found.key}\n{text}".encode()).hexdigest()
         code = read_cached(key)

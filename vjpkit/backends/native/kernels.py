@@ -11,11 +11,9 @@ A sum adds each block in `LANES` fixed lanes, and the blocks with the rounding e
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,11 +27,12 @@ from vjpkit.backends.native.code import (
     literal,
     vector,
 )
-from vjpkit.backends.native.engine import every_exception, host, ufunc
+from vjpkit.backends.native.engine import host, ufunc
 from vjpkit.backends.native.equations import computed, is_dear
+from vjpkit.backends.native.machine import Machine
 from vjpkit.core.ir import Atom, Equation, Literal, Var
 
-__all__ = ["Kernel", "Machine", "loaded", "memory_type", "store"]
+__all__ = ["Kernel", "loaded", "memory_type", "store"]
 
 BLOCK = 512
 LANES = 8
@@ -50,19 +49,14 @@ def kind_of(v: Atom) -> str:
     return TYPES[v.aval.dtype]
 
 
-class Machine(Protocol):
-    """What was made of a group."""
-
-    @property
-    def text(self) -> str: ...
-
-
 @dataclass(frozen=True)
-class Kernel:
+class Kernel(Machine):
     """What a group reads and makes, in the order of the ufunc's operands and results.
 
     ``sums`` are the equations that add up one of ``equations``' results over everything.
     """
+
+    prefix: ClassVar[str] = "kernel"
 
     arrays: tuple[Var, ...]
     numbers: tuple[Var, ...]
@@ -78,22 +72,10 @@ class Kernel:
     def results(self) -> tuple[Var, ...]:
         return (*self.outputs, *[e.outputs[0] for e in self.sums])
 
-    @cached_property
-    def module(self) -> str:
-        """The module, in which the loop has no name of its own."""
+    def write(self) -> str:
         return _Writer(self).module()
 
-    @property
-    def text(self) -> str:
-        """The module, in which the loop is called `name`."""
-        return self.module.replace("@loop", f"@{self.name}")
-
-    @cached_property
-    def name(self) -> str:
-        return f"kernel_{hashlib.sha256(self.module.encode()).hexdigest()[:24]}"
-
     def compile(self) -> np.ufunc:
-        """The kernel as a ufunc."""
         dtypes = tuple([v.aval.dtype for v in (*self.operands, *self.results)])
         signature = None
         if self.sums:
@@ -333,7 +315,7 @@ class _Writer:
         out += [f"r{ins + outs + 1}:", *self.added(), "  br label %last", "last:",
                 "  %b1 = add i64 %b, %m", "  %more = icmp slt i64 %b1, %n",
                 "  br i1 %more, label %blocks, label %done", "done:", *self.totals(),
-                f"  %quiet = call i32 @feclearexcept(i32 {every_exception()})",
+                f"  %quiet = call i32 @feclearexcept(i32 {host().every_exception})",
                 "  ret void", "}"]  # fmt: skip
         return "\n".join(out)
 

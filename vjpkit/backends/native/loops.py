@@ -6,18 +6,18 @@ time; the last of them overlap, where the length is no multiple of that.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from vjpkit.backends.native.code import BOOL, TYPES, Code, Value, vector
-from vjpkit.backends.native.engine import every_exception, host, ufunc
+from vjpkit.backends.native.engine import host, ufunc
 from vjpkit.backends.native.kernels import loaded, store
+from vjpkit.backends.native.machine import Machine, module_of
 from vjpkit.backends.native.steps import WIDTH, Step, why_no_step
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Equation, Program
@@ -60,12 +60,14 @@ def loop_of(eqn: Equation, body: Program) -> Loop:
 
 
 @dataclass(frozen=True)
-class Loop:
+class Loop(Machine):
     """A scan: constants, states and slices in, states and stacks out.
 
     With ``cond`` it goes on as long as that holds, and has states only; the first ``cond_consts``
     constants are those of the condition.
     """
+
+    prefix: ClassVar[str] = "loop"
 
     body: Program
     operands: tuple[Aval, ...]
@@ -77,18 +79,8 @@ class Loop:
     cond: Program | None = None
     cond_consts: int = 0
 
-    @cached_property
-    def module(self) -> str:
+    def write(self) -> str:
         return _Writer(self).module()
-
-    @property
-    def name(self) -> str:
-        return f"loop_{hashlib.sha256(self.module.encode()).hexdigest()[:24]}"
-
-    @property
-    def text(self) -> str:
-        """The module, in which the loop is called `name`."""
-        return self.module.replace("@loop", f"@{self.name}")
 
     @cached_property
     def arrays(self) -> tuple[tuple[Packed, ...], tuple[Packed, ...]]:
@@ -184,27 +176,7 @@ class _Writer:
                 self.places[j + count * (i >= len(ins))] = i, start, row
 
     def module(self) -> str:
-        fast, doubtful = self.function(exact=False)
-        functions = [fast]
-        if doubtful:
-            functions.append(self.function(exact=True)[0])
-        count = range(len(self.arrays))
-        given = ", ".join(f"ptr %p{j}" for j in count)
-        body = ["define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) nounwind {"]
-        for j in count:
-            body += [f"  %a{j} = getelementptr ptr, ptr %args, i64 {j}",
-                     f"  %p{j} = load ptr, ptr %a{j}"]  # fmt: skip
-        body.append(f"  %flag = call i1 @fast({given})")
-        if doubtful:
-            body += [
-                "  br i1 %flag, label %again, label %done",
-                "again:",
-                f"  %ignored = call i1 @exact({given})",
-                "  br label %done",
-                "done:",
-            ]
-        body += [f"  %quiet = call i32 @feclearexcept(i32 {every_exception()})", "  ret void", "}"]
-        return "\n".join([*sorted(self.declared), *functions, *body, ""])
+        return module_of(self.function, len(self.arrays), self.declared)
 
     def function(self, exact: bool) -> tuple[str, bool]:
         """The loop over the steps, and whether it has doubts about arguments."""

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vjpkit.backends.groups import Together, is_elementwise
-from vjpkit.backends.native.kernels import Machine
+from vjpkit.backends.groups import Together, beginning, is_elementwise
 from vjpkit.backends.native.loops import Loop
+from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.steps import why_no_element
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 
-__all__ = ["Rows", "with_rows"]
+__all__ = ["Rows", "row_by_row"]
 
 FEWEST = 32
 """Rows from which a loop over them pays."""
@@ -197,40 +197,10 @@ RULES: dict[str, Rule] = {
 """By the primitive's name, which operands have rows."""
 
 
-# ---- groups --------------------------------------------------------------------------------------
-
-
-def with_rows(equations: Sequence[Equation]) -> list[Equation | Rows]:
-    """The equations in an order in which those of a loop over rows stand together."""
-    out: list[Equation | Rows] = []
-    group: Rows | None = None
-
-    def close() -> None:
-        nonlocal group
-        if group is not None:
-            out.extend([group] if group.pays() else group.equations)
-        group = None
-
-    for eqn in equations:
-        if group is not None and group.takes(eqn):
-            group.add(eqn)
-            continue
-        fresh = started(eqn)
-        if group is not None and (fresh is not None or group.depends(eqn, set())):
-            close()
-        if fresh is None:
-            out.append(eqn)
-        group = fresh or group
-    close()
-    return out
-
-
-def started(eqn: Equation) -> Rows | None:
+def row_by_row(eqn: Equation) -> Rows | None:
     """A group that begins with an equation, if one can."""
     if len(eqn.outputs) != 1 or eqn.outputs[0].aval.shape[:1] < (FEWEST,):
         return None
-    group = Rows(length=eqn.outputs[0].aval.shape[0])
-    if not eqn.inputs or isinstance(eqn.inputs[0], Literal) or not group.takes(eqn):
+    if not eqn.inputs or isinstance(eqn.inputs[0], Literal):
         return None
-    group.add(eqn)
-    return group
+    return beginning(Rows(length=eqn.outputs[0].aval.shape[0]), eqn)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.backends.groups import Together, is_elementwise
+from vjpkit.backends.groups import Together, beginning, is_elementwise, schedule
 from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.equations import is_native, why_not
-from vjpkit.backends.native.kernels import Kernel, Machine
+from vjpkit.backends.native.kernels import Kernel
 from vjpkit.backends.native.loops import (
     LOOPS,
     MOST_OPERANDS,
@@ -21,8 +21,9 @@ from vjpkit.backends.native.loops import (
     loop_of,
     why_no_loop,
 )
-from vjpkit.backends.native.rows import Rows, with_rows
-from vjpkit.backends.native.wide import LongRows, Sweep, with_long_rows
+from vjpkit.backends.native.machine import Machine
+from vjpkit.backends.native.rows import Rows, row_by_row
+from vjpkit.backends.native.wide import LongRows, Sweep, swept
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Atom, Equation, Program, Var, used
@@ -48,10 +49,10 @@ class Fused(Together):
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation's result has the group's shape, and a kernel can compute it."""
-        if len(self.equations) == LONGEST:
+        if len(self.equations) == LONGEST or not is_kernel_work(eqn):
             return False
         whole = not self.sums or {a.aval.shape for a in used(eqn.inputs)} <= {self.shape, ()}
-        return whole and eqn.outputs[0].aval.shape == self.shape and is_native(eqn)
+        return whole and eqn.outputs[0].aval.shape == self.shape
 
     def sums_up(self, eqn: Equation) -> bool:
         """Whether the equation adds up a member over everything, all operands being as large."""
@@ -63,6 +64,10 @@ class Fused(Together):
             return False
         shapes = {a.aval.shape for e in self.equations for a in used(e.inputs)}
         return bool(self.shape) and shapes <= {self.shape, ()}
+
+    def ousts(self) -> bool:
+        """A group of numbers begins only where no other one is open."""
+        return bool(self.shape)
 
     def pays(self) -> bool:
         """Whether one call is cheaper than those of the equations."""
@@ -117,6 +122,11 @@ class NativeLowered(Lowered):
         return tuple(map(explained_native, self.parts))
 
 
+def fused(eqn: Equation) -> Fused | None:
+    """A group that begins with an equation that a kernel can compute."""
+    return beginning(Fused(shape=eqn.outputs[0].aval.shape), eqn) if eqn.outputs else None
+
+
 def explained_native(part: Equation | Together) -> Part:
     """Where a part runs, and why."""
     if isinstance(part, Fused):
@@ -147,42 +157,10 @@ class NativeSource(Source):
     lowered: ClassVar[type[Lowered]] = NativeLowered
 
     def schedule(self) -> Sequence[Equation | Together]:
-        out: list[Equation | Together] = []
-        group: Fused | None = None
-        summed: set[Var] = set()
-
-        def close() -> None:
-            nonlocal group
-            if group is not None:
-                out.extend([group] if group.pays() else [*group.equations, *group.sums])
-            group = None
-            summed.clear()
-
-        for eqn in with_long_rows(with_rows(self.program.equations)):
-            if isinstance(eqn, Together):
-                close()
-                out.append(eqn)
-                continue
-            if group is not None and not any(a in summed for a in used(eqn.inputs)):
-                if is_kernel_work(eqn) and group.takes(eqn):
-                    group.add(eqn)
-                    continue
-                if group.sums_up(eqn):
-                    group.sums.append(eqn)
-                    summed.update(eqn.outputs)
-                    continue
-            starts = is_kernel_work(eqn)
-            if group is not None and (
-                group.depends(eqn, summed) or (starts and eqn.outputs[0].aval.shape)
-            ):
-                close()
-            if starts and group is None:
-                group = Fused(shape=eqn.outputs[0].aval.shape)
-                group.add(eqn)
-                continue
-            out.append(eqn)
-        close()
-        return out
+        parts: Sequence[Equation | Together] = self.program.equations
+        for begun in (row_by_row, swept, fused):
+            parts = schedule(parts, begun)
+        return parts
 
     def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
         """A loop over a small state is one call of its kernel; anything else is NumPy's."""

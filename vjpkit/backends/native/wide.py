@@ -8,26 +8,25 @@ other axes than the last are added up as the rows go by. Operands may be broadca
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import inf, prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.backends.groups import Together, is_elementwise
+from vjpkit.backends.groups import Together, beginning, is_elementwise
 from vjpkit.backends.native.code import TYPES, Code, Value, vector
-from vjpkit.backends.native.engine import every_exception, host, ufunc
+from vjpkit.backends.native.engine import host, ufunc
 from vjpkit.backends.native.equations import computed, is_native
-from vjpkit.backends.native.kernels import Machine, loaded, memory_type, store
+from vjpkit.backends.native.kernels import loaded, memory_type, store
+from vjpkit.backends.native.machine import Machine, module_of
 from vjpkit.backends.native.steps import FOLDS, WIDTH, Step
 from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Var, used
 from vjpkit.core.primitive import lookup
 
-__all__ = ["LongRows", "Sweep", "with_long_rows"]
+__all__ = ["LongRows", "Sweep", "swept"]
 
 SHORTEST, LONGEST = 2, 4096
 """Elements of a row."""
@@ -40,6 +39,8 @@ IDENTITY = {"max": -inf, "min": inf}
 @dataclass
 class LongRows(Together):
     """Equations over arrays of one shape, whose last axis is a row; ``sums`` go down the rows."""
+
+    patient: ClassVar[bool] = True
 
     shape: Shape = ()
     roles: dict[Var, str] = field(default_factory=dict)
@@ -139,6 +140,29 @@ class LongRows(Together):
             and max(eqn.params["axes"]) < len(self.shape) - 1
         )
 
+    def taken(self, eqn: Equation) -> Equation | None:
+        """A sum over everything is left as the sum of the rows' sums."""
+        left = super().taken(eqn)
+        if left is None or not self.sums_everything(left) or not self.pays():
+            return left
+        (x,), total = left.inputs, lookup("sum")
+        params = {"axes": (len(self.shape) - 1,), "keepdims": False}
+        part = Var(total.abstract(x.aval, **params))
+        first = Equation(total, (x,), params, (part,), left.position)
+        if not self.takes(first):
+            return left
+        self.add(first)
+        params = {"axes": None, "keepdims": False}
+        return Equation(total, (part,), params, left.outputs, left.position)
+
+    def sums_everything(self, eqn: Equation) -> bool:
+        """Whether the equation adds all elements of a member up."""
+        if eqn.primitive.name != "sum" or eqn.params["keepdims"]:
+            return False
+        (x,) = eqn.inputs
+        everything = eqn.params["axes"] in (None, tuple(range(x.aval.ndim)))
+        return isinstance(x, Var) and x in self.members and self.roles[x] == FULL and everything
+
     def pays(self) -> bool:
         """Whether there is more than a pass over arrays of one shape would do."""
         computed = [e for e in self.equations if self.roles[e.outputs[0]] == FULL]
@@ -155,92 +179,24 @@ class LongRows(Together):
         )  # fmt: skip
 
 
-def started(eqn: Equation) -> LongRows | None:
+def swept(eqn: Equation) -> LongRows | None:
     """A group that begins with an equation, if one can."""
     if len(eqn.outputs) != 1 or not eqn.inputs:
         return None
     shape = eqn.inputs[0].aval.shape if eqn.primitive.name in FOLDS else eqn.outputs[0].aval.shape
     if len(shape) < 2 or not SHORTEST <= shape[-1] <= LONGEST or prod(shape[:-1]) < 2:
         return None
-    group = LongRows(shape=shape)
-    if not group.takes(eqn):
-        return None
-    group.add(eqn)
-    return group
-
-
-def halves(group: LongRows, eqn: Equation) -> tuple[Equation, Equation] | None:
-    """A sum of a member over everything as sums of the rows, and their sum."""
-    x = eqn.inputs[0] if eqn.inputs else None
-    if eqn.primitive.name != "sum" or not isinstance(x, Var) or x not in group.members:
-        return None
-    if not group.pays():  # a flat pass does it
-        return None
-    everything = eqn.params["axes"] in (None, tuple(range(x.aval.ndim)))
-    if not everything or eqn.params["keepdims"] or group.roles[x] != FULL:
-        return None
-    total = lookup("sum")
-    params = {"axes": (x.aval.ndim - 1,), "keepdims": False}
-    part = Var(total.abstract(x.aval, **params))
-    first = Equation(total, (x,), params, (part,), eqn.position)
-    second = Equation(total, (part,), {"axes": None, "keepdims": False}, eqn.outputs, eqn.position)
-    return (first, second) if group.takes(first) else None
-
-
-def with_long_rows(parts: Sequence[Equation | Together]) -> list[Equation | Together]:
-    """Equations, and groups of them, in an order in which those of a sweep stand together."""
-    out: list[Equation | Together] = []
-    group: LongRows | None = None
-    later: list[Equation] = []
-    """What needs the group, and does not belong to it."""
-    outside: set[Var] = set()
-    """What the group cannot read: its sums, and what comes later."""
-
-    def close() -> None:
-        nonlocal group
-        if group is not None:
-            out.extend([group] if group.pays() else [*group.equations, *group.sums])
-        out.extend(later)
-        group = None
-        later.clear()
-        outside.clear()
-
-    for part in parts:
-        if isinstance(part, Together) or part.primitive.effect:
-            close()
-            out.append(part)
-            continue
-        if group is not None and outside.isdisjoint(part.inputs):
-            if group.takes(part):
-                group.add(part)
-                continue
-            if group.sums_up(part):
-                group.sums.append(part)
-                outside.update(part.outputs)
-                continue
-            both = halves(group, part)
-            if both is not None:
-                group.add(both[0])
-                part = both[1]
-        fresh = started(part)
-        if group is not None and fresh is not None:
-            close()
-        if group is not None and group.depends(part, outside):
-            later.append(part)
-            outside.update(part.outputs)
-        elif fresh is None:
-            out.append(part)
-        group = fresh or group
-    close()
-    return out
+    return beginning(LongRows(shape=shape), eqn)
 
 
 # ---- the kernel ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Machine):
     """What a group of long rows reads and makes."""
+
+    prefix: ClassVar[str] = "rows"
 
     shape: Shape
     operands: tuple[Var, ...]
@@ -253,18 +209,8 @@ class Sweep:
     def results(self) -> tuple[Var, ...]:
         return (*self.outputs, *[e.outputs[0] for e in self.sums])
 
-    @cached_property
-    def module(self) -> str:
+    def write(self) -> str:
         return _Writer(self).module()
-
-    @property
-    def name(self) -> str:
-        return f"rows_{hashlib.sha256(self.module.encode()).hexdigest()[:24]}"
-
-    @property
-    def text(self) -> str:
-        """The module, in which the kernel is called `name`."""
-        return self.module.replace("@loop", f"@{self.name}")
 
     def compile(self) -> np.ufunc:
         """The kernel as a generalised ufunc of flat arrays."""
@@ -307,24 +253,7 @@ class _Writer:
         ]  # fmt: skip
 
     def module(self) -> str:
-        fast, doubtful = self.function(exact=False)
-        functions = [fast, *([self.function(exact=True)[0]] if doubtful else [])]
-        given = ", ".join(f"ptr %p{j}" for j in range(self.count))
-        body = ["define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) nounwind {"]
-        for j in range(self.count):
-            body += [f"  %a{j} = getelementptr ptr, ptr %args, i64 {j}",
-                     f"  %p{j} = load ptr, ptr %a{j}"]  # fmt: skip
-        body.append(f"  %flag = call i1 @fast({given})")
-        if doubtful:
-            body += [
-                "  br i1 %flag, label %again, label %done",
-                "again:",
-                f"  %ignored = call i1 @exact({given})",
-                "  br label %done",
-                "done:",
-            ]
-        body += [f"  %quiet = call i32 @feclearexcept(i32 {every_exception()})", "  ret void", "}"]
-        return "\n".join([*sorted(self.declared), *functions, *body, ""])
+        return module_of(self.function, self.count, self.declared)
 
     def function(self, exact: bool) -> tuple[str, bool]:
         """The loop over the rows, and whether it has doubts about arguments."""
