@@ -14,7 +14,7 @@ from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
 from vjpkit.numpy._creation import array, is_contiguous, laid_out
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._shape import cast, dense, integers, ravel, reshape, whole
-from vjpkit.numpy._writing import delivers
+from vjpkit.numpy._writing import delivered_in_turn
 from vjpkit.ops import indexing, structural
 from vjpkit.ops.index import Index, stand_in
 from vjpkit.ops.indexing import scatter_sum
@@ -42,7 +42,6 @@ def _each(arrays: Any) -> list[Value]:
 
 
 @implements(np.concatenate)
-@delivers
 def concatenate(
     arrays: Any,
     /,
@@ -61,11 +60,13 @@ def concatenate(
     axis = normalize_axis(axis, parts[0].ndim)
     if dtype is not None:
         parts = _in_dtype(parts, dtype, casting)
-    return structural.concatenate(*parts, axis=axis)
+    result = structural.concatenate(*parts, axis=axis)
+    return delivered_in_turn(
+        "concatenate", result, out, parts, lambda xs, y: np.concatenate(xs, axis, y)
+    )
 
 
 @implements(np.stack)
-@delivers
 def stack(
     arrays: Any,
     axis: int = 0,
@@ -78,7 +79,8 @@ def stack(
     axis = normalize_axis(axis, parts[0].ndim + 1)
     if dtype is not None:
         parts = _in_dtype(parts, dtype, casting)
-    return structural.stack(*parts, axis=axis)
+    result = structural.stack(*parts, axis=axis)
+    return delivered_in_turn("stack", result, out, parts, lambda xs, y: np.stack(xs, axis, y))
 
 
 @implements(np.vstack)

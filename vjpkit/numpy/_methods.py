@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy import _indices, _joining, _shape
 from vjpkit.numpy._creation import laid_out, strides_of
 from vjpkit.numpy._dispatch import method
+from vjpkit.numpy._overlap import overlaid
 from vjpkit.numpy._writable import is_array, keep_standard, write
 from vjpkit.ops import structural
 
@@ -62,6 +63,13 @@ class Flat:
         return laid_out(out, "C", True) if isinstance(index, slice) else out
 
     def __setitem__(self, index: Any, value: Value) -> None:
+        def operation(values: Sequence[Any], out: Any) -> None:
+            out.flat[index] = values[0]
+
+        left = overlaid("x.flat", self.base, [value], operation)
+        if left is not None:
+            write(self.base, Ellipsis, left)
+            return
         places = np.arange(self.base.size)[index]
         if np.ndim(places) and np.ndim(value):
             value = np.resize(value, np.size(places))
@@ -86,6 +94,10 @@ def _flat(self: Value) -> Flat:
 
 
 def _set_flat(self: Value, value: Value) -> None:
+    left = overlaid("x.flat", self, [value], lambda xs, y: setattr(y, "flat", xs[0]))
+    if left is not None:
+        write(self, Ellipsis, left)
+        return
     Flat(self)[:] = np.ravel(value)
 
 

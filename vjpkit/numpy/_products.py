@@ -18,6 +18,7 @@ from vjpkit.core.aval import Shape, Value
 from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
+from vjpkit.numpy._overlap import require_apart
 from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops.products import LETTERS, contract, matmul
 from vjpkit.ops.structural import to_dtype
@@ -258,7 +259,6 @@ class Contraction(NamedTuple):
 
 
 @implements(np.einsum)
-@delivers
 def einsum(
     *operands: Any,
     out: Any = None,
@@ -270,6 +270,10 @@ def einsum(
     if order not in ("K", "A", "C"):
         refuse("einsum", order=order)
     subscripts, arrays = _arguments(operands)
+    if out is not None:
+        require_apart("np.einsum", out, arrays)
+        result = einsum(*operands, optimize=optimize, dtype=dtype, order=order, casting=casting)
+        return delivered("einsum", result, out)
     xs = [as_array(x) for x in arrays]
     if dtype is not None:
         xs = [_cast(x, np.dtype(dtype), casting) for x in xs]

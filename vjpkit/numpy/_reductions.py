@@ -205,11 +205,10 @@ def min(  # NumPy's name
 
 
 @implements(np.ptp)
-@delivers
 def ptp(a: Value, axis: Any = None, out: Any = None, keepdims: Any = False) -> Value:
-    return np.max(a, axis=axis, keepdims=flag(keepdims)) - np.min(
-        a, axis=axis, keepdims=flag(keepdims)
-    )
+    # As NumPy does it, which finds the minimum after the maximum is written.
+    top = np.max(a, axis=axis, out=out, keepdims=flag(keepdims))
+    return np.subtract(top, np.min(a, axis=axis, keepdims=flag(keepdims)), out=out)
 
 
 # ---- means and variances -----------------------------------------------------------------------

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, concrete, given, grid, known, normalize_axis
+from vjpkit.numpy._creation import is_contiguous
 from vjpkit.numpy._dispatch import implements, method
-from vjpkit.numpy._writing import delivers
+from vjpkit.numpy._overlap import require_apart
+from vjpkit.numpy._views import root_of
+from vjpkit.numpy._writing import delivered, delivered_in_turn, delivers
 from vjpkit.ops import selection, structural
 from vjpkit.ops.cumulative import along
 from vjpkit.ops.indexing import read
@@ -65,7 +69,6 @@ def _example(x: Value) -> Any:
 
 @method("choose")
 @implements(np.choose)
-@delivers
 def choose(a: Value, choices: Any, out: Any = None, mode: str = "raise") -> Value:
     options = [as_array(choice) for choice in choices]
     number = as_array(a)
@@ -87,7 +90,28 @@ def choose(a: Value, choices: Any, out: Any = None, mode: str = "raise") -> Valu
             raise ValueError("invalid entry in choice array")
     else:
         raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
-    return read(table, (number, *grid(shape)))
+    result = read(table, (number, *grid(shape)))
+    if out is None or mode == "raise":  # which copies first
+        return result if out is None else delivered("choose", result, out)
+    numbers: Any = known(number)
+    _require_dense(out)
+    require_apart("np.choose", out, [a] if numbers is not None else [a, *options])
+
+    def operation(values: Sequence[Any], into: Any) -> None:
+        np.choose(numbers, values, out=into, mode="clip")
+
+    return delivered_in_turn("choose", result, out, options, operation)
+
+
+def _require_dense(out: Any) -> None:
+    """Raise for an ``out`` with gaps, which NumPy writes to as if there were none."""
+    dense = is_contiguous(out, "C")
+    if isinstance(out, Tracer) and not (root_of(out) is out if dense is None else dense):
+        raise UnsupportedError(
+            "np.choose: with mode='clip' or 'wrap' NumPy writes to out as if it were contiguous, "
+            f"and this one is not.{at(calling_position())}\n"
+            "Write out[...] = np.choose(a, choices, mode=mode)."
+        )
 
 
 @implements(np.piecewise)

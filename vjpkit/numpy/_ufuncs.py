@@ -16,6 +16,7 @@ from vjpkit.kinds import ConstantUfunc
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import refuse
 from vjpkit.numpy._face import unwrapped
+from vjpkit.numpy._overlap import require_apart
 from vjpkit.numpy._writable import write
 from vjpkit.numpy._writing import destination, require_castable, ufunc_at
 from vjpkit.ops import constant, cumulative, elementwise
@@ -116,6 +117,9 @@ def call(
             result = function(*operands)
     results = result if isinstance(result, tuple) else (result,)
     targets = out or (None,) * len(results)
+    if out is not None:
+        others = args if ufunc.signature else targets[1:] if len(results) > 1 else ()
+        require_apart(f"np.{ufunc.__name__}", targets[0], others)
     written = tuple(
         _delivered(ufunc.__name__, r, o, where, casting)
         for r, o in zip(results, targets, strict=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,6 +20,7 @@ from vjpkit.core.errors import at, calling_position
 from vjpkit.core.rows import Eager, Rows, innermost, roles
 from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
+from vjpkit.numpy._overlap import overlaid, reads_what_it_writes
 from vjpkit.numpy._views import (
     Root,
     View,
@@ -32,7 +33,7 @@ from vjpkit.numpy._views import (
     root_of,
     version,
 )
-from vjpkit.ops.index import Index, is_basic, split_index
+from vjpkit.ops.index import Index, is_basic, normalized, split_index
 from vjpkit.ops.indexing import getitem, read
 from vjpkit.ops.updates import Steps, copy_with_layout, through, update, write_into
 
@@ -306,6 +307,8 @@ def write(x: Tracer, index: Any, value: Value) -> None:
         value = refresh(value)
         if is_own_view(x, index, value):
             return
+        if root_of(value) is root_of(x) and reads_what_it_writes(x, index, value):
+            index, value = as_numpy_leaves_it(x, index, value)
     else:
         value = operand(value)
     root, steps, readonly = chain_of(x)
@@ -320,6 +323,28 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     store(root, steps, static, arrays, value)
     count_write(root)
     root.owner.dirty = True
+
+
+def as_numpy_leaves_it(x: Tracer, index: Any, value: Tracer) -> tuple[Any, Value]:
+    """An assignment that does not read what it writes, and leaves what ``x[index] = value`` does.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> def f(x):
+    ...     y = x.copy()
+    ...     y[0:8:2] = y[0:4]  # the third number read has been written by then
+    ...     return y
+    >>> vk.jvp(f, (np.arange(8.0),), (np.ones(8),))[0].tolist()
+    [0.0, 1.0, 1.0, 3.0, 1.0, 5.0, 3.0, 7.0]
+    """
+    entries = normalized(index)
+    if any(map(is_tracer, entries)):
+        return index, value
+
+    def operation(values: Sequence[np.ndarray[Any, Any]], out: np.ndarray[Any, Any]) -> None:
+        out[entries] = values[0]
+
+    left = overlaid("an assignment", x, [value], operation)
+    return (index, value) if left is None else (Ellipsis, left)
 
 
 def advice(steps: Steps) -> str:

@@ -13,14 +13,17 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import ConcreteTracer, Tracer
-from vjpkit.numpy._arguments import as_array
+from vjpkit.numpy._arguments import as_array, known
 from vjpkit.numpy._dispatch import implements
-from vjpkit.numpy._writable import write, write_whole
+from vjpkit.numpy._overlap import Operation, overlaid
+from vjpkit.numpy._writable import copied, write, write_whole
 from vjpkit.ops.index import Index, addresses_once, normalized, repetitions, split_index
 from vjpkit.ops.structural import to_dtype
 from vjpkit.ops.updates import add_at
 
-__all__ = ["delivered", "delivers", "destination", "require_castable", "ufunc_at"]
+__all__ = [
+    "delivered", "delivered_in_turn", "delivers", "destination", "require_castable", "ufunc_at",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 F = TypeVar("F", bound=Callable[..., Value])
@@ -64,8 +67,21 @@ def delivered(name: str, result: Value, out: Any) -> Value:
     return out
 
 
+def delivered_in_turn(
+    name: str, result: Value, out: Any, operands: Sequence[Value], operation: Operation
+) -> Value:
+    """`delivered` for a function that moves elements and may read what it has written."""
+    if out is None:
+        return result
+    left = overlaid(f"np.{name}", out, operands, operation)
+    return delivered(name, result if left is None else left, out)
+
+
 def delivers(function: F) -> F:
-    """A function whose ``out=`` is written to; what is decorated need not look at it."""
+    """A function whose ``out=`` is written to; what is decorated need not look at it.
+
+    Right for functions that copy operands in the memory of ``out`` first, as most of NumPy's do.
+    """
     code = function.__code__  # inspect would take a tenth of the time of the whole import
     positional = code.co_varnames[: code.co_argcount]
     place = positional.index("out") if "out" in positional else sys.maxsize
@@ -109,8 +125,15 @@ def copyto(dst: Any, src: Value, casting: str = "same_kind", where: Value = True
         )
     if where is True:
         write(dst, Ellipsis, src)
-    else:
-        write(dst, Ellipsis, np.where(where, src, dst))
+        return
+    result = np.where(where, src, dst)
+    mask = known(where)
+    left = (
+        None
+        if mask is None
+        else overlaid("np.copyto", dst, [src], lambda xs, y: np.copyto(y, xs[0], where=mask))
+    )
+    write(dst, Ellipsis, result if left is None else left)
 
 
 @implements(np.putmask)
@@ -126,6 +149,10 @@ def place(arr: Any, mask: Value, vals: Value) -> None:
     """NumPy's ``place``: the first values, repeated as needed, where ``mask``."""
     arr = destination("np.place", arr)
     mask = np.asarray(mask).astype(bool)
+    left = overlaid("np.place", arr, [vals], lambda xs, y: np.place(y, mask, xs[0]))
+    if left is not None:
+        write(arr, Ellipsis, left)
+        return
     write(arr, mask, _repeated(vals, int(mask.sum())))
 
 
@@ -179,6 +206,10 @@ def fill_diagonal(a: Any, val: Value, wrap: bool = False) -> None:
         step, end = a.shape[1] + 1, (None if wrap else a.shape[1] * a.shape[1])
     else:
         step, end = 1 + int(np.cumprod(a.shape[:-1]).sum()), None
+    left = overlaid("np.fill_diagonal", a, [val], lambda xs, y: np.fill_diagonal(y, xs[0], wrap))
+    if left is not None:
+        write(a, Ellipsis, left)
+        return
     positions = np.arange(a.size)[:end:step]
     write(a, np.unravel_index(positions, a.shape), _repeated(val, positions.size))
 
@@ -197,6 +228,7 @@ def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Value) -> None:
     if addresses_once(entries):
         _write_at(ufunc, a, entries, b)
         return
+    b = tuple([copied(x) if isinstance(x, Tracer) else x for x in b])  # as they are before writing
     index, arrays = split_index(indices)
     known = not any(isinstance(x, Tracer) and not isinstance(x, ConcreteTracer) for x in arrays)
     sums = ufunc in (np.add, np.subtract)
