@@ -205,7 +205,7 @@ def noticed(mutant: Mutant, checks: Checks) -> str | None:
 
 def noticed_by_tests(mutant: Mutant) -> bool:
     """Whether a written test of the family fails with the mutant, and passes without it."""
-    family = FAMILIES.get(mutant.owner.split(".")[-1], ())
+    family = [test for name in mutant.owner.split(".") for test in FAMILIES.get(name, ())]
     with mutant.installed():
         test = first_failed([str(TESTS / name) for name in (*family, POINTS)])
     return test is not None and first_failed([test]) is None
@@ -234,7 +234,8 @@ def selected(names: list[str]) -> list[Primitive]:
     ours = [p for p in registered().values() if type(p).__module__.startswith(vk.__name__)]
     if not names:
         return ours
-    return [p for p in ours if p.name in names or type(p).__module__.split(".")[-1] in names]
+    asked = set(names)
+    return [p for p in ours if asked & {p.name, *type(p).__module__.split(".")}]
 
 
 def stop(*_: object) -> None:

@@ -152,48 +152,51 @@ EQUIVALENT: dict[str, str] = {
     "ops.elementwise.Ldexp: partials [1]: None -> 1": _WHOLE,
     "ops.elementwise.Ldexp: linear ((1, 0),) -> ((1, 0), (0, 1))": _WHOLE,
     "ops.elementwise.Ldexp: linear ((1, 0),) -> ((1, 0), (1, 1))": _WHOLE,
-    "ops.linalg.Fused.jvp: trace.new() - len(values)  ->  trace.new()": _MORE_SLOTS,
-    "ops.linalg.Fused.jvp: trace.new() - len(values)  ->  trace.new() + len(values)": _MORE_SLOTS,
-    "ops.linalg.Solve.batch: i != 1  ->  i != 2": (
+    "ops.linalg.matrices.Fused.jvp: trace.new() - len(values)  ->  trace.new()": _MORE_SLOTS,
+    "ops.linalg.matrices.Fused.jvp: trace.new() - len(values)"
+    "  ->  trace.new() + len(values)": _MORE_SLOTS,
+    "ops.linalg.equations.Solve.batch: i != 1  ->  i != 2": (
         "a batch of right-hand sides is then solved one by one, with the same results"
     ),
-    "ops.linalg.Solve: transposes without 1": (
+    "ops.linalg.equations.Solve: transposes without 1": (
         "the transpose is then derived from the tangent, which is a solve as well"
     ),
-    "ops.linalg.CholeskyPull.formula: adjoint(half)  ->  half": (
+    "ops.linalg.definite.CholeskyPull.formula: adjoint(half)  ->  half": (
         "of what is folded only the Hermitian part counts, and that is the same"
     ),
-    "ops.linalg.Qr.jvp: d - q1 @ x if m > k else 0  ->  d - q1 @ x": (
+    "ops.linalg.orthogonal.Qr.jvp: d - q1 @ x if m > k else 0  ->  d - q1 @ x": (
         "for a square Q it is zero: Q Qᴴ is the identity"
     ),
-    "ops.linalg.Qr.jvp: filled_like(r[..., k:, :], 0)  ->  r[..., k:, :]": (
+    "ops.linalg.orthogonal.Qr.jvp: filled_like(r[..., k:, :], 0)  ->  r[..., k:, :]": (
         "below its triangle R is zero itself"
     ),
-    "ops.linalg.Svd.jvp: (u[..., :, :k], v[..., :, :k]) if full else (u, v)"
+    "ops.linalg.singular.Svd.jvp: (u[..., :, :k], v[..., :, :k]) if full else (u, v)"
     "  ->  (u[..., :, :k], v[..., :, :k])": "reduced factors have k columns anyway",
-    "ops.linalg.Eig.jvp: np.real(np.sum(np.conjugate(v) * turned, axis=-2))"
+    "ops.linalg.eigen.Eig.jvp: np.real(np.sum(np.conjugate(v) * turned, axis=-2))"
     "  ->  np.sum(np.conjugate(v) * turned, axis=-2)": (
         "the imaginary part turns the phase, which is fixed afterwards"
     ),
-    "ops.linalg.Lstsq.jvp: to_dtype(ta, out.dtype)  ->  ta": (
+    "ops.linalg.least_squares.Lstsq.jvp: to_dtype(ta, out.dtype)  ->  ta": (
         "its products with factors of the finer dtype are in that dtype"
     ),
-    "ops.linalg.truncated_push: np.where(kept, s, 1)  ->  np.where(kept, s, 2)": _MASKED,
-    "ops.linalg.truncated_push: np.where(mixed, rows[1] - columns[1], 1)"
+    "ops.linalg.least_squares.truncated_push: np.where(kept, s, 1)"
+    "  ->  np.where(kept, s, 2)": _MASKED,
+    "ops.linalg.least_squares.truncated_push: np.where(mixed, rows[1] - columns[1], 1)"
     "  ->  np.where(mixed, rows[1] - columns[1], 2)": _MASKED,
-    "ops.linalg.truncated_push: np.where(mixed, rows[1] + columns[1], 1)"
+    "ops.linalg.least_squares.truncated_push: np.where(mixed, rows[1] + columns[1], 1)"
     "  ->  np.where(mixed, rows[1] + columns[1], 2)": _MASKED,
-    "ops.linalg._beyond: t - v @ (adjoint(v) @ t)  ->  t": _TWICE,
-    "ops.linalg._beyond: t - v @ (adjoint(v) @ t)  ->  t + v @ (adjoint(v) @ t)": _TWICE,
-    "ops.linalg._beyond: out - v @ (adjoint(v) @ out)  ->  out": _TWICE,
-    "ops.linalg._beyond: out - v @ (adjoint(v) @ out)  ->  out + v @ (adjoint(v) @ out)": _TWICE,
-    "ops.linalg.rephased: np.real(np.sum(mask * v, axis=-2))  ->  np.sum(mask * v, axis=-2)": (
-        "the element that the mask chooses is real"
-    ),
-    "ops.linalg.rephased: np.where(anchor == 0, 1, anchor)  ->  np.where(anchor == 0, 2, anchor)": (
+    "ops.linalg.singular._beyond: t - v @ (adjoint(v) @ t)  ->  t": _TWICE,
+    "ops.linalg.singular._beyond: t - v @ (adjoint(v) @ t)  ->  t + v @ (adjoint(v) @ t)": _TWICE,
+    "ops.linalg.singular._beyond: out - v @ (adjoint(v) @ out)  ->  out": _TWICE,
+    "ops.linalg.singular._beyond: out - v @ (adjoint(v) @ out)"
+    "  ->  out + v @ (adjoint(v) @ out)": _TWICE,
+    "ops.linalg.eigen.rephased: np.real(np.sum(mask * v, axis=-2))"
+    "  ->  np.sum(mask * v, axis=-2)": ("the element that the mask chooses is real"),
+    "ops.linalg.eigen.rephased: np.where(anchor == 0, 1, anchor)"
+    "  ->  np.where(anchor == 0, 2, anchor)": (
         "without an anchor nothing is moved: zero is divided"
     ),
-    "ops.linalg._matrix_cotangent: 2 * rank  ->  2": _COST,
-    "ops.linalg._matrix_cotangent: 2 * rank  ->  rank": _COST,
-    "ops.linalg._matrix_cotangent: 2 * rank  ->  3 * rank": _COST,
+    "ops.linalg.equations._matrix_cotangent: 2 * rank  ->  2": _COST,
+    "ops.linalg.equations._matrix_cotangent: 2 * rank  ->  rank": _COST,
+    "ops.linalg.equations._matrix_cotangent: 2 * rank  ->  3 * rank": _COST,
 }
