@@ -138,6 +138,12 @@ RULES: dict[str, Any] = {
     "other order": (lambda x: np.sin(x) * np.cos(x) / (np.cos(x) * np.sin(x)), 4),
     "broadcast operands": (lambda x: np.broadcast_to(x[:, None], (3, 3)) * np.sin(x), 3),
     "products in a stack": (lambda x: np.sum(STACK * x @ np.sin(STACK), axis=0), 6),
+    "twice a multiple": (lambda x: 3.0 * (np.sin(x) + np.sin(x)), 2),
+    "an axis of one element": (lambda x: (np.sin(x)[:, None] * x[:, None]).reshape(3), 2),
+    "reshapes around": (lambda x: np.exp(2.0 * np.sin(x)[:, None, None]).reshape(3), 3),
+    "a product transposed": (lambda x: (STACK[0] @ np.outer(x, x)).T, 5),
+    "a product read twice": (lambda x: [(y := STACK[0] @ np.outer(x, x)), y.T], 5),
+    "a view read, and its reshape": (lambda x: [(y := np.sin(x)), np.exp(y[:, None])], 3),
     "the same place": (vk.grad(lambda x: np.sum(np.sin(x[1:]) * x[1:])), 6),
 }
 

@@ -120,6 +120,8 @@ def spelled(eqn: Equation, words: list[str]) -> str | None:
     if any([not isinstance(a, Literal) and not a.aval.ndim for a in eqn.inputs]):  # noqa: C419
         operator = _OPERATORS.get(name)
         numbers = not any([a.aval.ndim for a in eqn.inputs])  # noqa: C419
+        if name == "negative" and numbers:
+            return f"-{words[0]}"
         return f" {operator} ".join(words) if operator and numbers else None
     spell = _SPELLINGS.get(name)
     if spell is None or any([isinstance(a, Literal) for a in eqn.inputs]):  # noqa: C419

@@ -28,7 +28,7 @@ from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.passes.cancelling import without_what_cancels
 from vjpkit.passes.common import with_products_shared
 
-__all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower"]
+__all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower", "quick_form"]
 
 _PASS_NAN_ON = frozenset(
     {
@@ -164,7 +164,7 @@ def lower(
     computes everything again.
     """
     kind = kind or Source
-    quick = without_what_cancels(with_products_shared(program)) if private else program
+    quick = quick_form(program) if private else program
     if quick is program and all(eqn.primitive.quick is None for eqn in program.equations):
         return kind(program, private, fresh).compile()
     made: list[Lowered] = []
@@ -175,6 +175,11 @@ def lower(
         return made[0](*values)
 
     return kind(quick, private, fresh, exact, len(program.outputs)).compile()
+
+
+def quick_form(program: Program) -> Program:
+    """``program`` in which products are plain and what cancels is zero: see `lower`."""
+    return without_what_cancels(with_products_shared(program))
 
 
 class Names(dict[Var, str]):
@@ -300,7 +305,21 @@ class Source:
             self.sum_of_slices(eqn)
             return
         targets = ", ".join(map(self.name, eqn.outputs)) + ("," if primitive.multi else "")
-        self.lines.append(f"{targets} = {self.expression(i, eqn, quick)}")
+        self.lines.append(
+            f"{targets} = {self.loop_of_numbers(i, eqn) or self.expression(i, eqn, quick)}"
+        )
+
+    def loop_of_numbers(self, i: int, eqn: Equation) -> str | None:
+        """The call of a loop over numbers; None for anything else."""
+        if not self.private or eqn.primitive.name != "scan":
+            return None
+        from vjpkit.backends.numpy_loops import loop_of_numbers
+
+        run = loop_of_numbers(eqn)
+        if run is None:
+            return None
+        self.scope[f"loop_{i}"] = run
+        return f"loop_{i}({', '.join(map(self.word, eqn.inputs))})"
 
     def expression(self, i: int, eqn: Equation, quick: bool) -> str:
         """The call that gives the outputs of an equation."""

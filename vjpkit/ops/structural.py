@@ -516,6 +516,23 @@ class Fill(Primitive):
 fill = primitive(Fill)
 
 
+class Eye(Primitive):
+    """Ones on the k-th diagonal of a matrix of zeros: the basis vectors of a space, or a part."""
+
+    impl = staticmethod(lambda shape, k, dtype: np.eye(shape[0], shape[1], k, dtype))
+
+    def abstract(self, *avals: Aval, shape: Shape, k: int, dtype: Any) -> Aval:
+        return Aval(shape, dtype)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(shape=(3, 3), k=0, dtype=np.dtype("float64"))
+        yield Sample(shape=(2, 3), k=1, dtype=np.dtype("float32"))
+        yield Sample(shape=(2, 0), k=-1, dtype=np.dtype("complex128"))
+
+
+eye = primitive(Eye)
+
+
 class Array:
     """An array as a parameter: compared by its bytes, written in base64.
 

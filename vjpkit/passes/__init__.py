@@ -12,7 +12,9 @@ from vjpkit.passes.algebra import simplified
 from vjpkit.passes.common import without_repetition
 from vjpkit.passes.constants import with_constants_folded
 from vjpkit.passes.dead import without_dead_code
+from vjpkit.passes.diagonal import with_diagonals
 from vjpkit.passes.inlining import with_calls_inlined
+from vjpkit.passes.transposes import with_transposes_in_products
 
 __all__ = ["PIPELINE", "optimize"]
 
@@ -21,7 +23,9 @@ PIPELINE = (
     without_dead_code,
     with_constants_folded,
     without_repetition,
+    with_diagonals,
     simplified,
+    with_transposes_in_products,
     without_repetition,
     without_dead_code,
 )

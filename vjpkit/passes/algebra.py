@@ -8,12 +8,12 @@ unless it says "up to rounding"; a zero that ``scale`` lets win over inf or nan 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval
+from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import lookup
 from vjpkit.kinds.elementwise import Ufunc
@@ -45,17 +45,12 @@ def _simpler(new: Rewriter, eqn: Equation) -> Atom | None:
     rule = RULES.get(eqn.primitive.name)
     found = rule(new, eqn) if rule is not None else None
     if found is None and (isinstance(eqn.primitive, Ufunc) or eqn.primitive.name == "scale"):
-        return _without_broadcasts(new, eqn)
+        return _without_broadcasts(new, eqn) or _before_reshape(new, eqn)
     return found
 
 
-def _made(new: Rewriter, eqn: Equation, name: str, *inputs: Atom, **params: Any) -> Atom:
-    """A new equation, of the line that asked for ``eqn``."""
-    return new.emit(lookup(name), inputs, params, eqn.position)
-
-
 def _simplest(new: Rewriter, eqn: Equation, name: str, *inputs: Atom, **params: Any) -> Atom:
-    """The same, or what a rule puts in its place."""
+    """A new equation, of the line that asked for ``eqn``, or what a rule puts in its place."""
     primitive = lookup(name)
     out = Var(primitive.abstract(*[a.aval for a in inputs], **params))
     made = Equation(primitive, inputs, params, (out,), eqn.position)
@@ -80,7 +75,7 @@ def _negative(new: Rewriter, eqn: Equation) -> Atom | None:
     x, y = product.inputs
     for a, b in ((x, y), (y, x)):
         if isinstance(a, Literal) and a.aval.dtype.kind in "fi" and a.aval.weak and a.value != 0:
-            return _made(new, eqn, "multiply", Literal(-a.value), b)
+            return _simplest(new, eqn, "multiply", Literal(-a.value), b)
     return None
 
 
@@ -88,9 +83,9 @@ def _add(new: Rewriter, eqn: Equation) -> Atom | None:
     """``x + -y`` and ``-y + x`` are ``x - y``."""
     x, y = eqn.inputs
     if (minus := _negated(new, y)) is not None:
-        return _made(new, eqn, "subtract", x, minus)
+        return _simplest(new, eqn, "subtract", x, minus)
     if (minus := _negated(new, x)) is not None:
-        return _made(new, eqn, "subtract", y, minus)
+        return _simplest(new, eqn, "subtract", y, minus)
     return _multiples(new, eqn)
 
 
@@ -108,6 +103,9 @@ def _multiples(new: Rewriter, eqn: Equation) -> Atom | None:
 
 def _multiple(new: Rewriter, a: Atom) -> tuple[float, Atom]:
     """``(c, x)`` if ``a`` is ``c * x`` for a number of moderate size; ``(1, a)`` otherwise."""
+    twice = new.made_by(a, "add")
+    if twice is not None and twice.inputs[0] is twice.inputs[1] and a.aval.dtype == "f8":
+        return 2.0, twice.inputs[0]
     product = new.made_by(a, "multiply")
     c, x = _number_and_other(product) if product is not None else (None, a)
     plain = c is not None and x.aval == a.aval and a.aval.dtype == "f8"
@@ -118,7 +116,7 @@ def _subtract(new: Rewriter, eqn: Equation) -> Atom | None:
     """``x - -y`` is ``x + y``."""
     x, y = eqn.inputs
     minus = _negated(new, y)
-    return None if minus is None else _made(new, eqn, "add", x, minus)
+    return None if minus is None else _simplest(new, eqn, "add", x, minus)
 
 
 def _negated(new: Rewriter, a: Atom) -> Atom | None:
@@ -139,15 +137,15 @@ def _product(new: Rewriter, eqn: Equation) -> Atom | None:
     x_minus, y_minus = _negated(new, x), _negated(new, y)
     name = eqn.primitive.name
     if x_minus is not None and y_minus is not None:
-        return _made(new, eqn, name, x_minus, y_minus)
+        return _simplest(new, eqn, name, x_minus, y_minus)
     if x_minus is not None and not isinstance(y, Literal):
-        return _made(new, eqn, "negative", _made(new, eqn, name, x_minus, y))
+        return _simplest(new, eqn, "negative", _simplest(new, eqn, name, x_minus, y))
     if y_minus is not None and not isinstance(x, Literal):
-        return _made(new, eqn, "negative", _made(new, eqn, name, x, y_minus))
+        return _simplest(new, eqn, "negative", _simplest(new, eqn, name, x, y_minus))
     if x_minus is not None and isinstance(y, Literal) and y.aval.dtype.kind == "f":
-        return _made(new, eqn, name, x_minus, Literal(-y.value))
+        return _simplest(new, eqn, name, x_minus, Literal(-y.value))
     if y_minus is not None and isinstance(x, Literal) and x.aval.dtype.kind == "f":
-        return _made(new, eqn, name, Literal(-x.value), y_minus)
+        return _simplest(new, eqn, name, Literal(-x.value), y_minus)
     return _merged(new, eqn) if name == "multiply" else None
 
 
@@ -159,20 +157,17 @@ def _quotient(new: Rewriter, eqn: Equation) -> Atom | None:
     x_minus, y_minus = _negated(new, x), _negated(new, y)
     if x_minus is None and y_minus is None:
         return None
-    inner = _made(new, eqn, "divide", x_minus or x, y_minus or y)
-    return inner if x_minus and y_minus else _made(new, eqn, "negative", inner)
+    inner = _simplest(new, eqn, "divide", x_minus or x, y_minus or y)
+    return inner if x_minus and y_minus else _simplest(new, eqn, "negative", inner)
 
 
 def _merged(new: Rewriter, eqn: Equation) -> Atom | None:
     """``c * (d * x)`` is ``(c * d) * x`` up to rounding, for numbers of moderate size."""
     c, product = _number_and_other(eqn)
-    inner = new.made_by(product, "multiply") if c is not None else None
-    if c is None or inner is None:
+    d, x = _multiple(new, product)
+    if c is None or x is product or x.aval != eqn.outputs[0].aval:
         return None
-    d, x = _number_and_other(inner)
-    if d is None or x.aval != eqn.outputs[0].aval or x.aval.dtype != "f8":
-        return None
-    return _multiplied(new, eqn, float(c.value) * float(d.value), x)
+    return _multiplied(new, eqn, float(c.value) * d, x)
 
 
 def _multiplied(new: Rewriter, eqn: Equation, c: float, x: Atom) -> Atom:
@@ -180,8 +175,8 @@ def _multiplied(new: Rewriter, eqn: Equation, c: float, x: Atom) -> Atom:
     if c == 1.0:
         return x
     if c == -1.0:
-        return _made(new, eqn, "negative", x)
-    return _made(new, eqn, "multiply", Literal(c), x)
+        return _simplest(new, eqn, "negative", x)
+    return _simplest(new, eqn, "multiply", Literal(c), x)
 
 
 def _number_and_other(eqn: Equation) -> tuple[Literal | None, Atom]:
@@ -200,7 +195,7 @@ def _power(new: Rewriter, eqn: Equation) -> Atom | None:
     cube = isinstance(y, Literal) and y.aval.weak and y.value == 3
     if not cube or not x.aval.ndim or x.aval != eqn.outputs[0].aval or x.aval.dtype.kind != "f":
         return None
-    return _made(new, eqn, "multiply", _made(new, eqn, "multiply", x, x), x)
+    return _simplest(new, eqn, "multiply", _simplest(new, eqn, "multiply", x, x), x)
 
 
 def _outward(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -208,7 +203,8 @@ def _outward(new: Rewriter, eqn: Equation) -> Atom | None:
     minus = _negated(new, eqn.inputs[0])
     if minus is None:
         return None
-    return _made(new, eqn, "negative", new.emit(eqn.primitive, (minus,), eqn.params, eqn.position))
+    inner = _simplest(new, eqn, eqn.primitive.name, minus, **eqn.params)
+    return _simplest(new, eqn, "negative", inner)
 
 
 # ---- shapes --------------------------------------------------------------------------------------
@@ -225,7 +221,7 @@ def _reshape(new: Rewriter, eqn: Equation) -> Atom | None:
     source = inner.inputs[0]
     if source.aval == eqn.outputs[0].aval:
         return source
-    return _made(new, eqn, "reshape", source, **eqn.params)
+    return _simplest(new, eqn, "reshape", source, **eqn.params)
 
 
 def _transpose(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -240,7 +236,7 @@ def _transpose(new: Rewriter, eqn: Equation) -> Atom | None:
     both = tuple([inner.params["axes"][i] for i in axes])
     if both == tuple(range(len(axes))):
         return inner.inputs[0]
-    return _made(new, eqn, "transpose", inner.inputs[0], axes=both)
+    return _simplest(new, eqn, "transpose", inner.inputs[0], axes=both)
 
 
 def _getitem(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -271,7 +267,11 @@ def _broadcast_to(new: Rewriter, eqn: Equation) -> Atom | None:
     if x.aval == eqn.outputs[0].aval:
         return x
     inner = new.made_by(x, "broadcast_to")
-    return None if inner is None else _made(new, eqn, "broadcast_to", inner.inputs[0], **eqn.params)
+    return (
+        None
+        if inner is None
+        else _simplest(new, eqn, "broadcast_to", inner.inputs[0], **eqn.params)
+    )
 
 
 def _without_broadcasts(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -286,7 +286,40 @@ def _without_broadcasts(new: Rewriter, eqn: Equation) -> Atom | None:
                 inputs = tried
     if all(a is b for a, b in zip(inputs, eqn.inputs, strict=True)):
         return None
-    return new.emit(eqn.primitive, tuple(inputs), eqn.params, eqn.position)
+    return _simplest(new, eqn, eqn.primitive.name, *inputs, **eqn.params)
+
+
+def _before_reshape(new: Rewriter, eqn: Equation) -> Atom | None:
+    """An elementwise equation of one reshaped array is computed before the reshape; one of several
+    without the axes that have one element in all of them.
+
+    A reshape back, which often follows, then is nothing.
+    """
+    (out,) = eqn.outputs
+    makers = [new.made_by(a, "reshape") for a in eqn.inputs] if out.aval.ndim else []
+    if not any(makers) or eqn.params or eqn.primitive.name == "negative":
+        return None  # a minus is of more use outside: sums absorb it
+    pairs = list(zip(eqn.inputs, makers, strict=True))
+    if sum(bool(a.aval.ndim) for a in eqn.inputs) == 1:
+        inputs = [a if m is None else m.inputs[0] for a, m in pairs]
+    else:
+        unit = [i for i, n in enumerate(out.aval.shape) if n == 1]
+        shapes = [_without_axes(a.aval.shape, unit, out.aval.ndim) for a in eqn.inputs]
+        if not unit:
+            return None
+        inputs = [_reshaped(new, eqn, a, s) for a, s in zip(eqn.inputs, shapes, strict=True)]
+    inner = _simplest(new, eqn, eqn.primitive.name, *inputs)
+    return _simplest(new, eqn, "reshape", inner, shape=out.aval.shape)
+
+
+def _without_axes(shape: Shape, unit: Sequence[int], ndim: int) -> Shape:
+    """The shape of an operand that broadcasts to ``ndim`` axes, without some of these."""
+    missing = ndim - len(shape)
+    return tuple([n for i, n in enumerate(shape, missing) if i not in unit])
+
+
+def _reshaped(new: Rewriter, eqn: Equation, a: Atom, shape: Shape) -> Atom:
+    return a if a.aval.shape == shape else _simplest(new, eqn, "reshape", a, shape=shape)
 
 
 def _scatter_sum(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -306,7 +339,7 @@ def _scatter_sum(new: Rewriter, eqn: Equation) -> Atom | None:
         before = totals.get(index)
         totals[index] = a if before is None else _simplest(new, eqn, "add", before, a)
     params = {**eqn.params, "indices": tuple(totals)}
-    return _made(new, eqn, "scatter_sum", *totals.values(), **params)
+    return _simplest(new, eqn, "scatter_sum", *totals.values(), **params)
 
 
 # ---- products ------------------------------------------------------------------------------------
@@ -324,9 +357,9 @@ def _sum_of_products(new: Rewriter, eqn: Equation) -> Atom | None:
         return None
     swapped = (*range(len(stack)), x.aval.ndim - 1, x.aval.ndim - 2)
     left = _simplest(new, eqn, "transpose", x, axes=swapped)
-    left = _made(new, eqn, "reshape", left, shape=(rows, x.aval.shape[-2]))
-    right = _made(new, eqn, "reshape", y, shape=(rows, y.aval.shape[-1]))
-    return _made(new, eqn, "matmul", _made(new, eqn, "transpose", left, axes=(1, 0)), right)
+    left = _simplest(new, eqn, "reshape", left, shape=(rows, x.aval.shape[-2]))
+    right = _simplest(new, eqn, "reshape", y, shape=(rows, y.aval.shape[-1]))
+    return _simplest(new, eqn, "matmul", _simplest(new, eqn, "transpose", left, axes=(1, 0)), right)
 
 
 Rule = Callable[[Rewriter, Equation], Atom | None]

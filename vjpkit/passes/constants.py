@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval
+from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.core.primitive import lookup
 from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.ops.elementwise import multiply
 from vjpkit.ops.products import scale
@@ -23,7 +25,7 @@ def with_constants_folded(program: Program) -> Program:
     """Numbers computed here rather than at each call, broadcast numbers as numbers.
 
     Laws, all exact to the bit: an elementwise equation of constants is its value; one that reads an
-    array of equal elements reads the element, where the other operands have the result's shape;
+    array of equal elements reads the element, where the other operands are as large as the result;
     ``scale`` by a finite number other than zero is ``multiply`` (zero has nothing to win over);
     ``1 * x``, ``x / 1``, ``x - 0`` are ``x``.
     """
@@ -49,6 +51,8 @@ class _Folding(Rewriter):
             return
         if isinstance(eqn.primitive, Ufunc) or eqn.primitive is scale:
             eqn = self.with_numbers(eqn)
+            if eqn.outputs[0] in self.stands_for:
+                return
             same = _unchanged(eqn)
             if same is not None and same.aval == eqn.outputs[0].aval:
                 self.replace(eqn, (same,))
@@ -62,6 +66,8 @@ class _Folding(Rewriter):
             return None
         if name == "fill":
             return eqn.outputs[0].aval.dtype.type(eqn.params["value"])
+        if name == "eye" and eqn.outputs[0].aval.size == 1:
+            return eqn.outputs[0].aval.dtype.type(eqn.params["k"] == 0)
         if name in _SHAPE_ONLY:
             found = self.element(eqn.inputs[0])
             return None if found is None else eqn.outputs[0].aval.dtype.type(found)
@@ -90,14 +96,29 @@ class _Folding(Rewriter):
         if not any(isinstance(a, Var) and a in self.uniform for a in eqn.inputs):
             return self.plain(eqn)
         rest = [a.aval.shape for a in eqn.inputs if self.element(a) is None]
-        if np.broadcast_shapes(*rest) != shape:
+        smaller = np.broadcast_shapes(*rest)
+        if math.prod(smaller) != math.prod(shape):
             return eqn
         found = [self.element(a) for a in eqn.inputs]
         inputs = tuple(
             [a if v is None or isinstance(a, Literal) else Literal(v)
              for a, v in zip(eqn.inputs, found, strict=True)]
         )  # fmt: skip
-        return self.plain(Equation(eqn.primitive, inputs, eqn.params, eqn.outputs, eqn.position))
+        if smaller == shape:
+            made = Equation(eqn.primitive, inputs, eqn.params, eqn.outputs, eqn.position)
+            return self.plain(made)
+        self.reshaped(eqn, inputs, smaller)
+        return eqn
+
+    def reshaped(self, eqn: Equation, inputs: tuple[Atom, ...], shape: Shape) -> None:
+        """An array of equal elements added nothing to another operand but axes of one element."""
+        (out,) = eqn.outputs
+        inner = Var(Aval(shape, out.aval.dtype, out.aval.weak))
+        self.visit(Equation(eqn.primitive, inputs, eqn.params, (inner,), eqn.position))
+        x = self.atom(inner)
+        self.replace(
+            eqn, (self.emit(lookup("reshape"), (x,), {"shape": out.aval.shape}, eqn.position),)
+        )
 
     def plain(self, eqn: Equation) -> Equation:
         """``scale`` by a number that is neither zero nor infinite nor nan is ``multiply``."""

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value
+from vjpkit.core.rows import innermost
 from vjpkit.core.tracer import Tracer
+from vjpkit.ops.structural import eye
 from vjpkit.pytree import PyTree
 from vjpkit.transforms.arguments import (
     Transformed,
@@ -29,22 +31,28 @@ __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]
 # -------------------------------------------------------------------------- matrices of linear maps
 
 
-def basis(avals: Sequence[Aval], start: int, stop: int) -> list[Value]:
-    """Basis vectors ``start`` to ``stop`` of the space of these leaves, as one batch per leaf."""
+def basis(avals: Sequence[Aval], start: int, stop: int, like: Value = None) -> list[Value]:
+    """Basis vectors ``start`` to ``stop`` of the space of these leaves, as one batch per leaf.
+
+    Staged where ``like`` is, so that a compiler knows what they are.
+    """
     out = []
     offset = 0
+    inner = innermost(like)
     for aval in avals:
-        block = np.zeros((stop - start, aval.size), aval.dtype)
-        first, last = max(start, offset), min(stop, offset + aval.size)
-        if first < last:
-            rows = np.arange(first, last)
-            block[rows - start, rows - offset] = 1
-        out.append(block.reshape(stop - start, *aval.shape))
+        shape, k = (stop - start, aval.size), start - offset
+        if isinstance(inner, Tracer):
+            block = inner.owner.process(eye, (), {"shape": shape, "k": k, "dtype": aval.dtype})
+        else:
+            block = np.eye(stop - start, aval.size, k, aval.dtype)
+        out.append(np.reshape(block, (stop - start, *aval.shape)))
         offset += aval.size
     return out
 
 
-def columns(linear: LinearMap, chunk_size: int | None, label: str) -> list[list[Value]]:
+def columns(
+    linear: LinearMap, chunk_size: int | None, label: str, like: Value = None
+) -> list[list[Value]]:
     """The map at every basis vector: for each codomain leaf and domain leaf (\\*domain,
     \\*codomain)."""
     avals = linear.domain.live_avals
@@ -53,7 +61,7 @@ def columns(linear: LinearMap, chunk_size: int | None, label: str) -> list[list[
     _require_memory(label, n, sum(a.nbytes for a in outs))
     step = n if chunk_size is None else chunk_size
     parts = [
-        linear.apply_batched(basis(avals, start, min(start + step, n)), min(step, n - start))
+        linear.apply_batched(basis(avals, start, min(start + step, n), like), min(step, n - start))
         for start in range(0, n, max(step, 1))
     ]
     blocks = []
@@ -103,15 +111,15 @@ def _require_memory(label: str, n: int, nbytes: int) -> None:
 
 
 def matrix(
-    linear: LinearMap, forward: bool, chunk_size: int | None, label: str
+    linear: LinearMap, forward: bool, chunk_size: int | None, label: str, like: Value = None
 ) -> list[list[Value]]:
-    """``blocks[out leaf][in leaf]`` of shape (\\*out, \\*in), by pushing or by pulling the
-    basis."""
+    """``blocks[out leaf][in leaf]`` of shape (\\*out, \\*in), by pushing or by pulling the basis,
+    which is staged where ``like`` is."""
     if forward:
-        blocks = columns(linear, chunk_size, label)
+        blocks = columns(linear, chunk_size, label, like)
         pairs = zip(blocks, linear.codomain.live_avals, strict=True)
         return [[_moved(b, a.ndim) for b in row] for row, a in pairs]
-    pulled = columns(linear.T, chunk_size, label)
+    pulled = columns(linear.T, chunk_size, label, like)
     return [
         [pulled[i][j] for i in range(len(pulled))] for j in range(len(linear.codomain.live_avals))
     ]
@@ -271,7 +279,10 @@ class Jacobian(Transformed):
         forward = self.mode == "fwd" or (
             self.mode == "auto" and linear.domain.size <= linear.codomain.size
         )
-        blocks = matrix(linear, forward, self.chunk_size, label)
+        # In strict arithmetic the zeros of the basis are numbers like others.
+        given = [] if self.strict else [x for leaves, _ in read for x in leaves]
+        like = next((x for x in given if isinstance(innermost(x), Tracer)), None)
+        blocks = matrix(linear, forward, self.chunk_size, label, like)
         domain = linear.domain if isinstance(self.argnums, tuple | list) else _single(linear.domain)
         result = arranged(blocks, linear.codomain, domain)
         return (result, aux) if self.has_aux else result
