@@ -1,8 +1,10 @@
 """Kernels give what NumPy gives: every primitive, dtype, layout; sums; programs of all kinds."""
 
+import os
 import subprocess
 import sys
 import threading
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +22,7 @@ from vjpkit.core.staging import stage
 
 pytest.importorskip("llvmlite", reason="the native tier is an extra")
 
+from vjpkit.backends.native import engine
 from vjpkit.backends.native.equations import ELEMENTARY, is_native, why_not
 from vjpkit.backends.native.kernels import BLOCK, Kernel
 
@@ -268,6 +271,24 @@ def test_object_code_is_kept_in_a_private_folder(tmp_path, monkeypatch):
     files[0].unlink()
     run()
     assert list(place.iterdir()) == []
+
+
+def test_the_folder_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "folder", lambda: tmp_path)
+    monkeypatch.setattr(engine, "LARGEST_CACHE", 5 * 132)
+    now = time.time()
+    for age, name in [(7200, "broken.part"), (10, "going_on.part")]:
+        (tmp_path / name).write_bytes(b"?")
+        os.utime(tmp_path / name, (now - age, now - age))
+    for k in range(8):
+        key = f"1{k:03}"
+        engine.write_cached(key, bytes(100))
+        os.utime(tmp_path / f"{key}.o", (now - 100 + k, now - 100 + k))
+    assert len(list(tmp_path.iterdir())) == 10
+    assert engine.read_cached("1000") == bytes(100)  # now the last one used
+    engine.write_cached("0", bytes(100))
+    kept = {"0.o", "1000.o", "1007.o", "1006.o", "going_on.part"}
+    assert {p.name for p in tmp_path.iterdir()} == kept
 
 
 def test_without_llvmlite_the_error_says_what_to_install():

@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ FROM_FUNCTION, FROM_FUNCTION_AND_SIGNATURE = 1, 31
 """Places of ``PyUFunc_FromFuncAndData`` and ``...AndSignature`` in NumPy's table of functions."""
 LARGEST_CACHE = 64 << 20
 """Bytes of object code kept on disk; the least recently used goes first."""
+LONGEST_WRITE = 3600
+"""Seconds after which a file that is still being written has been given up."""
 KEPT: list[Any] = []
 """What ufuncs point to lives as long as the process: machine code, and tables of functions."""
 
@@ -164,16 +167,18 @@ def write_cached(key: str, code: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(hashlib.sha256(code).digest() + code)
         Path(name).replace(place / f"{key}.o")
-        trim(place)
+        if key.startswith("0"):  # one of 16: looking at all files takes a while
+            trim(place)
 
 
 def trim(place: Path) -> None:
-    """Remove the least recently used files above `LARGEST_CACHE`."""
-    files = sorted(place.glob("*.o"), key=lambda p: p.stat().st_mtime, reverse=True)
+    """Remove the least recently used files above `LARGEST_CACHE`, and remains of broken writes."""
+    files = sorted([(p.stat().st_mtime, p) for p in place.iterdir()], reverse=True)
     total = 0
-    for path in files:
+    for when, path in files:
         total += path.stat().st_size
-        if total > LARGEST_CACHE:
+        broken = path.suffix == ".part" and when < time.time() - LONGEST_WRITE
+        if total > LARGEST_CACHE or broken:
             path.unlink(missing_ok=True)
 
 
