@@ -17,7 +17,6 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import (
-    ClosedTraceError,
     TracerConversionError,
     UnsupportedError,
     at,
@@ -25,11 +24,12 @@ from vjpkit.core.errors import (
 )
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import innermost
-from vjpkit.core.tracer import LEVELS, RUNNING, Running, Tracer, refresh
+from vjpkit.core.tracer import RUNNING, Running, Tracer
 from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
 from vjpkit.ops.collective import Collective
 from vjpkit.ops.selection import aligned
+from vjpkit.transforms.traces import ValueTrace
 
 __all__ = ["Axis", "AxisSize", "Batched", "Batches", "batched_along_front", "over_axis"]
 
@@ -165,17 +165,14 @@ def over_axis(trace: Batches) -> Iterator[None]:
         RUNNING.reset(token)
 
 
-class Batches:
+class Batches(ValueTrace):
     """The trace of one ``vmap`` over ``n`` examples."""
 
-    __slots__ = ("closed", "dirty", "level", "n", "name")
+    __slots__ = ("n",)
 
     def __init__(self, n: int) -> None:
-        self.level = next(LEVELS)
+        super().__init__("vmap")
         self.n = n
-        self.name = "vmap"
-        self.closed = False
-        self.dirty = False
 
     def close(self, name: str) -> None:
         """End the trace: its tracers raise from now on."""
@@ -183,12 +180,7 @@ class Batches:
         self.closed = True
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
-        if self.closed:
-            raise ClosedTraceError(
-                f"a traced value of {self.name} was used after {self.name} had finished"
-                f"{at(calling_position())}\nReturn values from the function instead of storing "
-                "them."
-            )
+        self.require_running()
         xs, params = primitive.canonical(xs, params)
         mine = [isinstance(x, Batched) and x.owner is self for x in xs]
         values = [x.value if m else x for x, m in zip(xs, mine, strict=True)]
@@ -200,12 +192,9 @@ class Batches:
 
     def dense(self, y: Value) -> Value:
         """An output with its leading batch axis, repeated where it is the same for all."""
-        if isinstance(y, Tracer) and y.owner.dirty:
-            y = refresh(y)
+        y = self.current(y)
         if isinstance(y, Batched) and y.owner is self:
             return y.value
-        if isinstance(y, Tracer) and y.owner.level == 0:
-            y = y.value
         return batched_along_front(y, False, self.n)
 
 

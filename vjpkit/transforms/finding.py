@@ -14,18 +14,17 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import (
     INTERNAL,
-    ClosedTraceError,
     Position,
     Source,
     TracerConversionError,
-    at,
     calling_position,
 )
 from vjpkit.core.ir import Atom, Literal, Program
 from vjpkit.core.rows import Row, roles
-from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh
+from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info, refresh
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import Transformed, called
+from vjpkit.transforms.traces import ValueTrace
 
 __all__ = ["debug_nans"]
 
@@ -63,27 +62,19 @@ class Watched(ConcreteTracer):
         self.cause = cause
 
 
-class Watch:
+class Watch(ValueTrace):
     """The trace of one watched call: computes, and looks at every result."""
 
-    __slots__ = ("closed", "dirty", "here", "inf", "level", "name", "places")
+    __slots__ = ("here", "inf", "places")
 
     def __init__(self, name: str, inf: bool) -> None:
-        self.level = next(LEVELS)
-        self.name = name
+        super().__init__(name)
         self.inf = inf
-        self.closed = False
-        self.dirty = False
         self.here: Any = None  # the line of an equation of a program that is being interpreted
         self.places: tuple[str, ...] = ()  # and where in a loop that program is
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
-        if self.closed:
-            raise ClosedTraceError(
-                f"a traced value of {self.name} was used after {self.name} had finished"
-                f"{at(calling_position())}\nReturn values from the function instead of storing "
-                "them."
-            )
+        self.require_running()
         program = params.get("program")
         if primitive.name == "call" and isinstance(program, Program):
             return self.interpreted(program, xs)

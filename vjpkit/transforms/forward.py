@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import SCOPE, ClosedTraceError, at, calling_position
+from vjpkit.core.errors import SCOPE
 from vjpkit.core.rows import has_nan, roles
-from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh, require_open
+from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info
 from vjpkit.kinds import DOORS, Bilinear, Elementwise, Linear, Reduction
 from vjpkit.kinds.elementwise import generate
 from vjpkit.ops import elementwise
+from vjpkit.transforms.traces import ValueTrace
 
 __all__ = ["Dual", "Duals"]
 
@@ -182,24 +183,18 @@ def _result(primitive: Elementwise, mask: tuple[int, ...]) -> list[str]:
 DOORS[Dual] = dual_door
 
 
-class Duals:
+class Duals(ValueTrace):
     """The trace of one ``jvp``: every primitive pushes its operands' tangents at once."""
 
-    __slots__ = ("closed", "dirty", "level", "name", "standard", "strict")
+    __slots__ = ("standard", "strict")
 
     def __init__(self, name: str = "jvp", strict: bool = False) -> None:
-        self.level = next(LEVELS)
-        self.name = name
+        super().__init__(name)
         self.strict = strict
-        self.closed = self.dirty = self.standard = False
+        self.standard = False
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
-        if self.closed:
-            raise ClosedTraceError(
-                f"a traced value of {self.name} was used after {self.name} had finished"
-                f"{at(calling_position())}\nReturn values from the function instead of storing "
-                "them."
-            )
+        self.require_running()
         if len(xs) == 1 and isinstance(primitive, Linear) and type(xs[0]) is Dual:
             return self.linear(primitive, xs[0], params)
         values, ts = [], []
@@ -231,16 +226,7 @@ class Duals:
 
     def split(self, y: Value) -> tuple[Value, Value | None]:
         """Primal and tangent (None for zero) of an output."""
-        if isinstance(y, Tracer) and y.owner.dirty:
-            y = refresh(y)
+        y = self.current(y)
         if isinstance(y, Dual) and y.owner is self:
             return y.value, y.tangent
-        if isinstance(y, Tracer) and y.owner.level == 0:
-            y = y.value
-        if isinstance(y, Tracer) and y.owner.level > self.level:
-            raise ClosedTraceError(
-                f"{self.name}: the function returned a traced value of an inner transformation "
-                "that "
-                f"has finished; its derivative would be lost{at(calling_position())}"
-            )
-        return require_open(y), None
+        return self.foreign(y, "derivative"), None

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import filled_like, roles
-from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, named_info, refresh, require_open
+from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info
 from vjpkit.kinds import Elementwise, LinearMany, PiecewiseConstant, fitted
+from vjpkit.transforms.traces import ValueTrace
 
 __all__ = [
     "Expansion",
@@ -52,21 +52,18 @@ class Series(ConcreteTracer):
         self.terms = terms
 
 
-class Expansion:
+class Expansion(ValueTrace):
     """The trace of one expansion: every primitive maps its operands' series at once.
 
     ``watched`` are series whose terms are not known yet, and ``read`` says whether a primitive
     met one.
     """
 
-    __slots__ = ("closed", "dirty", "level", "name", "order", "read", "watched")
+    __slots__ = ("order", "read", "watched")
 
     def __init__(self, order: int, name: str = "jet") -> None:
-        self.level = next(LEVELS)
+        super().__init__(name)
         self.order = order
-        self.name = name
-        self.closed = False
-        self.dirty = False
         self.watched: set[int] = set()
         self.read = False
 
@@ -77,12 +74,7 @@ class Expansion:
         return Series(value, self, terms)
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
-        if self.closed:
-            raise ClosedTraceError(
-                f"a traced value of {self.name} was used after {self.name} had finished"
-                f"{at(calling_position())}\nReturn values from the function instead of storing "
-                "them."
-            )
+        self.require_running()
         values: list[Value] = []
         series: list[Terms | None] = []
         for x in xs:
@@ -106,18 +98,10 @@ class Expansion:
 
     def split(self, y: Value) -> tuple[Value, Terms | None]:
         """Value and terms (None for a constant) of an output."""
-        if isinstance(y, Tracer) and y.owner.dirty:
-            y = refresh(y)
+        y = self.current(y)
         if isinstance(y, Series) and y.owner is self:
             return y.value, y.terms
-        if isinstance(y, Tracer) and y.owner.level == 0:
-            y = y.value
-        if isinstance(y, Tracer) and y.owner.level > self.level:
-            raise ClosedTraceError(
-                f"{self.name}: the function returned a traced value of an inner transformation "
-                f"that has finished; its terms would be lost{at(calling_position())}"
-            )
-        return require_open(y), None
+        return self.foreign(y, "terms"), None
 
 
 def _snapshot(x: Value) -> Value:

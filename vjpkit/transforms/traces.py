@@ -1,0 +1,50 @@
+"""What traces have in common whose tracers carry a value: duals, series, examples, causes."""
+
+from __future__ import annotations
+
+from vjpkit.core.aval import Value
+from vjpkit.core.errors import ClosedTraceError, at, calling_position
+from vjpkit.core.tracer import LEVELS, Tracer, refresh, require_open
+
+__all__ = ["ValueTrace"]
+
+
+class ValueTrace:
+    """A trace that computes at once, for the transformation ``name``; it ends with that."""
+
+    __slots__ = ("closed", "dirty", "level", "name")
+
+    def __init__(self, name: str) -> None:
+        self.level = next(LEVELS)
+        self.name = name
+        self.closed = self.dirty = False
+
+    def require_running(self) -> None:
+        """An error when the transformation has finished."""
+        if self.closed:
+            raise ClosedTraceError(
+                f"a traced value of {self.name} was used after {self.name} had finished"
+                f"{at(calling_position())}\nReturn values from the function instead of storing "
+                "them."
+            )
+
+    def current(self, y: Value) -> Value:
+        """An output as it is now, all that was written to it included."""
+        if isinstance(y, Tracer):
+            if y.owner.dirty:
+                y = refresh(y)
+            if isinstance(y, Tracer) and y.owner.level == 0:
+                return y.value
+        return y
+
+    def foreign(self, y: Value, lost: str) -> Value:
+        """An output that is not this trace's; an error where it is a finished inner one's.
+
+        ``lost`` is what would be lost.
+        """
+        if isinstance(y, Tracer) and y.owner.level > self.level:
+            raise ClosedTraceError(
+                f"{self.name}: the function returned a traced value of an inner transformation "
+                f"that has finished; its {lost} would be lost{at(calling_position())}"
+            )
+        return require_open(y)
