@@ -1,5 +1,7 @@
 """cond and switch: Python's choice on values, one equation where the value is not known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -111,3 +113,39 @@ def test_bad_input():
         vk.lax.switch(0.5, [np.sin], 1.0)
     with pytest.raises(TracerConversionError, match=r"vk\.lax\.cond"):
         vk.jit(lambda x: x if x > 0 else -x)(1.0)
+
+
+FAILING: dict[str, Any] = {
+    "log": (lambda x: np.log(x), np.array([1.0, -2.0, 3.0, -0.5])),
+    "inverse": (lambda x: np.linalg.inv(np.eye(2) * np.maximum(x, 0))[0, 0], np.array([-1.0, 2.0])),
+    "order": (lambda x: np.sum(np.sort(np.stack([x, x**2, np.log(x)]))[1:]), np.array([-2.0, 3.0])),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+def test_a_branch_does_not_run_for_examples_that_take_another(name, wrap):
+    branch, xs = FAILING[name]
+    f = lambda x: vk.lax.cond(x > 0, branch, lambda x: -x * x, x)
+    derivatives: dict[str, Any] = {
+        "itself": lambda f: f,
+        "grad": vk.grad,
+        "second": lambda f: vk.grad(vk.grad(f)),
+        "pullback of a program": lambda f: lambda x: vk.vjp(vk.jit(f), x)[1](1.0)[0],
+        "pullback out of jit": lambda f: lambda x: vk.jit(lambda x: vk.vjp(f, x)[1])(x)(1.0)[0],
+    }
+    for d in derivatives.values():
+        np.testing.assert_allclose(wrap(vk.vmap(d(f)))(xs), [d(f)(x) for x in xs], rtol=1e-13)
+
+
+def test_a_branch_that_no_example_takes_does_not_run():
+    f = lambda x: vk.lax.switch(
+        (x > 1).astype(int),
+        [np.negative, np.sin, lambda x: np.linalg.inv(np.eye(1) * x * 0)[0, 0]],
+        x,
+    )
+    xs = np.array([0.5, 2.0])
+    for wrap in (lambda f: f, vk.jit):
+        np.testing.assert_allclose(wrap(vk.vmap(f))(xs), [-0.5, np.sin(2.0)])
+        np.testing.assert_allclose(wrap(vk.vmap(vk.grad(f)))(xs), [-1.0, np.cos(2.0)])
+    assert vk.vmap(f)(xs[:0]).shape == (0,)

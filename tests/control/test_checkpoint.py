@@ -223,3 +223,22 @@ def test_bad_calls(call: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words) as caught:
         call()
     assert "test_checkpoint.py" in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [{"memory": 60}, {"policy": POLICIES.everything_saveable}])
+def test_a_linear_map_of_what_is_saved_is_transposed(kept: dict[str, Any]) -> None:
+    """Staged, a pullback is transposed once more; what it saves may not come out beside it."""
+    solve = lambda matvec, b: np.linalg.solve(vk.jacfwd(matvec)(np.zeros(3)), b)
+
+    def implicit(x: Any) -> Any:
+        a = np.outer(x, x) + np.eye(3)
+        return vk.lax.custom_linear_solve(lambda v: a @ v, x, solve, solve)
+
+    x, ct = np.array([0.4, -0.7, 1.1]), np.array([0.3, 1.0, -0.5])
+    for f in (lambda x: vk.lax.map(lambda y: np.clip(y, -0.3, 0.8) * x[0], x), implicit):
+        light = vk.jit(vk.checkpoint(f, **kept))
+        (want,) = vk.vjp(f, x)[1](ct)
+        np.testing.assert_allclose(vk.vjp(light, x)[1](ct)[0], want, rtol=1e-12)
+        np.testing.assert_allclose(vk.linearize(light, x)[1].T(ct)[0], want, rtol=1e-12)
+        np.testing.assert_allclose(ct @ vk.jacrev(vk.jacfwd(light))(x) @ x,
+                                   ct @ vk.jacfwd(vk.jacfwd(f))(x) @ x, rtol=1e-10)  # fmt: skip

@@ -135,3 +135,28 @@ def test_bad_input():
         vk.lax.fori_loop(0, 3, None, X)  # type: ignore[arg-type]  # what is tested
     with pytest.raises(TypeError, match="upper must be an integer, got f64"):
         vk.lax.fori_loop(0, 3.0, lambda i, x: x, X)
+
+
+def test_an_example_that_is_done_takes_no_step():
+    """The body would warn, or fail, for what it has left."""
+    logs = lambda x: vk.lax.while_loop(lambda x: x > 0, np.log, x)
+
+    def divided(x):
+        step = lambda c: (c[0] + 1, c[1], c[2] * np.linalg.inv(np.eye(2) * (c[1] - c[0]))[0, 0])
+        return vk.lax.while_loop(lambda c: c[0] < c[1], step, (0.0, x, 1.0))[2]
+
+    for f, xs in ((logs, np.array([5.0, -1.0, 100.0, 1.5])), (divided, np.array([0.0, 1.0, 3.0]))):
+        for d in (lambda f: f, vk.grad, lambda f: vk.grad(vk.grad(f))):
+            want = [d(f)(x) for x in xs]
+            np.testing.assert_allclose(vk.vmap(d(f))(xs), want, rtol=1e-12)
+            np.testing.assert_allclose(vk.jit(vk.vmap(d(f)))(xs), want, rtol=1e-12)
+        assert vk.vmap(f)(xs[:0]).shape == (0,)
+
+
+def test_unroll_is_a_hint():
+    f = lambda x: vk.lax.fori_loop(0, 3, lambda i, y: y * x + i, 1.0, unroll=2)
+    assert vk.jit(vk.grad(f))(2.0) == vk.grad(f)(2.0) == 13.0
+    with pytest.raises(ValueError, match=r"fori_loop: unroll=2 with bounds.*not known"):
+        vk.jit(lambda n: vk.lax.fori_loop(0, n, lambda i, y: y + i, 0, unroll=2))(3)
+    with pytest.raises(ValueError, match=r"fori_loop: unroll must be"):
+        vk.lax.fori_loop(0, 3, lambda i, y: y, 0, unroll=-1)

@@ -172,3 +172,44 @@ def test_a_stopped_gradient_stops_through_every_transform(inner, outer):
     else:
         want = TRANSFORMS[outer](reference.get(inner, lambda x: x[::-1] * fixed))(X)
     np.testing.assert_allclose(TRANSFORMS[outer](TRANSFORMS[inner](stopped))(X), want, rtol=1e-12)
+
+
+def shifted(y):
+    z = np.zeros_like(y)
+    z[1:] += y[:-1]
+    return z
+
+
+MADE = {
+    "zeros": lambda y: vnp.zeros(3),
+    "zeros_like": lambda y: np.zeros_like(y),
+    "written": shifted,
+    "computed": lambda y: vnp.ones(3) * 2.0,
+}
+
+
+def with_jvp(f):
+    g = vk.custom_jvp(f)
+    g.defjvp(lambda primals, tangents: (f(*primals), f(*tangents)))
+    return g
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.checkpoint, with_own_rule, with_jvp])
+def test_results_are_arrays(made, wrap):
+    """What accepts traced values inside of a transform is a plain array outside."""
+    f = wrap(MADE[made])
+    xs = np.stack([X, V])
+    results = [
+        vk.vmap(f)(xs),
+        vk.vmap(f, out_axes=-1)(xs),
+        vk.vmap(lambda _: f(X), out_axes=None, axis_size=2, in_axes=None)(X),
+        vk.vmap(lambda x: vk.lax.psum(f(x), "i") * f(x), axis_name="i")(xs),
+        vk.vjp(f, X)[0],
+        vk.jacfwd(f)(X),
+        vk.jacrev(f)(X),
+        *vk.jvp(f, (X,), (V,)),
+        vk.lax.map(f, xs),
+        vk.jit(vk.vmap(f))(xs),
+    ]
+    assert {type(y) for y in results} == {np.ndarray}

@@ -268,3 +268,17 @@ def test_names_are_forgotten_after_an_error():
         vk.vmap(broken, axis_name="i")(X)
     with pytest.raises(NameError, match="no vmap with axis_name='i' runs here"):
         lax.psum(X, "i")
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+def test_of_axes_of_one_name_the_innermost_is_meant(wrap):
+    """Also by a value that differs along the outer one alone."""
+    inner = lambda x: vk.vmap(
+        wrap(lambda y: lax.psum(x, "i") + lax.pmax(x, "i") * y + lax.axis_index("i")), axis_name="i"
+    )(np.array([0.5, 2.0]))
+    outer = lambda x: inner(x * lax.psum(x, "i"))
+    unrolled = lambda x: (x * np.sum(x))[:, None] * np.array([2.5, 4.0]) + np.arange(2)
+    assert_equal(vk.vmap(wrap(outer), axis_name="i")(W), unrolled(W))
+    loss = lambda f: lambda x: np.sum(np.tanh(f(x)))
+    got = vk.grad(loss(vk.vmap(wrap(outer), axis_name="i")))(W)
+    assert_equal(got, vk.grad(loss(unrolled))(W))

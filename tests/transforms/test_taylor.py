@@ -385,3 +385,12 @@ def test_bad_input(call, error, words):
 def test_golden(golden):
     f = lambda x: vk.jet(lambda x: np.exp(x) * x / (1 + x), (x,), ([np.ones(2), None],))
     golden("taylor-second-order", str(vk.make_ir(f)(np.ones(2))))
+
+
+def test_a_norm_is_expanded_under_a_derivative():
+    """A reduction keeps its axes by a reshape of a value whose terms are not known yet."""
+    size = lambda v: vk.jet(lambda x: np.linalg.norm(x + 0.9), (v,), ([v],))[1][0]
+    v = np.array([0.4, -0.7, 1.1])
+    want = lambda v: (v + 0.9) @ v / np.sqrt((v + 0.9) @ (v + 0.9))
+    np.testing.assert_allclose(vk.grad(size)(v), vk.grad(want)(v), rtol=1e-12)
+    np.testing.assert_allclose(vk.jacfwd(size)(v), vk.grad(want)(v), rtol=1e-12)

@@ -14,16 +14,20 @@ from vjpkit.control.higher import Form, Linearization, Programmatic, RunProgram,
 from vjpkit.control.programs import (
     apart,
     apart_from_terms,
+    combines,
     jvp_program,
     linearized_program,
     mapped_program,
     numbered,
+    of_examples,
     plain_program,
     rearranged,
     series_program,
+    standing_in,
     transposed_program,
     unified,
     with_terms,
+    zero_program,
 )
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
@@ -150,14 +154,24 @@ class Branch(Programmatic):
         mapped = tuple([mapped_program(b, n, tuple(batched[1:]), every)[0] for b in branches])
         if not batched[0]:
             return self(index, *operands, branches=mapped)  # type: ignore[no-any-return]
-        # The examples do not agree on a branch: all are run, and each example takes its own.
-        chosen, *others = [self(0, *operands, branches=(program,)) for program in mapped]
-        for number, other in enumerate(others, start=1):
-            chosen = [
-                np.where(np.reshape(index == number, (n, *[1] * (len(b.shape) - 1))), b, a)
-                for a, b in zip(chosen, other, strict=True)
-            ]
-        return tuple(chosen)
+        # The examples need not agree: each branch runs, if for any, on examples that take it, so
+        # that it cannot fail or warn where it is not taken. Collectives see them all.
+        outs: list[Value] = []
+        for number, program in enumerate(mapped):
+            mine = index == number
+            some, every_one = np.any(mine), np.all(mine)
+            known = not is_abstract(some)
+            if known and (every_one or not n):
+                return self(0, *operands, branches=(program,))  # type: ignore[no-any-return]
+            if known and not some:
+                continue
+            if combines(branches[number], n):
+                found = self(0, *operands, branches=(program,))
+            else:
+                own = standing_in(mine, operands, batched[1:])
+                found = self(some, *own, branches=(zero_program(program), program))
+            outs = [of_examples(mine, y, z) for y, z in zip(found, outs or found, strict=True)]
+        return tuple(outs)
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
         branches: Branches = params["branches"]

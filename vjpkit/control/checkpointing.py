@@ -25,6 +25,7 @@ from vjpkit.control.calls import (
 from vjpkit.control.higher import Form, Linearization, Programmatic, RunProgram, expanded
 from vjpkit.control.policies import Policy, split_by, within
 from vjpkit.control.programs import (
+    apart,
     jvp_program,
     linearized_program,
     mapped_program,
@@ -212,10 +213,16 @@ class Checkpoint_(Programmatic):
         at = linearized_program(program, live)
         count = len(program.outputs)
         parts = at.primal.cached(("saved", policy), lambda: split_by(at.primal, count, policy))
+        early = apart(parts.saving, live, range(count, len(parts.saving.outputs)))
 
         def primal(*values: Value) -> tuple[Sequence[Value], Sequence[Value]]:
-            outs = self(*values, program=parts.saving, policy=policy)
-            return outs[:count], [*[values[i] for i in parts.kept], *outs[count:]]
+            kept = [values[i] for i in parts.kept]
+            if early is None or not early.outputs:
+                outs = self(*values, program=parts.saving, policy=policy)
+                return outs[:count], [*kept, *outs[count:]]
+            fixed = [v for v, wanted in zip(values, live, strict=True) if not wanted]
+            saved = self(*fixed, program=early, policy=policy)
+            return self(*values, program=program, policy=policy), [*kept, *saved]
 
         inexact = [a.aval.inexact for a in program.outputs]
         places = [p for p, real in zip(numbered(at.reached), inexact, strict=True) if real]

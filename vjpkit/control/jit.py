@@ -281,7 +281,7 @@ class Jit(Transformed):
                     f"is neither an array nor a number{at(calling_position())}.\n"
                     "Make it static (static_argnames=...), or a pytree of arrays."
                 )
-        axes = tuple([(axis.name, axis.size) for axis in RUNNING.get().axes])
+        axes = tuple([(axis.key, axis.size) for axis in RUNNING.get().axes])
         return Signature(tree, tuple([aval_of(x) for x in leaves]), static, axes)
 
     def _path(self, tree: PyTreeDef, i: int) -> str:

@@ -20,18 +20,21 @@ from vjpkit.control.programs import (
     apart,
     apart_from_terms,
     built,
+    combines,
     dependent,
     jvp_program,
     linearized_program,
     mapped_program,
     numbered,
+    of_examples,
     plain_program,
     rearranged,
     run_staged,
     series_program,
+    standing_in,
     with_terms,
 )
-from vjpkit.control.scan import same_carry, scan
+from vjpkit.control.scan import require_unroll, same_carry, scan
 from vjpkit.control.slots import slots_for
 from vjpkit.control.steps import Machine, Steps
 from vjpkit.core.aval import Aval, Value, aval_of
@@ -235,8 +238,13 @@ class While(Higher):
             for v, b, wanted in zip(state, given, carry, strict=True)
         ]
         if differs:
-            mapped_loop = masked(replace(loop, cond=cond, body=step), n)
-            outs = self(*x_f, *x_f, *x_c, *full, **mapped_loop.params)
+            together = combines(loop.body, n)
+            able = [*full, *x_c]
+            if not together:
+                (starts,) = call(*x_f, *full, program=cond)
+                able = standing_in(starts, able, [*[True] * len(full), *consts])
+            mapped_loop = masked(replace(loop, cond=cond, body=step), together)
+            outs = self(*x_f, *x_f, *able, *full, **mapped_loop.params)
         else:
             params = replace(loop, cond=cond, body=step).params
             outs = self(*x_f, *x_c, *full, **params)
@@ -256,28 +264,29 @@ class While(Higher):
 while_body = primitive(While)
 
 
-def masked(loop: Loop, n: int) -> Loop:
+def masked(loop: Loop, together: bool) -> Loop:
     """A mapped loop whose condition differs between examples: those that are done stay as they are.
 
-    The body needs the condition's constants too, and takes them before its own.
+    The body needs the condition's constants too, and takes them before its own, and then carries
+    that a first step can start from. Examples that are done take these, so that the body cannot
+    fail or warn where no step is taken; not where examples are combined, ``together``.
     """
-    count = loop.cond_consts
+    count, width = loop.cond_consts, len(loop.body.outputs)
 
     def goes_on(builder: Builder, xs: Sequence[Value]) -> list[Value]:
         return [np.any(run_staged(builder, loop.cond, xs)[0])]
 
     def step(builder: Builder, xs: Sequence[Value]) -> list[Value]:
-        fixed, rest = xs[:count], xs[count:]
-        state = rest[loop.body_consts :]
+        fixed, able, rest = xs[:count], xs[count : count + width], xs[count + width :]
+        consts, state = rest[: loop.body_consts], rest[loop.body_consts :]
         active = run_staged(builder, loop.cond, [*fixed, *state])[0]
-        outs = run_staged(builder, loop.body, rest)
-        shaped = [np.reshape(active, (n, *[1] * (len(x.shape) - 1))) for x in state]
-        return [np.where(a, new, old) for a, new, old in zip(shaped, outs, state, strict=True)]
+        taken = [of_examples(active, x, a) for x, a in zip(state, able, strict=True)]
+        outs = run_staged(builder, loop.body, [*consts, *(state if together else taken)])
+        return [of_examples(active, new, old) for new, old in zip(outs, state, strict=True)]
 
-    avals = loop.cond.in_avals
-    cond = built(avals, goes_on)
-    body = built([*avals[:count], *loop.body.in_avals], step)
-    return Loop(cond, body, count, count + loop.body_consts, loop.slots)
+    cond = built(loop.cond.in_avals, goes_on)
+    body = built([*loop.cond.in_avals, *loop.body.in_avals], step)
+    return Loop(cond, body, count, count + width + loop.body_consts, loop.slots)
 
 
 # --------------------------------------------------------------------------------------- the edge
@@ -345,6 +354,7 @@ def fori_loop(
     body_fun: Callable[[Value, PyTree], PyTree],
     init_val: PyTree,
     *,
+    unroll: int | bool | None = None,
     checkpoint: str | None = None,
     slots: int | None = None,
     memory: int | str | None = None,
@@ -352,7 +362,8 @@ def fori_loop(
     """``for i in range(lower, upper): val = body_fun(i, val)``, also where bounds are staged.
 
     With bounds that are numbers it is a `scan`, otherwise a `while_loop`; both are differentiable
-    in both modes, and ``checkpoint``, ``slots`` and ``memory`` are theirs.
+    in both modes, and ``checkpoint``, ``slots`` and ``memory`` are theirs. ``unroll`` is a hint to
+    compilers, as in `scan`; with a bound that is staged it is a `ValueError`.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.lax.fori_loop(0, 4, lambda i, x: x + i, 0)
@@ -372,6 +383,11 @@ def fori_loop(
               memory)  # fmt: skip
     options: Any = {"checkpoint": checkpoint, "slots": slots, "memory": memory}
     if is_abstract(lower) or is_abstract(upper):
+        if unroll is not None:
+            raise ValueError(
+                f"fori_loop: unroll={unroll!r} with bounds whose values are not known"
+                f"{at(calling_position())}.\nLeave unroll out, or make lower and upper numbers."
+            )
         start = np.asarray(0)[()] + lower
 
         def counted(pair: PyTree) -> PyTree:
@@ -379,6 +395,7 @@ def fori_loop(
 
         goes_on = lambda pair: pair[0] < upper  # noqa: E731  # a condition
         return while_loop(goes_on, counted, (start, init_val), **options)[1]
+    require_unroll("fori_loop", 1 if unroll is None else unroll)
     first, last = int(lower), int(upper)
 
     def step(val: PyTree, i: Value) -> tuple[PyTree, None]:

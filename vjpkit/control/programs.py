@@ -11,16 +11,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import Position, Source
-from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, live_equations
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, live_equations, subprograms
 from vjpkit.core.primitive import lookup
 from vjpkit.core.rows import Row, Rows, filled_like, new_slots, roles
 from vjpkit.core.staging import Builder, ClosedProgram, Staged, transpose_into, unbound
 from vjpkit.core.tracer import Tracer
+from vjpkit.ops.collective import Collective
+from vjpkit.ops.index import Index
+from vjpkit.ops.indexing import getitem
 from vjpkit.ops.structural import Array, constant
 from vjpkit.passes import optimize
-from vjpkit.transforms.batch import Batched, Batches
+from vjpkit.transforms.batch import Batched, Batches, is_called
 from vjpkit.transforms.forward import Dual, Duals
 from vjpkit.transforms.series import Expansion, Series, Terms
 
@@ -30,19 +35,23 @@ __all__ = [
     "apart",
     "apart_from_terms",
     "built",
+    "combines",
     "dependent",
     "jvp_program",
     "linearized_program",
     "mapped_program",
     "numbered",
+    "of_examples",
     "plain_program",
     "rearranged",
     "run_staged",
     "series_program",
     "split_program",
+    "standing_in",
     "transposed_program",
     "unified",
     "with_terms",
+    "zero_program",
 ]
 
 Mask = tuple[bool, ...]
@@ -263,6 +272,43 @@ def _map(program: Program, n: int, batched: Mask, dense: Mask | None) -> tuple[P
 
     outputs = [given(y, whole) for y, whole in zip(outs, every, strict=True)]
     return with_constants(builder.finish(outputs)), every
+
+
+def zero_program(program: Program) -> Program:
+    """A program of the same inputs and outputs that gives zeros and does nothing else."""
+
+    def run(builder: Builder, _: Sequence[Value]) -> list[Value]:
+        return [zeros_in(builder, a) for a in program.out_avals]
+
+    return kept(program, "zero", lambda: built(program.in_avals, run))
+
+
+_ONE = Index((Index.ARRAY,))
+
+
+def standing_in(mine: Value, values: Sequence[Value], batched: Sequence[bool]) -> list[Value]:
+    """Values of examples, in which the first of ``mine`` stands for those that are none of these.
+
+    A program for ``mine`` alone can then be run for all examples at once.
+    """
+    if not aval_of(mine).size:
+        return list(values)
+    first = np.argmax(mine)
+    pairs = zip(values, batched, strict=True)
+    return [of_examples(mine, x, getitem(x, first, index=_ONE)) if b else x for x, b in pairs]
+
+
+def combines(program: Program, n: int) -> bool:
+    """Whether examples of an axis of length n are combined: then none can stand for another."""
+    return any(
+        isinstance(eqn.primitive, Collective) and is_called(n, eqn.params["axis"])
+        for eqn in program.equations
+    ) or any(combines(inner, n) for inner in subprograms(program))
+
+
+def of_examples(mine: Value, x: Value, other: Value) -> Value:
+    """``x`` for the examples that ``mine`` marks, ``other`` for the rest."""
+    return np.where(np.reshape(mine, (-1, *[1] * (aval_of(x).ndim - 1))), x, other)
 
 
 def series_program(

@@ -18,7 +18,7 @@ from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.staged import ShapeDtypeStruct
 
-__all__ = ["common_length", "same_carry", "scan"]
+__all__ = ["common_length", "require_unroll", "same_carry", "scan"]
 
 
 def scan(
@@ -56,8 +56,7 @@ def scan(
     state, tree = array_leaves("scan", "init", init)
     slices, x_tree = array_leaves("scan", "xs", xs)
     n = common_length(xs, slices, length)
-    if not isinstance(unroll, int) or unroll < 0:
-        raise ValueError(f"scan: unroll must be a positive int or a bool, got {unroll!r}")
+    require_unroll("scan", unroll)
     kept = slots_for("scan", state, checkpoint, slots, memory)
     if kept is None and runs_on_values([*state, *slices]):
         return in_python(f, (state, tree), (slices, x_tree), n, reverse)
@@ -76,6 +75,14 @@ def scan(
         },
     )  # fmt: skip
     return tree.unflatten(outs[:count]), y_tree.unflatten(outs[count:])
+
+
+def require_unroll(label: str, unroll: int | bool) -> None:
+    if not isinstance(unroll, int) or unroll < 0:
+        raise ValueError(
+            f"{label}: unroll must be a positive int or a bool, got {unroll!r}"
+            f"{at(calling_position())}"
+        )
 
 
 def common_length(xs: PyTree, leaves: Sequence[Value], length: int | None) -> int:

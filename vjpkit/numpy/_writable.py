@@ -240,7 +240,8 @@ def is_view(out: Value, x: Value) -> bool:
 def view(primitive: Any, x: Value, readonly: bool = False, **params: Any) -> Value:
     """What a structural primitive gives, remembered as a view where NumPy gives one."""
     out = primitive(x, **params)
-    if type(out) is Eager and type(out.value) is np.ndarray and not x.owner.dirty:  # the hot path
+    hot = type(out) is Eager and type(out.value) is np.ndarray and out.owner is x.owner
+    if hot and not x.owner.dirty:
         value, base = x.value, out.value.base
         if base is None:
             return out

@@ -23,7 +23,7 @@ from vjpkit.core.errors import (
     calling_position,
 )
 from vjpkit.core.primitive import Primitive
-from vjpkit.core.rows import innermost
+from vjpkit.core.rows import innermost, roles
 from vjpkit.core.tracer import RUNNING, Running, Tracer
 from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
@@ -119,6 +119,9 @@ DOORS[Batched] = batched_door
 class AxisSize(int):
     """The length of a mapped axis that has a name, and the name.
 
+    Inside of k axes that the user calls the same it is the pair of that name, which is no tuple
+    itself, and k: programs are told apart by it.
+
     >>> AxisSize(3, "i"), AxisSize(3, "i").name
     (3, 'i')
     """
@@ -140,6 +143,8 @@ def is_called(n: int, name: Any) -> bool:
 class Axis:
     """A named axis over which a function is being mapped; ``index`` is the example's number.
 
+    ``key`` is what programs call it.
+
     Collectives look it up by name where the user's function runs: a value that no example differs
     in does not know over what it is mapped.
     """
@@ -147,6 +152,7 @@ class Axis:
     name: Any
     size: int
     index: Value
+    key: Any
 
 
 @contextmanager
@@ -156,7 +162,8 @@ def over_axis(trace: Batches) -> Iterator[None]:
     if not isinstance(n, AxisSize):
         yield
         return
-    axis = Axis(n.name, int(n), Batched(np.arange(n), trace))
+    name = n.name[0] if isinstance(n.name, tuple) else n.name
+    axis = Axis(name, int(n), Batched(np.arange(n), trace), n.name)
     outer = RUNNING.get()
     token = RUNNING.set(Running(outer.on, (*outer.axes, axis)))
     try:
@@ -183,7 +190,10 @@ class Batches(ValueTrace):
         self.require_running()
         xs, params = primitive.canonical(xs, params)
         mine = [isinstance(x, Batched) and x.owner is self for x in xs]
-        values = [x.value if m else x for x, m in zip(xs, mine, strict=True)]
+        values = [
+            x.value if m else roles["snapshot"](x) if isinstance(x, Tracer) else x
+            for x, m in zip(xs, mine, strict=True)
+        ]
         if isinstance(primitive, Collective) and is_called(self.n, params["axis"]):
             y, differs = primitive.combined(self.n, values[0], mine[0], **params)
             return Batched(y, self) if differs else y

@@ -82,7 +82,7 @@ def psum(x: PyTree, axis_name: Names) -> PyTree:
 def _sum_over(axis: Axis, leaf: Value) -> Value:
     if not isinstance(leaf, Tracer):
         return leaf * axis.size
-    return collective.psum(leaf, axis=axis.name, size=axis.size)
+    return collective.psum(leaf, axis=axis.key, size=axis.size)
 
 
 def pmean(x: PyTree, axis_name: Names) -> PyTree:
@@ -132,7 +132,7 @@ def _extreme(label: str, f: Any, x: PyTree, names: Names) -> PyTree:
 
 
 def _gathered(axis: Axis, leaf: Value, place: int) -> Value:
-    return collective.all_gather(leaf, axis.index, axis=axis.name, size=axis.size, at=place)
+    return collective.all_gather(leaf, axis.index, axis=axis.key, size=axis.size, at=place)
 
 
 def all_gather(x: PyTree, axis_name: Hashable, *, axis: int = 0, tiled: bool = False) -> PyTree:

@@ -9,9 +9,9 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.tracer import Tracer, refresh, require_open
+from vjpkit.core.tracer import RUNNING, Tracer, refresh, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
-from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
+from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays, settled
 from vjpkit.transforms.batch import AxisSize, Batched, Batches, over_axis
 
 __all__ = ["vmap"]
@@ -51,7 +51,7 @@ class VMap(Transformed):
         leaves, tree = flatten((args, kwargs))
         axes = self._axes_of(args, kwargs)
         n = self._size(leaves, axes, tree)
-        trace = Batches(n if self.axis_name is None else AxisSize(n, self.axis_name))
+        trace = Batches(n if self.axis_name is None else AxisSize(n, key_of(self.axis_name)))
         inputs = [
             x if axis is None else Batched(front(self._array(x, i, tree), axis), trace)
             for i, (x, axis) in enumerate(zip(leaves, axes, strict=True))
@@ -134,7 +134,7 @@ class VMap(Transformed):
                 raise ValueError(
                     f"{self.label}: out_axes is None for an output that differs between examples"
                 )
-            return y
+            return settled(y)
         dense = trace.dense(y)
         if not isinstance(axis, int):
             raise TypeError(f"{self.label}: out_axes must hold ints and None, got {axis!r}")
@@ -167,6 +167,12 @@ def require_name(label: str, name: Hashable) -> None:
         f"{label}: axis_name must be a string or another hashable name, got a {kind}"
         f"{at(calling_position())}.\nNest vmaps, each with a name of its own, for several axes."
     )
+
+
+def key_of(name: Hashable) -> Hashable:
+    """What programs call an axis of that name here: inside of others of the same name, not so."""
+    outer = sum([axis.name == name for axis in RUNNING.get().axes])
+    return (name, outer) if outer else name
 
 
 def is_none(x: object) -> bool:
