@@ -20,9 +20,10 @@ from vjpkit.core.rows import COPY_LIMIT, Guard, Rows, roles
 from vjpkit.core.staging import Builder, builder_of, stage
 from vjpkit.core.tracer import Tracer, bind, refresh
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
-from vjpkit.transforms.arguments import require_arrays, settled, stacked_leaf
+from vjpkit.transforms.arguments import require_arrays, stacked_leaf
 from vjpkit.transforms.backings import Backing
 from vjpkit.transforms.series import Terms, integrated_together
+from vjpkit.transforms.traces import current
 
 __all__ = [
     "Call",
@@ -183,7 +184,7 @@ def flat_outputs(name: str, y: PyTree) -> tuple[list[Value], PyTreeDef]:
     leaves, tree = flatten(y)
     leaves = list(map(stacked_leaf, leaves))
     require_arrays(name, y, leaves)
-    return [settled(x) if hasattr(x, "dtype") else np.asarray(x)[()] for x in leaves], tree
+    return [current(x) if hasattr(x, "dtype") else np.asarray(x)[()] for x in leaves], tree
 
 
 def guarded(residuals: PyTree) -> tuple[PyTree, list[Guard]]:

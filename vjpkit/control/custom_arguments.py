@@ -13,8 +13,9 @@ from vjpkit.control.rules import Maybe, RuledCall
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
-from vjpkit.transforms.arguments import settled, what
+from vjpkit.transforms.arguments import what
 from vjpkit.transforms.sides import FLOAT0
+from vjpkit.transforms.traces import current
 
 if TYPE_CHECKING:
     from vjpkit.control.custom import CustomRule
@@ -265,7 +266,7 @@ class Bound:
                 f"wanted{at(calling_position())}.\nReturn its real part."
             )
         # A copy, because a rule may return what it keeps, or its own argument.
-        return settled(t.astype(aval.dtype))
+        return current(t.astype(aval.dtype))
 
     def _pair(self, pair: Any, said: str) -> tuple[PyTree, PyTree]:
         if not isinstance(pair, tuple | list) or len(pair) != 2:

@@ -19,10 +19,10 @@ from vjpkit.core.errors import (
     calling_position,
     note_line,
 )
-from vjpkit.core.tracer import RUNNING, Running, Tracer, operand, refresh, require_open
+from vjpkit.core.tracer import RUNNING, Running, Tracer, operand, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 
-__all__ = ["Transformed", "called", "float_leaf", "name_of", "resolve_argnums", "settled", "what"]
+__all__ = ["Transformed", "called", "float_leaf", "name_of", "resolve_argnums", "what"]
 
 _FLOATS = frozenset("fc")
 
@@ -170,14 +170,6 @@ def stacked_leaf(y: Value) -> Value:
     if isinstance(y, np.ndarray) and y.dtype == object:
         return operand(y) if any(isinstance(item, Tracer) for item in y.flat) else y
     return y
-
-
-def settled(y: Value) -> Value:
-    """The array behind one that was made to accept traced values; others as they are."""
-    if not isinstance(y, Tracer):
-        return y
-    y = refresh(y) if y.owner.dirty else y
-    return y.value if y.owner.level == 0 else y
 
 
 class Transformed:

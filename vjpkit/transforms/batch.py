@@ -29,7 +29,7 @@ from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
 from vjpkit.ops.collective import Collective
 from vjpkit.ops.selection import aligned
-from vjpkit.transforms.traces import ValueTrace
+from vjpkit.transforms.traces import ValueTrace, current
 
 __all__ = ["Axis", "AxisSize", "Batched", "Batches", "batched_along_front", "over_axis"]
 
@@ -202,7 +202,7 @@ class Batches(ValueTrace):
 
     def dense(self, y: Value) -> Value:
         """An output with its leading batch axis, repeated where it is the same for all."""
-        y = self.current(y)
+        y = current(y)
         if isinstance(y, Batched) and y.owner is self:
             return y.value
         return batched_along_front(y, False, self.n)

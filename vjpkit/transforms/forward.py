@@ -15,7 +15,7 @@ from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info
 from vjpkit.kinds import DOORS, Bilinear, Elementwise, Linear, Reduction
 from vjpkit.kinds.elementwise import generate
 from vjpkit.ops import elementwise
-from vjpkit.transforms.traces import ValueTrace
+from vjpkit.transforms.traces import ValueTrace, current
 
 __all__ = ["Dual", "Duals"]
 
@@ -226,7 +226,7 @@ class Duals(ValueTrace):
 
     def split(self, y: Value) -> tuple[Value, Value | None]:
         """Primal and tangent (None for zero) of an output."""
-        y = self.current(y)
+        y = current(y)
         if isinstance(y, Dual) and y.owner is self:
             return y.value, y.tangent
         return self.foreign(y, "derivative"), None

@@ -11,8 +11,9 @@ from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.tracer import RUNNING, Tracer, refresh, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
-from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays, settled
+from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
 from vjpkit.transforms.batch import AxisSize, Batched, Batches, over_axis
+from vjpkit.transforms.traces import current
 
 __all__ = ["vmap"]
 
@@ -134,7 +135,7 @@ class VMap(Transformed):
                 raise ValueError(
                     f"{self.label}: out_axes is None for an output that differs between examples"
                 )
-            return settled(y)
+            return current(y)
         dense = trace.dense(y)
         if not isinstance(axis, int):
             raise TypeError(f"{self.label}: out_axes must hold ints and None, got {axis!r}")

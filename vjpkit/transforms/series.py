@@ -22,7 +22,7 @@ from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import filled_like, roles
 from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info
 from vjpkit.kinds import Elementwise, LinearMany, PiecewiseConstant, fitted
-from vjpkit.transforms.traces import ValueTrace
+from vjpkit.transforms.traces import ValueTrace, current
 
 __all__ = [
     "Expansion",
@@ -98,7 +98,7 @@ class Expansion(ValueTrace):
 
     def split(self, y: Value) -> tuple[Value, Terms | None]:
         """Value and terms (None for a constant) of an output."""
-        y = self.current(y)
+        y = current(y)
         if isinstance(y, Series) and y.owner is self:
             return y.value, y.terms
         return self.foreign(y, "terms"), None

@@ -6,7 +6,7 @@ from vjpkit.core.aval import Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.tracer import LEVELS, Tracer, refresh, require_open
 
-__all__ = ["ValueTrace"]
+__all__ = ["ValueTrace", "current"]
 
 
 class ValueTrace:
@@ -28,15 +28,6 @@ class ValueTrace:
                 "them."
             )
 
-    def current(self, y: Value) -> Value:
-        """An output as it is now, all that was written to it included."""
-        if isinstance(y, Tracer):
-            if y.owner.dirty:
-                y = refresh(y)
-            if isinstance(y, Tracer) and y.owner.level == 0:
-                return y.value
-        return y
-
     def foreign(self, y: Value, lost: str) -> Value:
         """An output that is not this trace's; an error where it is a finished inner one's.
 
@@ -48,3 +39,16 @@ class ValueTrace:
                 f"that has finished; its {lost} would be lost{at(calling_position())}"
             )
         return require_open(y)
+
+
+def current(y: Value) -> Value:
+    """An output as it is now, all that was written to it included.
+
+    One that was made to accept traced values, and got none, is the array behind it.
+    """
+    if isinstance(y, Tracer):
+        if y.owner.dirty:
+            y = refresh(y)
+        if isinstance(y, Tracer) and y.owner.level == 0:
+            return y.value
+    return y
