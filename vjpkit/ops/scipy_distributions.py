@@ -1,23 +1,31 @@
 """SciPy's distribution functions: their derivative is a density, that of an inverse 1 over it.
 
-The parameters of a distribution have no derivative here, where no formula is known.
+Derivatives in the parameters of a distribution are those of the incomplete gamma and beta functions
+in theirs, which `scipy_quadrature` computes; they have derivatives too, but not these.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Value
-from vjpkit.core.primitive import primitive
+from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import at, calling_position
+from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.tracer import bind
+from vjpkit.kinds import General
 from vjpkit.ops.scipy_elementary import xlog1py, xlogy
-from vjpkit.ops.scipy_gamma import betaln, lgamma
-from vjpkit.ops.scipy_special import SciPyFunction, unknown
+from vjpkit.ops.scipy_gamma import betaln, digamma, lgamma, polygamma
+from vjpkit.ops.scipy_quadrature import beta_derivative, factor, gamma_derivative
+from vjpkit.ops.scipy_special import SciPyFunction
+from vjpkit.ops.structural import to_dtype
 
 _SHAPES = np.array([0.7, 2.0, 5.5])
 _OTHERS = np.array([1.1, 0.6, 3.0])
-_FREEDOM = np.array([0.7, 2.0, np.inf])
+_FREEDOM = np.array([0.7, 2.0, 60.0])
 _BETWEEN = np.array([0.4, 1.7, 3.9])
 _POSITIVE = np.array([0.4, 1.7, 4.0])
 _FRACTION = np.array([0.3, 0.8, 0.6])
@@ -43,7 +51,7 @@ def _t_density(x: Value, y: Value) -> Value:
     """Student's density; the normal one for infinitely many degrees of freedom."""
     limit = np.isinf(x)
     v = np.where(limit, 1, x)
-    log = -np.log1p(y * y / v) * (v + 1) / 2 - betaln(v / 2, 0.5) - np.log(v) / 2
+    log = -np.log1p(y * y / v) * (v + 1) / 2 - betaln(v / 2, 0 * v + 0.5) - np.log(v) / 2
     return np.exp(np.where(limit, -y * y / 2 - math.log(2 * math.pi) / 2, log))
 
 
@@ -57,10 +65,193 @@ def _poisson_mass(x: Value, y: Value) -> Value:
     return np.exp(xlogy(k, y) - y - lgamma(k + 1))
 
 
+# Derivatives in the parameters.
+
+
+class ParameterDerivative(General):
+    """The integral of a density's derivative in its parameters: in the place where it ends, its
+    derivative is the integrand. In double precision at most."""
+
+    def __call__(self, *xs: Value, **params: Any) -> Value:
+        dtype = self.computed_in(list(map(aval_of, xs)))
+        return bind(
+            self, [to_dtype(x if hasattr(x, "dtype") else np.float64(x), dtype) for x in xs], params
+        )
+
+    def computed_in(self, avals: Sequence[Aval]) -> np.dtype[Any]:
+        """Single precision where all operands have it or less, as SciPy does."""
+        kinds = [a.dtype for a in avals if not a.weak] or [np.dtype(float)]
+        dtype = np.result_type(np.float32, *kinds)
+        if dtype.char not in "fd":
+            raise TypeError(f"{self.name} is not supported for {dtype}{at(calling_position())}")
+        return dtype
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        shape = np.broadcast_shapes(*[a.shape for a in avals])
+        return Aval(shape, self.computed_in(avals))
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> Value:
+        shapes = [aval_of(x).shape[b:] for x, b in zip(values, batched, strict=True)]
+        ndim = max(map(len, shapes))
+        aligned = [
+            np.reshape(x, (n, *[1] * (ndim - len(s)), *s)) if b else x
+            for x, b, s in zip(values, batched, shapes, strict=True)
+        ]
+        return self(*aligned, **params)
+
+    def rounded(self, out: Value, *xs: Value, **params: Any) -> Value:
+        """A value of double precision in the dtype it should have."""
+        return out.astype(self.abstract(*map(aval_of, xs), **params).dtype, copy=False)[()]
+
+
+def _integrand(density: Value, place: Value, weight: Callable[[Value], Value]) -> Value:
+    """A density times what its derivative multiplies it by; zero where it is, at an end too."""
+    inside = density != 0
+    return np.where(inside, density * weight(np.where(inside, place, 0.5)), 0)
+
+
+class GammaincA(ParameterDerivative):
+    """The derivative of `gammainc` in the shape, of the given order."""
+
+    def impl(self, x: Value, y: Value, order: int) -> Value:
+        return self.rounded(gamma_derivative(order, x, y), x, y, order=order)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (x, y), order = values, params["order"]
+
+        def weight(y: Value) -> Value:
+            first = np.log(y) - digamma(x)
+            return factor((order, 0), lambda i, _: -polygamma(x, order=i - 1) if i > 1 else first)
+
+        total = None
+        if ts[0] is not None:
+            total = ts[0] * gammainc_a(x, y, order=order + 1)
+        if ts[1] is not None:
+            moved = ts[1] * _integrand(_gamma_density(x, y), y, weight)
+            total = moved if total is None else total + moved
+        return total
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_SHAPES, _POSITIVE, order=1)
+        yield Sample(_SHAPES, _POSITIVE, order=2)
+        yield Sample(_SHAPES.reshape(3, 1), _POSITIVE[1:], order=1)
+        yield Sample(_SHAPES.reshape(3, 1)[:0], _POSITIVE, order=1)
+
+
+gammainc_a: GammaincA = primitive(GammaincA)
+
+
+class BetaincAb(ParameterDerivative):
+    """The derivative of `betainc` in both parameters, of the given orders."""
+
+    def impl(self, x: Value, y: Value, z: Value, orders: tuple[int, int]) -> Value:
+        return self.rounded(beta_derivative(orders, x, y, z), x, y, z, orders=orders)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        (x, y, z), (i, j) = values, params["orders"]
+
+        def weight(z: Value) -> Value:
+            both = digamma(x + y)
+            u, v = np.log(z) - digamma(x) + both, np.log1p(-z) - digamma(y) + both
+
+            def of_log(i: int, j: int) -> Value:
+                if i + j == 1:
+                    return u if i else v
+                both = polygamma(x + y, order=i + j - 1)
+                return both if i and j else both - polygamma(x if i else y, order=i + j - 1)
+
+            return factor((i, j), of_log)
+
+        found = []
+        if ts[0] is not None:
+            found.append(ts[0] * betainc_ab(x, y, z, orders=(i + 1, j)))
+        if ts[1] is not None:
+            found.append(ts[1] * betainc_ab(x, y, z, orders=(i, j + 1)))
+        if ts[2] is not None:
+            found.append(ts[2] * _integrand(_beta_density(x, y, z), z, weight))
+        return sum(found[1:], start=found[0])
+
+    def samples(self) -> Iterable[Sample]:
+        for orders in ((1, 0), (0, 1), (1, 1), (0, 2)):
+            yield Sample(_SHAPES, _OTHERS, _FRACTION, orders=orders)
+        yield Sample(_SHAPES.reshape(3, 1), _OTHERS[1:], _FRACTION[0], orders=(1, 0))
+        yield Sample(_SHAPES.reshape(3, 1)[:0], _OTHERS, _FRACTION, orders=(1, 0))
+
+
+betainc_ab: BetaincAb = primitive(BetaincAb)
+
+
+def betainc_a(x: Value, y: Value, z: Value) -> Value:
+    return betainc_ab(x, y, z, orders=(1, 0))
+
+
+def betainc_b(x: Value, y: Value, z: Value) -> Value:
+    return betainc_ab(x, y, z, orders=(0, 1))
+
+
+# Compositions: functions of a parameter that stands in two operands, and inverses, whose derivative
+# in a parameter is that of the function over minus the density.
+
+
+def _gamma_place_a(x: Value, out: Value) -> Value:
+    return -gammainc_a(x, out, order=1) / _gamma_density(x, out)
+
+
+def _beta_place_a(x: Value, y: Value, out: Value) -> Value:
+    return -betainc_a(x, y, out) / _beta_density(x, y, out)
+
+
+def _beta_place_b(x: Value, y: Value, out: Value) -> Value:
+    return -betainc_b(x, y, out) / _beta_density(x, y, out)
+
+
+def _t_distribution_df(x: Value, y: Value) -> Value:
+    """Student's distribution, 1/2 + sign(t)/2 I(1/2, v/2, t²/(v + t²)), differentiated in v.
+
+    For large t by the complementary function of the complementary place.
+    """
+    limit = np.isinf(x)
+    v = np.where(limit, 1, x)
+    square, total = y * y, v + y * y
+    near = square < v
+    place, rest = np.where(near, square / total, 0.5), np.where(near, 0.5, v / total)
+    inner = betainc_b(0.5, v / 2, place)
+    outer = -betainc_a(v / 2, 0.5, rest)
+    moved = _t_density(v, y) * y / v  # twice: the density as y moves with sqrt(v)
+    return np.where(limit, 0, np.sign(y) * np.where(near, inner, outer) / 4 - moved / 2)
+
+
+def _f_places(x: Value, y: Value, z: Value) -> tuple[Value, Value]:
+    total = y + x * z
+    return x * z / total, y / total
+
+
+def _f_distribution_x(x: Value, y: Value, z: Value) -> Value:
+    place, rest = _f_places(x, y, z)
+    near = place < 0.5
+    inner = betainc_a(x / 2, y / 2, np.where(near, place, 0.5))
+    outer = -betainc_b(y / 2, x / 2, np.where(near, 0.5, rest))
+    return np.where(near, inner, outer) / 2 + _f_density(x, y, z) * z / x
+
+
+def _f_distribution_y(x: Value, y: Value, z: Value) -> Value:
+    place, rest = _f_places(x, y, z)
+    near = place < 0.5
+    inner = betainc_b(x / 2, y / 2, np.where(near, place, 0.5))
+    outer = -betainc_a(y / 2, x / 2, np.where(near, 0.5, rest))
+    return np.where(near, inner, outer) / 2 - _f_density(x, y, z) * z / y
+
+
 class Gammainc(SciPyFunction):
     """The regularized lower incomplete gamma function."""
 
-    partials = unknown("gammainc", "a"), _gamma_density
+    partials = (lambda x, y: gammainc_a(x, y, order=1)), _gamma_density
     points = _SHAPES, _POSITIVE
 
 
@@ -70,7 +261,7 @@ gammainc = primitive(Gammainc)
 class Gammaincc(SciPyFunction):
     """The regularized upper incomplete gamma function."""
 
-    partials = unknown("gammaincc", "a"), (lambda x, y: -_gamma_density(x, y))
+    partials = (lambda x, y: -gammainc_a(x, y, order=1)), (lambda x, y: -_gamma_density(x, y))
     points = _SHAPES, _POSITIVE
 
 
@@ -80,7 +271,7 @@ gammaincc = primitive(Gammaincc)
 class Gammaincinv(SciPyFunction):
     """The inverse of `gammainc` in x."""
 
-    partials = unknown("gammaincinv", "a"), (lambda x, out: 1 / _gamma_density(x, out))
+    partials = _gamma_place_a, (lambda x, out: 1 / _gamma_density(x, out))
     points = _SHAPES, _FRACTION
 
 
@@ -90,7 +281,7 @@ gammaincinv = primitive(Gammaincinv)
 class Gammainccinv(SciPyFunction):
     """The inverse of `gammaincc` in x."""
 
-    partials = unknown("gammainccinv", "a"), (lambda x, out: -1 / _gamma_density(x, out))
+    partials = _gamma_place_a, (lambda x, out: -1 / _gamma_density(x, out))
     points = _SHAPES, _FRACTION
 
 
@@ -100,7 +291,7 @@ gammainccinv = primitive(Gammainccinv)
 class Chdtr(SciPyFunction):
     """The chi-square distribution with x degrees of freedom."""
 
-    partials = unknown("chdtr", "v"), _chi_square_density
+    partials = (lambda x, y: gammainc_a(x / 2, y / 2, order=1) / 2), _chi_square_density
     points = _SHAPES, _POSITIVE
 
 
@@ -110,7 +301,10 @@ chdtr = primitive(Chdtr)
 class Chdtrc(SciPyFunction):
     """The upper tail of `chdtr`."""
 
-    partials = unknown("chdtrc", "v"), (lambda x, y: -_chi_square_density(x, y))
+    partials = (
+        (lambda x, y: -gammainc_a(x / 2, y / 2, order=1) / 2),
+        (lambda x, y: -_chi_square_density(x, y)),
+    )
     points = _SHAPES, _POSITIVE
 
 
@@ -120,7 +314,10 @@ chdtrc = primitive(Chdtrc)
 class Chdtri(SciPyFunction):
     """The inverse of `chdtrc`."""
 
-    partials = unknown("chdtri", "v"), (lambda x, out: -1 / _chi_square_density(x, out))
+    partials = (
+        (lambda x, out: _gamma_place_a(x / 2, out / 2)),
+        (lambda x, out: -1 / _chi_square_density(x, out)),
+    )
     points = _SHAPES, _FRACTION
 
 
@@ -130,7 +327,7 @@ chdtri = primitive(Chdtri)
 class Stdtr(SciPyFunction):
     """Student's t distribution with x degrees of freedom."""
 
-    partials = unknown("stdtr", "df"), _t_density
+    partials = _t_distribution_df, _t_density
     points = _FREEDOM, _REAL
 
 
@@ -140,7 +337,10 @@ stdtr = primitive(Stdtr)
 class Stdtrit(SciPyFunction):
     """The inverse of `stdtr` in t."""
 
-    partials = unknown("stdtrit", "df"), (lambda x, out: 1 / _t_density(x, out))
+    partials = (
+        (lambda x, out: -_t_distribution_df(x, out) / _t_density(x, out)),
+        (lambda x, out: 1 / _t_density(x, out)),
+    )
     points = _FREEDOM, _FRACTION
 
 
@@ -151,8 +351,8 @@ class Betainc(SciPyFunction):
     """The regularized incomplete beta function."""
 
     partials = (
-        unknown("betainc", "a"),
-        unknown("betainc", "b"),
+        (lambda x, y, z: betainc_a(x, y, z)),
+        (lambda x, y, z: betainc_b(x, y, z)),
         _beta_density,
     )
     points = _SHAPES, _OTHERS, _FRACTION
@@ -165,8 +365,8 @@ class Betaincc(SciPyFunction):
     """1 - `betainc`, without cancellation."""
 
     partials = (
-        unknown("betaincc", "a"),
-        unknown("betaincc", "b"),
+        (lambda x, y, z: -betainc_a(x, y, z)),
+        (lambda x, y, z: -betainc_b(x, y, z)),
         (lambda x, y, z: -_beta_density(x, y, z)),
     )
     points = _SHAPES, _OTHERS, _FRACTION
@@ -179,8 +379,8 @@ class Betaincinv(SciPyFunction):
     """The inverse of `betainc` in x."""
 
     partials = (
-        unknown("betaincinv", "a"),
-        unknown("betaincinv", "b"),
+        _beta_place_a,
+        _beta_place_b,
         (lambda x, y, out: 1 / _beta_density(x, y, out)),
     )
     points = _SHAPES, _OTHERS, _FRACTION
@@ -193,8 +393,8 @@ class Betainccinv(SciPyFunction):
     """The inverse of `betaincc` in x."""
 
     partials = (
-        unknown("betainccinv", "a"),
-        unknown("betainccinv", "b"),
+        _beta_place_a,
+        _beta_place_b,
         (lambda x, y, out: -1 / _beta_density(x, y, out)),
     )
     points = _SHAPES, _OTHERS, _FRACTION
@@ -206,7 +406,7 @@ betainccinv = primitive(Betainccinv)
 class Fdtr(SciPyFunction):
     """The F distribution with x and y degrees of freedom."""
 
-    partials = unknown("fdtr", "dfn"), unknown("fdtr", "dfd"), _f_density
+    partials = _f_distribution_x, _f_distribution_y, _f_density
     points = _SHAPES, _OTHERS, _POSITIVE
 
 
@@ -217,8 +417,8 @@ class Fdtrc(SciPyFunction):
     """The upper tail of `fdtr`."""
 
     partials = (
-        unknown("fdtrc", "dfn"),
-        unknown("fdtrc", "dfd"),
+        (lambda x, y, z: -_f_distribution_x(x, y, z)),
+        (lambda x, y, z: -_f_distribution_y(x, y, z)),
         (lambda x, y, z: -_f_density(x, y, z)),
     )
     points = _SHAPES, _OTHERS, _POSITIVE
@@ -231,8 +431,8 @@ class Fdtri(SciPyFunction):
     """The inverse of `fdtr`."""
 
     partials = (
-        unknown("fdtri", "dfn"),
-        unknown("fdtri", "dfd"),
+        (lambda x, y, out: -_f_distribution_x(x, y, out) / _f_density(x, y, out)),
+        (lambda x, y, out: -_f_distribution_y(x, y, out) / _f_density(x, y, out)),
         (lambda x, y, out: 1 / _f_density(x, y, out)),
     )
     points = _SHAPES, _OTHERS, _FRACTION
@@ -246,7 +446,7 @@ class Gdtr(SciPyFunction):
 
     partials = (
         (lambda x, y, z: z * _gamma_density(y, x * z)),
-        unknown("gdtr", "b"),
+        (lambda x, y, z: gammainc_a(y, x * z, order=1)),
         (lambda x, y, z: x * _gamma_density(y, x * z)),
     )
     points = _OTHERS, _SHAPES, _POSITIVE
@@ -260,7 +460,7 @@ class Gdtrc(SciPyFunction):
 
     partials = (
         (lambda x, y, z: -z * _gamma_density(y, x * z)),
-        unknown("gdtrc", "b"),
+        (lambda x, y, z: -gammainc_a(y, x * z, order=1)),
         (lambda x, y, z: -x * _gamma_density(y, x * z)),
     )
     points = _OTHERS, _SHAPES, _POSITIVE
