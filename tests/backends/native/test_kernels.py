@@ -323,6 +323,23 @@ def test_groups_with_more_operands_than_a_kernel_has_are_several(count):
     assert {part.where for part in compiled.explain(xs, xs[0])} == {"native kernel"}
 
 
+@pytest.mark.parametrize("n", [1, 4, 3 * BLOCK + 5])
+def test_the_gradient_of_a_long_chain_is_one_kernel(n):
+    """Half of its values are kept for the way back, on the stack: blocks are short."""
+
+    def chain(x):
+        for i in range(300):
+            x = np.tanh(x * 1.5) - 0.1 * (i % 3)
+        return np.sum(x)
+
+    x = np.linspace(-2.0, 2.0, n)
+    gradient = vk.jit(vk.value_and_grad(chain), backend="native")
+    want, got = vk.value_and_grad(chain)(x), gradient(x)
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-12)
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-10)
+    assert len(gradient.explain(x)) == 1
+
+
 def test_the_loops_of_an_unrolled_loop_are_one_function():
     """LLVM takes some ten milliseconds for a loop with a function such as tanh."""
 

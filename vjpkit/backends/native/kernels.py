@@ -35,6 +35,11 @@ from vjpkit.core.ir import Atom, Equation, Literal, Var
 __all__ = ["Kernel", "loaded", "memory_type", "store"]
 
 BLOCK = 512
+"""Elements of a block, where so many of each array that is kept have room in the cache."""
+ROOM = 1 << 14
+"""Numbers on the stack: the blocks are shorter where a group keeps many."""
+LONGEST_LOOP = 64
+"""Equations that one loop computes: LLVM takes more than twice as long for twice as many."""
 LANES = 8
 MEMORY = {BOOL: "i8"}
 """How a number lies in memory, where that differs."""
@@ -135,7 +140,8 @@ def staged(equations: Sequence[Equation]) -> list[list[Equation]]:
                 stages[shared[0]].equations.append(eqn)
                 made[eqn.outputs[0]] = shared[0]
                 continue
-        if is_dear(eqn) and any(map(is_dear, stages[-1].equations)):
+        full = len(stages[-1].equations) >= LONGEST_LOOP
+        if full or (is_dear(eqn) and any(map(is_dear, stages[-1].equations))):
             stages.append(_Stage())
             at += 1
         if name in ("sin", "cos"):
@@ -165,21 +171,31 @@ class _Writer:
         self.scratch = [v for v in made if v in {*crossing, *summed} and v not in stored]
         self.places = [*kernel.arrays, *kernel.outputs, *self.scratch]
         self.place = {v: f"%q{j}" for j, v in enumerate(self.places)}
+        self.size = max(LANES, min(BLOCK, ROOM // max(1, len(self.places)) // LANES * LANES))
+        """Elements of a block."""
         self.summed = [self.place[a] for a in summed if isinstance(a, Var)]
 
     # ---- the block ---------------------------------------------------------------------------
 
     def parameters(self) -> str:
         """Of the block: where arrays lie, numbers, and how many elements there are."""
-        words = [f"ptr noalias %q{j}" for j in range(len(self.places))]
+        words = [f"ptr %q{j}" for j in range(len(self.places) - len(self.scratch))]
         words += [f"{kind_of(v)} %s{j}" for j, v in enumerate(self.kernel.numbers)]
-        return ", ".join([*words, "i64 %m"])
+        return ", ".join([*words, "ptr %kept", "i64 %m"])
+
+    def kept(self) -> list[str]:
+        """Where scratch lies, whose arrays are one behind the other."""
+        first = len(self.places) - len(self.scratch)
+        return [
+            f"  %q{first + j} = getelementptr i64, ptr %kept, i64 {j * self.size}"
+            for j in range(len(self.scratch))
+        ]
 
     def block(self, exact: bool) -> tuple[str, bool]:
         """The function of one block, and whether it has doubts about arguments."""
         lines = [f"define internal i64 @{'exact' if exact else 'fast'}({self.parameters()}) "
                  "noinline nounwind {", "entry:", "  %any = icmp sgt i64 %m, 0",
-                 "  br i1 %any, label %stages, label %end", "stages:"]  # fmt: skip
+                 "  br i1 %any, label %stages, label %end", "stages:", *self.kept()]  # fmt: skip
         flag, doubtful = "0", False
         for k, equations in enumerate(self.stages):
             name, arguments, doubts = self.stage(equations, exact)
@@ -262,13 +278,12 @@ class _Writer:
         operands = [*kernel.operands, *kernel.results]
         out = ["define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) nounwind {",
                "entry:"]  # fmt: skip
-        for v in self.scratch:
-            out.append(
-                f"  {self.place[v]} = alloca [{BLOCK} x {memory_type(kind_of(v))}], align 64"
-            )
+        out.append(f"  %kept = alloca [{len(self.scratch) * self.size} x i64], align 64")
+        out += self.kept() if kernel.sums else []
         moved = [*kernel.arrays, *kernel.outputs]
         for j, v in enumerate(moved):
-            out.append(f"  %w{j} = {scratch(v)}")
+            kind = memory_type(kind_of(v))
+            out.append(f"  %w{j} = alloca [{self.size} x {kind}], align 64")
         for j in range(len(operands)):
             out += [f"  %a{j} = getelementptr ptr, ptr %args, i64 {j}",
                     f"  %p{j} = load ptr, ptr %a{j}"]  # fmt: skip
@@ -290,8 +305,9 @@ class _Writer:
         out += ["  %some = icmp sgt i64 %n, 0", "  br i1 %some, label %blocks, label %done",
                 "blocks:", "  %b = phi i64 [0, %entry], [%b1, %last]",
                 *self.carried("phi"),
-                "  %left = sub i64 %n, %b", f"  %full = icmp slt i64 %left, {BLOCK}",
-                f"  %m = select i1 %full, i64 %left, i64 {BLOCK}", "  br label %r0"]  # fmt: skip
+                "  %left = sub i64 %n, %b", f"  %full = icmp slt i64 %left, {self.size}",
+                f"  %m = select i1 %full, i64 %left, i64 {self.size}",
+                "  br label %r0"]  # fmt: skip
         for j in range(ins):
             out += self.moving(f"r{j}", j, places[j], moved[j], inward=True)
             out.append(f"  br label %r{j + 1}")
@@ -300,9 +316,9 @@ class _Writer:
             out += [f"  %y{j} = mul i64 %b, {size_of(moved[j])}",
                     f"  %x{j} = getelementptr i8, ptr %p{places[j]}, i64 %y{j}",
                     f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
-        given = [f"ptr {self.place[v]}" for v in self.places]
+        given = [f"ptr {self.place[v]}" for v in moved]
         given += [f"{kind_of(v)} %s{j}" for j, v in enumerate(kernel.numbers)]
-        arguments = ", ".join([*given, "i64 %m"])
+        arguments = ", ".join([*given, "ptr %kept", "i64 %m"])
         out.append(f"  %flag = call i64 @fast({arguments})")
         if doubtful:
             out += ["  %sure = icmp eq i64 %flag, 0", "  br i1 %sure, label %good, label %again",
@@ -433,11 +449,6 @@ def collected(doubts: Sequence[Value]) -> list[str]:
 
 def sum_kind(eqn: Equation) -> str:
     return kind_of(eqn.outputs[0])
-
-
-def scratch(v: Var) -> str:
-    """An instruction that gives a block of memory for a value."""
-    return f"alloca [{BLOCK} x {memory_type(kind_of(v))}], align 64"
 
 
 def size_of(v: Var) -> int:

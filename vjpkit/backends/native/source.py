@@ -34,8 +34,8 @@ __all__ = ["NativeLowered", "lower_native"]
 
 KERNEL, LOOP = "native kernel", "native loop"
 """Where machine code runs."""
-LONGEST = 500
-"""Equations of a group: LLVM takes some 100 ms for so many."""
+LONGEST = 5000
+"""Equations of a group: what they keep has room on the stack, a few elements at a time."""
 SMALLEST_OF_NUMBERS = 4
 """Equations of numbers from which a call of a kernel is cheaper than theirs."""
 
