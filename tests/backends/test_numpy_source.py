@@ -170,3 +170,90 @@ def test_explain_says_which_equations_run_where():
     first, last = executable(closed.program).explain()
     assert str(first).startswith("blocks of 15360 elements: sin multiply sum ")
     assert str(last) == "one call: divide   (a number)"
+
+
+def lines_of(f, *values):
+    return executable(stage(f, [aval_of(v) for v in values]).program).source.splitlines()
+
+
+@pytest.mark.parametrize("shift", [0, 1, -1, 2, 7, -9])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rolls_are_parts_the_other_way_round(shift, axis):
+    x = np.arange(20.0).reshape(4, 5)
+    np.testing.assert_array_equal(
+        compiled(lambda x: (np.roll(x, shift, axis),), x)(x)[0], np.roll(x, shift, axis)
+    )
+    np.testing.assert_array_equal(
+        compiled(lambda x: (np.roll(x[:0], shift, axis),), x)(x)[0], x[:0]
+    )
+    assert any("concatenate" in line for line in lines_of(lambda x: (np.roll(x, 1, axis),), x))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c16", "i8", "f2"])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (0, 3), (3, 0), (2, 600), (1, 1)])
+def test_sums_along_one_axis(shape, keepdims, dtype):
+    x = (np.arange(np.prod(shape)) % 7).reshape(shape).astype(dtype)
+    for axis in range(len(shape)):
+
+        def f(x, axis=axis):
+            return (np.sum(x, axis, keepdims=keepdims),)
+
+        got, want = compiled(f, x)(x)[0], np.sum(x, axis, keepdims=keepdims)
+        assert got.dtype == want.dtype
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want)
+
+
+def test_sums_of_infinities_and_nans():
+    x = np.zeros((6, 4))
+    x[0, 0], x[1, 1], x[2, :2], x[3, 3] = np.inf, np.nan, (np.inf, -np.inf), -np.inf
+    with np.errstate(invalid="ignore"):
+        for axis in (0, 1):
+            run = compiled(lambda x, axis=axis: (np.sum(x, axis),), x)
+            np.testing.assert_array_equal(run(x)[0], np.sum(x, axis))
+
+
+def test_a_long_row_is_added_up_pairwise():
+    x = np.full((2, 10**6), 0.1)
+    (total,) = compiled(lambda x: (np.sum(x, 1),), x)(x)
+    np.testing.assert_array_equal(total, np.sum(x, 1))
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u1", "i2"])
+def test_elements_taken_by_integers(dtype):
+    x, places = np.arange(7.0), np.array([[3, 0], [6, 3]], dtype)
+    run = compiled(lambda x, places: (x[places],), x, places)
+    np.testing.assert_array_equal(run(x, places)[0], x[places])
+    if dtype != "u1":
+        np.testing.assert_array_equal(run(x, places - 7)[0], x[places - 7])
+    for bad in (places + 5, places * 0 + 100):
+        with pytest.raises(IndexError, match="out of bounds"):
+            run(x, bad)
+
+
+def test_elements_taken_by_truth_values():
+    x, mask = np.arange(4.0), np.array([True, False, True, True])
+    closed = vk.make_ir(lambda x: x[mask])(x)
+    np.testing.assert_array_equal(executable(closed.program)(*closed.consts, x)[0], x[mask])
+
+
+def test_slices_less_others():
+    """What is added as a minus is subtracted, and views are not copied to be made flat."""
+
+    def f(x):
+        y = 3.0 * x[1:-1, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2]
+        return np.sum(y * y * y)
+
+    x = np.random.default_rng(0).normal(size=(300, 300))
+    lines = lines_of(lambda x: (vk.grad(f)(x),), x)
+    assert any("-= " in line for line in lines)
+    assert not any("reshape" in line for line in lines)
+    np.testing.assert_allclose(vk.jit(vk.grad(f), backend="numpy")(x), vk.grad(f)(x), 1e-12, 1e-12)
+
+
+def test_one_minus_slice():
+    def f(x):
+        return -np.sum(np.sin(x[1:]) * x[1:] + x[:-1])
+
+    np.testing.assert_allclose(vk.jit(vk.grad(f), backend="numpy")(X), vk.grad(f)(X), 1e-14)

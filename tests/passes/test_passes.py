@@ -114,6 +114,7 @@ def written_over(x):
     return y
 
 
+BIG = np.arange(15.0).reshape(5, 3) / 15
 STACK = np.arange(54.0).reshape(6, 3, 3) / 54
 RULES: dict[str, Any] = {
     "double negation": (lambda x: -(-1 * (-x)) * 1, 1),
@@ -144,6 +145,9 @@ RULES: dict[str, Any] = {
     "a product transposed": (lambda x: (STACK[0] @ np.outer(x, x)).T, 5),
     "a product read twice": (lambda x: [(y := STACK[0] @ np.outer(x, x)), y.T], 5),
     "a view read, and its reshape": (lambda x: [(y := np.sin(x)), np.exp(y[:, None])], 3),
+    "a number on the smaller": (lambda x: (2.0 * np.outer(x, x)) * np.sum(x), 7),
+    "twice a product": (lambda x: [(y := BIG * x), y + y][1], 2),
+    "minus in a product": (lambda x: (-np.sin(BIG * x)).T @ np.ones(5), 6),
     "the same place": (vk.grad(lambda x: np.sum(np.sin(x[1:]) * x[1:])), 6),
 }
 

@@ -7,7 +7,7 @@ ever made whole. Sums down the rows end a group: they are added up block by bloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
@@ -153,11 +153,13 @@ def beginning(group: GroupT, eqn: Equation) -> GroupT | None:
 class Group(Together):
     """Equations over arrays whose first axis has ``length``; ``sums`` go down the rows.
 
-    ``flat`` says that all have one shape, so that blocks need not be rows.
+    ``flat`` says that all have one shape, so that blocks need not be rows. ``strided`` are arrays
+    that only a copy would make flat.
     """
 
     length: int = 0
     flat: bool = False
+    strided: Collection[Atom] = ()
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation can be computed rows by rows, from rows."""
@@ -203,21 +205,22 @@ class Group(Together):
         shapes = {a.aval.shape for e in self.equations for a in (*e.inputs, *e.outputs)}
         self.flat = shapes <= {shape, ()} and all(map(is_elementwise, self.equations))
         self.flat = self.flat and all(e.params["axes"] is None for e in self.sums)
+        short = self.row * FEWEST_ROWS <= BLOCK
+        if self.flat and short and any(a in self.strided for e in self.equations for a in e.inputs):
+            self.flat = False
         if self.flat:
             self.length = int(np.prod(shape))
         several = len(self.equations) + len(self.sums) > 1
-        return several and self.row * FEWEST_ROWS <= BLOCK
+        return several and (self.flat or short)
 
     @property
     def block(self) -> int:
         """Rows (elements, in the flat form) of a block."""
-        return max(1, BLOCK // self.row)
+        return BLOCK if self.flat else max(1, BLOCK // self.row)
 
     @property
     def row(self) -> int:
         """Elements of the longest row."""
-        if self.flat:
-            return 1
         atoms = {a for e in self.equations for a in (*e.inputs, *e.outputs)}
         rows = [a.aval.size for a in atoms if a.aval.shape[:1] == (self.length,)]
         return max(rows) // self.length
@@ -228,7 +231,7 @@ def _is_plain(aval: Aval) -> bool:
     return dtype.kind == "b" or (dtype.kind in "iufc" and dtype.itemsize >= 4)
 
 
-def blocked(eqn: Equation) -> Group | None:
+def blocked(eqn: Equation, strided: Collection[Atom] = ()) -> Group | None:
     """A group that begins with an equation that makes or reduces a large array."""
     if len(eqn.outputs) != 1:
         return None
@@ -236,4 +239,5 @@ def blocked(eqn: Equation) -> Group | None:
     large = eqn.inputs[0] if within else eqn.outputs[0]
     if not (within or is_elementwise(eqn)) or large.aval.size < SMALLEST:
         return None
-    return beginning(Group(length=(eqn.outputs[0].aval.shape or (0,))[0]), eqn)
+    length = (eqn.outputs[0].aval.shape or (0,))[0]
+    return beginning(Group(length=length, strided=strided), eqn)

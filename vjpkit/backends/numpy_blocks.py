@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vjpkit.backends.groups import Group, is_elementwise
-from vjpkit.backends.numpy_calls import constant, into, spelled, ufunc_call
+from vjpkit.backends.numpy_calls import (
+    constant,
+    into,
+    is_product_with_ones,
+    spelled,
+    ufunc_call,
+)
 from vjpkit.core.ir import Atom, Equation, Literal, Var, used
 
 if TYPE_CHECKING:
@@ -122,7 +128,7 @@ class Blocks:
             elif out.aval.ndim == 1:
                 call = f"{words[0]}.reshape(-1)"
         else:
-            call = spelled(eqn, words) or self.call(eqn, words, quick)
+            call = spelled(eqn, words, source.ones) or self.call(eqn, words, quick)
         if out in self.outputs:
             self.lines.append(f"{self.names[out]}[...] = {call}")
         else:
@@ -168,6 +174,11 @@ class Blocks:
         name = source.name(out)
         axes = source.constant(eqn.params["axes"] if not self.group.flat else None)
         partial = f"add_reduce({x}, {axes}, None, None, {eqn.params['keepdims']})"
+        aval = eqn.inputs[0].aval
+        if not self.group.flat and aval.ndim == 2 and is_product_with_ones(eqn):
+            ones = source.ones(self.rows, aval.dtype)
+            rows = f"{ones}[None, :len({x})]" if eqn.params["keepdims"] else f"{ones}[:len({x})]"
+            partial = f"matmul({rows}, {x})"
         if out.aval.shape:
             self.lines.append(f"{name}s = {partial}")
             self.lines.append(f"{name} = {name}s if i == 0 else {name} + {name}s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.passes.cancelling import without_what_cancels
 from vjpkit.passes.common import with_products_shared
+from vjpkit.passes.sums import with_products_of_sums
 
 __all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower", "quick_form"]
 
@@ -43,8 +45,11 @@ SMALL = 1 << 12
 """Bytes below which a value may live as long as the call: its deletion would cost more."""
 
 _KEEP_NOTHING = frozenset(
-    {"scale", "where", "sum", "matmul", "max", "min", "same", "spread", "scatter_sum"}
-)
+    {
+        "scale", "where", "sum", "matmul", "max", "min", "same", "spread", "scatter_sum", "roll",
+        "concatenate", "stack",
+    }
+)  # fmt: skip
 """Primitives, beside ufuncs, whose results never share memory with an operand."""
 
 
@@ -178,8 +183,9 @@ def lower(
 
 
 def quick_form(program: Program) -> Program:
-    """``program`` in which products are plain and what cancels is zero: see `lower`."""
-    return without_what_cancels(with_products_shared(program))
+    """``program`` in which products are plain, what cancels is zero and sums are taken of what is
+    small: see `lower`."""
+    return with_products_of_sums(without_what_cancels(with_products_shared(program)))
 
 
 class Names(dict[Var, str]):
@@ -222,6 +228,8 @@ class Source:
         if self.fresh or exact is not None:
             self.keep.update(program.inputs)
         self.viewed = {a for e in program.equations if not _keeps_nothing(e) for a in e.inputs}
+        self.minus: dict[Var, list[bool]] = {}
+        """Which operands of a sum of slices are subtracted."""
         self.ours: set[Var] = set()
         """Arrays that nothing else shares, so that they may be written over at their last use."""
 
@@ -256,7 +264,33 @@ class Source:
     def schedule(self) -> Sequence[Equation | Together]:
         """The equations in the order of the source, and which run as one."""
         equations = self.program.equations
-        return schedule(equations, blocked) if self.private else equations
+        if not self.private:
+            return equations
+        strided = {v for e in equations if _is_strided(e) for v in e.outputs}
+        return schedule(self.with_differences(equations), partial(blocked, strided=strided))
+
+    def with_differences(self, equations: Sequence[Equation]) -> Sequence[Equation]:
+        """Of sums of slices that read a minus, sums with a difference: to the bit the same."""
+        sums = {e for e in equations if e.primitive.name == "scatter_sum" and _adds_slices(e)}
+        if not sums:
+            return equations
+        minus: dict[Atom, Equation] = {
+            e.outputs[0]: e for e in equations if e.primitive.name == "negative"
+        }
+        for eqn in equations:
+            for a in used(eqn.inputs) if eqn not in sums else ():
+                minus.pop(a, None)
+        for a in used(self.program.outputs):
+            minus.pop(a, None)
+        out = []
+        for eqn in equations:
+            if eqn in sums and any(a in minus for a in eqn.inputs):
+                inputs = [minus[a].inputs[0] if a in minus else a for a in eqn.inputs]
+                self.minus[eqn.outputs[0]] = [a in minus for a in eqn.inputs]
+                eqn = Equation(eqn.primitive, tuple(inputs), eqn.params, eqn.outputs, eqn.position)
+            if not any(v in minus for v in eqn.outputs):
+                out.append(eqn)
+        return out
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -270,6 +304,13 @@ class Source:
         """A name for a value that the source needs."""
         name = f"c{len(self.scope)}"
         self.scope[name] = value
+        return name
+
+    def ones(self, n: int, dtype: np.dtype[Any]) -> str:
+        """A name for a vector of ones."""
+        name = f"ones_{n}_{dtype.name}"
+        if name not in self.scope:
+            self.scope[name] = np.ones(n, dtype)
         return name
 
     def function(self, value: Any, name: str) -> str:
@@ -326,7 +367,7 @@ class Source:
         primitive = eqn.primitive
         words = [self.word(a) for a in eqn.inputs]
         if self.private and (primitive.quick is None or quick):
-            text = spelled(eqn, words)
+            text = spelled(eqn, words, self.ones)
             if text is not None:
                 return text
         function = f"{primitive.name}_{i}"
@@ -352,9 +393,16 @@ class Source:
         (out,), indices = eqn.outputs, eqn.params["indices"]
         dtype = self.function(out.aval.dtype, out.aval.dtype.name)
         self.lines.append(f"{self.name(out)} = zeros({out.aval.shape}, {dtype})")
-        sign = "=" if len(indices) == 1 else "+="  # alone it keeps the sign of zero
-        for a, index in zip(eqn.inputs, indices, strict=True):
-            self.lines.append(f"{self.name(out)}{place(index)} {sign} {self.word(a)}")
+        minus = self.minus.get(out, [False] * len(indices))
+        for i, (a, index, less) in enumerate(zip(eqn.inputs, indices, minus, strict=True)):
+            # The first is written, signs of zeros with it: there is nothing yet to add to.
+            part, word = f"{self.name(out)}{place(index)}", self.word(a)
+            if i == 0 and less and a.aval.ndim:
+                function = self.function(np.negative, "negative")
+                self.lines.append(f"{function}({word}, {part})")
+            else:
+                sign = ("= -" if less else "= ") if i == 0 else ("-= " if less else "+= ")
+                self.lines.append(f"{part} {sign}{word}")
 
     def ufunc_line(
         self, eqn: Equation, ufunc: np.ufunc, inputs: tuple[Atom, ...], dying: set[Var]
@@ -450,6 +498,13 @@ class Source:
 
 def _keeps_nothing(eqn: Equation) -> bool:
     return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING
+
+
+def _is_strided(eqn: Equation) -> bool:
+    """Whether the result may be a view that is not one piece of memory."""
+    static = not (eqn.primitive.name == "getitem" and eqn.params["index"].arrays)
+    view = eqn.primitive.name in ("getitem", "transpose", "broadcast_to")
+    return view and static and eqn.outputs[0].aval.ndim > 1
 
 
 def _adds_slices(eqn: Equation) -> bool:

@@ -41,23 +41,23 @@ def door(
     sources: Sequence[Value],
     execute: Executable,
     out_tree: PyTreeDef,
-    quiet: bool,
+    run: Callable[..., tuple[Value, ...]],
     change: Callable[[], str | None] | None,
 ) -> Door:
     """The function of ``(args, kwargs)`` that answers calls like this one; else `MISS`.
 
     ``static`` are numbers and names of static arguments, which must have the same values.
-    ``execute`` takes ``sources`` and the leaves; ``quiet`` runs it without NumPy's warnings.
+    ``execute`` takes ``sources`` and the leaves, and so does ``run``, which runs it.
     ``change`` tells whether what the program was made from has changed. Where ``execute`` is not
     settled the door closes when it is.
     """
-    text = Text(execute)
+    text = Text(execute, run)
     text.arguments(args, kwargs, static)
     if not execute.settled:
         text.require(f"not {text.constant(execute)}.settled")
     if change is not None:
         text.require(f"{text.constant(change)}() is None")
-    text.run([*map(text.constant, sources), *text.leaves], out_tree.num_leaves, quiet)
+    text.run([*map(text.constant, sources), *text.leaves], out_tree.num_leaves)
     text.lines.append(f"return {text.tree(out_tree, iter(text.results))}")
     return text.compile()
 
@@ -65,15 +65,14 @@ def door(
 class Text:
     """The source of a door, and the values that it names."""
 
-    def __init__(self, execute: Executable) -> None:
+    def __init__(self, execute: Executable, run: Callable[..., tuple[Value, ...]]) -> None:
         self.lines: list[str] = []
         self.direct = execute.direct
         self.scope: dict[str, Any] = {
             "direct": self.direct,
             "MISS": MISS,
             "ndarray": np.ndarray,
-            "errstate": np.errstate,
-            "run": execute.run,
+            "run": run,
             "name_line": execute.name_line,
         }
         self.leaves: list[str] = []
@@ -180,17 +179,14 @@ class Text:
 
     # ---- results -----------------------------------------------------------------------------
 
-    def run(self, operands: Sequence[str], count: int, quiet: bool) -> None:
+    def run(self, operands: Sequence[str], count: int) -> None:
         """Call the program; its errors name the user's line."""
         self.results = [f"r{i}" for i in range(count)]
         targets = "".join(f"{r}, " for r in self.results) or "()"
         if self.direct is not None:  # a ufunc gives one result as it is
             self.lines.append(f"{targets.strip(', ')} = direct({', '.join(operands)})")
             return
-        line = f"{targets.strip()} = run({', '.join(operands)})"
-        if quiet:
-            line = f"with errstate(all='ignore'): {line}"
-        self.lines += ["try:", f"    {line}"]
+        self.lines += ["try:", f"    {targets.strip()} = run({', '.join(operands)})"]
         self.lines += ["except Exception as error:", "    name_line(error)", "    raise"]
 
     def tree(self, treedef: PyTreeDef, results: Any) -> str:

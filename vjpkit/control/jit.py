@@ -7,6 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -25,6 +26,7 @@ from vjpkit.ops.products import scale
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
 from vjpkit.transforms.closures import Closure
+from vjpkit.transforms.forward import silently
 
 __all__ = ["CacheInfo", "Jit", "Miss", "jit"]
 
@@ -148,6 +150,16 @@ class Staged:
             outs = self.execute(*values)
         return self.out_tree.unflatten(outs)
 
+    @property
+    def quieted(self) -> Callable[..., tuple[Value, ...]]:
+        """What runs the program, without NumPy's warnings where they are no news."""
+        execute = self.execute
+        if not self.quiet or execute.silent:
+            return execute.run
+        if reads_no_context(self.closed.program):
+            return partial(silently, execute.run)
+        return np.errstate(all="ignore")(execute.run)
+
 
 class Jit(Transformed):
     """What `jit` returns."""
@@ -245,10 +257,9 @@ class Jit(Transformed):
             return None
         change = None if found.closure is None else found.closure.change
         static = {n for n, _ in signature.static}
-        quiet = found.quiet and not execute.silent
         found.settled = execute.settled
         found.door = door(
-            args, kwargs, static, found.sources, execute, found.out_tree, quiet, change
+            args, kwargs, static, found.sources, execute, found.out_tree, found.quieted, change
         )
         return found.door
 
@@ -432,6 +443,17 @@ def has_derivatives(program: Program) -> bool:
     """Whether a program holds ``scale``, the product of derivatives, or programs that do."""
     own = any(eqn.primitive is scale for eqn in program.equations)
     return own or any(map(has_derivatives, subprograms(program)))
+
+
+def reads_no_context(program: Program) -> bool:
+    """Whether all equations are NumPy's and vjpkit's own functions, which call no user's code."""
+    homes = {type(eqn.primitive).__module__ for eqn in program.equations}
+    own = all(home.startswith("vjpkit.ops.") or home in _OWN for home in homes)
+    return own and all(map(reads_no_context, subprograms(program)))
+
+
+_OWN = frozenset({"vjpkit.control.call", "vjpkit.control.scan_rules"})
+"""Where primitives are that run programs and do nothing else."""
 
 
 @overload

@@ -95,6 +95,8 @@ def _multiples(new: Rewriter, eqn: Equation) -> Atom | None:
     Of opposite signs they would make nan of an infinite ``x``, but not their sum.
     """
     x, y = eqn.inputs
+    if x is y and (absorbed := _absorbed(new, eqn, 2.0, x)) is not None:
+        return absorbed
     (c, one), (d, other) = _multiple(new, x), _multiple(new, y)
     if one is not other or (one is x and other is y) or one.aval != eqn.outputs[0].aval:
         return None
@@ -146,7 +148,8 @@ def _product(new: Rewriter, eqn: Equation) -> Atom | None:
         return _simplest(new, eqn, name, x_minus, Literal(-y.value))
     if y_minus is not None and isinstance(x, Literal) and x.aval.dtype.kind == "f":
         return _simplest(new, eqn, name, Literal(-x.value), y_minus)
-    return _merged(new, eqn) if name == "multiply" else None
+    merged = _merged(new, eqn) if name == "multiply" else None
+    return merged or _to_smaller(new, eqn)
 
 
 def _quotient(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -164,10 +167,50 @@ def _quotient(new: Rewriter, eqn: Equation) -> Atom | None:
 def _merged(new: Rewriter, eqn: Equation) -> Atom | None:
     """``c * (d * x)`` is ``(c * d) * x`` up to rounding, for numbers of moderate size."""
     c, product = _number_and_other(eqn)
+    if c is None:
+        return None
     d, x = _multiple(new, product)
-    if c is None or x is product or x.aval != eqn.outputs[0].aval:
+    if x is product:
+        return _absorbed(new, eqn, float(c.value), product)
+    if x.aval != eqn.outputs[0].aval:
         return None
     return _multiplied(new, eqn, float(c.value) * d, x)
+
+
+SMALLER = 4
+"""How many times smaller an operand is that takes a number over from the other one."""
+
+
+def _absorbed(new: Rewriter, eqn: Equation, c: float, a: Atom) -> Atom | None:
+    """``c * (x * y)`` is ``x * (c * y)`` up to rounding, where ``y`` is much smaller."""
+    product = new.made_by(a, "multiply") or new.made_by(a, "scale")
+    if product is None or a.aval.dtype != "f8" or a.aval != eqn.outputs[0].aval:
+        return None
+    x, y = sorted(product.inputs, key=lambda v: -v.aval.size)
+    if (
+        isinstance(y, Literal)
+        or y.aval.size * SMALLER > x.aval.size
+        or x.aval.shape != a.aval.shape
+    ):
+        return None
+    multiplied = _simplest(new, eqn, "multiply", Literal(c), y)
+    return _simplest(new, eqn, product.primitive.name, x, multiplied)
+
+
+def _to_smaller(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``(c * x) * y`` is ``x * (c * y)`` up to rounding, where ``y`` is much smaller."""
+    x, y = sorted(eqn.inputs, key=lambda v: -v.aval.size)
+    if (
+        isinstance(y, Literal)
+        or y.aval.size * SMALLER > x.aval.size
+        or x.aval.dtype != y.aval.dtype
+    ):
+        return None
+    c, inner = _multiple(new, x)
+    if inner is x or inner.aval.shape != eqn.outputs[0].aval.shape:
+        return None
+    multiplied = _simplest(new, eqn, "multiply", Literal(c), y)
+    return _simplest(new, eqn, eqn.primitive.name, inner, multiplied)
 
 
 def _multiplied(new: Rewriter, eqn: Equation, c: float, x: Atom) -> Atom:
@@ -362,6 +405,17 @@ def _sum_of_products(new: Rewriter, eqn: Equation) -> Atom | None:
     return _simplest(new, eqn, "matmul", _simplest(new, eqn, "transpose", left, axes=(1, 0)), right)
 
 
+def _minus_outward(new: Rewriter, eqn: Equation) -> Atom | None:
+    """A product of matrices with ``-x`` is minus that with ``x``, where that is less to negate."""
+    x, y = eqn.inputs
+    for i, a in enumerate((x, y)):
+        minus = _negated(new, a)
+        if minus is not None and eqn.outputs[0].aval.size < a.aval.size:
+            inner = _simplest(new, eqn, "matmul", *((minus, y) if i == 0 else (x, minus)))
+            return _simplest(new, eqn, "negative", inner)
+    return None
+
+
 Rule = Callable[[Rewriter, Equation], Atom | None]
 
 RULES: dict[str, Rule] = {
@@ -377,6 +431,7 @@ RULES: dict[str, Rule] = {
     "update": _update,
     "transpose": lambda new, eqn: _transpose(new, eqn) or _outward(new, eqn),
     "sum": lambda new, eqn: _outward(new, eqn) or _sum_of_products(new, eqn),
+    "matmul": _minus_outward,
     "power": _power,
     "scatter_sum": _scatter_sum,
 }
