@@ -126,6 +126,7 @@ LATER.extend(
     for name in (
         "fourier",
         "linalg",
+        "positions",
         "printing",
         "scipy_bessel",
         "scipy_distributions",

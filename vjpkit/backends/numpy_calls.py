@@ -71,6 +71,7 @@ def into(ufunc: np.ufunc, name: str) -> str:
 # ---- spellings -----------------------------------------------------------------------------------
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "add_at": np.add.at,
     "add_reduce": np.add.reduce,
     "maximum_reduce": np.maximum.reduce,
     "minimum_reduce": np.minimum.reduce,

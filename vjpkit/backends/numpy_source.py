@@ -21,7 +21,7 @@ from vjpkit.backends.numpy_calls import (
     spelled,
     ufunc_call,
 )
-from vjpkit.core.aval import Value
+from vjpkit.core.aval import Aval, Value
 from vjpkit.core.errors import note_line
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
@@ -345,6 +345,9 @@ class Source:
         if self.private and primitive.name == "scatter_sum" and _adds_slices(eqn):
             self.sum_of_slices(eqn)
             return
+        if self.private and primitive.name == "scatter_sum" and _adds_elements(eqn):
+            self.sum_of_elements(eqn)
+            return
         targets = ", ".join(map(self.name, eqn.outputs)) + ("," if primitive.multi else "")
         self.lines.append(
             f"{targets} = {self.loop_of_numbers(i, eqn) or self.expression(i, eqn, quick)}"
@@ -403,6 +406,15 @@ class Source:
             else:
                 sign = ("= -" if less else "= ") if i == 0 else ("-= " if less else "+= ")
                 self.lines.append(f"{part} {sign}{word}")
+
+    def sum_of_elements(self, eqn: Equation) -> None:
+        """Values added to a new vector, each at its position, again where it repeats."""
+        (out,), count = eqn.outputs, len(eqn.params["indices"])
+        dtype = self.function(out.aval.dtype, out.aval.dtype.name)
+        self.lines.append(f"{self.name(out)} = zeros({out.aval.shape}, {dtype})")
+        for pair in zip(eqn.inputs[:count], eqn.inputs[count:], strict=True):
+            words = [self.name(a) + (".reshape(-1)" if a.aval.ndim > 1 else "") for a in pair]
+            self.lines.append(f"add_at({self.name(out)}, {', '.join(words)})")
 
     def ufunc_line(
         self, eqn: Equation, ufunc: np.ufunc, inputs: tuple[Atom, ...], dying: set[Var]
@@ -521,6 +533,21 @@ def _atoms_of(part: Equation | Together) -> list[Var]:
     equations = [*part.equations, *part.sums] if isinstance(part, Together) else [part]
     atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if isinstance(a, Var)]
     return list(dict.fromkeys(atoms)) if len(atoms) > 2 else atoms
+
+
+def _adds_elements(eqn: Equation) -> bool:
+    """Whether values are added to a vector at arrays of integers, each of the values' shape."""
+    (out,), count = eqn.outputs, len(eqn.params["indices"])
+    arrays, values = eqn.inputs[:-count], eqn.inputs[-count:]
+    if out.aval.ndim != 1 or len(arrays) != count:
+        return False
+    return all(
+        a.aval.dtype.kind in "iu"
+        and a.aval.shape == v.aval.shape
+        and v.aval == Aval(a.aval.shape, out.aval.dtype)
+        and a.aval.ndim
+        for a, v in zip(arrays, values, strict=True)
+    )
 
 
 def finite(*values: Value) -> bool:

@@ -13,6 +13,7 @@ from vjpkit.passes.common import without_repetition
 from vjpkit.passes.constants import with_constants_folded
 from vjpkit.passes.dead import without_dead_code
 from vjpkit.passes.diagonal import with_diagonals
+from vjpkit.passes.gathers import with_positions_shared
 from vjpkit.passes.inlining import with_calls_inlined
 from vjpkit.passes.transposes import with_transposes_in_products
 
@@ -26,6 +27,7 @@ PIPELINE = (
     with_diagonals,
     simplified,
     with_transposes_in_products,
+    with_positions_shared,
     without_repetition,
     without_dead_code,
 )
