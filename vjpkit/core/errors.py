@@ -10,7 +10,7 @@ import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from os.path import dirname, sep
-from types import CodeType, FrameType
+from types import CodeType
 from typing import NamedTuple
 
 import numpy
@@ -27,7 +27,6 @@ __all__ = [
     "at",
     "calling_position",
     "note_line",
-    "user_position",
 ]
 
 SCOPE: ContextVar[str] = ContextVar("vjpkit_scope", default="")
@@ -60,21 +59,17 @@ class _Internal(dict[str, bool]):
 INTERNAL = _Internal()
 
 
-def user_position(frame: FrameType | None) -> Position:
-    """Position of the innermost frame at or above ``frame`` that is neither ours nor NumPy's."""
+def calling_position() -> Position:
+    """Position of the innermost frame, above the one that asks, that is neither ours nor
+    NumPy's."""
+    frame = sys._getframe(1).f_back
     while frame is not None:
         code = frame.f_code
         if not INTERNAL[code.co_filename]:
-            return code, frame.f_lasti
+            scope = SCOPE.get()
+            return (Scoped(code, scope) if scope else code), frame.f_lasti
         frame = frame.f_back
     return None, -1
-
-
-def calling_position() -> Position:
-    """Position of the user's call that led here."""
-    code, offset = user_position(sys._getframe(1))
-    scope = SCOPE.get()
-    return (Scoped(code, scope) if scope and isinstance(code, CodeType) else code), offset
 
 
 @dataclass(frozen=True, slots=True)

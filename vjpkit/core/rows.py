@@ -308,12 +308,13 @@ def settled(ct: Value, pull: Any = None) -> Value:
 
 def unbroadcast(ct: Value, shape: Shape, dtype: np.dtype[Any]) -> Value:
     """Add up whatever broadcasting repeated, and undo promotion."""
-    if ct.shape != shape:
-        lead = len(ct.shape) - len(shape)
-        if lead and ct.shape[lead:] == shape and type(ct) is _ndarray:
+    given = ct.shape
+    if given != shape:
+        lead = len(given) - len(shape)
+        if lead and given[lead:] == shape and type(ct) is _ndarray:
             total = added_rows(ct, lead)
             return total if total.dtype is dtype else cast(total, dtype)
-        stretched = [i + lead for i, n in enumerate(shape) if n == 1 and ct.shape[i + lead] != 1]
+        stretched = [i + lead for i, n in enumerate(shape) if n == 1 and given[i + lead] != 1]
         axes = (*range(lead), *stretched)
         if axes:
             ct = np.add.reduce(ct, axes) if type(ct) is np.ndarray else np.sum(ct, axis=axes)
@@ -328,7 +329,7 @@ def added_rows(x: np.ndarray[Any, Any], lead: int) -> Value:
     Unless they are so many that it splits them among threads, which wait where there is one core.
     """
     if x.ndim > lead and 0 < x.size < 1 << 18 and x.dtype.char in "fd" and x.flags.c_contiguous:
-        count = x.shape[0] if lead == 1 else prod(x.shape[:lead])
+        count = len(x) if lead == 1 else prod(x.shape[:lead])
         rows = x if x.ndim == 2 else x.reshape(count, -1)
         total = (_ones if count < _MANY else np.ones)(count, x.dtype.char).dot(rows)
         return total if x.ndim == 2 else total.reshape(x.shape[lead:])
@@ -487,15 +488,17 @@ def walked(
     if slots[-2] is annihilate:
         plain = [*slots[:-2], plain_product, set()]
         walk(rows, plain)
-        out, marks = wanted_slots(plain, wanted), plain[-1]
-        if marks:  # products of arrays that are known to be finite
-            known = [i is not None and ~i in marks and i not in marks for i in wanted]
-            doubtful = [x for x, finite in zip(out, known, strict=True) if not finite]
-        else:
-            doubtful = out
-        for x in doubtful:
-            if has_nan(x) if type(x) is _ndarray else x is not None and may_have_nan(x):
+        out: list[Value | None] = []
+        for i in wanted:
+            if i is None or (x := plain[i]) is None:
+                x = None
+            elif type(x) is not _ndarray:
+                x = settled(x)
+                if may_have_nan(x):
+                    break
+            elif (~i not in plain[-1] or i in plain[-1]) and has_nan(x):
                 break
+            out.append(x)
         else:
             return out
     walk(rows, slots)

@@ -23,7 +23,6 @@ from vjpkit.core.errors import (
     Scoped,
     at,
     calling_position,
-    user_position,
 )
 from vjpkit.core.ir import Atom, Equation, Literal, Var
 from vjpkit.core.primitive import Primitive
@@ -312,7 +311,7 @@ class _RuleSource:
     def pulled(self) -> list[str]:
         """Lines of ``pull(row, ct, cts)``."""
         live = [i for i in self.live if self.owner.partials[i] is not None]
-        lines = [f"    large = type(ct) is ndarray and ct.size > {LARGE} and cts[-2] is product"]
+        lines = []
         if tuple(self.owner.partials) == ("y", "x") and len(live) == 2:
             lines += ["    if slot0 == slot1 and fit0 is None and fit1 is None:"]
             lines += [
@@ -326,20 +325,24 @@ class _RuleSource:
             if self.fitted:
                 lines.append(f"    if fit{i} is not None: c = unbroadcast(c, fit{i}[0], fit{i}[1])")
             lines += self.stored(i, "")
-        return lines if live else ["    pass"]
+        if any("large" in line for line in lines):
+            test = f"type(ct) is ndarray and ct.size > {LARGE} and cts[-2] is product"
+            lines.insert(0, f"    large = {test}")
+        return lines or ["    pass"]
 
     def stored(self, i: int, margin: str) -> list[str]:
         """Lines that add ``c`` to the slot of operand ``i``; what is large and fresh is ours."""
-        partial, count = self.owner.partials[i], len(self.live)
-        fresh = {1: "k in cts[-1]" if count == 1 else "False"}.get(partial, "c is not ct")
-        if callable(partial) and "t" in self.parameters(i):
-            fresh = "False"
-        return [margin + line for line in (
-            f"    if cts[slot{i}] is None:",
-            f"        cts[slot{i}] = c",
-            f"        if large and {fresh}: cts[-1].add(slot{i})",
-            f"    else: add_cotangent(cts, slot{i}, c)",
-        )]  # fmt: skip
+        partial = self.owner.partials[i]
+        fresh: str | None = "c is not ct"
+        if partial == 1:
+            fresh = "k in cts[-1]" if len(self.live) == 1 else None
+        elif callable(partial) and "t" in self.parameters(i):
+            fresh = None
+        lines = [f"    if cts[slot{i}] is None:", f"        cts[slot{i}] = c"]
+        if fresh is not None:
+            lines.append(f"        if large and {fresh}: cts[-1].add(slot{i})")
+        lines.append(f"    else: add_cotangent(cts, slot{i}, c)")
+        return [margin + line for line in lines]
 
     def contribution(self, i: int, last: bool) -> list[str]:
         """Lines that compute ``c``, what operand ``i`` receives.
@@ -478,13 +481,12 @@ def fit(x: Value, out: Value) -> Any:
 
 
 _POSITION = """
-    f = getframe(1); code = f.f_code
+    f = getframe(1); code = f.f_code; name = scope()
     if INTERNAL[code.co_filename]:
         f = f.f_back; code = f.f_code
-        if INTERNAL[code.co_filename]: code, offset = user_position(f)
+        if INTERNAL[code.co_filename]: (code, offset), name = calling_position(), ""
         else: offset = f.f_lasti
     else: offset = f.f_lasti
-    name = scope()
     if name: code = Scoped(code, name)
     k = trace.new()"""
 
@@ -510,7 +512,7 @@ def compile_record(owner: Elementwise, swapped: bool) -> Any:
     scope = {
         "Eager": Eager, "new": object.__new__, "ufunc": owner.ufunc, "general": owner.general,
         "fit": fit, "ndarray": np.ndarray, "float64": np.float64, "OBJECT": np.dtype(object),
-        "INTERNAL": INTERNAL, "user_position": user_position, "getframe": sys._getframe,
+        "INTERNAL": INTERNAL, "calling_position": calling_position, "getframe": sys._getframe,
         "scope": SCOPE.get, "Scoped": Scoped,
         "refresh": refresh, "ObjectResult": _ObjectResult, "NUMBERS": frozenset({float, int}),
     }  # fmt: skip
@@ -553,8 +555,8 @@ def _record_unary(owner: Elementwise) -> list[str]:
 def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
     call = owner.expression()
     fit_line = (
-        "fit{0} = None if {1}.shape == shape and {1}.dtype is out.dtype else fit({1}, out)"
-        " if out.dtype.kind != 'f' else ({1}.shape, {1}.dtype, shape, out.dtype)"
+        "fit{0} = None if {1}.shape == shape and {1}.dtype is dtype else fit({1}, out)"
+        " if dtype.kind != 'f' else ({1}.shape, {1}.dtype, shape, dtype)"
     )
 
     def one(mine: str, other: str, mask: tuple[int, int]) -> list[str]:
@@ -567,7 +569,7 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
             "        if kind in NUMBERS:",
             f"            out = {call}; fit{i} = None",
             f"        elif kind is ndarray and {other}.dtype is not OBJECT or kind is float64:",
-            f"            out = {call}; shape = out.shape",
+            f"            out = {call}; shape = out.shape; dtype = out.dtype",
             f"            {fit_line.format(i, mine)}",
             f"            if kind is ndarray: {other} = trace.keep({other})" if keeps else "",
             "        else: return general(x_, y_)",
@@ -585,7 +587,7 @@ def _record_binary(owner: Elementwise, swapped: bool) -> list[str]:
         "            x_ = refresh(x_); y_ = refresh(y_); trace = x_.owner",
         "            if type(x_) is not Eager or type(y_) is not Eager or trace is not y_.owner:",
         "                return general(x_, y_)",
-        f"        x = x_.value; y = y_.value; out = {call}; shape = out.shape",
+        f"        x = x_.value; y = y_.value; out = {call}; shape = out.shape; dtype = out.dtype",
         f"        {fit_line.format(0, 'x')}",
         f"        {fit_line.format(1, 'y')}",
         *("    " + line for line in _POSITION.splitlines()),

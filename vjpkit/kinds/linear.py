@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import Position, calling_position
+from vjpkit.core.errors import calling_position
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import (
     Cotangents,
@@ -91,7 +91,8 @@ class Linear(Primitive):
         k = trace.new()
         code, offset = calling_position()
         trace.append((self.pull, k, code, offset, x.slot, value.shape, value.dtype, (), params))
-        return Eager(out, trace, k) if type(out) is np.ndarray else eager(out, trace, k)
+        kind = type(out)
+        return (Eager if kind is _ndarray or kind is np.float64 else eager)(out, trace, k)
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
@@ -221,11 +222,6 @@ def space(x: Value) -> tuple[Shape, Any]:
     return aval.shape, aval.dtype
 
 
-def packed(ct: Value) -> Value:
-    """A cotangent as BLAS can read it: one repeated without memory, as that of a sum, is copied."""
-    return ct.copy() if type(ct) is np.ndarray and 0 in ct.strides else ct
-
-
 def meets_nan(x: Value) -> bool:
     """Whether some element is nan, as far as is known."""
     inner = innermost(x)
@@ -249,6 +245,7 @@ def zero_wins(f: Callable[..., Value], t: Value, x: Value, out: Value) -> Value:
 def contribute_product(
     cts: Cotangents,
     i: int,
+    out: Value,
     transpose: Any,
     ct: Value,
     x: Value,
@@ -256,19 +253,17 @@ def contribute_product(
     dtype: Any,
     params: Any,
 ) -> None:
-    """Add to slot ``i`` a transpose of a bilinear primitive, with the other operand ``x``.
+    """Add to slot ``i`` the product ``out``, a transpose of a bilinear primitive at ``ct``, ``x``.
 
     A result of many elements is not read for nan where its factors show that it has none.
     """
-    out = transpose(ct, x, shape, dtype, **params)
     if cts[-2] is annihilate:
         if meets_nan(out):
             back = partial(transpose, shape=shape, dtype=dtype, **params)
             out = zero_wins(back, ct, x, out)
     elif cts[i] is None:
         cts[i] = out
-        many = type(out) is np.ndarray and out.size >= _MANY and of_many(out, ct, x)
-        if many and of_finite_norm(ct) and of_finite_norm(x):
+        if of_many(out, ct, x) and of_finite_norm(ct) and of_finite_norm(x):
             cts[-1].add(~i)
         return
     contribute(cts, i, out)
@@ -279,7 +274,8 @@ _MANY = 1 << 14
 
 def of_many(out: Value, ct: Value, x: Value) -> bool:
     """Whether a product has many more elements than its factors."""
-    return type(ct) is type(x) is np.ndarray and bool(out.size > 4 * (ct.size + x.size))
+    arrays = type(out) is type(ct) is type(x) is np.ndarray
+    return arrays and bool(out.size > 4 * (ct.size + x.size))
 
 
 @np.errstate(all="ignore")  # squares overflow
@@ -307,27 +303,48 @@ class Bilinear(Primitive):
 
         def pull_x(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, shape, dtype, params, y = row
-            contribute_product(cts, i, transpose_x, packed(ct), y, shape, dtype, params)
+            if type(ct) is _ndarray and 0 in ct.strides:
+                ct = ct.copy()  # BLAS cannot read what is repeated without memory
+            out = transpose_x(ct, y, shape, dtype, **params)
+            if out.size < _MANY and cts[i] is None and cts[-2] is plain_product:
+                cts[i] = out
+            else:
+                contribute_product(cts, i, out, transpose_x, ct, y, shape, dtype, params)
 
         def push_x(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, _, _, params, y = row
             ts[k] = self.forward((None, y), (ts[i], None), None, params, ts[-2] is plain_product)
 
         def pull_y(row: Row, ct: Value, cts: Cotangents) -> None:
-            _, _, _, _, i, shape, dtype, params, x = row
-            contribute_product(cts, i, transpose_y, packed(ct), x, shape, dtype, params)
+            _, _, _, _, j, shape, dtype, params, x = row
+            if type(ct) is _ndarray and 0 in ct.strides:
+                ct = ct.copy()
+            out = transpose_y(ct, x, shape, dtype, **params)
+            if out.size < _MANY and cts[j] is None and cts[-2] is plain_product:
+                cts[j] = out
+            else:
+                contribute_product(cts, j, out, transpose_y, ct, x, shape, dtype, params)
 
         def push_y(row: Row, ts: Cotangents) -> None:
-            _, k, _, _, i, _, _, params, x = row
-            ts[k] = self.forward((x, None), (None, ts[i]), None, params, ts[-2] is plain_product)
+            _, k, _, _, j, _, _, params, x = row
+            ts[k] = self.forward((x, None), (None, ts[j]), None, params, ts[-2] is plain_product)
 
         def pull_xy(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, j, params, x, y = row
-            ct = packed(ct)
-            shape, dtype = (x.shape, x.dtype) if type(x) is np.ndarray else space(x)
-            contribute_product(cts, i, transpose_x, ct, y, shape, dtype, params)
-            shape, dtype = (y.shape, y.dtype) if type(y) is np.ndarray else space(y)
-            contribute_product(cts, j, transpose_y, ct, x, shape, dtype, params)
+            if type(ct) is _ndarray and 0 in ct.strides:
+                ct = ct.copy()
+            shape, dtype = (x.shape, x.dtype) if type(x) is _ndarray else space(x)
+            out = transpose_x(ct, y, shape, dtype, **params)
+            if out.size < _MANY and cts[i] is None and cts[-2] is plain_product:
+                cts[i] = out
+            else:
+                contribute_product(cts, i, out, transpose_x, ct, y, shape, dtype, params)
+            shape, dtype = (y.shape, y.dtype) if type(y) is _ndarray else space(y)
+            out = transpose_y(ct, x, shape, dtype, **params)
+            if out.size < _MANY and cts[j] is None and cts[-2] is plain_product:
+                cts[j] = out
+            else:
+                contribute_product(cts, j, out, transpose_y, ct, x, shape, dtype, params)
 
         def push_xy(row: Row, ts: Cotangents) -> None:
             _, k, _, _, i, j, params, x, y = row
@@ -345,20 +362,16 @@ class Bilinear(Primitive):
 
     def __call__(self, x: Value, y: Value, **params: Any) -> Value:
         if type(y) is Eager:
-            trace, b, j = y.owner, y.value, y.slot
-            a, i = (x.value, x.slot) if type(x) is Eager and x.owner is trace else (x, None)
+            trace = y.owner
+            if type(x) is Eager and x.owner is trace and not trace.dirty:
+                return self.append(trace, x.value, y.value, x.slot, y.slot, params)
+            if type(x) is _ndarray and x.dtype.kind in "fc" and not trace.dirty:
+                return self.append(trace, x, y.value, None, y.slot, params)
         elif type(x) is Eager:
-            trace, a, i, b, j = x.owner, x.value, x.slot, y, None
-        else:
-            return self.general(x, y, params)
-        if (
-            trace.dirty
-            or (i is None and not (type(a) is _ndarray and a.dtype.kind in "fc"))
-            or (j is None and not (type(b) is _ndarray and b.dtype.kind in "fc"))
-        ):
-            return self.general(x, y, params)
-        position = calling_position()
-        return self.append(trace, a, b, i, j, params, position)
+            trace = x.owner
+            if type(y) is _ndarray and y.dtype.kind in "fc" and not trace.dirty:
+                return self.append(trace, x.value, y, x.slot, None, params)
+        return self.general(x, y, params)
 
     def general(self, x: Value, y: Value, params: dict[str, Any]) -> Value:
         """Any two operands: foreign containers decline, tracers go through `bind`."""
@@ -370,34 +383,28 @@ class Bilinear(Primitive):
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
         (x, y), (i, j) = values, slots
-        return self.append(trace, x, y, i, j, params, calling_position())
+        return self.append(trace, x, y, i, j, params)
 
     def append(
-        self,
-        trace: Rows,
-        x: Value,
-        y: Value,
-        i: int | None,
-        j: int | None,
-        params: Any,
-        position: Position,
+        self, trace: Rows, x: Value, y: Value, i: int | None, j: int | None, params: Any
     ) -> Value:
         """Compute, and append the row for operands in the slots ``i`` and ``j``."""
-        plain = type(x) is _ndarray is type(y)
-        traced = not plain and (isinstance(x, Tracer) or isinstance(y, Tracer))
-        out = self(x, y, **params) if traced else self.impl(x, y, **params)
+        if type(x) is _ndarray is type(y) or not (isinstance(x, Tracer) or isinstance(y, Tracer)):
+            out = self.impl(x, y, **params)
+        else:
+            out = self(x, y, **params)
+        code, offset = calling_position()
         k = trace.new()
-        code, offset = position
-        row: Row
-        if i is not None and j is not None:
-            row = (self.pull_xy, k, code, offset, i, j, params, x, y)
+        if i is None:
+            x = trace.keep(x) if type(x) is _ndarray else x
+            shape, dtype = (y.shape, y.dtype) if type(y) is _ndarray else space(y)
+            trace.append((self.pull_y, k, code, offset, j, shape, dtype, params, x))
         elif j is None:
             y = trace.keep(y) if type(y) is _ndarray else y
-            row = (self.pull_x, k, code, offset, i, *space(x), params, y)
+            shape, dtype = (x.shape, x.dtype) if type(x) is _ndarray else space(x)
+            trace.append((self.pull_x, k, code, offset, i, shape, dtype, params, y))
         else:
-            x = trace.keep(x) if type(x) is _ndarray else x
-            row = (self.pull_y, k, code, offset, j, *space(y), params, x)
-        trace.append(row)
+            trace.append((self.pull_xy, k, code, offset, i, j, params, x, y))
         return Eager(out, trace, k)
 
     def forward(

@@ -65,7 +65,8 @@ class Matmul(Bilinear):
 
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         if len(shape) == y.ndim == 2:
-            out = _product(ct, y.T, math.prod(shape))
+            few = type(ct) is _ndarray is type(y) and shape[0] * shape[1] <= _SMALL
+            out = ct.dot(y.T) if few else ct @ y.T
             return out if out.dtype is dtype else cast(out, dtype)
         if y.ndim == 1:
             return unbroadcast(ct[..., None] * y, shape, dtype)
@@ -75,7 +76,8 @@ class Matmul(Bilinear):
 
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         if len(shape) == x.ndim == 2:
-            out = _product(x.T, ct, math.prod(shape))
+            few = type(ct) is _ndarray is type(x) and shape[0] * shape[1] <= _SMALL
+            out = x.T.dot(ct) if few else x.T @ ct
             return out if out.dtype is dtype else cast(out, dtype)
         if x.ndim == 1:
             return unbroadcast(
@@ -126,12 +128,9 @@ class Matmul(Bilinear):
 matmul = primitive(Matmul)
 
 
+_ndarray = np.ndarray
 _SMALL = 4096
-
-
-def _product(x: Value, y: Value, size: int) -> Value:
-    """``x @ y`` of matrices; few elements come sooner from `numpy.dot`, which clears them first."""
-    return np.dot(x, y) if size <= _SMALL else x @ y
+"""Matrices of so few elements come sooner from `numpy.ndarray.dot`, which clears them first."""
 
 
 def _merged(x: Value, y: Value) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -98,19 +98,18 @@ class ValueAndGrad(Transformed):
         trace = Rows(label)
         new = trace.new
         read: list[tuple[list[Value], Form]] = []
+        arrays = True
         traced = list(args)
         for n in numbers:
             form = self.forms.get(n, BARE)
             leaves = form.read(args[n])
-            if leaves is None:
+            if leaves is not None:
+                inputs = [Eager(x, trace, new()) for x in leaves]
+            else:
+                arrays = False
                 leaves, form = self.learn(label, args, n)
+                inputs = [trace.argument(x) if is_differentiable(x) else x for x in leaves]
             read.append((leaves, form))
-            inputs = []
-            for x in leaves:
-                if type(x) is _ndarray and not self.allow_int:
-                    inputs.append(Eager(x, trace, new()))
-                else:
-                    inputs.append(trace.argument(x) if is_differentiable(x) else x)
             traced[n] = form.build(inputs)
         if self.holomorphic:
             _require_complex(label, read)
@@ -137,7 +136,7 @@ class ValueAndGrad(Transformed):
             pulled = quiet_pull(rows, cts, range(count))
         else:
             pulled = pull_staged(builder, rows, cts, range(count))
-        return value, aux, self._gradient(read, pulled)
+        return value, aux, self._gradient(read, pulled, arrays)
 
     def learn(self, label: str, args: tuple[PyTree, ...], n: int) -> tuple[list[Value], Form]:
         """The leaves of argument ``n``, all fit for differentiation, and what builds its tree.
@@ -150,26 +149,36 @@ class ValueAndGrad(Transformed):
         return leaves, form
 
     def _gradient(
-        self, read: Sequence[tuple[list[Value], Form]], pulled: Sequence[Value | None]
+        self, read: Sequence[tuple[list[Value], Form]], pulled: list[Value | None], arrays: bool
     ) -> PyTree:
-        """The cotangents of the inputs in the trees of the arguments."""
-        taken: set[int] = set()
-        rest = iter(pulled)
+        """The cotangents of the inputs, all ``arrays`` or not, in the trees of the arguments."""
+        if not (arrays and own_memory(pulled)):
+            pulled = self._results([x for leaves, _ in read for x in leaves], iter(pulled))
         gradients = []
+        start = 0
         for leaves, form in read:
-            out = []
-            for x in leaves:
-                if self.allow_int and not is_differentiable(x):
-                    out.append(np.zeros(np.shape(x), FLOAT0))
-                    continue
-                ct = next(rest)
-                if type(ct) is _ndarray is type(x) and ct.base is None and id(ct) not in taken:
-                    taken.add(id(ct))
-                else:
-                    ct = result_cotangent(x, ct, taken)
-                out.append(ct)
-            gradients.append(form.build(out))
+            end = start + len(leaves)
+            gradients.append(form.build(pulled[start:end]))
+            start = end
         return tuple(gradients) if self.several else gradients[0]
+
+    def _results(self, leaves: Sequence[Value], pulled: Iterator[Value | None]) -> list[Value]:
+        """A cotangent for each leaf as the user gets it."""
+        taken: set[int] = set()
+        return [
+            np.zeros(np.shape(x), FLOAT0)
+            if self.allow_int and not is_differentiable(x)
+            else result_cotangent(x, next(pulled), taken)
+            for x in leaves
+        ]
+
+
+def own_memory(cts: Sequence[Value | None]) -> bool:
+    """Whether all are arrays and each has memory of its own."""
+    for ct in cts:
+        if type(ct) is not _ndarray or ct.base is not None:
+            return False
+    return len(set(map(id, cts))) == len(cts)
 
 
 def recorded(

@@ -75,7 +75,9 @@ class _Writer:
     """Writes the code; False where a node is of another kind."""
 
     def __init__(self) -> None:
-        self.scope: dict[str, Any] = {"ndarray": np.ndarray, "INEXACT": frozenset("fc")}
+        self.scope: dict[str, Any] = {
+            "ndarray": np.ndarray, "FLOAT64": np.dtype(np.float64), "INEXACT": frozenset("fc"),
+        }  # fmt: skip
         self.names = (f"x{i}" for i in itertools.count())
         self.lines: list[str] = []
         self.leaves: list[str] = []
@@ -84,8 +86,8 @@ class _Writer:
     def node(self, tree: PyTreeDef, name: str) -> bool:
         data, children = tree.node_data(), tree.children()
         if data is None:
-            test = f"type({name}) is not ndarray or {name}.dtype.kind not in INEXACT"
-            self.lines.append(f"if {test}: return None")
+            exact = f"{name}.dtype is not FLOAT64 and {name}.dtype.kind not in INEXACT"
+            self.lines.append(f"if type({name}) is not ndarray or {exact}: return None")
             self.leaves.append(name)
             self.made = name
             return True
