@@ -13,6 +13,8 @@ operands' sizes: staged ones over a small state, and those over rows of arrays.
     Elementary functions of such values, branch-free, so that loops over them become vector code.
 ``kernels``
     Elementwise groups as kernels.
+``places``
+    What kernels take from elsewhere (rolled, joined, read at computed places) or add elsewhere.
 ``steps``, ``loops``
     What one step of a loop computes in registers, and the loop around it.
 ``rows``, ``wide``

@@ -7,18 +7,32 @@ dtype, is left to NumPy.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from vjpkit.backends.native import functions as f
-from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, INT, TYPES, Code, Value, element
+from vjpkit.backends.native.code import (
+    BOOL,
+    DOUBLE,
+    FLOAT,
+    INT,
+    TYPES,
+    Code,
+    Value,
+    element,
+    lanes_of,
+)
 from vjpkit.backends.numpy_calls import POWERS
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Equation, Literal
 
-__all__ = ["computed", "is_dear", "is_native", "why_not"]
+__all__ = ["CASTS", "computed", "is_dear", "is_native", "why_not"]
+
+CASTS = frozenset({"convert", "discretize"})
+"""Primitives that change the dtype of each element."""
 
 Rule = Callable[..., Value]
 
@@ -130,6 +144,37 @@ QUESTIONS: dict[str, Rule] = {
 }
 """Functions of operands in their common type, with a truth value."""
 
+_BITS = {DOUBLE: "f64", FLOAT: "f32"}
+
+
+def truncated(x: Value) -> Value:
+    """A whole number, as NumPy casts on this machine where it does not fit."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        lanes = lanes_of(x.kind)
+        kinds = [f"v{lanes}" * (lanes > 1) + k for k in ("i64", _BITS[element(x.kind)])]
+        return x.code.call(f"llvm.fptosi.sat.{'.'.join(kinds)}", x.like(INT), x)
+    fits = f.fabs(x) < 2.0**63
+    safe = fits.choose(x, 0.0)
+    made = x.like(INT)
+    return fits.choose(x.code.make(f"fptosi {x.kind} {safe.name} to {made}", made), -(2**63))
+
+
+def modulo(x: Value, y: Value) -> Value:
+    """The remainder that has the sign of the divisor."""
+    rest = x.code.make(f"srem {x.kind} {x.name}, {y.name}", x.kind)
+    return (rest.differs(0) & ((rest ^ y) < 0)).choose(rest + y, rest)
+
+
+def rounded_quotient(x: Value, y: Value) -> Value:
+    """The quotient, rounded down."""
+    quotient = x.code.make(f"sdiv {x.kind} {x.name}, {y.name}", x.kind)
+    rest = x - quotient * y
+    return (rest.differs(0) & ((rest ^ y) < 0)).choose(quotient - 1, quotient)
+
+
+WHOLE: dict[str, Rule] = {"remainder": modulo, "floor_divide": rounded_quotient}
+"""Functions of whole numbers, the second of which is known, and neither 0 nor -1."""
+
 BITS: dict[str, Rule] = {
     "bitwise_and": lambda x, y: x & y,
     "bitwise_or": lambda x, y: x | y,
@@ -147,7 +192,7 @@ FLOATING_ONLY = frozenset({
 def why_not(eqn: Equation) -> str | None:
     """Why an elementwise equation cannot be native, in words; None if it can."""
     name = eqn.primitive.name
-    if len(eqn.outputs) != 1 or (eqn.params and name != "convert"):
+    if len(eqn.outputs) != 1 or (eqn.params and name not in CASTS):
         return f"{name} has parameters"
     avals = [a.aval for a in (*eqn.inputs, *eqn.outputs)]
     if avals[-1].weak or any(a.weak and a.dtype.kind == "b" for a in avals):
@@ -159,6 +204,12 @@ def why_not(eqn: Equation) -> str | None:
     if name in QUESTIONS:
         questions = name in ("isinf", "isfinite") and avals[0].dtype.kind != "f"
         return f"{name} of {avals[0].dtype}" if questions else None
+    if name == "discretize":
+        return None if kind in (INT, BOOL) else f"conversions to {kind}"
+    if name in WHOLE:
+        divisor = eqn.inputs[1].value if isinstance(eqn.inputs[1], Literal) else 0
+        fits = kind == INT and avals[0].dtype == avals[-1].dtype and divisor not in (0, -1)
+        return None if fits else f"{name} of {kind}"
     if name in ("where", "convert"):
         return None if kind != INT or avals[-2].dtype.kind != "f" else "conversions to integers"
     if name in ELEMENTARY or name in FLOATING_ONLY:
@@ -197,8 +248,10 @@ def computed(code: Code, eqn: Equation, xs: list[Value]) -> Value:
     if name == "where":
         mask, x, y = xs
         return mask.to(BOOL).choose(x.to(kind), y.to(kind))
-    if name == "convert":
-        return xs[0].to(kind)
+    if name in CASTS:
+        return truncated(xs[0]) if kind == INT and xs[0].floating else xs[0].to(kind)
+    if name in WHOLE:
+        return WHOLE[name](xs[0].to(kind), xs[1].to(kind))
     if name in QUESTIONS:
         common = TYPES[common_dtype([a.aval for a in eqn.inputs])]
         return QUESTIONS[name](*[x.to(common) for x in xs])

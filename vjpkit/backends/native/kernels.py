@@ -5,6 +5,8 @@ dear function, because a loop that computes several keeps more values than there
 what one loop leaves to a later one lies in scratch arrays on the stack. Operands that do not lie
 element after element are copied to scratch first, so that the loops are the same for every layout.
 
+Where values are elsewhere, or go elsewhere, see `places`; the operands are then flat arrays.
+
 A sum adds each block in `LANES` fixed lanes, and the blocks with the rounding errors carried along
 (Neumaier 1974): its bits do not depend on the machine, and its error does not grow with the length.
 """
@@ -13,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -30,6 +34,18 @@ from vjpkit.backends.native.code import (
 from vjpkit.backends.native.engine import host, ufunc
 from vjpkit.backends.native.equations import computed, is_dear
 from vjpkit.backends.native.machine import Machine
+from vjpkit.backends.native.places import (
+    DOUBT,
+    FAULT,
+    MOVING_NEEDS,
+    Move,
+    Table,
+    gathered,
+    is_gather,
+    moving,
+    placed_sum,
+)
+from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Var
 
 __all__ = ["Kernel", "loaded", "memory_type", "store"]
@@ -59,6 +75,9 @@ class Kernel(Machine):
     """What a group reads and makes, in the order of the ufunc's operands and results.
 
     ``sums`` are the equations that add up one of ``equations``' results over everything.
+    ``equations`` may read ``moves``, and elements of ``sources`` at computed places; ``deposits``
+    are the equations that add their results at such places. Then the operands are followed by
+    ``table``, and the results by a number that is not zero where a place was not there.
     """
 
     prefix: ClassVar[str] = "kernel"
@@ -68,26 +87,77 @@ class Kernel(Machine):
     equations: tuple[Equation, ...]
     outputs: tuple[Var, ...]
     sums: tuple[Equation, ...] = ()
+    moves: tuple[Move, ...] = ()
+    deposits: tuple[Equation, ...] = ()
 
     @property
     def operands(self) -> tuple[Var, ...]:
-        return (*self.arrays, *self.numbers)
+        return (*self.arrays, *self.numbers, *self.sources)
 
     @property
     def results(self) -> tuple[Var, ...]:
-        return (*self.outputs, *[e.outputs[0] for e in self.sums])
+        return (*self.outputs, *[e.outputs[0] for e in (*self.sums, *self.deposits)])
+
+    @property
+    def arity(self) -> int:
+        return len(self.operands) + len(self.results) + bool(self.moves) + self.checked
+
+    @cached_property
+    def shape(self) -> Shape:
+        """That of the arrays."""
+        found = [e.outputs[0] for e in self.equations]
+        found += [m.var for m in self.moves] + [*self.arrays]
+        return found[0].aval.shape
+
+    @cached_property
+    def gathers(self) -> tuple[Equation, ...]:
+        return tuple([e for e in self.equations if is_gather(e, self.shape)])
+
+    @cached_property
+    def sources(self) -> tuple[Var, ...]:
+        """The arrays that elements are taken from."""
+        found = [a for m in self.moves for a in m.sources]
+        found += [e.inputs[0] for e in self.gathers]  # type: ignore[misc]  # see `is_gather`
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def placed(self) -> bool:
+        """Whether not every element stays where it is."""
+        return bool(self.moves or self.checked)
+
+    @property
+    def checked(self) -> bool:
+        """Whether places are computed, which may not be there."""
+        return bool(self.gathers or self.deposits)
+
+    @property
+    def table(self) -> Table | None:
+        """The runs of all moves."""
+        return np.concatenate([m.table for m in self.moves]).reshape(-1) if self.moves else None
 
     def write(self) -> str:
         return _Writer(self).module()
 
     def compile(self) -> np.ufunc:
-        dtypes = tuple([v.aval.dtype for v in (*self.operands, *self.results)])
+        given, made = ([v.aval.dtype for v in side] for side in (self.operands, self.results))
         signature = None
-        if self.sums:
+        if self.placed:
+            inputs, outputs = (
+                [f"({v.aval.size})" if v.aval.shape else "()" for v in side]
+                for side in (self.operands, self.results)
+            )
+            if self.table is not None:
+                inputs.append(f"({self.table.size})")
+                given.append(self.table.dtype)
+            if self.checked:
+                outputs.append("()")
+                made.append(np.dtype(np.int64))
+        elif self.sums:
             inputs = ["(n)"] * len(self.arrays) + ["()"] * len(self.numbers)
             outputs = ["(n)"] * len(self.outputs) + ["()"] * len(self.sums)
+        if self.placed or self.sums:
             signature = f"{','.join(inputs)}->{','.join(outputs)}"
-        return ufunc(self.text, self.name, dtypes, len(self.operands), signature)
+        return ufunc(self.text, self.name, (*given, *made), len(given), signature)
 
 
 def copying(kind: str, inward: bool) -> str:
@@ -160,20 +230,27 @@ class _Writer:
         self.copies: set[tuple[str, bool]] = set()
         self.functions: dict[str, str] = {}
         """Loops over the elements of a block, and their names."""
-        self.stages = staged(kernel.equations)
+        self.adders: dict[tuple[str, Shape], str] = {}
+        """Functions that add a block to an array of a type and a shape."""
+        self.stages = staged(kernel.equations) if kernel.equations else []
         made = {e.outputs[0]: i for i, s in enumerate(self.stages) for e in s}
         summed = [e.inputs[0] for e in kernel.sums]
+        summed += [a for e in kernel.deposits for a in e.inputs]
+        self.shifted = [m.var for m in kernel.moves]
         crossing = {
             a for i, s in enumerate(self.stages) for e in s for a in e.inputs
             if isinstance(a, Var) and made.get(a, i) != i
         }  # fmt: skip
-        stored = {*kernel.outputs, *kernel.arrays}
+        stored = {*kernel.outputs, *kernel.arrays, *self.shifted}
         self.scratch = [v for v in made if v in {*crossing, *summed} and v not in stored]
-        self.places = [*kernel.arrays, *kernel.outputs, *self.scratch]
+        self.places = [*kernel.arrays, *kernel.outputs, *self.shifted, *self.scratch]
+        self.source = {
+            v: f"%z{j}" for j, v in enumerate(dict.fromkeys(e.inputs[0] for e in kernel.gathers))
+        }
         self.place = {v: f"%q{j}" for j, v in enumerate(self.places)}
         self.size = max(LANES, min(BLOCK, ROOM // max(1, len(self.places)) // LANES * LANES))
         """Elements of a block."""
-        self.summed = [self.place[a] for a in summed if isinstance(a, Var)]
+        self.summed = [self.place[e.inputs[0]] for e in kernel.sums if isinstance(e.inputs[0], Var)]
 
     # ---- the block ---------------------------------------------------------------------------
 
@@ -181,6 +258,7 @@ class _Writer:
         """Of the block: where arrays lie, numbers, and how many elements there are."""
         words = [f"ptr %q{j}" for j in range(len(self.places) - len(self.scratch))]
         words += [f"{kind_of(v)} %s{j}" for j, v in enumerate(self.kernel.numbers)]
+        words += [f"ptr {name}" for name in self.source.values()]
         return ", ".join([*words, "ptr %kept", "i64 %m"])
 
     def kept(self) -> list[str]:
@@ -198,18 +276,18 @@ class _Writer:
                  "  br i1 %any, label %stages, label %end", "stages:", *self.kept()]  # fmt: skip
         flag, doubtful = "0", False
         for k, equations in enumerate(self.stages):
-            name, arguments, doubts = self.stage(equations, exact)
+            name, arguments, doubts, faults = self.stage(equations, exact)
             lines.append(f"  %c{k} = call i64 @{name}({arguments}, i64 %m)")
-            if doubts:
-                doubtful = True
+            doubtful |= doubts
+            if doubts or faults:
                 lines.append(f"  %d{k} = or i64 {flag}, %c{k}")
                 flag = f"%d{k}"
         lines += ["  br label %end", "end:", f"  %flag = phi i64 [0, %entry], [{flag}, %stages]",
                   "  ret i64 %flag", "}"]  # fmt: skip
         return "\n".join(lines), doubtful
 
-    def stage(self, equations: Sequence[Equation], exact: bool) -> tuple[str, str, bool]:
-        """The name of the function of a loop, what it is called with, and whether it has doubts.
+    def stage(self, equations: Sequence[Equation], exact: bool) -> tuple[str, str, bool, bool]:
+        """The name of the function of a loop, what it is called with, and its doubts and faults.
 
         Loops that compute the same, as those of an unrolled loop do, are one function.
         """
@@ -217,6 +295,7 @@ class _Writer:
         given: dict[str, str] = {}  # operands of this function, and the block's names for them
         values: dict[Var, Value] = {}
         numbers = {v: f"%s{j}" for j, v in enumerate(self.kernel.numbers)}
+        faults: list[Value] = []
 
         def parameter(kind: str, outer: str) -> str:
             return given.setdefault(f"{kind} {outer}", f"%x{len(given)}")
@@ -232,22 +311,28 @@ class _Writer:
 
         for eqn in equations:
             out = eqn.outputs[0]
-            values[out] = computed(code, eqn, [read(a) for a in eqn.inputs])
+            if eqn in self.kernel.gathers:
+                x, *places = eqn.inputs
+                at = gathered([read(a) for a in places], x.aval.shape, faults)
+                values[out] = loaded(code, parameter("ptr", self.source[x]), at.name, kind_of(x))
+            else:
+                values[out] = computed(code, eqn, [read(a) for a in eqn.inputs])
         for eqn in equations:
             out = eqn.outputs[0]
             if out in self.place:
                 store(code, parameter("ptr", self.place[out]), "%i", values[out])
         self.declared |= code.declared
         doubts = code.all_doubts()
+        flags = [*[(x, DOUBT) for x in doubts], *[(x, FAULT) for x in faults]]
         lines = ["entry:", "  br label %l", "l:", "  %i = phi i64 [0, %entry], [%j, %l]"]
-        if doubts:
+        if flags:
             lines.append("  %c = phi i64 [0, %entry], [%d, %l]")
         lines += [f"  {line}" for line in code.lines]
-        if doubts:
-            lines += collected(doubts)
+        if flags:
+            lines += collected(flags)
         lines += ["  %j = add nuw nsw i64 %i, 1", "  %e = icmp eq i64 %j, %m",
                   "  br i1 %e, label %end, label %l", "end:",
-                  f"  ret i64 {'%d' if doubts else '0'}", "}"]  # fmt: skip
+                  f"  ret i64 {'%d' if flags else '0'}", "}"]  # fmt: skip
         words = [f"{'ptr noalias' if o.startswith('ptr') else o.split()[0]} {p}"
                  for o, p in given.items()]  # fmt: skip
         body = "\n".join([
@@ -255,7 +340,7 @@ class _Writer:
             f'"prefer-vector-width"="{host().vector_bits}" {{', *lines,
         ])  # fmt: skip
         name = self.functions.setdefault(body, f"stage{len(self.functions)}")
-        return name, ", ".join(given), bool(doubts)
+        return name, ", ".join(given), bool(doubts), bool(faults)
 
     # ---- the loop over blocks ----------------------------------------------------------------
 
@@ -266,6 +351,13 @@ class _Writer:
             functions.append(self.block(exact=True)[0])
         functions += [f"define internal i64 @{name}{body}" for body, name in self.functions.items()]
         functions.append(self.outer(doubtful))
+        for kind in sorted({memory_type(kind_of(v)) for v in self.shifted}):
+            functions.append(moving(kind, {"double": 8, "float": 4, "i64": 8, "i8": 1}[kind]))
+            self.declared |= set(MOVING_NEEDS)
+        for (kind, shape), name in self.adders.items():
+            text, declared = placed_sum(name, kind, shape)
+            functions.append(text)
+            self.declared |= declared | set(MOVING_NEEDS)
         functions += [copies(kind, inward) for kind, inward in sorted(self.copies)]
         self.declared.add("declare i32 @feclearexcept(i32)")
         return "\n".join([*sorted(self.declared), *functions, ""])
@@ -275,25 +367,30 @@ class _Writer:
         kernel = self.kernel
         core = bool(kernel.sums)
         ins, outs = len(kernel.arrays), len(kernel.outputs)
-        operands = [*kernel.operands, *kernel.results]
+        base = len(kernel.operands) + bool(kernel.moves)
+        count = base + len(kernel.results) + kernel.checked
         out = ["define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) nounwind {",
                "entry:"]  # fmt: skip
         out.append(f"  %kept = alloca [{len(self.scratch) * self.size} x i64], align 64")
-        out += self.kept() if kernel.sums else []
+        out += self.kept() if kernel.sums or kernel.deposits else []
         moved = [*kernel.arrays, *kernel.outputs]
         for j, v in enumerate(moved):
             kind = memory_type(kind_of(v))
             out.append(f"  %w{j} = alloca [{self.size} x {kind}], align 64")
-        for j in range(len(operands)):
+        for j in range(count):
             out += [f"  %a{j} = getelementptr ptr, ptr %args, i64 {j}",
                     f"  %p{j} = load ptr, ptr %a{j}"]  # fmt: skip
-        out += [
-            f"  %dn = getelementptr i64, ptr %dims, i64 {int(core)}",
-            "  %n = load i64, ptr %dn",
-        ]
-        places = [*range(ins), *[len(kernel.operands) + j for j in range(outs)]]
+        if kernel.placed:
+            out.append(f"  %n = add i64 0, {prod(kernel.shape)}")
+        else:
+            out += [f"  %dn = getelementptr i64, ptr %dims, i64 {int(core)}",
+                    "  %n = load i64, ptr %dn"]  # fmt: skip
+        places = [*range(ins), *[base + j for j in range(outs)]]
         for j, place in enumerate(places):
-            at = len(operands) + j if core else place
+            if kernel.placed:  # flat arrays, as NumPy's `ravel` gives them
+                out += [f"  %h{j} = add i64 0, {size_of(moved[j])}", f"  %near{j} = or i1 0, 1"]
+                continue
+            at = count + j if core else place
             out += [f"  %g{j} = getelementptr i64, ptr %steps, i64 {at}",
                     f"  %h{j} = load i64, ptr %g{j}",
                     f"  %near{j} = icmp eq i64 %h{j}, {size_of(moved[j])}"]  # fmt: skip
@@ -302,6 +399,7 @@ class _Writer:
             value = loaded(code, f"%p{ins + j}", "0", kind_of(v))
             out += [f"  {line}" for line in code.lines]
             out.append(f"  %s{j} = {same_value(value)}")
+        out += self.starting()
         out += ["  %some = icmp sgt i64 %n, 0", "  br i1 %some, label %blocks, label %done",
                 "blocks:", "  %b = phi i64 [0, %entry], [%b1, %last]",
                 *self.carried("phi"),
@@ -312,23 +410,29 @@ class _Writer:
             out += self.moving(f"r{j}", j, places[j], moved[j], inward=True)
             out.append(f"  br label %r{j + 1}")
         out.append(f"r{ins}:")
+        out += self.shifting(ins + outs)
         for j in range(ins, ins + outs):
             out += [f"  %y{j} = mul i64 %b, {size_of(moved[j])}",
                     f"  %x{j} = getelementptr i8, ptr %p{places[j]}, i64 %y{j}",
                     f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
-        given = [f"ptr {self.place[v]}" for v in moved]
+        given = [f"ptr {self.place[v]}" for v in (*moved, *self.shifted)]
         given += [f"{kind_of(v)} %s{j}" for j, v in enumerate(kernel.numbers)]
+        given += [f"ptr {self.address(v)}" for v in self.source if isinstance(v, Var)]
         arguments = ", ".join([*given, "ptr %kept", "i64 %m"])
         out.append(f"  %flag = call i64 @fast({arguments})")
         if doubtful:
-            out += ["  %sure = icmp eq i64 %flag, 0", "  br i1 %sure, label %good, label %again",
-                    "again:", f"  %ignored = call i64 @exact({arguments})", "  br label %good",
-                    "good:"]  # fmt: skip
+            out += [f"  %doubt = and i64 %flag, {DOUBT}", "  %sure = icmp eq i64 %doubt, 0",
+                    "  br i1 %sure, label %good, label %again", "again:",
+                    f"  %second = call i64 @exact({arguments})", "  br label %good", "good:",
+                    f"  %found = phi i64 [%flag, %r{ins}], [%second, %again]"]  # fmt: skip
+        else:
+            out.append("  %found = or i64 0, %flag")
         out.append(f"  br label %r{ins + 1}")
         for j in range(ins, ins + outs):
             out += self.moving(f"r{j + 1}", j, places[j], moved[j], inward=False)
             out.append(f"  br label %r{j + 2}")
-        out += [f"r{ins + outs + 1}:", *self.added(), "  br label %last", "last:",
+        out += [f"r{ins + outs + 1}:", *self.added(), *self.deposited(), "  br label %last",
+                "last:",
                 "  %b1 = add i64 %b, %m", "  %more = icmp slt i64 %b1, %n",
                 "  br i1 %more, label %blocks, label %done", "done:", *self.totals(),
                 f"  %quiet = call i32 @feclearexcept(i32 {host().every_exception})",
@@ -353,6 +457,65 @@ class _Writer:
                 f"  call void @{name}(ptr {here}, ptr {there}, i64 %h{j}, i64 %m)",
                 f"  br label %e{far}", f"e{far}:"]  # fmt: skip
 
+    # ---- places ------------------------------------------------------------------------------
+
+    def address(self, v: Var) -> str:
+        """Where an array lies that elements are taken from."""
+        kernel = self.kernel
+        return f"%p{len(kernel.arrays) + len(kernel.numbers) + kernel.sources.index(v)}"
+
+    def starting(self) -> list[str]:
+        """What moves need before the first block; zeros, to which is added."""
+        kernel = self.kernel
+        lines, first, table = list[str](), 0, len(kernel.operands)
+        for j, move in enumerate(kernel.moves):
+            kind, count = memory_type(kind_of(move.var)), len(move.sources)
+            lines += [f"  %mw{j} = alloca [{self.size} x {kind}], align 64",
+                      f"  %mc{j} = alloca i64", f"  store i64 0, ptr %mc{j}",
+                      f"  %ms{j} = alloca [{count} x ptr]",
+                      f"  %mt{j} = getelementptr i64, ptr %p{table}, i64 {first}"]  # fmt: skip
+            first += move.table.size
+            for k, v in enumerate(move.sources):
+                lines += [f"  %ms{j}_{k} = getelementptr ptr, ptr %ms{j}, i64 {k}",
+                          f"  store ptr {self.address(v)}, ptr %ms{j}_{k}"]  # fmt: skip
+        for j, eqn in enumerate(kernel.deposits):
+            lines.append(f"  call void @llvm.memset.p0.i64(ptr {self.deposit(j)}, i8 0, "
+                         f"i64 {eqn.outputs[0].aval.nbytes}, i1 false)")  # fmt: skip
+        return lines
+
+    def shifting(self, first: int) -> list[str]:
+        """The blocks of moved values."""
+        return [
+            f"  %q{first + j} = call ptr @moved_{memory_type(kind_of(m.var))}(ptr %ms{j}, "
+            f"ptr %mt{j}, ptr %mc{j}, ptr %mw{j}, i64 %b, i64 %m)"
+            for j, m in enumerate(self.kernel.moves)
+        ]
+
+    def deposit(self, j: int) -> str:
+        """Where a result lies to which is added."""
+        kernel = self.kernel
+        before = len(kernel.operands) + bool(kernel.moves) + len(kernel.outputs) + len(kernel.sums)
+        return f"%p{before + j}"
+
+    def deposited(self) -> list[str]:
+        """A block added to each of such results, and the faults so far."""
+        if not self.kernel.checked:
+            return []
+        lines, sofar = ["  %bad0 = or i64 %bad, %found"], 0
+        for j, eqn in enumerate(self.kernel.deposits):
+            out = eqn.outputs[0].aval
+            ndim, values = out.ndim, eqn.inputs[out.ndim * len(eqn.params["indices"]) :]
+            key = kind_of(eqn.outputs[0]), out.shape
+            name = self.adders.setdefault(key, f"add{len(self.adders)}")
+            for k, v in enumerate(values):
+                given = [v, *eqn.inputs[k * ndim : (k + 1) * ndim]]
+                words = [f"ptr {self.place[a]}" for a in given if isinstance(a, Var)]
+                lines += [f"  %out{sofar} = call i64 @{name}(ptr {self.deposit(j)}, "
+                          f"{', '.join(words)}, i64 %m)",
+                          f"  %bad{sofar + 1} = or i64 %bad{sofar}, %out{sofar}"]  # fmt: skip
+                sofar += 1
+        return [*lines, f"  %badn = or i64 %bad{sofar}, 0"]
+
     # ---- sums --------------------------------------------------------------------------------
 
     def carried(self, _: str) -> list[str]:
@@ -363,6 +526,8 @@ class _Writer:
             zero = literal(0, kind)
             lines += [f"  %S{j} = phi {kind} [{zero}, %entry], [%S{j}n, %last]",
                       f"  %E{j} = phi {kind} [{zero}, %entry], [%E{j}n, %last]"]  # fmt: skip
+        if self.kernel.checked:
+            lines.append("  %bad = phi i64 [0, %entry], [%badn, %last]")
         return lines
 
     def added(self) -> list[str]:
@@ -419,7 +584,10 @@ class _Writer:
     def totals(self) -> list[str]:
         """Store the sums; an infinite or undefined total has no error to add."""
         lines = []
-        base = len(self.kernel.operands) + len(self.kernel.outputs)
+        kernel = self.kernel
+        base = len(kernel.operands) + bool(kernel.moves) + len(kernel.outputs)
+        if kernel.checked:
+            lines.append("  %badly = phi i64 [0, %entry], [%badn, %last]")
         for j, eqn in enumerate(self.kernel.sums):
             kind = sum_kind(eqn)
             zero = literal(0, kind)
@@ -434,15 +602,19 @@ class _Writer:
             result = known.choose(total + error, total)
             lines += [f"  {line}" for line in code.lines]
             lines.append(f"  store {kind} {result.name}, ptr %p{base + j}")
+        if kernel.checked:
+            lines += [f"  %faults = and i64 %badly, {FAULT}",
+                      f"  store i64 %faults, ptr {self.deposit(len(kernel.deposits))}"]  # fmt: skip
         return lines
 
 
-def collected(doubts: Sequence[Value]) -> list[str]:
-    """Doubts of one element added to those before."""
+def collected(flags: Sequence[tuple[Value, int]]) -> list[str]:
+    """Doubts and faults of one element, and their bits, added to those before."""
     lines, sofar = [], "%c"
-    for n, doubt in enumerate(doubts):
-        name = "%d" if n == len(doubts) - 1 else f"%o{n}"
-        lines += [f"  %z{n} = zext i1 {doubt.name} to i64", f"  {name} = or i64 {sofar}, %z{n}"]
+    for n, (flag, bit) in enumerate(flags):
+        name = "%d" if n == len(flags) - 1 else f"%o{n}"
+        lines += [f"  %z{n} = select i1 {flag.name}, i64 {bit}, i64 0",
+                  f"  {name} = or i64 {sofar}, %z{n}"]  # fmt: skip
         sofar = name
     return lines
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vjpkit.backends.groups import Together, beginning, is_elementwise
+from vjpkit.backends.native.equations import CASTS
 from vjpkit.backends.native.loops import Loop
 from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.steps import why_no_element
@@ -122,7 +123,7 @@ def row_marks(eqn: Equation, length: int) -> Marks | None:
         return None
     name = eqn.primitive.name
     rule = (
-        _elementwise if is_elementwise(eqn) or name in ("convert", "broadcast_to")
+        _elementwise if is_elementwise(eqn) or name in (*CASTS, "broadcast_to")
         else RULES.get(name)
     )  # fmt: skip
     marks = None if rule is None else rule(eqn, length)

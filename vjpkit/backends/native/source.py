@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.backends.groups import Together, beginning, is_elementwise, schedule
 from vjpkit.backends.native.engine import host
-from vjpkit.backends.native.equations import is_native, why_not
+from vjpkit.backends.native.equations import CASTS, is_native, why_not
 from vjpkit.backends.native.kernels import Kernel
 from vjpkit.backends.native.loops import (
     LOOPS,
@@ -22,11 +22,13 @@ from vjpkit.backends.native.loops import (
     why_no_loop,
 )
 from vjpkit.backends.native.machine import Machine
+from vjpkit.backends.native.places import Move, is_deposit, is_gather, moves_of
 from vjpkit.backends.native.rows import Rows, row_by_row
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape
-from vjpkit.core.ir import Atom, Equation, Program, Var, used
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
+from vjpkit.core.primitive import lookup
 from vjpkit.passes import optimize
 from vjpkit.passes.recompute import with_residuals_recomputed
 
@@ -36,6 +38,8 @@ KERNEL, LOOP = "native kernel", "native loop"
 """Where machine code runs."""
 LONGEST = 5000
 """Equations of a group: what they keep has room on the stack, a few elements at a time."""
+JOINING = frozenset({"concatenate", "stack", "scatter_sum", "tril", "triu"})
+"""Moves that NumPy does in little time."""
 SMALLEST_OF_NUMBERS = 4
 """Equations of numbers from which a call of a kernel is cheaper than theirs."""
 
@@ -46,41 +50,95 @@ class Fused(Together):
 
     shape: Shape = ()
     made: list[Machine] = field(default_factory=list)
+    even: bool = True
+    """Whether what is read element by element has the group's shape."""
+    flat: bool = False
+    """Whether it has to have it."""
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation's result has the group's shape, and a kernel can compute it."""
-        if len(self.equations) == LONGEST or not is_kernel_work(eqn):
+        if len(self.equations) == LONGEST or len(eqn.outputs) != 1:
             return False
-        whole = not self.sums or {a.aval.shape for a in used(eqn.inputs)} <= {self.shape, ()}
-        return whole and eqn.outputs[0].aval.shape == self.shape
+        if eqn.outputs[0].aval.shape != self.shape:
+            return False
+        if is_kernel_work(eqn):
+            return not (self.flat or self.sums) or self.is_even(eqn)
+        return bool(self.shape) and self.even and self.places(eqn)
+
+    def places(self, eqn: Equation) -> bool:
+        """Whether the equation takes elements of arrays that the group does not make."""
+        if is_gather(eqn, self.shape):
+            return eqn.inputs[0] not in self.members
+        return moves_of(eqn) is not None and self.members.isdisjoint(eqn.inputs)
+
+    def is_even(self, eqn: Equation) -> bool:
+        return {a.aval.shape for a in used(eqn.inputs)} <= {self.shape, ()}
+
+    def add(self, eqn: Equation) -> None:
+        super().add(eqn)
+        placed = not is_kernel_work(eqn)
+        self.flat |= placed
+        self.even &= placed or self.is_even(eqn)
 
     def sums_up(self, eqn: Equation) -> bool:
-        """Whether the equation adds up a member over everything, all operands being as large."""
+        """Whether the equation adds up a member over everything, or at computed places.
+
+        All operands must be as large.
+        """
+        if is_deposit(eqn, self.shape):
+            self.flat |= self.even
+            return self.even
         if eqn.primitive.name != "sum" or eqn.inputs[0] not in self.members:
             return False
         axes, aval = eqn.params["axes"], eqn.inputs[0].aval
         everything = axes is None or len(set(axes)) == aval.ndim
         if not everything or aval.dtype.kind != "f" or eqn.outputs[0].aval.dtype != aval.dtype:
             return False
-        shapes = {a.aval.shape for e in self.equations for a in used(e.inputs)}
-        return bool(self.shape) and shapes <= {self.shape, ()}
+        return bool(self.shape) and self.even
 
     def ousts(self) -> bool:
-        """A group of numbers begins only where no other one is open."""
-        return bool(self.shape)
+        """A group of numbers, or of what is joined, begins only where no other one is open."""
+        joins = any(e.primitive.name in JOINING for e in self.equations)
+        return bool(self.shape) and not joins
 
     def pays(self) -> bool:
         """Whether one call is cheaper than those of the equations."""
+        if self.flat and self.shape:
+            moved = list(filter(None, map(moves_of, self.equations)))
+            return len(self.sums) + len(self.equations) > len(moved) or any(
+                len(moves) > 1 for moves in moved
+            )
         count = len(self.equations) + len(self.sums)
         return count >= (2 if self.shape else SMALLEST_OF_NUMBERS)
 
     def kernel(self, outputs: Sequence[Var]) -> Kernel:
         """The kernel that makes ``outputs`` and the sums."""
-        outside = [a for e in self.equations for a in used(e.inputs) if a not in self.members]
-        read = dict.fromkeys(outside)
-        arrays = tuple([a for a in read if a.aval.shape])
-        numbers = tuple([a for a in read if not a.aval.shape])
-        return Kernel(arrays, numbers, tuple(self.equations), tuple(outputs), tuple(self.sums))
+        moves: list[Move] = []
+        equations: list[Equation] = []
+        for eqn in self.equations:
+            found = None if is_kernel_work(eqn) else moves_of(eqn)
+            if found is None:
+                equations.append(eqn)
+            elif len(found) == 1 and found[0].var not in outputs:
+                moves += found
+            else:
+                found = tuple([replace(m, var=Var(m.var.aval)) for m in found])
+                moves += found
+                equations += total_of([m.var for m in found], eqn)
+        sums = [e for e in self.sums if e.primitive.name == "sum"]
+        deposits = [e for e in self.sums if e.primitive.name != "sum"]
+        inside = {*self.members, *[m.var for m in moves], *[e.outputs[0] for e in equations]}
+        read: dict[Var, None] = {}
+        for eqn in (*equations, *deposits):
+            places = is_kernel_work(eqn) or eqn in deposits
+            read.update(dict.fromkeys(used(eqn.inputs if places else eqn.inputs[1:])))
+        outside = [a for a in read if a not in inside]
+        arrays = tuple([a for a in outside if a.aval.shape])
+        numbers = tuple([a for a in outside if not a.aval.shape])
+        return Kernel(
+            arrays, numbers, tuple(equations), tuple(outputs), tuple(sums), tuple(moves),
+            tuple(deposits),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,7 +182,29 @@ class NativeLowered(Lowered):
 
 def fused(eqn: Equation) -> Fused | None:
     """A group that begins with an equation that a kernel can compute."""
-    return beginning(Fused(shape=eqn.outputs[0].aval.shape), eqn) if eqn.outputs else None
+    if not eqn.outputs:
+        return None
+    if eqn.primitive.name == "scatter_sum" and eqn.inputs:
+        shape = eqn.inputs[-1].aval.shape
+        if is_deposit(eqn, shape):
+            return Fused(shape=shape, sums=[eqn], beyond=set(eqn.outputs), flat=True)
+    return beginning(Fused(shape=eqn.outputs[0].aval.shape), eqn)
+
+
+def total_of(parts: Sequence[Var], eqn: Equation) -> list[Equation]:
+    """Equations that add up parts of the result of another one, or take the one there is."""
+    aval = eqn.outputs[0].aval
+    if len(parts) == 1:
+        params = {"dtype": aval.dtype}
+        return [Equation(lookup("convert"), tuple(parts), params, eqn.outputs, eqn.position)]
+    add, zero = lookup("add"), Literal(aval.dtype.type(0))  # NumPy adds to zeros
+    total: Atom = zero
+    found = []
+    for i, part in enumerate(parts):
+        out = eqn.outputs[0] if i == len(parts) - 1 else Var(aval)
+        found.append(Equation(add, (total, part), {}, (out,), eqn.position))
+        total = out
+    return found
 
 
 def explained_native(part: Equation | Together) -> Part:
@@ -215,7 +295,9 @@ class NativeSource(Source):
         for part, made in fitting(group, outputs):
             kernel = part.kernel(made)
             group.made.append(kernel)
-            flat = isinstance(kernel, Sweep) or (bool(kernel.sums) and len(group.shape) != 1)
+            flat = isinstance(kernel, Sweep) or (
+                kernel.placed or (bool(kernel.sums) and len(group.shape) != 1)
+            )
             self.call(kernel, flat)
 
     def call(self, kernel: Kernel | Sweep, flat: bool) -> None:
@@ -229,13 +311,32 @@ class NativeSource(Source):
             if not a.aval.shape and a.aval.dtype == bool:  # True * True is 1
                 word = f"{self.function(np.bool_, 'bool_')}({word})"
             words.append(word)
-        targets = ", ".join(map(self.name, kernel.results))
-        self.lines.append(f"{targets} = {name}({', '.join(words)})")
-        shaped = [*(kernel.outputs if flat else ()), *[e.outputs[0] for e in kernel.sums]]
+        targets = list(map(self.name, kernel.results))
+        if isinstance(kernel, Kernel) and kernel.table is not None:
+            words.append(self.constant(kernel.table))
+        checked = isinstance(kernel, Kernel) and kernel.checked
+        if checked:
+            targets.append(f"{name}_fault")
+        self.lines.append(f"{', '.join(targets)} = {name}({', '.join(words)})")
+        if checked:
+            self.scope.setdefault("in_numpy", self.exact or self.in_numpy())
+            inputs = ", ".join(map(self.name, self.program.inputs))
+            self.lines.append(f"if {name}_fault: return in_numpy({inputs})")
+        shaped = kernel.results if flat else [e.outputs[0] for e in kernel.sums]
+        sums = {e.outputs[0] for e in kernel.sums}
         for v in shaped:
-            if v.aval.ndim > 1 or (v.aval.shape and not isinstance(kernel, Sweep)):
+            if v.aval.ndim > 1 or (v.aval.shape and v in sums):
                 self.lines.append(f"{self.name(v)} = {self.name(v)}.reshape({v.aval.shape})")
         self.ours.update(v for v in kernel.outputs if v not in shaped)
+
+    def in_numpy(self) -> Callable[..., Any]:
+        """The program by NumPy, which raises what has to be raised."""
+        program = Program(self.program.inputs, self.program.equations, self.outputs)
+        return lambda *values: executable_by_numpy(program)(*values)
+
+
+def executable_by_numpy(program: Program) -> Lowered:
+    return program.cached("by NumPy", lambda: lower(program, private=True))  # type: ignore[no-any-return]  # the cache is untyped
 
 
 def fitting(
@@ -243,7 +344,7 @@ def fitting(
 ) -> list[tuple[Fused | LongRows, Sequence[Var]]]:
     """The group, or halves of it that a ufunc has room for, and what each gives."""
     kernel = group.kernel(outputs)
-    if len(kernel.operands) + len(kernel.results) <= MOST_OPERANDS:
+    if kernel.arity <= MOST_OPERANDS:
         return [(group, outputs)]
     middle = len(group.equations) // 2
     first, second = (
@@ -253,8 +354,10 @@ def fitting(
         for equations in (group.equations[:middle], group.equations[middle:])
     )
     for eqn in group.sums:
-        (first if eqn.inputs[0] in first.members else second).sums.append(eqn)
-    wanted = {*outputs, *[a for e in second.equations for a in used(e.inputs)]}
+        early_one = first.members.issuperset(used(eqn.inputs))
+        (first if early_one else second).sums.append(eqn)
+    later = (*second.equations, *second.sums)
+    wanted = {*outputs, *[a for e in later for a in used(e.inputs)]}
     early = [v for e in first.equations for v in e.outputs if v in wanted]
     late = [v for v in outputs if v in second.members]
     return [*fitting(first, early), *fitting(second, late)]
@@ -272,7 +375,7 @@ def is_loop(eqn: Equation) -> bool:
 
 def is_kernel_work(eqn: Equation) -> bool:
     """Whether a kernel can compute the equation element by element."""
-    elementwise = is_elementwise(eqn) or eqn.primitive.name == "convert"
+    elementwise = is_elementwise(eqn) or eqn.primitive.name in CASTS
     return elementwise and is_native(eqn)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from vjpkit.backends.groups import is_elementwise
 from vjpkit.backends.native.code import DOUBLE, INT, TYPES, Code, Value, element, lanes_of, vector
-from vjpkit.backends.native.equations import computed, is_native, largest, smallest, why_not
+from vjpkit.backends.native.equations import CASTS, computed, is_native, largest, smallest, why_not
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.passes import optimize
@@ -114,7 +114,7 @@ def why_no_element(eqn: Equation) -> str | None:
     name = eqn.primitive.name
     if any(a.aval.dtype not in TYPES for a in (*eqn.inputs, *eqn.outputs)):
         return f"{name}: dtypes that kernels have not"
-    if is_elementwise(eqn) or name == "convert":
+    if is_elementwise(eqn) or name in CASTS:
         return None if is_native(eqn) else why_not(eqn)
     if name in NESTED:
         if eqn.params.get("slots") is not None:
@@ -237,7 +237,7 @@ class Step:
         """The elements of an equation's one result."""
         name, out = eqn.primitive.name, eqn.outputs[0].aval
         kind = TYPES[out.dtype]
-        if is_elementwise(eqn) or name == "convert":
+        if is_elementwise(eqn) or name in CASTS:
             return self.elementwise(
                 lambda *operands: computed(self.code, eqn, list(operands)),
                 *[

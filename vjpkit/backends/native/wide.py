@@ -18,7 +18,7 @@ import numpy as np
 from vjpkit.backends.groups import Together, beginning, is_elementwise
 from vjpkit.backends.native.code import TYPES, Code, Value, vector
 from vjpkit.backends.native.engine import host, ufunc
-from vjpkit.backends.native.equations import computed, is_native
+from vjpkit.backends.native.equations import CASTS, computed, is_native
 from vjpkit.backends.native.kernels import loaded, memory_type, store
 from vjpkit.backends.native.machine import Machine, module_of
 from vjpkit.backends.native.steps import FOLDS, WIDTH, Step
@@ -72,7 +72,7 @@ class LongRows(Together):
         role = FULL if out.aval.shape == self.shape else ROW
         if role == ROW and not self.is_row(out.aval):
             return None
-        if is_elementwise(eqn) or name == "convert":
+        if is_elementwise(eqn) or name in CASTS:
             found = self.elementwise(eqn, role) if is_native(eqn) else None
         elif name in FOLDS:
             found = self.reduced(eqn, role)
@@ -208,6 +208,10 @@ class Sweep(Machine):
     @property
     def results(self) -> tuple[Var, ...]:
         return (*self.outputs, *[e.outputs[0] for e in self.sums])
+
+    @property
+    def arity(self) -> int:
+        return len(self.operands) + len(self.results)
 
     def write(self) -> str:
         return _Writer(self).module()
