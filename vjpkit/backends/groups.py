@@ -19,11 +19,10 @@ from vjpkit.kinds.elementwise import Ufunc
 
 __all__ = ["Group", "Together", "beginning", "blocked", "is_elementwise", "schedule"]
 
-SMALLEST = 1 << 15
-"""Elements from which blocks pay: below, whole arrays stay in the cache by themselves."""
-BLOCK = 15 << 10
-"""Elements of a block: a ufunc's overhead is small beside it, several blocks fit the cache, and
-one of float64 is below 128 KiB, from which on glibc asks the system for each array."""
+SMALLEST = 1 << 17
+"""Elements from which blocks pay: below, whole arrays stay in the outer caches by themselves."""
+BLOCK = 30 << 10
+"""Elements of a block: a ufunc's overhead is small beside it, several blocks fit the cache."""
 
 FEWEST_ROWS = 8
 """Rows of a block from which what is small in them does not make up most of the calls."""

@@ -44,6 +44,9 @@ _PASS_NAN_ON = frozenset(
 SMALL = 1 << 12
 """Bytes below which a value may live as long as the call: its deletion would cost more."""
 
+MOST_KEPT = 1 << 16
+"""Elements up to which an array that depends on nothing is made once."""
+
 _KEEP_NOTHING = frozenset(
     {
         "scale", "where", "sum", "matmul", "max", "min", "same", "spread", "scatter_sum", "roll",
@@ -345,8 +348,11 @@ class Source:
         if self.private and primitive.name == "scatter_sum" and _adds_slices(eqn):
             self.sum_of_slices(eqn)
             return
-        if self.private and primitive.name == "scatter_sum" and _adds_elements(eqn):
+        if self.private and primitive.name in ("scatter_sum", "add_at") and _adds_elements(eqn):
             self.sum_of_elements(eqn)
+            return
+        if self.private and primitive.name == "eye" and eqn.outputs[0].aval.size <= MOST_KEPT:
+            self.keep_constant(eqn)
             return
         targets = ", ".join(map(self.name, eqn.outputs)) + ("," if primitive.multi else "")
         self.lines.append(
@@ -407,12 +413,20 @@ class Source:
                 sign = ("= -" if less else "= ") if i == 0 else ("-= " if less else "+= ")
                 self.lines.append(f"{part} {sign}{word}")
 
+    def keep_constant(self, eqn: Equation) -> None:
+        """A small array that depends on nothing, made here; nobody writes to it."""
+        value = eqn.primitive.impl(**eqn.params)
+        value.flags.writeable = False
+        self.lines.append(f"{self.name(eqn.outputs[0])} = {self.constant(value)}")
+
     def sum_of_elements(self, eqn: Equation) -> None:
         """Values added to a new vector, each at its position, again where it repeats."""
-        (out,), count = eqn.outputs, len(eqn.params["indices"])
+        (out,) = eqn.outputs
         dtype = self.function(out.aval.dtype, out.aval.dtype.name)
-        self.lines.append(f"{self.name(out)} = zeros({out.aval.shape}, {dtype})")
-        for pair in zip(eqn.inputs[:count], eqn.inputs[count:], strict=True):
+        start, arrays, values = _added(eqn)
+        beginning = f"{self.name(start)}.copy()" if start else f"zeros({out.aval.shape}, {dtype})"
+        self.lines.append(f"{self.name(out)} = {beginning}")
+        for pair in zip(arrays, values, strict=True):
             words = [self.name(a) + (".reshape(-1)" if a.aval.ndim > 1 else "") for a in pair]
             self.lines.append(f"add_at({self.name(out)}, {', '.join(words)})")
 
@@ -446,6 +460,8 @@ class Source:
         if not quick and not doubtful:
             return []
         if name in _PASS_NAN_ON or (name == "where" and eqn.inputs[0] not in self.doubtful):
+            if not quick and _is_repeated(doubtful, eqn):
+                return doubtful
             self.doubtful.update(eqn.outputs)
             return []
         return doubtful
@@ -512,6 +528,11 @@ def _keeps_nothing(eqn: Equation) -> bool:
     return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING
 
 
+def _is_repeated(atoms: Sequence[Var], eqn: Equation) -> bool:
+    """Whether values are much smaller than the result: it is cheaper to look at them."""
+    return 4 * sum([a.aval.size for a in atoms]) <= sum([v.aval.size for v in eqn.outputs])
+
+
 def _is_strided(eqn: Equation) -> bool:
     """Whether the result may be a view that is not one piece of memory."""
     static = not (eqn.primitive.name == "getitem" and eqn.params["index"].arrays)
@@ -537,17 +558,28 @@ def _atoms_of(part: Equation | Together) -> list[Var]:
 
 def _adds_elements(eqn: Equation) -> bool:
     """Whether values are added to a vector at arrays of integers, each of the values' shape."""
-    (out,), count = eqn.outputs, len(eqn.params["indices"])
-    arrays, values = eqn.inputs[:-count], eqn.inputs[-count:]
-    if out.aval.ndim != 1 or len(arrays) != count:
+    (out,) = eqn.outputs
+    start, arrays, values = _added(eqn)
+    params = eqn.params
+    indices = [params["index"]] if eqn.primitive.name == "add_at" else params["indices"]
+    plain = all(repr(index) == "[@]" for index in indices)
+    vectors = plain and out.aval.ndim == 1
+    if not vectors or (
+        start is not None and (isinstance(start, Literal) or start.aval != out.aval)
+    ):
         return False
-    return all(
-        a.aval.dtype.kind in "iu"
-        and a.aval.shape == v.aval.shape
-        and v.aval == Aval(a.aval.shape, out.aval.dtype)
-        and a.aval.ndim
-        for a, v in zip(arrays, values, strict=True)
-    )
+    integers = all(a.aval.dtype.kind in "iu" and a.aval.ndim for a in arrays)
+    pairs = zip(arrays, values, strict=True)
+    return integers and all(v.aval == Aval(a.aval.shape, out.aval.dtype) for a, v in pairs)
+
+
+def _added(eqn: Equation) -> tuple[Atom | None, Sequence[Atom], Sequence[Atom]]:
+    """What values are added to, None for zeros; index arrays, and the values."""
+    if eqn.primitive.name == "add_at":
+        *arrays, start, value = eqn.inputs
+        return start, arrays, [value]
+    count = len(eqn.params["indices"])
+    return None, eqn.inputs[:-count], eqn.inputs[-count:]
 
 
 def finite(*values: Value) -> bool:
