@@ -63,7 +63,7 @@ class Together:
         """Whether the group is quicker than its equations one by one."""
         raise NotImplementedError
 
-    def ousts(self) -> bool:
+    def ousts(self, other: Together) -> bool:
         """Whether the group begins even where another one has to end for it."""
         return True
 
@@ -124,7 +124,7 @@ def schedule(
         fresh = begun(left)
         needs = group is not None and group.depends(left)
         if group is not None and (
-            (needs and not group.patient) or (fresh is not None and fresh.ousts())
+            (needs and not group.patient) or (fresh is not None and fresh.ousts(group))
         ):
             close()
         if group is None and fresh is not None:

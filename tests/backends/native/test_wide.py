@@ -153,6 +153,31 @@ def test_many_operands():
     assert {part.where for part in fast.explain(xs)} == {"native kernel"}
 
 
+def test_numbers_of_short_rows():
+    """NumPy's loop would be called for each row."""
+    x, y = rows_of(900, 5), rows_of(900, 1)
+    f = lambda x, y: x * y
+    fast = vk.jit(f, backend="native")
+    assert [part.where for part in fast.explain(x, y)] == ["native kernel"]
+    np.testing.assert_array_equal(fast(x, y), f(x, y))
+    small = vk.jit(f, backend="native")
+    assert [part.where for part in small.explain(x[:9], y[:9])] == ["one call"]
+
+
+def test_what_is_small_does_not_end_a_group():
+    def f(x, y):
+        z = np.sin(x) * y
+        square = np.matmul(np.swapaxes(z, 1, 2), z)  # needs the group, and is computed after it
+        return -square * 2.0, np.sum(z * x, axis=1), np.sum(z, axis=1, keepdims=True)
+
+    x, y = rows_of(2000, 8).reshape(4, 500, 8), rows_of(2000, 1).reshape(4, 500, 1)
+    fast = vk.jit(f, backend="native")
+    parts = [str(part) for part in fast.explain(x, y)]
+    assert "native kernel: sin multiply multiply sum sum   (2000 rows of 8 elements" in parts[0]
+    for got, want in zip(fast(x, y), f(x, y), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
 def test_results_are_fresh():
     f = vk.jit(lambda x: (np.sin(x) / np.sum(x * x, axis=1, keepdims=True), x), backend="native")
     x = rows_of(4, 70)

@@ -96,7 +96,7 @@ class Fused(Together):
             return False
         return bool(self.shape) and self.even
 
-    def ousts(self) -> bool:
+    def ousts(self, other: Together) -> bool:
         """A group of numbers, or of what is joined, begins only where no other one is open."""
         joins = any(e.primitive.name in JOINING for e in self.equations)
         return bool(self.shape) and not joins

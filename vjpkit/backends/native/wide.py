@@ -30,6 +30,12 @@ __all__ = ["LongRows", "Sweep", "swept"]
 
 SHORTEST, LONGEST = 2, 4096
 """Elements of a row."""
+SHORT = 64
+"""Elements of a row for which a call of a loop is dear."""
+MANY = 2048
+"""Elements for which many such calls are dearer than one of a kernel."""
+MUCH = 8
+"""How many times as many elements are much more."""
 FULL, ROW, SHARED, NUMBER = "elements", "number of a row", "elements shared", "number shared"
 """What a variable has for a row: elements or one number, of its own or shared with other rows."""
 IDENTITY = {"max": -inf, "min": inf}
@@ -163,10 +169,22 @@ class LongRows(Together):
         everything = eqn.params["axes"] in (None, tuple(range(x.aval.ndim)))
         return isinstance(x, Var) and x in self.members and self.roles[x] == FULL and everything
 
+    def ousts(self, other: Together) -> bool:
+        """What is small beside another group does not end it."""
+        rows = other.shape if isinstance(other, LongRows) else ()
+        return prod(self.shape) * MUCH >= prod(rows)
+
     def pays(self) -> bool:
-        """Whether there is more than a pass over arrays of one shape would do."""
+        """Whether there is more than a pass over arrays of one shape would do.
+
+        NumPy goes row by row itself where one number, or one row, serves for several.
+        """
         computed = [e for e in self.equations if self.roles[e.outputs[0]] == FULL]
         reduced = [e for e in self.equations if e.primitive.name in FOLDS]
+        read = {a for e in computed for a in used(e.inputs)}
+        repeats = any(self.roles[a] != FULL and a.aval.shape for a in read)
+        if repeats and self.shape[-1] <= SHORT and prod(self.shape) >= MANY:
+            return True
         return len(computed) > 1 and bool(reduced or self.sums)
 
     def kernel(self, outputs: Sequence[Var]) -> Sweep:
