@@ -1,5 +1,6 @@
 """The quick doors of forward mode and vmap: each pattern of operands, and what they leave alone."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -117,6 +118,23 @@ def test_batches_of_unequal_dimensions():
     rows, numbers = np.arange(12.0).reshape(4, 3), np.arange(4.0)
     out = vk.vmap(lambda x, a: a * x + x * a)(rows, numbers)
     np.testing.assert_array_equal(out, 2 * numbers[:, None] * rows)
+
+
+@pytest.mark.parametrize("inner", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("outer", [(), (3,), (2, 3)])
+def test_batches_of_two_traces_and_unequal_dimensions(outer, inner):
+    xs = np.linspace(0.5, 2.0, 4 * math.prod(outer)).reshape(4, *outer)
+    ys = np.linspace(-1.0, 1.0, 5 * math.prod(inner)).reshape(5, *inner)
+    fixed = np.arange(6.0).reshape(2, 3)
+
+    def f(x, y):
+        return (x * y - y / x, y + fixed, np.arctan2(fixed, x))
+
+    mapped = vk.vmap(lambda x: vk.vmap(lambda y: f(x, y))(ys))(xs)
+    for k, out in enumerate(mapped):
+        np.testing.assert_array_equal(
+            out, np.stack([np.stack([f(x, y)[k] for y in ys]) for x in xs])
+        )
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

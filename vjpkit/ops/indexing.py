@@ -136,7 +136,8 @@ class Getitem(Linear):
         x_batched, *flags = batched
         ndim = aval_of(x).ndim - x_batched
         index, arrays, axes = batched_index(index, arrays, flags, ndim, x_batched, n)
-        return transpose(getitem(x, *arrays, index=index), axes=axes)
+        out = getitem(x, *arrays, index=index)
+        return out if axes == tuple(range(len(axes))) else transpose(out, axes=axes)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, index=Index((0, slice(None, None, -1))))

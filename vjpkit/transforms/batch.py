@@ -75,7 +75,9 @@ def batched_door(primitive: Elementwise) -> Callable[..., Value | None]:
         return None if trace.dirty or trace.closed else Batched(packed(impl(x_.value)), trace)
 
     def binary(x_: Value, y_: Value) -> Value | None:
-        trace = (x_ if type(x_) is Batched else y_).owner
+        trace: Batches = x_.owner if type(x_) is Batched else y_.owner
+        if type(y_) is Batched and y_.owner.level > trace.level:
+            trace = y_.owner
         x, y = _aligned(x_, y_, trace), _aligned(y_, x_, trace)
         if x is None or y is None or trace.dirty or trace.closed:
             return None
@@ -102,14 +104,21 @@ def packed(out: Value) -> Value:
 
 
 def _aligned(x: Value, other: Value, trace: Batches) -> Value | None:
-    """An operand as it is if NumPy aligns it with the other so that the batch stays in front."""
+    """An operand so that NumPy aligns it with the other one, the batch in front; None if that takes
+    more."""
     kind = type(x)
-    if kind is Batched:
-        fits = x.owner is trace and (type(other) is not Batched or x.value.ndim == other.value.ndim)
-        return x.value if fits else None
     if kind in _NUMBERS:
         return x
-    return x if kind is np.ndarray and x.ndim < other.value.ndim and x.dtype.kind == "f" else None
+    if kind is not Batched or x.owner is not trace:
+        return x if kind is Batched or (kind is np.ndarray and x.dtype.kind == "f") else None
+    value = x.value
+    if type(other) is not Batched and type(other) is not np.ndarray:
+        return value
+    ndim = other.value.ndim if type(other) is Batched and other.owner is trace else other.ndim + 1
+    if value.ndim >= ndim:
+        return value
+    shape = value.shape
+    return structural.reshape(value, shape=(trace.n, *[1] * (ndim - len(shape)), *shape[1:]))
 
 
 _NUMBERS = frozenset({float, int, np.float64})
