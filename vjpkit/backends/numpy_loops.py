@@ -8,19 +8,21 @@ their numbers are floats, and what a step reads and writes slice by slice is one
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from vjpkit.backends.numpy_calls import ufunc_call
 from vjpkit.backends.numpy_source import Lowered, Source, lower, quick_form
 from vjpkit.core.aval import Aval, Value
-from vjpkit.core.ir import Equation, Program, Var, used
+from vjpkit.core.ir import Atom, Equation, Program, Var, used
 from vjpkit.passes import optimize
 
 __all__ = ["loop_of_numbers"]
 
 NUMBER = Aval((), np.dtype("float64"))
+
+_FILE = "<vjpkit loop>"
 
 _ARITHMETIC = frozenset({"add", "subtract", "multiply", "divide", "negative", "scale"})
 """Operators, whose results are those of NumPy's scalars where Python raises no error."""
@@ -77,47 +79,68 @@ class Loop(Source):
 
     def written(self) -> Callable[..., tuple[Value, ...]]:
         """The loop, compiled."""
-        scope = self.scope
-        scope.update(stack=np.stack, float64=np.float64, frombuffer=np.frombuffer, map=map)
         count = len(self.outputs) - len(self.carry)
-        scope["unpack"] = struct.Struct(f"={len(self.slices)}d").unpack_from
-        scope["pack"] = struct.Struct(f"={count}d").pack_into
+        self.scope.update(
+            stack=np.stack, float64=np.float64, frombuffer=np.frombuffer, map=map, zip=zip,
+            unpack=struct.Struct(f"={len(self.slices)}d").iter_unpack,
+            pack=struct.Struct(f"={count}d").pack_into,
+        )  # fmt: skip
         for i, eqn in enumerate(self.program.equations):
             self.equation(i, eqn, set())
         self.examine(self.outputs)
-        carries = ", ".join(map(self.name, self.carry))
-        width, size = 8 * len(self.slices), 8 * count
-        steps = f"range({self.length - 1}, -1, -1)" if self.reverse else f"range({self.length})"
-        text = [f"def run({', '.join(map(self.name, self.program.inputs))}):"]
-        for v in (*self.consts, *self.carry):
-            text.append(f"    {self.name(v)} = float({self.name(v)})")
-        if self.slices:
-            slices = ", ".join(map(self.name, self.slices))
-            text.append(f"    rows = memoryview(stack(({slices},), 1))")
-        if count:
-            text.append(f"    made = bytearray({size * self.length})")
-        text.append(f"    for i in {steps}:")
-        if self.slices:
-            text.append(f"        {slices}, = unpack(rows, i * {width})")
-        text.append("        try:")
-        text += [f"            {line}" for line in self.lines]
-        results = [self.word(a) for a in self.outputs]
-        text.append(f"            results = ({', '.join(results)},)")
-        inputs = ", ".join(map(self.name, self.program.inputs))
-        text.append("        except ArithmeticError:")
-        text.append(f"            results = exact(*map(float64, ({inputs},)))")
-        if count:
-            text.append(f"        pack(made, i * {size}, *results[{len(self.carry)}:])")
-        if carries:
-            text.append(f"        {carries}, = results[:{len(self.carry)}]")
+        text = [f"def run({self.listed(self.program.inputs)}):"]
+        text += [f"    {line}" for line in [*self.before(count), *self.steps(count)]]
         numbers = "".join(f"float64({self.name(v)}), " for v in self.carry)
         columns = "".join(f"made[:, {j}], " for j in range(count))
+        exec(
+            compile("\n".join([*text, f"    return ({numbers}{columns})"]), _FILE, "exec"),
+            self.scope,
+        )
+        return self.scope["run"]  # type: ignore[no-any-return]  # what exec has made
+
+    def listed(self, atoms: Sequence[Atom]) -> str:
+        return ", ".join(map(self.word, atoms))
+
+    def before(self, count: int) -> list[str]:
+        """Numbers as floats, what is read row by row, room for what is written."""
+        lines = [f"{name} = float({name})" for name in map(self.name, (*self.consts, *self.carry))]
+        if self.slices:
+            order = "[::-1]" if self.reverse else ""
+            stacks = "".join(f"{self.name(v)}{order}, " for v in self.slices)
+            lines.append(f"rows = unpack(memoryview(stack(({stacks}), 1)))")
         if count:
-            text.append(f"    made = frombuffer(made).reshape(-1, {count})")
-        text.append(f"    return ({numbers}{columns})")
-        source = "\n".join(text)
-        exec(compile(source, "<vjpkit loop>", "exec"), scope)
-        return scope["run"]  # type: ignore[no-any-return]  # what exec has made
+            lines.append(f"made = bytearray({8 * count * self.length})")
+        return lines
+
+    def steps(self, count: int) -> list[str]:
+        """The loop over the rows, where the places of written rows are counted in bytes."""
+        end, size = 8 * count * self.length, 8 * count
+        places = f"range({end - size}, -1, -{size})" if self.reverse else f"range(0, {end}, {size})"
+        row = f"({self.listed(self.slices)},)"
+        if count and self.slices:
+            head = f"for i, {row} in zip({places}, rows):"
+        elif count:
+            head = f"for i in {places}:"
+        else:
+            head = f"for {row} in rows:" if self.slices else f"for _ in range({self.length}):"
+        state, written = self.outputs[: len(self.carry)], self.outputs[len(self.carry) :]
+        lines = ["try:", *[f"    {line}" for line in self.lines or ["pass"]]]
+        lines += ["except ArithmeticError:", f"    {self.targets()} = {self.exactly()}"]
+        if count:
+            lines.append(f"pack(made, i, {self.listed(written)})")
+        if self.carry:
+            lines.append(f"{self.listed(self.carry)}, = {self.listed(state)},")
+        after = [f"made = frombuffer(made).reshape(-1, {count})"] if count else []
+        return [head, *[f"    {line}" for line in lines], *after]
+
+    def exactly(self) -> str:
+        """The results of a step of NumPy's scalars."""
+        return f"exact(*map(float64, ({self.listed(self.program.inputs)},)))"
+
+    def targets(self) -> str:
+        """Where these go: what a step gives as it came is there already."""
+        made = {v for eqn in self.program.equations for v in eqn.outputs}
+        return "".join(f"{self.name(a) if a in made else '_'}, " for a in self.outputs)
 
     def examination(self, *asked: tuple[Var, str]) -> str:
         """The line that asks whether one of some numbers is nan."""
