@@ -15,16 +15,20 @@ from vjpkit.passes.dead import without_dead_code
 from vjpkit.passes.diagonal import with_diagonals
 from vjpkit.passes.gathers import with_positions_shared
 from vjpkit.passes.inlining import with_calls_inlined
+from vjpkit.passes.invariant import with_invariants_outside
+from vjpkit.passes.joined import with_parts_read
 from vjpkit.passes.transposes import with_transposes_in_products
 
 __all__ = ["PIPELINE", "optimize"]
 
 PIPELINE = (
     with_calls_inlined,
+    with_invariants_outside,
     without_dead_code,
     with_constants_folded,
     without_repetition,
     with_diagonals,
+    with_parts_read,
     simplified,
     with_transposes_in_products,
     with_positions_shared,
