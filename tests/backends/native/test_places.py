@@ -225,6 +225,52 @@ def test_more_operands_than_a_kernel_has():
     np.testing.assert_allclose(run(*xs)[0], f(*xs)[0], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("count", [9, 100, 300])
+def test_elements_read_one_by_one(count):
+    """The cotangent is a sum of as many parts as there are elements: no pass over all for each."""
+
+    def f(x):
+        total = 0.0
+        for i in range(count):
+            total = total + x[i] * x[i]
+        return total * np.sum(np.stack([x[i] for i in range(count)]) ** 2)
+
+    x = numbers((count,), "f8")
+    native = vk.jit(vk.grad(f), backend="native")
+    np.testing.assert_allclose(native(x), vk.grad(f)(x), rtol=1e-11, atol=1e-9)
+
+
+def test_numbers_are_added_to_an_array():
+    x, y, i = numbers((11, 4), "f8"), numbers((900,), "f8", 1), places((900,), 11, 2)
+    j = places((900,), 4, 3)
+
+    def f(x, y, i, j):
+        z = x.copy()
+        np.add.at(z, (i, j), np.sin(y))
+        np.add.at(z, (j, i // 3), y * y)
+        return z
+
+    native = vk.jit(f, backend="native")
+    np.testing.assert_allclose(native(x, y, i, j), f(x, y, i, j), rtol=1e-13, atol=1e-13)
+    assert "add_at" not in str([p for p in native.explain(x, y, i, j) if p.where == "one call"])
+    with pytest.raises(IndexError, match="index 11 is out of bounds for axis 0 with size 11"):
+        native(x, y, np.where(np.arange(900) == 899, 11, i), j)
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_many_sums_at_places_of_one_group(count):
+    xs = [numbers((50,), "f8", k) for k in range(count)]
+    i = [places((700,), 50, k) for k in range(count)]
+
+    def f(xs, y):
+        return np.sum(sum(x[j] * y for x, j in zip(xs, i, strict=True)) ** 2)
+
+    y = numbers((700,), "f8", 99)
+    got, want = vk.jit(vk.grad(f), backend="native")(xs, y), vk.grad(f)(xs, y)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-9)
+
+
 def test_many_threads_read_and_add():
     n = 4000
 

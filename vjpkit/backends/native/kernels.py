@@ -38,6 +38,7 @@ from vjpkit.backends.native.places import (
     DOUBT,
     FAULT,
     MOVING_NEEDS,
+    Deposit,
     Move,
     Table,
     gathered,
@@ -88,7 +89,7 @@ class Kernel(Machine):
     outputs: tuple[Var, ...]
     sums: tuple[Equation, ...] = ()
     moves: tuple[Move, ...] = ()
-    deposits: tuple[Equation, ...] = ()
+    deposits: tuple[Deposit, ...] = ()
 
     @property
     def operands(self) -> tuple[Var, ...]:
@@ -96,7 +97,8 @@ class Kernel(Machine):
 
     @property
     def results(self) -> tuple[Var, ...]:
-        return (*self.outputs, *[e.outputs[0] for e in (*self.sums, *self.deposits)])
+        sums = [e.outputs[0] for e in self.sums]
+        return (*self.outputs, *sums, *[d.out for d in self.deposits])
 
     @property
     def arity(self) -> int:
@@ -118,6 +120,7 @@ class Kernel(Machine):
         """The arrays that elements are taken from."""
         found = [a for m in self.moves for a in m.sources]
         found += [e.inputs[0] for e in self.gathers]  # type: ignore[misc]  # see `is_gather`
+        found += [d.base for d in self.deposits if d.base is not None]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -235,7 +238,7 @@ class _Writer:
         self.stages = staged(kernel.equations) if kernel.equations else []
         made = {e.outputs[0]: i for i, s in enumerate(self.stages) for e in s}
         summed = [e.inputs[0] for e in kernel.sums]
-        summed += [a for e in kernel.deposits for a in e.inputs]
+        summed += [a for d in kernel.deposits for term in d.terms for a in term]
         self.shifted = [m.var for m in kernel.moves]
         crossing = {
             a for i, s in enumerate(self.stages) for e in s for a in e.inputs
@@ -478,9 +481,13 @@ class _Writer:
             for k, v in enumerate(move.sources):
                 lines += [f"  %ms{j}_{k} = getelementptr ptr, ptr %ms{j}, i64 {k}",
                           f"  store ptr {self.address(v)}, ptr %ms{j}_{k}"]  # fmt: skip
-        for j, eqn in enumerate(kernel.deposits):
-            lines.append(f"  call void @llvm.memset.p0.i64(ptr {self.deposit(j)}, i8 0, "
-                         f"i64 {eqn.outputs[0].aval.nbytes}, i1 false)")  # fmt: skip
+        for j, deposit in enumerate(kernel.deposits):
+            size, base = deposit.out.aval.nbytes, deposit.base
+            name, start = ("memset.p0", "i8 0")
+            if base is not None:
+                name, start = ("memcpy.p0.p0", f"ptr {self.address(base)}")
+            given = f"ptr {self.deposit(j)}, {start}, i64 {size}, i1 false"
+            lines.append(f"  call void @llvm.{name}.i64({given})")
         return lines
 
     def shifting(self, first: int) -> list[str]:
@@ -502,14 +509,11 @@ class _Writer:
         if not self.kernel.checked:
             return []
         lines, sofar = ["  %bad0 = or i64 %bad, %found"], 0
-        for j, eqn in enumerate(self.kernel.deposits):
-            out = eqn.outputs[0].aval
-            ndim, values = out.ndim, eqn.inputs[out.ndim * len(eqn.params["indices"]) :]
-            key = kind_of(eqn.outputs[0]), out.shape
+        for j, deposit in enumerate(self.kernel.deposits):
+            key = kind_of(deposit.out), deposit.out.aval.shape
             name = self.adders.setdefault(key, f"add{len(self.adders)}")
-            for k, v in enumerate(values):
-                given = [v, *eqn.inputs[k * ndim : (k + 1) * ndim]]
-                words = [f"ptr {self.place[a]}" for a in given if isinstance(a, Var)]
+            for term in deposit.terms:
+                words = [f"ptr {self.place[a]}" for a in term]
                 lines += [f"  %out{sofar} = call i64 @{name}(ptr {self.deposit(j)}, "
                           f"{', '.join(words)}, i64 %m)",
                           f"  %bad{sofar + 1} = or i64 %bad{sofar}, %out{sofar}"]  # fmt: skip

@@ -24,12 +24,25 @@ from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Equation, Var, params_key
 from vjpkit.core.primitive import Primitive
 
-__all__ = ["Move", "gathered", "is_deposit", "is_gather", "moves_of", "moving", "placed_sum"]
+__all__ = [
+    "Deposit",
+    "Move",
+    "deposit_of",
+    "gathered",
+    "is_gather",
+    "moves_of",
+    "moving",
+    "placed_sum",
+]
 
 MOVES = frozenset({"roll", "concatenate", "stack", "scatter_sum", "tril", "triu"})
 """Primitives whose results are elements of their operands, and zeros, and no views."""
 LARGEST = 1 << 22
 """Elements of a result: its table is made from the number of each."""
+MOST = 8
+"""Operands of an equation, each of which is a pass over a block."""
+LEAST = 4
+"""A part of so many elements of a result is worth a pass over all of it."""
 SHORTEST = 8
 """Elements of a run, on average: shorter ones are copied no faster than by NumPy."""
 
@@ -56,10 +69,13 @@ def moves_of(eqn: Equation) -> tuple[Move, ...] | None:
     given = tuple([a for a in eqn.inputs if isinstance(a, Var) and a.aval.dtype == out.aval.dtype])
     if len(given) < len(eqn.inputs) or out.aval.dtype not in TYPES:
         return None
-    if not 0 < out.aval.size <= LARGEST or any(not a.aval.size for a in given):
+    if not 0 < out.aval.size <= LARGEST or len(given) > MOST:
         return None
     indices = params.get("indices", ())
     if any(index.arrays for index in indices):
+        return None
+    least = out.aval.size // LEAST if indices else 1
+    if any(a.aval.size < max(1, least) for a in given):
         return None
     if len(indices) < 2:
         tables = [table_of(eqn.primitive, params_key(params), tuple([a.aval for a in given]))]
@@ -124,22 +140,47 @@ def is_full(index: Any, ndim: int) -> bool:
     return bool(len(index.entries) == index.arrays == ndim)
 
 
-def is_deposit(eqn: Equation, shape: Shape) -> bool:
-    """Whether arrays of one shape are added at places that such arrays give."""
-    if eqn.primitive.name != "scatter_sum":
-        return False
-    out, indices = eqn.outputs[0].aval, eqn.params["indices"]
-    count = out.ndim * len(indices)
-    return (
-        out.dtype.kind == "f"
-        and out.dtype in TYPES
-        and out.size > 0
-        and count > 0
-        and all(is_full(index, out.ndim) for index in indices)
-        and all(isinstance(a, Var) and a.aval.shape == shape for a in eqn.inputs)
-        and all(TYPES.get(a.aval.dtype) == INT for a in eqn.inputs[:count])
-        and all(a.aval.dtype == out.dtype for a in eqn.inputs[count:])
+@dataclass(frozen=True)
+class Deposit:
+    """Values of the kernel's shape, added to ``base``, or to zeros, at places that arrays give."""
+
+    out: Var
+    base: Var | None
+    terms: tuple[tuple[Var, ...], ...]
+    """The value of each term, then its index arrays."""
+
+
+def deposit_of(eqn: Equation, shape: Shape) -> Deposit | None:
+    """What an equation adds where places are computed; None where it does something else."""
+    name, out = eqn.primitive.name, eqn.outputs[0] if eqn.outputs else None
+    if name not in ("scatter_sum", "add_at") or out is None or not eqn.inputs:
+        return None
+    aval, params = out.aval, eqn.params
+    indices = params["indices"] if name == "scatter_sum" else (params["index"],)
+    if not all(is_full(index, aval.ndim) for index in indices) or len(indices) > MOST:
+        return None
+    count = aval.ndim * len(indices)
+    arrays, others = used_only(eqn.inputs[:count]), used_only(eqn.inputs[count:])
+    base, values = (None, others) if name == "scatter_sum" else (others[:1], others[1:])
+    good = (
+        aval.dtype.kind == "f"
+        and aval.dtype in TYPES
+        and aval.size > 0 < count == len(arrays)
+        and len(values) == len(indices)
+        and all(a.aval.shape == shape for a in (*arrays, *values))
+        and all(TYPES.get(a.aval.dtype) == INT for a in arrays)
+        and all(a.aval.strong() == aval.strong() for a in base or ())
+        and all(a.aval.dtype == aval.dtype for a in values)
     )
+    if not good:
+        return None
+    places = [arrays[k * aval.ndim : (k + 1) * aval.ndim] for k in range(len(indices))]
+    terms = tuple([(v, *mine) for v, mine in zip(values, places, strict=True)])
+    return Deposit(out, base[0] if base else None, terms)
+
+
+def used_only(atoms: Sequence[Any]) -> tuple[Var, ...]:
+    return tuple([a for a in atoms if isinstance(a, Var)])
 
 
 # ---- what they are in LLVM -----------------------------------------------------------------------

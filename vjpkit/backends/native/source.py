@@ -22,7 +22,7 @@ from vjpkit.backends.native.loops import (
     why_no_loop,
 )
 from vjpkit.backends.native.machine import Machine
-from vjpkit.backends.native.places import Move, is_deposit, is_gather, moves_of
+from vjpkit.backends.native.places import Move, deposit_of, is_gather, moves_of
 from vjpkit.backends.native.rows import Rows, row_by_row
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
@@ -85,9 +85,11 @@ class Fused(Together):
 
         All operands must be as large.
         """
-        if is_deposit(eqn, self.shape):
-            self.flat |= self.even
-            return self.even
+        deposit = deposit_of(eqn, self.shape)
+        if deposit is not None:
+            fits = self.even and deposit.base not in self.members
+            self.flat |= fits
+            return fits
         if eqn.primitive.name != "sum" or eqn.inputs[0] not in self.members:
             return False
         axes, aval = eqn.params["axes"], eqn.inputs[0].aval
@@ -126,12 +128,12 @@ class Fused(Together):
                 moves += found
                 equations += total_of([m.var for m in found], eqn)
         sums = [e for e in self.sums if e.primitive.name == "sum"]
-        deposits = [e for e in self.sums if e.primitive.name != "sum"]
+        deposits = list(filter(None, [deposit_of(e, self.shape) for e in self.sums]))
         inside = {*self.members, *[m.var for m in moves], *[e.outputs[0] for e in equations]}
         read: dict[Var, None] = {}
-        for eqn in (*equations, *deposits):
-            places = is_kernel_work(eqn) or eqn in deposits
-            read.update(dict.fromkeys(used(eqn.inputs if places else eqn.inputs[1:])))
+        for eqn in equations:
+            read.update(dict.fromkeys(used(eqn.inputs[0 if is_kernel_work(eqn) else 1 :])))
+        read.update(dict.fromkeys(a for d in deposits for term in d.terms for a in term))
         outside = [a for a in read if a not in inside]
         arrays = tuple([a for a in outside if a.aval.shape])
         numbers = tuple([a for a in outside if not a.aval.shape])
@@ -184,10 +186,9 @@ def fused(eqn: Equation) -> Fused | None:
     """A group that begins with an equation that a kernel can compute."""
     if not eqn.outputs:
         return None
-    if eqn.primitive.name == "scatter_sum" and eqn.inputs:
-        shape = eqn.inputs[-1].aval.shape
-        if is_deposit(eqn, shape):
-            return Fused(shape=shape, sums=[eqn], beyond=set(eqn.outputs), flat=True)
+    shape = eqn.inputs[-1].aval.shape if eqn.inputs else ()
+    if shape and deposit_of(eqn, shape) is not None:
+        return Fused(shape=shape, sums=[eqn], beyond=set(eqn.outputs), flat=True)
     return beginning(Fused(shape=eqn.outputs[0].aval.shape), eqn)
 
 
@@ -346,6 +347,13 @@ def fitting(
     kernel = group.kernel(outputs)
     if kernel.arity <= MOST_OPERANDS:
         return [(group, outputs)]
+    if len(group.equations) < 2:  # many sums: what they need is computed for each half
+        middle = len(group.sums) // 2
+        halves = (
+            replace(group, sums=group.sums[:middle]),
+            replace(group, sums=group.sums[middle:]),
+        )
+        return [*fitting(halves[0], outputs), *fitting(halves[1], ())]
     middle = len(group.equations) // 2
     first, second = (
         replace(
