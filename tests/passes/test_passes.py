@@ -148,6 +148,9 @@ RULES: dict[str, Any] = {
     "a number on the smaller": (lambda x: (2.0 * np.outer(x, x)) * np.sum(x), 7),
     "twice a product": (lambda x: [(y := BIG * x), y + y][1], 2),
     "minus in a product": (lambda x: (-np.sin(BIG * x)).T @ np.ones(5), 6),
+    "minus a sum": (lambda x: np.exp(x) + (-np.sin(x) - np.cos(x)), 5),
+    "twice a quotient": (lambda x: [(y := np.sin(x) * (1.0 / x)), y + y][1], 3),
+    "twice a quotient read twice": (lambda x: [(y := np.sin(x) * (1.0 / x)), y + y], 4),
     "the same place": (vk.grad(lambda x: np.sum(np.sin(x[1:]) * x[1:])), 6),
 }
 

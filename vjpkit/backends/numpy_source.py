@@ -44,6 +44,9 @@ _PASS_NAN_ON = frozenset(
 SMALL = 1 << 12
 """Bytes below which a value may live as long as the call: its deletion would cost more."""
 
+FEW = 1 << 8
+"""Elements up to which a vector is asked for nan where it stands: a call would cost as much."""
+
 MOST_KEPT = 1 << 16
 """Elements up to which an array that depends on nothing is made once."""
 
@@ -475,7 +478,7 @@ class Source:
 
     def examination(self, *asked: tuple[Var, str]) -> str:
         """The line that asks whether one of some values has a nan."""
-        questions = [f"has_nan({w})" if a.aval.ndim else f"{w} != {w}" for a, w in asked]
+        questions = [_asks_for_nan(a.aval, word) for a, word in asked]
         inputs = ", ".join(map(self.name, self.program.inputs))
         return f"if {' or '.join(questions)}: return exact({inputs})"
 
@@ -526,6 +529,15 @@ class Source:
 
 def _keeps_nothing(eqn: Equation) -> bool:
     return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING
+
+
+def _asks_for_nan(aval: Aval, word: str) -> str:
+    """The condition that an array or a number has a nan, as `has_nan` finds it."""
+    if not aval.ndim:
+        return f"{word} != {word}"
+    if aval.ndim == 1 and 0 < aval.size <= FEW:
+        return f"(greatest := {word}.item({word}.argmax())) != greatest"
+    return f"has_nan({word})"
 
 
 def _is_repeated(atoms: Sequence[Var], eqn: Equation) -> bool:

@@ -2,7 +2,8 @@
 
 One table: a rule per primitive looks at an equation and at those that define its operands, and
 gives what stands for the result, or None. A rule is exact to the bit, overflow and nan included,
-unless it says "up to rounding"; a zero that ``scale`` lets win over inf or nan may change its sign.
+unless it says "up to rounding"; a zero that ``scale`` lets win over inf or nan may change its sign,
+and so may one that a rule names.
 """
 
 from __future__ import annotations
@@ -115,10 +116,15 @@ def _multiple(new: Rewriter, a: Atom) -> tuple[float, Atom]:
 
 
 def _subtract(new: Rewriter, eqn: Equation) -> Atom | None:
-    """``x - -y`` is ``x + y``."""
+    """``x - -y`` is ``x + y``; ``-x - y`` is ``-(x + y)``, where a zero may change its sign."""
     x, y = eqn.inputs
     minus = _negated(new, y)
-    return None if minus is None else _simplest(new, eqn, "add", x, minus)
+    if minus is not None:
+        return _simplest(new, eqn, "add", x, minus)
+    minus = _negated(new, x)
+    if minus is None or isinstance(y, Literal) or eqn.outputs[0].aval.dtype.kind != "f":
+        return None
+    return _simplest(new, eqn, "negative", _simplest(new, eqn, "add", minus, y))
 
 
 def _negated(new: Rewriter, a: Atom) -> Atom | None:
@@ -186,6 +192,9 @@ def _absorbed(new: Rewriter, eqn: Equation, c: float, a: Atom) -> Atom | None:
     product = new.made_by(a, "multiply") or new.made_by(a, "scale")
     if product is None or a.aval.dtype != "f8" or a.aval != eqn.outputs[0].aval:
         return None
+    over = _multiple_of_quotient(new, eqn, c, a, product)
+    if over is not None:
+        return over
     x, y = sorted(product.inputs, key=lambda v: -v.aval.size)
     if (
         isinstance(y, Literal)
@@ -195,6 +204,23 @@ def _absorbed(new: Rewriter, eqn: Equation, c: float, a: Atom) -> Atom | None:
         return None
     multiplied = _simplest(new, eqn, "multiply", Literal(c), y)
     return _simplest(new, eqn, product.primitive.name, x, multiplied)
+
+
+def _multiple_of_quotient(
+    new: Rewriter, eqn: Equation, c: float, a: Atom, product: Equation
+) -> Atom | None:
+    """``c * ((d / x) * y)`` is ``((c * d) / x) * y`` up to rounding, where all else goes."""
+    for quotient, y in (product.inputs, product.inputs[::-1]):
+        inner = new.made_by(quotient, "divide")
+        if inner is None or quotient.aval.dtype != "f8" or quotient.aval.size > a.aval.size:
+            continue
+        d, x = inner.inputs
+        moderate = isinstance(d, Literal) and 2**-60 < abs(d.value * c) < 2**60
+        alone = all(isinstance(v, Var) and new.readers[v] == 1 for v in (quotient, a))
+        if isinstance(d, Literal) and moderate and alone and d.aval.dtype.kind in "fi":
+            over = _simplest(new, eqn, "divide", Literal(float(c * d.value)), x)
+            return _simplest(new, eqn, product.primitive.name, over, y)
+    return None
 
 
 def _to_smaller(new: Rewriter, eqn: Equation) -> Atom | None:

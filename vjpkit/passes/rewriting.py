@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from vjpkit.core.aval import Aval
 from vjpkit.core.errors import Position, Source
-from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.primitive import Primitive
 
 __all__ = ["Rewriter"]
@@ -34,6 +36,12 @@ class Rewriter:
         """The new equation that defines ``a`` if its primitive is called ``name``."""
         eqn = self.maker(a)
         return eqn if eqn is not None and eqn.primitive.name == name else None
+
+    @cached_property
+    def readers(self) -> Counter[Atom]:
+        """How many equations of the old program, and its outputs, read each variable."""
+        reads: list[Atom] = [v for e in self.program.equations for v in set(used(e.inputs))]
+        return Counter([*reads, *used(self.program.outputs)])
 
     def read(self, eqn: Equation) -> Equation:
         """The equation with its operands as the new program has them."""

@@ -6,10 +6,8 @@ The sum over rows of ``x @ w`` is the sum over rows of ``x``, times ``w``; that 
 
 from __future__ import annotations
 
-from collections import Counter
-
 from vjpkit.core.aval import Shape
-from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import lookup
 from vjpkit.passes.cancelling import LARGE
 from vjpkit.passes.common import without_repetition
@@ -43,8 +41,6 @@ def with_products_of_sums(program: Program) -> Program:
 class _Sums(Rewriter):
     def __init__(self, program: Program) -> None:
         super().__init__(program)
-        atoms = [a for eqn in program.equations for a in used(eqn.inputs)]
-        self.readers = Counter[Atom]([*atoms, *used(program.outputs)])
         self.assumed: dict[Var, None] = {}
 
     def visit(self, eqn: Equation) -> None:

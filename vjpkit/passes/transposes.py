@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from vjpkit.core.ir import Atom, Equation, Program, used
+from vjpkit.core.ir import Atom, Equation, Program
 from vjpkit.core.primitive import lookup
 from vjpkit.passes.rewriting import Rewriter
 
@@ -20,24 +18,18 @@ def with_transposes_in_products(program: Program) -> Program:
     """
     if not any(map(_transposes, program.equations)):
         return program
-    new, readers = Rewriter(program), _readers(program)
+    new = Rewriter(program)
     for old in program.equations:
         eqn = new.read(old)
         product = new.made_by(eqn.inputs[0], "matmul") if _transposes(eqn) else None
         of_matrices = product is not None and all(a.aval.ndim == 2 for a in product.inputs)
-        if product is None or not of_matrices or readers[old.inputs[0]] > 1:
+        if product is None or not of_matrices or new.readers[old.inputs[0]] > 1:
             new.keep(eqn)
             continue
         x, y = product.inputs
         swapped = _swapped(new, eqn, y), _swapped(new, eqn, x)
         new.replace(eqn, (new.emit(product.primitive, swapped, {}, product.position),))
     return new.finish() if new.stands_for else program
-
-
-def _readers(program: Program) -> Counter[Atom]:
-    """How often each value is read, as an output too."""
-    atoms = [a for eqn in program.equations for a in used(eqn.inputs)]
-    return Counter[Atom]([*atoms, *used(program.outputs)])
 
 
 def _transposes(eqn: Equation) -> bool:
