@@ -510,6 +510,7 @@ bad(
 LINEAR = vk.linearize(same, X)[1]
 PULLBACK = vk.vjp(lambda x: x * x, X)[1]
 SHORTER = vk.vjp(lambda x: x[:2], X)[1]
+PAIRED = vk.vjp(pair, X)[1]
 FREED = vk.vjp(lambda x: x * x, X)[1]
 FREED.free()
 
@@ -535,6 +536,7 @@ bad(
 bad("LinearMap", lambda: PULLBACK + SHORTER, ValueError, "A + B", "f64[3] and f64[2]")
 bad("LinearMap", lambda: SHORTER.T @ SHORTER.T, ValueError, "A @ B: B gives f64[2]", "A takes")
 bad("LinearMap", lambda: PULLBACK @ 3, TypeError, "LinearMap")
+bad("LinearMap", lambda: PULLBACK @ X, TypeError, " @ x: a linear map is applied", "L(x)", HERE)
 bad("LinearMap", lambda: PULLBACK * X, TypeError, "LinearMap")
 bad("LinearMap", lambda: PULLBACK * 1j, TypeError, "real linear map times a complex number")
 bad("LinearMap", lambda: PULLBACK.only(5), ValueError, "only: argnums 5 is out of range for 1")
@@ -544,6 +546,12 @@ bad("LinearMap", lambda: PULLBACK.batched(), TypeError, ".batched takes 1 argume
 bad("LinearMap", lambda: PULLBACK.batched(A, A), TypeError, ".batched takes 1 argument", "got 2")
 bad("LinearMap", lambda: PULLBACK.batched(X), ValueError, ".batched: got shape (3,), but (n, 3)")
 bad("LinearMap", lambda: PULLBACK.batched({"a": A}), ValueError, ".batched", "expected a leaf")
+bad(
+    "LinearMap",
+    lambda: PAIRED.batched({"a": A, "b": X}),
+    ValueError,
+    ".batched: got shape (3,) at ['b'], but (n,) is wanted, n the same for all leaves",
+)
 bad("LinearMap", lambda: PULLBACK.batched(A.astype(int)), ValueError, "got i64[2,3]", "Cast it")
 bad("LinearMap", lambda: PULLBACK.batched(A.view(np.matrix)), UnsupportedError, "matrix", HERE)
 bad("LinearMap", lambda: PULLBACK.dense(chunk_size=0), ValueError, ".dense: chunk_size", "got 0")
@@ -556,6 +564,27 @@ bad(
     "vjp(real).as_scipy: the map is linear over the real numbers only",
     "separate real arrays",
 )
+
+
+@pytest.mark.parametrize(
+    "call",
+    each(
+        lambda: PULLBACK(X[:2]),
+        lambda: PULLBACK(X, X),
+        lambda: PULLBACK([X]),
+        lambda: PULLBACK.batched(X),
+        lambda: PULLBACK.batched(A.astype(int)),
+        lambda: LINEAR(X[:2]),
+        lambda: vk.jvp(energy, (X,), (X[:2],)),
+        lambda: vk.hvp(energy, (X,), (X[:2],)),
+        lambda: vk.jvp(energy, (INTS,), (X,)),
+    ),
+)
+def test_a_vector_that_does_not_fit_names_the_line(call):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call()
+    assert HERE in "".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+
 
 # ---------------------------------------------------------------------------- programs of functions
 

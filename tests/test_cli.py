@@ -104,6 +104,10 @@ def squares(n):
     return n * n
 
 
+def constant():
+    return 1.0
+
+
 def says(x):
     print("called")
     return np.sum(x * x)
@@ -524,8 +528,9 @@ def test_arguments_come_from_files(run: Runner):
         assert derivative_of(run, "model.py:by_keyword", "--at", source).endswith(gradient)
 
 
-def test_variadic_arguments_have_numbers(run: Runner):
-    out = run.good("check", "model.py:added", "--at", "1.0", "2.0")
+@pytest.mark.parametrize("at", [("--at", "1.0", "2.0"), ("--at", "1.0", "--at", "2.0")])
+def test_variadic_arguments_have_numbers(run: Runner, at: tuple[str, ...]):
+    out = run.good("check", "model.py:added", *at)
     assert [rows(out)[f"terms[{i}]"][-1] for i in (0, 1)] == ["agrees", "agrees"]
 
 
@@ -589,6 +594,7 @@ def test_a_file_never_takes_the_place_of_another_module(run: Runner):
         (["model.py:stretched", "--at", "[1.0, 2]"],
             ["cannot be differentiated here", "'x=np.array([1.0, ...])'"]),
         (["model.py:text", "--at", "1.0"], ["text returned str", "no floating-point output"]),
+        (["model.py:constant"], ["constant takes no arguments: there is nothing to differentiate"]),
         (["model.py:squares", "--at", "np.inf"], ["squares is not finite", "output = inf"]),
     ],
 )  # fmt: skip

@@ -291,3 +291,12 @@ def test_derivatives_are_as_quiet_as_in_eager_mode():
         assert_same(vk.jit(vk.grad(loss))(x), vk.grad(loss)(x))
     with pytest.warns(RuntimeWarning, match="divide by zero"):
         vk.jit(np.log)(x)
+
+
+def test_integers_beyond_64_bits_are_numbers_as_in_numpy():
+    def f(x):
+        return np.sum(x * 2**70 / 2**69)
+
+    np.testing.assert_array_equal(vk.jit(vk.grad(f))(np.ones(3)), vk.grad(f)(np.ones(3)))
+    pulled = vk.vjp(lambda x: x * 2**70, np.ones(2))[1]
+    assert "multiply" in str(pulled.program)

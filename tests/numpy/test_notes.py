@@ -88,3 +88,11 @@ def test_full_like_names_itself():
     with pytest.raises(TypeError, match=r"^np\.full_like: .*\(test_notes\.py:\d+\)") as caught:
         vk.grad(lambda x: np.sum(np.full_like(np.ones(3), x)))(2.0)
     assert "vnp.full_like(a, value)" in str(caught.value)
+
+
+def test_an_error_from_compiled_code_names_the_line_that_called_it():
+    with pytest.raises(TypeError) as caught:
+        vk.grad(lambda x: np.sum(np.random.default_rng(0).normal(x)))(X)
+    told = "".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert "test_notes.py:" in told
+    assert ".pyx" not in told

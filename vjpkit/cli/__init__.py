@@ -82,8 +82,10 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=raw,
         )
         command.add_argument("target", metavar="FILE:FUNCTION")
-        command.add_argument("--at", nargs="+", metavar="EXPR", help=_AT)
-        command.add_argument("--wrt", nargs="+", metavar="NAME", default=[], help=_WRT)
+        command.add_argument("--at", nargs="+", action="extend", metavar="EXPR", help=_AT)
+        command.add_argument(
+            "--wrt", nargs="+", action="extend", metavar="NAME", default=[], help=_WRT
+        )
         if name == "show":
             command.add_argument("--full", action="store_true", help="leave nothing out")
     return parser

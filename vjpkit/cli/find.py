@@ -108,6 +108,8 @@ def _arguments(
     given = tuple(p.default for p in parameters if p.kind in _POSITIONAL)
     if not needed and given:
         return given, {}, "by its defaults"
+    if not parameters and inspect.isfunction(function):
+        raise BadInput(f"{name} takes no arguments: there is nothing to differentiate in.")
     expressions = " ".join(["1.5", "'np.ones(3)'"][i % 2] for i in range(len(needed) or 1))
     raise BadInput(
         f"{name} needs arguments at which to differentiate: {', '.join(needed) or 'some'}.\n"

@@ -51,7 +51,7 @@ class _Internal(dict[str, bool]):
     """Whether a file name is ours (or NumPy's): asked once per file, a dict look-up afterwards."""
 
     def __missing__(self, filename: str) -> bool:
-        internal = filename.startswith(_INTERNAL_FOLDERS)
+        internal = filename.startswith(_INTERNAL_FOLDERS) or filename.endswith(".pyx")
         self[filename] = result = internal and not filename.startswith(_USER_FOLDERS)
         return result
 

@@ -410,7 +410,7 @@ def _annihilate_traced(ct: Value, factor: Value) -> Value:
 
 def _is_tame(x: Value) -> bool:
     """Whether every element is finite and none is zero."""
-    return bool(np.isfinite(x).all() and np.all(x))
+    return bool(x) if type(x) is int else bool(np.isfinite(x).all() and np.all(x))
 
 
 def innermost(x: Value) -> Value:

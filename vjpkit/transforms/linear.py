@@ -15,10 +15,18 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import at, calling_position, note_line
 from vjpkit.core.ir import Program
 from vjpkit.core.staging import Builder, Captured, ClosedProgram
-from vjpkit.core.tracer import operand
-from vjpkit.pytree import PyTree, PyTreeDef, flatten, register_pytree_node
+from vjpkit.core.tracer import Tracer, operand
+from vjpkit.pytree import (
+    PyTree,
+    PyTreeDef,
+    flatten,
+    flatten_with_path,
+    keystr,
+    register_pytree_node,
+)
 from vjpkit.transforms.backings import (
     Backing,
     Freed,
@@ -91,24 +99,37 @@ class LinearMap:
 
         Equal to stacking single applications; the vectors become tensors and the kernels stay BLAS.
         """
-        _, leaves = self.domain.leaves(f"{self.name}.batched", arguments)
+        try:
+            value, leaves = self.domain.leaves(f"{self.name}.batched", arguments)
+            n = self._batch_size(value, leaves)
+        except (TypeError, ValueError) as error:
+            note_line(error, calling_position())
+            raise
         live = [leaves[i] for i in self.domain.live]
-        n = self._batch_size(live)
         return self.codomain.tree.unflatten(self._filled(self.apply_batched(live, n), n))
 
-    def _batch_size(self, leaves: Sequence[Value]) -> int:
-        for leaf, aval in zip(leaves, self.domain.live_avals, strict=True):
-            if np.shape(leaf)[1:] != aval.shape or np.shape(leaf)[:1] != np.shape(leaves[0])[:1]:
+    def _batch_size(self, value: PyTree, leaves: Sequence[Value]) -> int:
+        """The length of the leading axis of all live leaves of ``value``; `ValueError` names the
+        path."""
+        n = None
+        for i in self.domain.live:
+            leaf, aval = leaves[i], self.domain.avals[i]
+            path = keystr(flatten_with_path(value)[0][i][0])
+            where = f"{self.name}.batched: got {{}}{f' at {path}' if path else ''}"
+            shape = np.shape(leaf)
+            n = shape[0] if n is None and shape else n
+            if shape[1:] != aval.shape or shape[:1] != (n,):
+                wanted = ", ".join(["n", *map(str, aval.shape)]) + "," * (not aval.shape)
                 raise ValueError(
-                    f"{self.name}.batched: got shape {np.shape(leaf)}, but (n, "
-                    f"{', '.join(map(str, aval.shape))}) is wanted, n the same for all leaves"
+                    f"{where.format(f'shape {shape}')}, but ({wanted}) is wanted, n the same for "
+                    "all leaves"
                 )
             if aval_of(operand(leaf)).dtype != aval.dtype:
                 raise ValueError(
-                    f"{self.name}.batched: got {aval_of(leaf)}, but {aval.dtype} is wanted.\n"
+                    f"{where.format(aval_of(leaf))}, but {aval.dtype} is wanted.\n"
                     f"{advice(leaf, aval)}"
                 )
-        return int(np.shape(leaves[0])[0])
+        return int(n or 0)
 
     def apply_batched(self, leaves: Sequence[Value | None], n: int) -> list[Value | None]:
         """`apply` on leaves with a leading axis of length n."""
@@ -156,6 +177,11 @@ class LinearMap:
         return self.T._with(conjugated=not self.conjugated)
 
     def __matmul__(self, other: LinearMap) -> LinearMap:
+        if isinstance(other, np.ndarray | np.generic | Tracer):
+            raise TypeError(
+                f"{self.name} @ x: a linear map is applied by a call, L(x); @ composes two of them"
+                f"{at(calling_position())}"
+            )
         if not isinstance(other, LinearMap):
             return NotImplemented
         inner, outer = _unwrapped(other.codomain), _unwrapped(self.domain)

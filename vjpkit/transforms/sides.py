@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.errors import calling_position, note_line
 from vjpkit.core.tracer import Tracer, operand
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_up_to, flatten_with_path, keystr
 
@@ -58,13 +59,17 @@ class Side:
         return sum(a.size for a in self.live_avals)
 
     def read(self, name: str, arguments: tuple[Any, ...]) -> list[Value]:
-        """The live leaves of a call's arguments, checked; `ValueError` names the path."""
-        value, leaves = self.leaves(name, arguments)
-        return [
-            self._leaf(name, value, i, leaf)
-            for i, leaf in enumerate(leaves)
-            if self.avals[i].dtype != FLOAT0 or self._nothing(name, value, i, leaf)
-        ]
+        """The live leaves of a call's arguments, checked; `ValueError` names path and line."""
+        try:
+            value, leaves = self.leaves(name, arguments)
+            return [
+                self._leaf(name, value, i, leaf)
+                for i, leaf in enumerate(leaves)
+                if self.avals[i].dtype != FLOAT0 or self._nothing(name, value, i, leaf)
+            ]
+        except (TypeError, ValueError) as error:
+            note_line(error, calling_position())
+            raise
 
     def leaves(self, name: str, arguments: tuple[Any, ...]) -> tuple[PyTree, list[Value]]:
         """The arguments as a tree, and all its leaves."""
