@@ -164,6 +164,16 @@ def test_numbers_of_short_rows():
     assert [part.where for part in small.explain(x[:9], y[:9])] == ["one call"]
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, (0, 1)])
+def test_a_product_that_is_only_summed_is_not_made(axis):
+    x, y = (rows_of(n, 40)[:120].reshape(6, 20, 40) for n in (120, 121))
+    f = lambda x, y: np.sum(x * y, axis=axis)
+    fast = vk.jit(f, backend="native")
+    (part,) = [p for p in fast.explain(x, y) if len(p.equations) > 1]
+    assert str(part).startswith("native kernel: multiply sum")
+    np.testing.assert_allclose(fast(x, y), f(x, y), rtol=1e-12, atol=1e-12)
+
+
 def test_what_is_small_does_not_end_a_group():
     def f(x, y):
         z = np.sin(x) * y

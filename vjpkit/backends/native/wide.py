@@ -177,6 +177,7 @@ class LongRows(Together):
     def pays(self) -> bool:
         """Whether there is more than a pass over arrays of one shape would do.
 
+        A large array that is only reduced need not be made.
         NumPy goes row by row itself where one number, or one row, serves for several.
         """
         computed = [e for e in self.equations if self.roles[e.outputs[0]] == FULL]
@@ -185,7 +186,8 @@ class LongRows(Together):
         repeats = any(self.roles[a] != FULL and a.aval.shape for a in read)
         if repeats and self.shape[-1] <= SHORT and prod(self.shape) >= MANY:
             return True
-        return len(computed) > 1 and bool(reduced or self.sums)
+        several = len(computed) > 1 or (bool(computed) and prod(self.shape) >= MANY)
+        return several and bool(reduced or self.sums)
 
     def kernel(self, outputs: Sequence[Var]) -> Sweep:
         """The kernel that makes ``outputs`` and the sums."""
