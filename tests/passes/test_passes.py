@@ -151,6 +151,7 @@ RULES: dict[str, Any] = {
     "minus a sum": (lambda x: np.exp(x) + (-np.sin(x) - np.cos(x)), 5),
     "twice a quotient": (lambda x: [(y := np.sin(x) * (1.0 / x)), y + y][1], 3),
     "twice a quotient read twice": (lambda x: [(y := np.sin(x) * (1.0 / x)), y + y], 4),
+    "a number with an axis": (lambda x: np.sum(x).reshape(1) * np.sin(x), 3),
     "the same place": (vk.grad(lambda x: np.sum(np.sin(x[1:]) * x[1:])), 6),
 }
 
@@ -264,7 +265,7 @@ def columns_to_the_left(x):
 
 
 CANCELLING = {
-    "a shift by the maximum": (shifted_log_sum_exp, 9),
+    "a shift by the maximum": (shifted_log_sum_exp, 8),
     "a shift of each row": (shifted_cross_entropy, 21),
     "a shift of a transpose": (columns_to_the_left, 12),
 }

@@ -344,12 +344,14 @@ def _broadcast_to(new: Rewriter, eqn: Equation) -> Atom | None:
 
 
 def _without_broadcasts(new: Rewriter, eqn: Equation) -> Atom | None:
-    """An elementwise equation repeats its operands by itself."""
+    """An elementwise equation repeats its operands by itself, and numbers that have got axes."""
     shape = eqn.outputs[0].aval.shape
     inputs = list(eqn.inputs)
     for i, a in enumerate(inputs):
-        inner = new.made_by(a, "broadcast_to")
-        if inner is not None:
+        inner = new.made_by(a, "broadcast_to") or new.made_by(a, "reshape")
+        if inner is not None and (
+            inner.primitive.name != "reshape" or not inner.inputs[0].aval.ndim
+        ):
             tried = [*inputs[:i], inner.inputs[0], *inputs[i + 1 :]]
             if np.broadcast_shapes(*[b.aval.shape for b in tried]) == shape:
                 inputs = tried
