@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
 import vjpkit as vk
 
@@ -96,3 +97,8 @@ def test_an_error_from_compiled_code_names_the_line_that_called_it():
     told = "".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
     assert "test_notes.py:" in told
     assert ".pyx" not in told
+
+
+def test_an_error_inside_of_scipy_names_the_line_that_called_it():
+    with pytest.raises(vk.core.TracerConversionError, match=r"\(test_notes\.py:\d+\)"):
+        vk.grad(lambda a: quad(lambda t: np.exp(-a * t), 0.0, 1.0)[0])(1.0)

@@ -43,25 +43,24 @@ class Scoped(NamedTuple):
 Position = tuple[CodeType | Scoped | None, int]
 
 _PACKAGE = dirname(dirname(__file__)) + sep
-_INTERNAL_FOLDERS = (_PACKAGE, dirname(numpy.__file__) + sep, "<vjpkit", "<__array_function__")
-_USER_FOLDERS = (_PACKAGE + "examples" + sep,)
+_SITE = dirname(dirname(numpy.__file__)) + sep
+_LIBRARIES = (_PACKAGE, _SITE + "numpy" + sep, _SITE + "scipy" + sep)
+_INTERNAL = (*_LIBRARIES, "<vjpkit", "<__array_function__")
 
 
 class _Internal(dict[str, bool]):
-    """Whether a file name is ours (or NumPy's): asked once per file, a dict look-up afterwards."""
+    """Whether a file name is ours, NumPy's or SciPy's: asked once per file, then a look-up."""
 
     def __missing__(self, filename: str) -> bool:
-        internal = filename.startswith(_INTERNAL_FOLDERS) or filename.endswith(".pyx")
-        self[filename] = result = internal and not filename.startswith(_USER_FOLDERS)
-        return result
+        ours = filename.startswith(_INTERNAL) or filename.endswith(".pyx")
+        return self.setdefault(filename, ours and not filename.startswith(f"{_PACKAGE}examples"))
 
 
 INTERNAL = _Internal()
 
 
 def calling_position() -> Position:
-    """Position of the innermost frame, above the one that asks, that is neither ours nor
-    NumPy's."""
+    """Position of the innermost frame, above the one that asks, that is the user's."""
     frame = sys._getframe(1).f_back
     while frame is not None:
         code = frame.f_code
