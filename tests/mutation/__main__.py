@@ -14,9 +14,10 @@ import sys
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ import pytest
 import vjpkit as vk
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.mutants import (
+    MACHINERY,
     Mutant,
     Source,
     concerned,
@@ -124,6 +126,21 @@ FAMILIES = {
         "test_nan_safety.py",
     ),
     "dynamic": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
+    "steps": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
+    "scan_split": ("control/test_scan.py", "control/test_checkpointed_loops.py"),
+    "layout": ("control/test_scan.py", "control/test_loop.py"),
+    "bodies": ("control/test_refusals.py", "control/test_branch.py", "control/test_mapped.py"),
+    "higher": ("control/test_products.py", "test_nan_safety.py"),
+    "programs": (
+        "control/test_branch.py",
+        "control/test_loop.py",
+        "control/test_checkpoint.py",
+        "control/test_products.py",
+        "test_nan_safety.py",
+    ),
+    "rules": ("control/test_rules.py", "control/test_custom.py", "control/test_outside.py"),
+    "mapped_rules": ("control/test_rules.py", "transforms/test_collectives.py"),
+    "implicit": ("control/test_implicit.py",),
     "staged_rules": ("control/test_rules.py", "control/test_custom.py", "control/test_implicit.py"),
     "calls": ("control/test_rules.py", "control/test_custom.py", "control/test_checkpoint.py"),
     "checkpointing": (
@@ -247,12 +264,13 @@ def main(names: list[str]) -> int:
     warnings.simplefilter("error")
     start = time.monotonic()
     wanted, everything = selected(names), selected([])
-    if not wanted:
+    machinery = [name for name in MACHINERY if not names or name.split(".")[1] in names]
+    if not wanted and not machinery:
         sys.exit(f"no primitive and no module of primitives is called {' or '.join(names)}")
     caught: dict[str, Counter[str]] = defaultdict(Counter)
     survivors = 0
     equivalent: set[str] = set()
-    for mutant, primitives in all_mutants(wanted, everything):
+    for mutant, primitives in all_mutants(wanted, everything, machinery):
         proved = str(mutant) in EQUIVALENT
         laws = (noticed(mutant, checks_of(p)) for p in primitives[: FEW if proved else None])
         law = next(filter(None, laws), None)
@@ -284,16 +302,17 @@ def checks_of(primitive: Primitive) -> Checks:
 
 
 def all_mutants(
-    wanted: list[Primitive], everything: list[Primitive]
+    wanted: list[Primitive], everything: list[Primitive], machinery: Sequence[str] = ()
 ) -> Iterator[tuple[Mutant, list[Primitive]]]:
     """Mutants, each with the primitives whose checks may notice it."""
     bases = [c.__module__ for p in wanted for c in type(p).__mro__[1:]]
     shared = [name for name in bases if name.startswith(f"{vk.__name__}.ops.")]
-    modules = dict.fromkeys([*(type(p).__module__ for p in wanted), *shared])
-    for source in [Source(sys.modules[name]) for name in modules]:  # all read before any is changed
+    whole = [f"{vk.__name__}.{name}" for name in machinery]
+    modules = dict.fromkeys([*(type(p).__module__ for p in wanted), *shared, *whole])
+    for source in [Source(import_module(name)) for name in modules]:  # before any is changed
         for rule in source.rules():
             primitives = concerned(rule, everything)
-            if any(p in wanted for p in primitives):
+            if source.owner in machinery or any(p in wanted for p in primitives):
                 yield from ((mutant, primitives) for mutant in source.mutants(rule))
     for primitive in wanted:
         for mutant in mutants_of_declarations(primitive):

@@ -24,6 +24,9 @@ _TWO_WAYS = (
 _OWN_DTYPE = "a cast to its own dtype gives the array itself: only slower"
 _OWN_SHAPE = "broadcasting to its own shape leaves an array as it is"
 _COPIED = "the same array is copied once more: only slower"
+_OTHER_POWER = (
+    "the rules of the power are then used, and give for a positive base what exp(y log x) gives"
+)
 _ONLY_BOOL = "NumPy takes `bool` and `np.dtype(bool)` for the same dtype"
 
 EQUIVALENT: dict[str, str] = {
@@ -126,12 +129,17 @@ EQUIVALENT: dict[str, str] = {
     "  ->  symmetric + np.diag(np.diagonal(symmetric))": _TWO_WAYS,
     "ops.spectra._block: d - d.mean()  ->  d": _TWO_WAYS,
     "ops.spectra._block: d - d.mean()  ->  d + d.mean()": _TWO_WAYS,
+    "ops.spectra._block: d - d.mean()  ->  -d.mean()": (
+        "for constant b and d of mean zero the line has no slope, and gives the mean of b as well"
+    ),
     "ops.spectra._block: np.asarray(mean * np.eye(len(b)))  ->  mean * np.eye(len(b))": _ARRAY,
     "ops.spectra._block: np.asarray(found)  ->  found": _ARRAY,
     "ops.elementwise._share: innermost(difference)  ->  difference": (
         "what is traced is then taken for staged, and the choice of where is made, which changes "
         "nothing without a nan"
     ),
+    "ops.elementwise.Power.composed: innermost(x)  ->  x": _OTHER_POWER,
+    "ops.elementwise._is_positive: x > 0  ->  x > 1": _OTHER_POWER,
     "ops.elementwise._direction: np.where(origin, 1, length)  ->  np.where(origin, 2, length)": (
         _MASKED
     ),

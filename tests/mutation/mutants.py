@@ -2,7 +2,8 @@
 
 A rule is what a primitive's class says about derivatives, batching and linearity: its methods other
 than ``impl``, ``abstract`` and ``samples``, the functions among its attributes, and the functions
-of its module that these call. A mutant changes one node of the syntax tree of such a function (a
+of its module that these call. The machinery of control flow, which makes programs from programs,
+counts as rules as a whole. A mutant changes one node of the syntax tree of such a function (a
 sign, a term, a factor, a call replaced by its argument, a constant); the module is compiled again,
 and the code objects that differ are put into the functions that exist. Declarations that are no
 functions (numbers among the partials, ``linear``, ``singular``, ...) are changed on the class.
@@ -23,12 +24,22 @@ from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive, registered
 from vjpkit.kinds import Elementwise, General
 from vjpkit.kinds.elementwise import _RuleSource
 from vjpkit.transforms import batch
 
-__all__ = ["Mutant", "Rule", "Source", "concerned", "mutants_of_declarations"]
+__all__ = ["MACHINERY", "Mutant", "Rule", "Source", "concerned", "mutants_of_declarations"]
+
+MACHINERY = tuple([
+    f"control.{name}"
+    for name in (
+        "bodies", "higher", "implicit", "layout", "loop", "mapped_rules", "programs", "rules",
+        "scan_split", "steps",
+    )
+])  # fmt: skip
+"""Modules in which every function and method is a rule."""
 
 NOT_RULES = {
     "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed",
@@ -64,16 +75,21 @@ class Mutant:
     def installed(self) -> Iterator[None]:
         """The mistake is made inside."""
         undo = self.apply()
-        forget_derived()
+        machinery = self.owner.startswith("control.")
+        forget_derived(machinery)
         try:
             yield
         finally:
             undo()
-            forget_derived()
+            forget_derived(machinery)
 
 
-def forget_derived() -> None:
-    """Empty every cache of what was derived from rules."""
+def forget_derived(programs: bool) -> None:
+    """Empty every cache of what was derived from rules; with ``programs``, those of programs."""
+    if programs:
+        for x in gc.get_objects():
+            if type(x) is Program:
+                x._cache.clear()
     for primitive in registered().values():
         if isinstance(primitive, General):
             primitive.transposed.clear()
@@ -311,11 +327,14 @@ class Source:
         """Every function that is a rule, or is called by one."""
         helpers: dict[str, tuple[ast.AST, ast.Module]] = {}
         roots = []
+        whole = self.owner in MACHINERY
         imports = [node for node in self.body if isinstance(node, ast.Import | ast.ImportFrom)]
         statement = ("body", len(imports))
         for node in self.body:
             tree = ast.Module([*imports, node], [])
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, ast.FunctionDef) and whole:
+                roots.append(Rule(self.owner, node.name, node, tree, (statement,)))
+            elif isinstance(node, ast.FunctionDef):
                 helpers[node.name] = node, tree
             elif isinstance(node, ast.ClassDef):
                 for j, item in enumerate(node.body):
@@ -398,7 +417,7 @@ def mentioned() -> tuple[dict[str, set[str]], dict[tuple[str, str], set[str]]]:
     functions: dict[str, set[str]] = defaultdict(set)
     classes = {}
     for name, module in list(sys.modules.items()):
-        if name.startswith("vjpkit.ops."):
+        if name.startswith(("vjpkit.ops.", "vjpkit.control.")):
             for node in ast.parse(inspect.getsource(module)).body:
                 if isinstance(node, ast.FunctionDef):
                     functions[node.name] |= reached_names(node, module)
@@ -414,25 +433,32 @@ def batching_names() -> set[str]:
 
 @cache
 def helpers_of(primitive: Primitive) -> set[str]:
-    """The functions of the operations' modules that a primitive's class reaches, by name."""
+    """The functions and classes that a primitive's class reaches in the modules of operations and
+    of control flow, by name."""
     functions, classes = mentioned()
+    named: dict[str, set[str]] = defaultdict(set)
+    for (_, name), names in classes.items():
+        named[name] |= names
     reached: set[str] = set()
     pending = set() if hasattr(primitive, "batch") else set(batching_names())
     for base in type(primitive).__mro__:
         pending |= classes.get((base.__module__, base.__name__), set())
     while pending:
         name = pending.pop()
-        if name in functions and name not in reached:
+        if name in reached:
+            continue
+        if name in functions or name in named:
             reached.add(name)
-            pending |= functions[name]
+            pending |= functions.get(name, set()) | named.get(name, set())
     return reached
 
 
 def concerned(rule: Rule, primitives: list[Primitive]) -> list[Primitive]:
     """The primitives that a rule is of: its class's own, or those that call it."""
     name, *method = rule.name.split(".")
-    if method:
-        return [p for p in primitives if any(c.__name__ == name for c in type(p).__mro__)]
+    heirs = [p for p in primitives if any(c.__name__ == name for c in type(p).__mro__)]
+    if method and (heirs or rule.owner not in MACHINERY):
+        return heirs
     callers = [p for p in primitives if name in helpers_of(p)]
     return sorted(callers, key=lambda p: not type(p).__module__.endswith(rule.owner))
 

@@ -313,3 +313,21 @@ def test_gradients_do_not_see_the_phase():
         return np.real(np.sum(np.conjugate(v)[:, None] * v * A))
 
     assert np.allclose(vk.grad(f)(h), vk.grad(g)(h))
+
+
+def test_vectors_of_equal_values_stay_where_all_values_move_together():
+    same = np.eye(3)
+    w, v = vk.jvp(lambda a: tuple(LA.eigh(a)), (same,), (-same,))[1]
+    np.testing.assert_array_equal(w, [-1.0, -1.0, -1.0])
+    np.testing.assert_array_equal(v, np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("values", [LA.eigvalsh, lambda a: LA.eigh(a).eigenvalues])
+def test_the_pullback_of_equal_values_is_a_linear_map_of_its_own(values):
+    """Its tangents are means over the diagonal of each group; vectors are not asked for."""
+    a = np.stack([np.diag([1.0, 1.0, 2.0]), np.diag([2.0, 3.0, 3.0])])
+    _, pullback = vk.vjp(values, a)
+    m = np.arange(18.0).reshape(2, 3, 3)
+    m = m + m.swapaxes(1, 2)
+    (got,) = vk.vjp(lambda ct: pullback(ct)[0], np.ones((2, 3)))[1](m)
+    np.testing.assert_allclose(got, [[4.0, 4.0, 16.0], [18.0, 30.0, 30.0]], rtol=1e-14)
