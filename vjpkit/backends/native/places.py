@@ -37,7 +37,7 @@ __all__ = [
 
 MOVES = frozenset({"roll", "concatenate", "stack", "scatter_sum", "tril", "triu"})
 """Primitives whose results are elements of their operands, and zeros, and no views."""
-LARGEST = 1 << 22
+LARGEST = 1 << 20
 """Elements of a result: its table is made from the number of each."""
 MOST = 8
 """Operands of an equation, each of which is a pass over a block."""
@@ -92,7 +92,7 @@ def moves_of(eqn: Equation) -> tuple[Move, ...] | None:
     return tuple([Move(*part, table) for part, table in zip(parts, found, strict=True)])
 
 
-@lru_cache(256)
+@lru_cache(64)
 def table_of(primitive: Primitive, params: Any, avals: tuple[Aval, ...]) -> Table | None:
     """The runs of an equation's result; None where they are too short to be worth copying."""
     numbers = numbered(avals)
