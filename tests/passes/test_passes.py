@@ -151,6 +151,8 @@ RULES: dict[str, Any] = {
     "minus a sum": (lambda x: np.exp(x) + (-np.sin(x) - np.cos(x)), 5),
     "twice a quotient": (lambda x: [(y := np.sin(x) * (1.0 / x)), y + y][1], 3),
     "twice a quotient read twice": (lambda x: [(y := np.sin(x) * (1.0 / x)), y + y], 4),
+    "gradient of a sorted vector": (vk.grad(lambda x: np.sum(np.sort(x) * STACK[0, 0])), 2),
+    "gradient of sorted rows": (vk.grad(lambda x: np.sum(np.sort(STACK[0] * x) * STACK[1])), 8),
     "a number with an axis": (lambda x: np.sum(x).reshape(1) * np.sin(x), 3),
     "the same place": (vk.grad(lambda x: np.sum(np.sin(x[1:]) * x[1:])), 6),
 }

@@ -18,6 +18,7 @@ from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import lookup
 from vjpkit.kinds.elementwise import Ufunc
+from vjpkit.ops.index import Index
 from vjpkit.passes.rewriting import Rewriter
 
 __all__ = ["simplified"]
@@ -413,6 +414,16 @@ def _scatter_sum(new: Rewriter, eqn: Equation) -> Atom | None:
     return _simplest(new, eqn, "scatter_sum", *totals.values(), **params)
 
 
+def _permuted(new: Rewriter, eqn: Equation) -> Atom | None:
+    """A vector read by a permutation's inverse is written by it; a zero may lose its sign."""
+    x, order = eqn.inputs
+    inverse = new.made_by(order, "inverse_permutation")
+    if inverse is None or x.aval.ndim != 1 or isinstance(x, Literal) or not x.aval.inexact:
+        return None
+    params = {"shape": x.aval.shape, "dtype": x.aval.dtype, "indices": (Index((Index.ARRAY,)),)}
+    return _simplest(new, eqn, "scatter_sum", inverse.inputs[0], x, **params)
+
+
 # ---- products ------------------------------------------------------------------------------------
 
 
@@ -460,6 +471,7 @@ RULES: dict[str, Rule] = {
     "transpose": lambda new, eqn: _transpose(new, eqn) or _outward(new, eqn),
     "sum": lambda new, eqn: _outward(new, eqn) or _sum_of_products(new, eqn),
     "matmul": _minus_outward,
+    "permuted": _permuted,
     "power": _power,
     "scatter_sum": _scatter_sum,
 }
