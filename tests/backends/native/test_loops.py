@@ -326,3 +326,24 @@ def test_the_gradient_of_a_loop_of_unknown_length():
         lambda y: np.abs(y * y - a) > 1e-12, lambda y: 0.5 * (y + a / y), a
     )
     assert_same(vk.jit(vk.grad(f), backend="native")(2.0), vk.grad(f)(2.0))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("n", [1000, 5001])
+def test_running_sums_have_numpys_bits(n, dtype):
+    x = np.random.default_rng(n).normal(size=n).astype(dtype)
+    x[:3], x[-2:] = -0.0, -0.0
+    x[700:702] = np.inf, -np.inf
+    for f in (np.cumsum, lambda x: np.cumsum(x[::-1])[::-1], lambda x: np.cumsum(x[:900:-1])):
+        fast = vk.jit(f, backend="native")
+        with np.errstate(invalid="ignore"):
+            got, want = fast(x), f(x)
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(np.signbit(got[got == 0]), np.signbit(want[want == 0]))
+        assert got.dtype == want.dtype
+    weighted = vk.grad(lambda x: np.sum(np.cumsum(x) ** 2 * np.linspace(0, 1, n)))
+    fast = vk.jit(weighted, backend="native")
+    assert sum(part.where == "native loop" for part in fast.explain(x)) == 2
+    assert fast.native_ir(x).count("define void @loop_") == 2
+    y = np.where(np.isfinite(x), x, 1).astype(dtype)
+    np.testing.assert_allclose(fast(y), weighted(y), rtol=1e-11 if dtype == "f8" else 1e-3)

@@ -14,21 +14,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.backends.native.code import BOOL, TYPES, Code, Value, vector
+from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, TYPES, Code, Value, vector
 from vjpkit.backends.native.engine import host, ufunc
 from vjpkit.backends.native.kernels import loaded, store
 from vjpkit.backends.native.machine import Machine, module_of
 from vjpkit.backends.native.steps import WIDTH, Step, why_no_step
 from vjpkit.core.aval import Aval
-from vjpkit.core.ir import Equation, Program
+from vjpkit.core.ir import Equation, Program, Var
+from vjpkit.core.primitive import lookup
 from vjpkit.passes import optimize
 
-__all__ = ["LOOPS", "Loop", "joined", "loop_of", "why_no_loop"]
+__all__ = ["LOOPS", "Loop", "joined", "loop_of", "running", "why_no_loop"]
 
 MOST_OPERANDS = 64
 """Operands and results of a ufunc."""
 
 
+SHORTEST = 1000
+"""Running sums that take longer in NumPy than the call of a loop."""
 LOOPS = frozenset({"scan", "while"})
 """Primitives that are loops."""
 
@@ -43,6 +46,23 @@ def why_no_loop(eqn: Equation, body: Program) -> str | None:
         return f"kernels have no {other or 'loops of no steps'}"
     cond = eqn.params.get("cond")
     return why_no_step(body) or (why_no_step(optimize(cond)) if cond is not None else None)
+
+
+def running(eqn: Equation) -> Loop | None:
+    """The loop of running sums of a vector, where it is worth a call; else None.
+
+    They begin with -0.0, to which any number can be added without a change.
+    """
+    if eqn.primitive.name != "cumsum" or eqn.outputs[0].aval.ndim != 1:
+        return None
+    x, out = eqn.inputs[0].aval.strong(), eqn.outputs[0].aval
+    if x.size < SHORTEST or x.dtype != out.dtype or TYPES.get(x.dtype) not in (DOUBLE, FLOAT):
+        return None
+    number = Aval((), x.dtype)
+    sofar, element, total = Var(number), Var(number), Var(number)
+    add = Equation(lookup("add"), (sofar, element), {}, (total,))
+    body = Program([sofar, element], [add], [total, total])
+    return Loop(body, (number, x), (number, out), 0, 1, x.size, eqn.params["reverse"])
 
 
 def loop_of(eqn: Equation, body: Program) -> Loop:

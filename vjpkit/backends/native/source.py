@@ -19,6 +19,7 @@ from vjpkit.backends.native.loops import (
     Packed,
     joined,
     loop_of,
+    running,
     why_no_loop,
 )
 from vjpkit.backends.native.machine import Machine
@@ -157,6 +158,8 @@ class NativeLowered(Lowered):
                 step = step_of(part)
                 if why_no_loop(part, step) is None:
                     texts.append(loop_of(part, step).text)
+            elif isinstance(part, Equation) and (sums := running(part)) is not None:
+                texts.append(sums.text)
         return "\n".join(texts)
 
     @property
@@ -226,6 +229,8 @@ def explained_native(part: Equation | Together) -> Part:
         where = LOOP if reason is None else "one call"
         count = part.params.get("length", "unknown many")
         return Part((part,), where, reason or f"{count} steps in registers")
+    if isinstance(part, Equation) and running(part) is not None:
+        return Part((part,), LOOP, f"{part.outputs[0].aval.size} sums, each of the last one")
     if isinstance(part, Equation) and is_elementwise(part):
         reason = why_not(part)
         return Part((part,), "one call", reason or "alone among others: NumPy is as quick")
@@ -245,6 +250,11 @@ class NativeSource(Source):
 
     def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
         """A loop over a small state is one call of its kernel; anything else is NumPy's."""
+        sums = running(eqn)
+        if sums is not None:
+            first = Literal(eqn.outputs[0].aval.dtype.type(-0.0))
+            self.loop(i, sums, (first, *eqn.inputs), (Var(first.aval), *eqn.outputs))
+            return
         if eqn.primitive.name not in LOOPS or why_no_loop(eqn, step_of(eqn)) is not None:
             super().equation(i, eqn, dying)
             return
