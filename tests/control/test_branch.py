@@ -118,6 +118,22 @@ def test_bad_input():
 FAILING: dict[str, Any] = {
     "log": (lambda x: np.log(x), np.array([1.0, -2.0, 3.0, -0.5])),
     "inverse": (lambda x: np.linalg.inv(np.eye(2) * np.maximum(x, 0))[0, 0], np.array([-1.0, 2.0])),
+    "nested": (
+        vk.jit(lambda x: np.linalg.inv(np.eye(2) * np.maximum(x, 0))[0, 0]),
+        np.array([-1.0, 2.0]),
+    ),
+    "collective of another axis": (
+        lambda x: (
+            np.sum(
+                vk.vmap(lambda y: y / vk.lax.psum(y, "j"), axis_name="j")(
+                    np.log(x) * np.arange(1.0, 3)
+                )
+                * np.array([1.0, 2.0])
+            )
+            * np.log(x)
+        ),
+        np.array([3.0, -2.0]),
+    ),
     "order": (lambda x: np.sum(np.sort(np.stack([x, x**2, np.log(x)]))[1:]), np.array([-2.0, 3.0])),
 }
 

@@ -300,3 +300,15 @@ def test_integers_beyond_64_bits_are_numbers_as_in_numpy():
     np.testing.assert_array_equal(vk.jit(vk.grad(f))(np.ones(3)), vk.grad(f)(np.ones(3)))
     pulled = vk.vjp(lambda x: x * 2**70, np.ones(2))[1]
     assert "multiply" in str(pulled.program)
+
+
+def test_static_arguments_are_counted_in_the_signature():
+    f = vk.jit(lambda x, n=2: x**n if n > 1 else x, static_argnums=-1)
+    assert f(3.0) == 9.0
+    assert f(4.0) == 16.0
+    assert f.cache_info().misses == 1  # x is not static
+    assert f(3.0, n=1) == f(3.0, 1) == 3.0
+    for wrong in (2, -3, (0, 7)):
+        with pytest.raises(ValueError, match=r"static_argnums names argument .*has 2 positional"):
+            vk.jit(lambda x, n: x * n, static_argnums=wrong)
+    assert vk.jit(lambda *xs: xs[0] * xs[2], static_argnums=2)(1.0, 2.0, 3) == 3.0

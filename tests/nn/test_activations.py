@@ -100,10 +100,10 @@ def test_nothing_overflows_at_large_arguments(name, dtype):
     np.testing.assert_allclose(second, pushed, rtol=1e-4, atol=1e-6)
 
 
-KINKS = {
+KINKS = {  # as in JAX
     "relu": {0.0: 0.0}, "relu6": {0.0: 0.0, 6.0: 0.0}, "leaky_relu": {0.0: 1.0},
-    "hard_tanh": {-1.0: 0.0, 1.0: 0.0}, "hard_sigmoid": {-3.0: 0.0, 3.0: 0.0},
-    "sparse_sigmoid": {-1.0: 0.0, 1.0: 0.0}, "elu": {0.0: 1.0}, "soft_sign": {0.0: 1.0},
+    "hard_tanh": {-1.0: 1.0, 1.0: 1.0}, "hard_sigmoid": {-3.0: 0.0, 3.0: 0.0},
+    "sparse_sigmoid": {-1.0: 0.25, 1.0: 0.25}, "elu": {0.0: 1.0}, "soft_sign": {0.0: 1.0},
 }  # fmt: skip
 
 

@@ -394,3 +394,17 @@ def test_a_norm_is_expanded_under_a_derivative():
     want = lambda v: (v + 0.9) @ v / np.sqrt((v + 0.9) @ (v + 0.9))
     np.testing.assert_allclose(vk.grad(size)(v), vk.grad(want)(v), rtol=1e-12)
     np.testing.assert_allclose(vk.jacfwd(size)(v), vk.grad(want)(v), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loop", ["scan", "while"])
+def test_a_carry_that_starts_constant_is_expanded(loop):
+    """x**3 by a loop from 1: the first state has no terms, the others have."""
+
+    def power(x):
+        if loop == "scan":
+            return vk.lax.scan(lambda c, _: (c * x, c), 1.0, length=3)[0]
+        return vk.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * x), (0, 1.0))[1]
+
+    for f in (power, vk.jit(power)):
+        y, terms = vk.jet(f, (2.0,), ([1.0, 0.0, 0.0, 0.0],))
+        assert [y, *terms] == [8.0, 12.0, 6.0, 1.0, 0.0]

@@ -211,9 +211,19 @@ class Jit(Transformed):
                 f"{self.label}: static_argnames names {unknown[0]!r}, but the function's arguments "
                 f"are {', '.join(sorted(known)) or 'none'}{at(calling_position())}"
             )
-        numbers = {n for n in self.static_argnums if n < 0 or n < len(places)}
-        by_number = {places[n] for n in numbers if -len(places) <= n < len(places)}
-        self.static_argnames |= by_number
+        count = len(places)
+        inside = {n for n in self.static_argnums if -count <= n < count}
+        if not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            outside = sorted(set(self.static_argnums) - inside)
+            if outside:
+                raise ValueError(
+                    f"{self.label}: static_argnums names argument {outside[0]}, but the function "
+                    f"has {count} positional argument{'s' * (count != 1)}"
+                    f"{at(calling_position())}.\n"
+                    "Arguments are counted from 0, or backwards from -1."
+                )
+            self.static_argnums = tuple([n % count for n in self.static_argnums])
+        self.static_argnames |= {places[n] for n in inside}
         by_name = {i for i, name in enumerate(places) if name in self.static_argnames}
         self.static_argnums = tuple(sorted({*self.static_argnums, *by_name}))
 

@@ -65,13 +65,13 @@ def leaky_relu(x: Value, negative_slope: Value = 1e-2) -> Value:
 
 @activation
 def hard_tanh(x: Value) -> Value:
-    """``x`` between -1 and 1, else the nearer of these; the derivatives there are 0.
+    """``x`` from -1 to 1, else the nearer of these; its derivative at -1 and 1 is 1, as in JAX.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.nn.hard_tanh(np.array([-3.0, 0.5, 2.0]))
     array([-1. ,  0.5,  1. ])
     """
-    return np.where(x >= 1, 1, np.where(x <= -1, -1, x))
+    return np.where(x > 1, 1, np.where(x < -1, -1, x))
 
 
 @activation
@@ -104,7 +104,7 @@ def sparse_sigmoid(x: Value) -> Value:
     >>> vk.nn.sparse_sigmoid(np.array([-2.0, 0.0, 3.0]))
     array([0. , 0.5, 1. ])
     """
-    return 0.5 * np.where(x >= 1, 2, np.where(x <= -1, 0, x + 1))
+    return 0.5 * np.clip(x + 1, 0, 2)
 
 
 @activation
