@@ -83,6 +83,8 @@ class Linear(Primitive):
 
     def __call__(self, x: Value, *fixed: Value, **params: Any) -> Value:
         if type(x) is not Eager or fixed or x.owner.dirty:
+            if type(x) is _ndarray and not fixed and not x.dtype.hasobject:
+                return self.impl(x, **params)
             return bind(self, (x, *fixed), params)
         trace = x.owner
         value = x.value

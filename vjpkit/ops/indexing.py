@@ -136,8 +136,7 @@ class Getitem(Linear):
         x_batched, *flags = batched
         ndim = aval_of(x).ndim - x_batched
         index, arrays, axes = batched_index(index, arrays, flags, ndim, x_batched, n)
-        out = getitem(x, *arrays, index=index)
-        return out if axes == tuple(range(len(axes))) else transpose(out, axes=axes)
+        return permuted(getitem(x, *arrays, index=index), axes)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, index=Index((0, slice(None, None, -1))))
@@ -158,6 +157,11 @@ getitem = primitive(Getitem)
 
 
 _pull_read = rule(getitem, _pull, _push)
+
+
+def permuted(x: Value, axes: tuple[int, ...]) -> Value:
+    """``x`` with its axes in this order, most often the one they have."""
+    return x if axes == tuple(range(len(axes))) else transpose(x, axes=axes)
 
 
 def batched_index(
@@ -330,7 +334,7 @@ class ScatterSum(LinearMany):
         ):
             mine = [next(flags) for _ in arrays]
             index, arrays, axes = batched_index(index, arrays, mine, len(shape), True, n)
-            value = transpose(along_front(value, is_batched, n), axes=inverse(axes))
+            value = permuted(along_front(value, is_batched, n), inverse(axes))
             parts.append((index, arrays, value))
         return add_parts(parts, (n, *shape), dtype)
 
