@@ -113,3 +113,19 @@ def test_every_tracer_is_a_tracer() -> None:
     vk.make_ir(f)(X)
     assert all(isinstance(x, Tracer) for x in seen)
     assert len({type(x) for x in seen}) == 4
+
+
+class BareOfUser(General):
+    """Only its value: other methods are missing, and errors name them."""
+
+    impl = staticmethod(lambda x: x * x)
+
+
+def test_a_method_that_is_missing_is_named() -> None:
+    bare = BareOfUser()
+    with pytest.raises(NotImplementedError, match=r"has no method abstract\(\*avals"):
+        vk.jit(bare)(X)
+    with pytest.raises(TypeError, match=r"(?s)no batching rule.*a method batch\(self, n"):
+        vk.vmap(bare)(X)
+    with pytest.raises(TypeError, match="bare_of_user has no derivative"):
+        vk.grad(lambda x: np.sum(bare(x)))(X)

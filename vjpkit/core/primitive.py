@@ -123,7 +123,7 @@ class Primitive:
 
     def abstract(self, *avals: Any, **params: Any) -> Any:
         """Avals of the outputs, from those of the operands."""
-        raise NotImplementedError(f"{self.name} declares no abstract evaluation")
+        raise NotImplementedError(f"{self.name} has no method abstract(*avals, **params)")
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any

@@ -236,7 +236,10 @@ def batch_rule(primitive: Primitive) -> Rule:
     for kind in type(primitive).__mro__:
         if kind in _DEFAULTS:
             return _DEFAULTS[kind]
-    raise UnsupportedError(f"{primitive.name} has no batching rule{at(calling_position())}")
+    raise UnsupportedError(
+        f"{primitive.name} has no batching rule{at(calling_position())}\n"
+        "Its class needs a method batch(self, n, values, batched, **params)."
+    )
 
 
 def default(*kinds: type[Primitive]) -> Callable[[Rule], Rule]:
