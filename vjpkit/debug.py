@@ -38,7 +38,8 @@ def print(fmt: str, /, *args: Value, **kwargs: Value) -> None:
 
     Arguments are arrays and numbers, traced or not. In a program it is an equation that is kept,
     and prints at each run: under `jit`, in each step of `scan` and `while_loop`, in the branch that
-    runs, once per example under `vmap`; under `grad` once, with the value. Text without arguments
+    runs, once per example under `vmap` (in a branch or a step that only some examples take, one of
+    these is printed for each other one); under `grad` once, with the value. Text without arguments
     is printed at once.
 
     >>> import numpy as np, vjpkit as vk

@@ -165,3 +165,11 @@ def test_a_branch_that_no_example_takes_does_not_run():
         np.testing.assert_allclose(wrap(vk.vmap(f))(xs), [-0.5, np.sin(2.0)])
         np.testing.assert_allclose(wrap(vk.vmap(vk.grad(f)))(xs), [-1.0, np.cos(2.0)])
     assert vk.vmap(f)(xs[:0]).shape == (0,)
+
+
+def test_a_branch_with_a_collective_of_another_axis():
+    f = lambda x: vk.lax.cond(x > 0, lambda x: np.log(x) * vk.lax.psum(x, "j"), np.negative, x)
+    xs = np.array([[1.0, -2.0], [3.0, -4.0]])
+    want = np.array([[0.0, 2.0], [4 * np.log(3.0), 4.0]])
+    for wrap in (lambda f: f, vk.jit):
+        np.testing.assert_allclose(wrap(vk.vmap(vk.vmap(f), axis_name="j"))(xs), want)

@@ -133,9 +133,12 @@ FAMILIES = {
     "higher": ("control/test_products.py", "test_nan_safety.py"),
     "programs": (
         "control/test_branch.py",
+        "control/test_scan.py",
         "control/test_loop.py",
         "control/test_checkpoint.py",
+        "control/test_checkpointed_loops.py",
         "control/test_products.py",
+        "transforms/test_taylor.py",
         "test_nan_safety.py",
     ),
     "rules": ("control/test_rules.py", "control/test_custom.py", "control/test_outside.py"),

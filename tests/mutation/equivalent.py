@@ -111,6 +111,10 @@ EQUIVALENT: dict[str, str] = {
     "control.calls.CallPrimitive.with_series: live_and_order(series)  ->  series": (
         "the number is not read: every series brings as many terms as it has"
     ),
+    "control.programs.of_examples: -1  ->  -2": _RESHAPED,
+    "control.programs._linearize: optimize(program)  ->  program": (
+        "the passes leave what a program computes as it is: more rows, the same values"
+    ),
     "ops.scipy_gamma._rgamma_x: np.where(left, 1, x)  ->  np.where(left, 2, x)": _MASKED,
     "ops.scipy_distributions._t_density: np.where(limit, 1, x)  ->  np.where(limit, 2, x)": _MASKED,
     "ops.selection.aligned: max(ranks)  ->  ranks": (

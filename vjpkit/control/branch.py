@@ -255,8 +255,9 @@ def cond(
 
     On a value it is Python's choice. Staged, both functions become branches of one equation, of
     which one runs; their outputs must have the same tree, shapes and dtypes (`TypeError`). Mapped
-    over examples that disagree, both run and each example takes its own. Both may close over
-    traced values; derivatives of the branch not taken are zero.
+    over examples that disagree, each function runs on those that choose it, one of which stands for
+    the others: it can't fail or warn where it is not chosen. Both may close over traced values;
+    derivatives of the branch not taken are zero.
 
     >>> import numpy as np, vjpkit as vk
     >>> f = vk.jit(lambda x: vk.lax.cond(x > 0, np.sin, lambda x: -x, x))
