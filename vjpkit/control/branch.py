@@ -257,7 +257,8 @@ def cond(
     which one runs; their outputs must have the same tree, shapes and dtypes (`TypeError`). Mapped
     over examples that disagree, each function runs on those that choose it, one of which stands for
     the others: it can't fail or warn where it is not chosen. Both may close over traced values;
-    derivatives of the branch not taken are zero.
+    derivatives of the branch not taken are zero. Where the choice is not known, what they compute
+    from such values alone is computed in any case, before it: operands are for the rest.
 
     >>> import numpy as np, vjpkit as vk
     >>> f = vk.jit(lambda x: vk.lax.cond(x > 0, np.sin, lambda x: -x, x))
