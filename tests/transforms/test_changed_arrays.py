@@ -29,6 +29,8 @@ USES: dict[str, Callable[[Any, Any], Any]] = {
     "exponential": lambda x, a: np.exp(x) + a,
     "written": lambda x, a: written(x, a),
     "matrix": lambda x, a: np.reshape(x, (-1, 2)) @ np.reshape(a[:4], (2, 2)),
+    "program": vk.jit(lambda x, a: np.exp(-x * a)),
+    "loop": lambda x, a: vk.lax.fori_loop(0, 2, lambda _, y: vk.jit(np.multiply)(y, a), x),
 }
 WAYS: dict[str, Callable[[Any], None]] = {
     "one element": lambda a: a.__setitem__(a.size // 2, 1.25),
