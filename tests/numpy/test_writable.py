@@ -574,3 +574,63 @@ def test_views_that_a_mapped_function_returns_are_current():
         return v
 
     assert vk.vmap(f)(np.array([[1.0, 2.0, 3.0]])).tolist() == [[2.0, 5.0]]
+
+
+def doubled_behind_a_view(x):
+    y = x * x
+    view = y[1:]
+    y *= 2
+    return view
+
+
+def written_behind_views(x):
+    y = x * x
+    turned = y[::-1]
+    y[:] = np.sin(y)
+    return {"part": turned[:2], "others": [turned, y.reshape(3, 1), y]}
+
+
+STALE = {
+    "jacrev": vk.jacrev,
+    "jacfwd": vk.jacfwd,
+    "jit of jacrev": lambda f: vk.jit(vk.jacrev(f)),
+    "vmap of jacrev": lambda f: (
+        lambda x: vk.tree.map(lambda a: a[0], vk.vmap(vk.jacrev(f))(x[None]))
+    ),
+    "jacrev of vmap": lambda f: (
+        lambda x: vk.tree.map(lambda a: a[0], vk.jacrev(lambda x: vk.vmap(f)(x[None]))(x))
+    ),
+    "jacrev of jvp": lambda f: vk.jacrev(lambda x: vk.jvp(f, (x,), (np.zeros(3),))[0]),
+    "jvp": lambda f: (
+        lambda x: vk.tree.map(
+            lambda a: np.moveaxis(a, 0, -1), vk.vmap(lambda t: vk.jvp(f, (x,), (t,))[1])(np.eye(3))
+        )
+    ),
+    "jet": lambda f: (
+        lambda x: vk.tree.map(
+            lambda *columns: np.stack(columns, -1),
+            *[vk.jet(lambda x: vk.tree.leaves(f(x)), (x,), ([t],))[1] for t in np.eye(3)],
+        )
+    ),
+    "jacrev of checkpoint": lambda f: vk.jacrev(vk.checkpoint(f)),
+    "jacrev of debug_nans": lambda f: vk.jacrev(vk.debug_nans(f)),
+    "jacrev of aux": lambda f: vk.jacrev(
+        lambda x: vk.grad(lambda z: (np.sum(z), f(x)), has_aux=True)(x)[1]
+    ),
+    "aux": lambda f: vk.jacrev(lambda x: vk.grad(lambda z: (np.sum(z), f(z)), has_aux=True)(x)[1]),
+}
+
+
+@pytest.mark.parametrize("transform", STALE)
+@pytest.mark.parametrize("f", [doubled_behind_a_view, written_behind_views])
+def test_a_view_that_is_returned_after_its_array_was_written_to(f, transform):
+    x = np.array([0.3, -0.7, 1.1])
+    basis = 1e-6 * np.eye(3)
+    wanted = vk.tree.map(
+        lambda *pairs: np.stack(pairs, -1) / 2e-6,
+        *[vk.tree.map(np.subtract, f(x + e), f(x - e)) for e in basis],
+    )
+    got = STALE[transform](f)(x)
+    for a, b in zip(vk.tree.leaves(got), vk.tree.leaves(wanted), strict=True):
+        assert a.shape == b.shape
+        assert np.allclose(a, b, rtol=1e-7, atol=1e-8)

@@ -339,7 +339,7 @@ class Jit(Transformed):
             words = {**words, **{k: v for k, v in static.items() if isinstance(k, str)}}
         try:
             with roles["locked"](self.label, self.fun):
-                y = called(self.fun, positional, words, abstract=True)
+                y = called(builder, self.fun, positional, words, abstract=True)
         except BaseException:
             builder.close()
             raise

@@ -19,7 +19,7 @@ from vjpkit.core.errors import (
     calling_position,
     note_line,
 )
-from vjpkit.core.tracer import RUNNING, Running, Tracer, operand, require_open
+from vjpkit.core.tracer import RUNNING, Running, Tracer, operand, refresh, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 
 __all__ = ["Transformed", "called", "float_leaf", "name_of", "resolve_argnums", "what"]
@@ -50,6 +50,7 @@ _UNMAPPED = {on: Running(on) for on in ("values", "abstract")}
 
 
 def called(
+    trace: Any,
     fun: Callable[..., PyTree],
     args: Sequence[PyTree],
     kwargs: dict[str, Any],
@@ -57,7 +58,8 @@ def called(
 ) -> PyTree:
     """What the user's function returns, called by a transform; ``np.array([t1, t2])`` is stacked.
 
-    ``abstract`` says that the values of the arguments cannot be known.
+    ``trace`` is the transform's, which ends after this: a view of an array that was written to
+    later is read once more now. ``abstract`` says that the values of the arguments cannot be known.
     NumPy hides the error of a traced value written into a plain array behind a `ValueError` about
     sequences; the one that says what to do comes out instead.
     """
@@ -65,7 +67,11 @@ def called(
     on = "abstract" if abstract else outer.on or "values"
     token = RUNNING.set(Running(on, outer.axes) if outer.axes else _UNMAPPED[on])
     try:
-        return stacked(fun(*args, **kwargs))
+        y = stacked(fun(*args, **kwargs))
+        for leaf in flatten(y)[0] if trace.dirty else ():
+            if isinstance(leaf, Tracer) and leaf.owner.dirty:
+                refresh(leaf)
+        return y
     except Exception as error:
         hidden = explained(error)
         if hidden is None:

@@ -186,7 +186,7 @@ def recorded(
 ) -> tuple[PyTree, list[Row]]:
     """What ``fun`` returns and the rows it left; an exception leaves nothing behind."""
     try:
-        y = called(fun, args, kwargs)
+        y = called(trace, fun, args, kwargs)
     except BaseException:
         trace.close()
         trace.restore()
@@ -469,7 +469,7 @@ def _pushed(
     else:
         arguments, t_leaves = _dual_trees(label, trace, tuple(primals), tuple(tangents))
     try:
-        y = called(fun, arguments, {})
+        y = called(trace, fun, arguments, {})
     finally:
         trace.closed = True
     if type(y) is Dual and y.owner is trace and type(y.value) is np.float64 and not has_aux:

@@ -21,10 +21,10 @@ from vjpkit.core.errors import (
 )
 from vjpkit.core.ir import Atom, Literal, Program
 from vjpkit.core.rows import Row, roles
-from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info, refresh
+from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import Transformed, called
-from vjpkit.transforms.traces import ValueTrace
+from vjpkit.transforms.traces import ValueTrace, current
 
 __all__ = ["debug_nans"]
 
@@ -245,14 +245,12 @@ class DebugNans(Transformed):
         inner_args, inner_kwargs = tree_map(watched, (args, kwargs))
         try:
             with np.errstate(all="ignore"):
-                y = called(self.fun, inner_args, inner_kwargs)
+                y = called(trace, self.fun, inner_args, inner_kwargs)
         finally:
             trace.closed = True
         leaves, tree = flatten(y)
         outs = []
-        for i, out in enumerate(leaves):
-            if isinstance(out, Tracer) and out.owner.dirty:
-                out = refresh(out)
+        for i, out in enumerate(map(current, leaves)):
             if type(out) is Watched and out.owner is trace:
                 if out.cause is not None:
                     path = keystr(flatten_with_path(y)[0][i][0])
@@ -261,7 +259,7 @@ class DebugNans(Transformed):
                         f"first operation on its way that is not:\n  {out.cause}"
                     )
                 out = out.value
-            outs.append(out.value if isinstance(out, Tracer) and out.owner.level == 0 else out)
+            outs.append(out)
         return tree.unflatten(outs)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.tracer import RUNNING, Tracer, refresh, require_open
+from vjpkit.core.tracer import RUNNING, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
 from vjpkit.transforms.batch import AxisSize, Batched, Batches, over_axis
@@ -60,10 +60,7 @@ class VMap(Transformed):
         inner_args, inner_kwargs = tree.unflatten(inputs)
         try:
             with over_axis(trace):
-                y = called(self.fun, inner_args, inner_kwargs, abstract=True)
-                for x in flatten(y)[0]:
-                    if isinstance(x, Tracer) and x.owner.dirty:
-                        refresh(x)  # a view of what was written to; the trace is open for it still
+                y = called(trace, self.fun, inner_args, inner_kwargs, abstract=True)
         finally:
             trace.close(self.label)
         outs, out_tree = flatten(y)

@@ -105,7 +105,7 @@ def staged(
         inputs.append(builder.argument(aval_of(x)))
     try:
         with roles["locked"](label, fun):
-            y = called(fun, tree.unflatten(inputs), kwargs or {}, abstract=True)
+            y = called(builder, fun, tree.unflatten(inputs), kwargs or {}, abstract=True)
     except BaseException:
         builder.close()
         raise

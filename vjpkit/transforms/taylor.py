@@ -76,7 +76,7 @@ def jet(
     rows = iter(zip(*columns, strict=True))
     inputs = [trace.series(x, next(rows)) if is_differentiable(x) else x for x in leaves]
     try:
-        y = called(fun, tree.unflatten(inputs), {})
+        y = called(trace, fun, tree.unflatten(inputs), {})
     finally:
         trace.closed = True
     outs, out_tree = flatten(y)
@@ -269,7 +269,7 @@ def _curvature(
     trace = Collapsing(len(directions), label)
     moved = [trace.series(x, (directions, None)) if j == i else x for j, x in enumerate(leaves)]
     try:
-        y = called(fun, moved, {})
+        y = called(trace, fun, moved, {})
     finally:
         trace.closed = True
     outs, tree = flatten(y)
