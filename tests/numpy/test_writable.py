@@ -590,7 +590,7 @@ def written_behind_views(x):
     return {"part": turned[:2], "others": [turned, y.reshape(3, 1), y]}
 
 
-STALE = {
+STALE: dict[str, Callable[[Program], Program]] = {
     "jacrev": vk.jacrev,
     "jacfwd": vk.jacfwd,
     "jit of jacrev": lambda f: vk.jit(vk.jacrev(f)),
