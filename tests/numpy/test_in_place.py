@@ -120,3 +120,59 @@ def test_mapped_and_staged_programs_agree_or_say_why_not(program):
             continue
         vk.tree.map(close, values, stacked(wanted))
         np.testing.assert_allclose(slopes, gradients, rtol=1e-9, atol=1e-9)
+
+
+def scalars_view(view):
+    """A program that writes through a view of what NumPy gives as a scalar, which has none."""
+
+    def program(x):
+        a = np.sin(x)
+        v = view(a)
+        v[...] = 2.0
+        return a * 1
+
+    return program
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda a: a[...], lambda a: a[None], lambda a: a.reshape(1), lambda a: np.expand_dims(a, 0)],
+    ids=["ellipsis", "new axis", "reshape", "expand_dims"],
+)
+def test_a_scalar_is_not_written_through_what_would_be_views_of_an_array(view):
+    program, x = scalars_view(view), np.array(1.0)
+    assert vk.vjp(program, x)[0] == program(x) == np.sin(1.0)
+    assert vk.jvp(program, (x,), (x,))[0] == program(x)
+    assert vk.grad(program)(x) == np.cos(1.0)
+    with pytest.raises(UnsupportedError, match="a view of a single element"):
+        vk.vmap(program)(x[None])
+    try:
+        staged = vk.jit(program)(x)
+    except UnsupportedError:
+        return
+    assert staged == program(x)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(24.0).reshape(4, 6)[::2, ::2],
+        np.arange(6.0).reshape(2, 3)[::-1],
+    ],
+    ids=["Fortran", "gaps", "backwards"],
+)
+def test_an_argument_that_is_copied_keeps_its_layout(x):
+    """It decides which reshape is a view, and so what a write changes."""
+
+    def program(x):
+        y = np.negative(x)
+        v = y.reshape(-1)
+        v[0] = 7.0
+        w = x.reshape(-1, order="A")
+        return [y, v, w]
+
+    for got, wanted in zip(vk.vjp(program, x)[0], program(x), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    *_, strides = vk.vjp(lambda x: (np.sum(x), np.array(x.strides)), x, has_aux=True)
+    assert tuple(strides) == x.strides

@@ -87,7 +87,10 @@ def reads_what_it_writes(x: Tracer, index: Any, value: Tracer) -> bool:
         return False
     if not is_basic(index):
         entries = index if type(index) is tuple else (index,)
-        return any(isinstance(e, list) or aval_of(e).dtype.kind == "b" for e in entries)
+        return any(
+            isinstance(e, list | bool) or (hasattr(e, "dtype") and e.dtype.kind == "b")
+            for e in entries
+        )
     root, steps, _ = chain_of(x)
     memory = _unnumbered(root)
     target, source = through(memory, steps)[index], through(memory, chain_of(value)[1])

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.rows import Eager, Rows, innermost, roles
 from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
@@ -232,6 +232,7 @@ def is_view(out: Value, x: Value) -> bool:
     return (
         type(out) is np.ndarray
         and out.size > 0
+        and not isinstance(x, np.generic)
         and out.base is not None
         and bool(np.may_share_memory(out, x))
     )
@@ -314,6 +315,8 @@ def write(x: Tracer, index: Any, value: Value) -> None:
         value = operand(value)
     root, steps, readonly = chain_of(x)
     require_certain(x)
+    if steps and not root.shape:
+        require_array(root)
     require_unlocked(root)
     if readonly:
         raise ValueError(
@@ -324,6 +327,18 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     store(root, steps, static, arrays, value)
     count_write(root)
     root.owner.dirty = True
+
+
+def require_array(root: Tracer) -> None:
+    """Raise where a view of a single element is written that may be a copy: NumPy's scalars have
+    no views, and of one example of a batch, and of a staged value, it is not known which it is."""
+    value = innermost(root)
+    if isinstance(value, Tracer) or np.ndim(value):
+        raise UnsupportedError(
+            "writing through a view of a single element: whether that is an array of no axis, with "
+            f"views, or a scalar is not known while mapped or staged.{at(calling_position())}\n"
+            "Write to a copy of it, np.copy(view), or to the array itself."
+        )
 
 
 def as_numpy_leaves_it(x: Tracer, index: Any, value: Tracer) -> tuple[Any, Value]:
@@ -540,7 +555,7 @@ def read_item(x: Tracer, index: Any) -> Value:
     if type(out) is Eager:
         value = out.value
         if type(value) is np.ndarray:
-            if value.base is None or not is_basic(index):
+            if value.base is None or type(x.value) is not np.ndarray or not is_basic(index):
                 return out
             if not x.owner.dirty:
                 out.origin = View(x, index, False, True, 0)

@@ -21,6 +21,7 @@ from vjpkit.core.rows import (
 )
 from vjpkit.core.staging import builder_of, pull_staged
 from vjpkit.core.tracer import Tracer
+from vjpkit.ops.updates import copy_with_layout
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import (
     Transformed,
@@ -343,6 +344,8 @@ def linearized(
             x = leaves[i] = primal_leaf(label, primals, i, x)
         if is_differentiable(x):
             held = trace.keep(x) if type(x) is np.ndarray else x
+            if type(x) is np.ndarray and held.strides != x.strides:
+                held = copy_with_layout(x)  # the layout decides what is a view
             argument = trace.argument(held)
             slots.append(argument.slot)
             inputs.append(argument)
