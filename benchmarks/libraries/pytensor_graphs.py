@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy
 import pytensor.tensor as pt
-from pytensor.compile.function import function as compiled
+from pytensor import function as compiled
 from pytensor.gradient import grad
 
 from benchmarks.case import Case, Problem, leaves, tree_map
