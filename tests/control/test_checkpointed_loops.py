@@ -4,6 +4,7 @@ Steps are counted by external code inside of the body, which sees plain values a
 """
 
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -221,7 +222,7 @@ def test_memory_of_300_steps(keeper, kind, options, size):
         body = lambda c: (c[0] + 1, step(c[1]))
         return lax.while_loop(lambda c: c[0] < 300, body, (0, x), **options)[1]
 
-    gradient = vk.grad(lambda x: np.sum(final(x)))
+    gradient: Callable[..., Any] = vk.grad(lambda x: np.sum(final(x)))
     x = np.linspace(0.1, 1.0, size)
     if keeper == "jit":  # not "auto", whose thread would import the compiler meanwhile
         gradient = vk.jit(gradient, backend="numpy")
