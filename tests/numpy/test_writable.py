@@ -9,6 +9,7 @@ import pytest
 
 import vjpkit as vk
 import vjpkit.numpy as vnp
+from vjpkit.core.errors import UnsupportedError
 from vjpkit.core.ir import check
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy import _writable
@@ -634,3 +635,87 @@ def test_a_view_that_is_returned_after_its_array_was_written_to(f, transform):
     for a, b in zip(vk.tree.leaves(got), vk.tree.leaves(wanted), strict=True):
         assert a.shape == b.shape
         assert np.allclose(a, b, rtol=1e-7, atol=1e-8)
+
+
+def single_element_halved(x):
+    y = np.copy(x)
+    view = y[...]
+    y /= 2
+    return view * 3 + y
+
+
+def single_element_doubled_through_a_view(x):
+    y = np.copy(x)
+    view = y[...]
+    view *= 2
+    return y * y
+
+
+def single_element_and_its_transpose(x):
+    y = np.copy(np.copy(x))
+    view = y.T
+    view += 1
+    return y * view
+
+
+def single_element_by_another_name(x):
+    y = np.copy(x)
+    same = y
+    y += 1
+    return same * y
+
+
+def sum_that_goes_on(x):
+    total = np.sum(x * np.ones(2))
+    before = total
+    total += 1
+    return before * total
+
+
+SINGLE = [
+    single_element_halved,
+    single_element_doubled_through_a_view,
+    single_element_and_its_transpose,
+    single_element_by_another_name,
+    sum_that_goes_on,
+]
+VALUE_AND_SLOPE: dict[str, Callable[[Program], Program]] = {
+    "eager": vk.value_and_grad,
+    "jit": lambda f: vk.jit(vk.value_and_grad(f)),
+    "of jit": lambda f: vk.value_and_grad(vk.jit(f)),
+    "jvp": lambda f: lambda x: vk.jvp(f, (x,), (1.0,)),
+    "vmap": lambda f: (
+        lambda x: vk.tree.map(lambda a: a[0], vk.vmap(vk.value_and_grad(f))(np.array([x, 2 * x])))
+    ),
+    "of vmap": lambda f: vk.value_and_grad(lambda x: vk.vmap(f)(np.ones(2) * x)[0]),
+}
+
+
+@pytest.mark.parametrize("transform", VALUE_AND_SLOPE)
+@pytest.mark.parametrize("f", SINGLE)
+def test_arrays_of_no_axis_are_written_and_scalars_rebound(f, transform):
+    x = np.float64(1.3)
+    value, slope = VALUE_AND_SLOPE[transform](f)(x)
+    assert np.allclose(value, f(x), rtol=1e-14)
+    assert np.allclose(slope, (f(x + 1e-6) - f(x - 1e-6)) / 2e-6, rtol=1e-7)
+
+
+def test_what_may_be_a_scalar_or_an_array_is_not_rebound_behind_views():
+    def f(x):
+        view = x[...]
+        x *= 2
+        return view * x
+
+    for call in (lambda: vk.jit(f)(1.3), lambda: vk.vmap(f)(np.ones(2))):
+        with pytest.raises(UnsupportedError, match=r"of which there are views(.|\n)*np\.copy"):
+            call()
+
+
+def test_a_copy_of_what_may_be_a_scalar_is_another_one():
+    def f(x):
+        y = x.copy()
+        y[...] = 5 * x
+        return x + 0 * y
+
+    x = np.array(1.3)
+    assert vk.grad(f)(x) == vk.jit(vk.grad(f))(x) == vk.vmap(vk.grad(f))(x[None])[0] == 1.0

@@ -20,6 +20,7 @@ from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import FUNCTIONS, RUNNING, Tracer
 from vjpkit.numpy._arguments import as_array, concrete, known
 from vjpkit.numpy._dispatch import implements, refuse
+from vjpkit.numpy._views import marked
 from vjpkit.numpy._writable import copied, is_array, writable
 from vjpkit.ops import structural
 from vjpkit.ops.index import stand_in
@@ -69,8 +70,12 @@ def laid_out(x: Value, order: str, copy: bool | None) -> Value:
         raise ValueError("Unable to avoid copy while creating an array as requested.")
     dense = is_contiguous(x, "C") is not False or is_contiguous(x, "F") is not False
     if fits and dense and isinstance(x, Tracer) and is_array(x):
-        return copied(x)  # shares the memory until one of the two is written to
-    return structural.copy(x, order=order)
+        out: Value = copied(x)  # shares the memory until one of the two is written to
+    else:
+        out = structural.copy(x, order=order)
+    if isinstance(out, Tracer) and not is_array(out):
+        marked(out).array = True
+    return out
 
 
 # ---- from nested sequences ---------------------------------------------------------------------

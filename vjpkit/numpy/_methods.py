@@ -16,7 +16,7 @@ from vjpkit.numpy import _indices, _joining, _shape
 from vjpkit.numpy._creation import laid_out, strides_of
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._overlap import overlaid
-from vjpkit.numpy._writable import is_array, keep_standard, write
+from vjpkit.numpy._writable import is_array, keep_standard, snapshot, write
 from vjpkit.ops import structural
 
 __all__: list[str] = []
@@ -188,7 +188,7 @@ def dot(self: Value, b: Value, out: Any = None) -> Value:
 @method("copy")
 def copy(self: Value, order: str = "C") -> Value:
     """A copy that shares nothing with the array."""
-    return laid_out(self, order, True) if is_array(self) else self
+    return laid_out(self, order, True) if is_array(self) else snapshot(self)
 
 
 @method("__copy__")

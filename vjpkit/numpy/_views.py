@@ -20,6 +20,7 @@ __all__ = [
     "chain_of",
     "count_write",
     "is_abstract",
+    "marked",
     "require_certain",
     "require_unlocked",
     "root_of",
@@ -59,20 +60,31 @@ class View:
 class Root:
     """Marks a handle that was written to, and counts the writes.
 
+    NumPy's scalars have no views, and of a staged value or one example of a batch it is not known
+    whether it is one: ``array`` says that it is an array for sure, ``viewed`` that there are views.
     ``locked`` names the staged function that closes over it and must not write: the write would
     happen while staging, not when the program runs.
     """
 
-    __slots__ = ("locked", "version")
+    __slots__ = ("array", "locked", "version", "viewed")
 
     def __init__(self) -> None:
         self.version = 0
         self.locked = ""
+        self.array = self.viewed = False
 
 
 def base_of(x: Tracer) -> View | Root | None:
     """How a handle came to be; most never ask."""
     return getattr(x, "origin", None)
+
+
+def marked(root: Tracer) -> Root:
+    """The mark of a handle that is no view."""
+    base = base_of(root)
+    if type(base) is not Root:
+        base = root.origin = Root()
+    return base
 
 
 def version(root: Tracer) -> int:
@@ -82,10 +94,9 @@ def version(root: Tracer) -> int:
 
 def count_write(root: Tracer) -> None:
     """From now on views of ``root`` made before are out of date."""
-    base = base_of(root)
-    if type(base) is not Root:
-        base = root.origin = Root()
+    base = marked(root)
     base.version += 1
+    base.array = True
 
 
 def root_of(x: Tracer) -> Tracer:
@@ -134,9 +145,7 @@ def locked(label: str, fun: Callable[..., Any]) -> Iterator[None]:
 
     taken = []
     for root in {id(r): r for r in map(root_of, Closure(fun).traced)}.values():
-        base = base_of(root)
-        if type(base) is not Root:
-            base = root.origin = Root()
+        base = marked(root)
         if not base.locked:
             base.locked = label
             taken.append((root, base))
@@ -145,7 +154,7 @@ def locked(label: str, fun: Callable[..., Any]) -> Iterator[None]:
     finally:
         for root, base in taken:
             base.locked = ""
-            if not base.version:
+            if not (base.version or base.array or base.viewed):
                 root.origin = None
 
 

@@ -28,6 +28,7 @@ from vjpkit.numpy._views import (
     chain_of,
     count_write,
     is_abstract,
+    marked,
     require_certain,
     require_unlocked,
     root_of,
@@ -260,7 +261,9 @@ def viewed(
     if isinstance(out, Tracer) and not scalar and is_view(out, x):
         root = root_of(x)
         out.origin = View(x, how, readonly, is_index, version(root))
-        if type(base_of(root)) is Root:
+        if not root.shape and not is_array(root):
+            marked(root).viewed = True
+        if version(root):
             private(out)
     return out
 
@@ -332,8 +335,7 @@ def write(x: Tracer, index: Any, value: Value) -> None:
 def require_array(root: Tracer) -> None:
     """Raise where a view of a single element is written that may be a copy: NumPy's scalars have
     no views, and of one example of a batch, and of a staged value, it is not known which it is."""
-    value = innermost(root)
-    if isinstance(value, Tracer) or np.ndim(value):
+    if not is_array(root):
         raise UnsupportedError(
             "writing through a view of a single element: whether that is an array of no axis, with "
             f"views, or a scalar is not known while mapped or staged.{at(calling_position())}\n"
@@ -504,6 +506,7 @@ def in_place(function: Callable[[Value, Value], Value]) -> Callable[[Tracer, Val
 
     def operator(x: Tracer, y: Value) -> Value:
         if not is_array(x):
+            require_no_views(x)
             return function(x, y)
         out = function(x, y)
         if out is NotImplemented:
@@ -512,6 +515,18 @@ def in_place(function: Callable[[Value, Value], Value]) -> Callable[[Tracer, Val
         return x
 
     return operator
+
+
+def require_no_views(x: Tracer) -> None:
+    """Raise where a name is rebound, and views would follow if NumPy had an array there."""
+    base = base_of(x)
+    if type(base) is Root and base.viewed:
+        raise UnsupportedError(
+            "an operation in place on a single element of which there are views: whether that is "
+            "an array of no axis, which they follow, or a scalar is not known while mapped or "
+            f"staged.{at(calling_position())}\n"
+            "Write x = x + y for a new value; np.copy(x) is an array for sure."
+        )
 
 
 def write_whole(x: Tracer, out: Value) -> None:
@@ -534,14 +549,15 @@ def write_whole(x: Tracer, out: Value) -> None:
 def is_array(x: Tracer) -> bool:
     """Whether ``x`` is an array, which has identity, rather than a scalar.
 
-    Of one example of a batch, and of a staged value, only views of shape ``()`` are known to be 0-d
-    arrays.
+    Of one example of a batch, and of a staged value, only views of shape ``()``, copies and what
+    was written to are known to be 0-d arrays.
     """
     if x.shape:
         return True
     value = innermost(x)
     if isinstance(value, Tracer) or np.ndim(value):
-        return base_of(x) is not None
+        base = base_of(x)
+        return type(base) is View or (type(base) is Root and base.array)
     return isinstance(value, np.ndarray)
 
 
