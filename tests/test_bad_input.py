@@ -1448,3 +1448,15 @@ def test_every_public_function_is_tried() -> None:
     public = {name for name in vk.__all__ if callable(getattr(vk, name))}
     # What takes no argument that could be wrong, and a dtype.
     assert public - tried <= {"float0", "retain_memory"}
+
+
+def test_an_index_that_is_none_is_not_taken_for_a_traced_one():
+    x = np.ones((2, 2))
+    with pytest.raises(IndexError, match=r"^only integers") as caught:
+        vk.grad(lambda params: np.sum(params["w"]))(x)
+    assert [note.partition(": ")[0] for note in caught.value.__notes__] == [
+        "The line that asked for it"
+    ]
+    with pytest.raises(IndexError, match=r"^only integers") as caught:
+        vk.vmap(lambda i: x[i])(np.array([0, 1]))
+    assert "vnp.take(a, i, axis=0)" in "".join(caught.value.__notes__)

@@ -153,7 +153,7 @@ class Branch(Programmatic):
         every = (True,) * len(branches[0].outputs)
         mapped = tuple([mapped_program(b, n, tuple(batched[1:]), every)[0] for b in branches])
         if not batched[0]:
-            return self(index, *operands, branches=mapped)  # type: ignore[no-any-return]
+            return self(index, *operands, branches=mapped)  # type: ignore[no-any-return]  # calls are untyped
         # The examples need not agree: each branch runs, if for any, on examples that take it, so
         # that it cannot fail or warn where it is not taken. Collectives see them all.
         outs: list[Value] = []
@@ -162,7 +162,7 @@ class Branch(Programmatic):
             some, every_one = np.any(mine), np.all(mine)
             known = not is_abstract(some)
             if known and (every_one or not n):
-                return self(0, *operands, branches=(program,))  # type: ignore[no-any-return]
+                return self(0, *operands, branches=(program,))  # type: ignore[no-any-return]  # calls are untyped
             if known and not some:
                 continue
             if combines(branches[number], n):

@@ -197,14 +197,15 @@ def _absorbed(new: Rewriter, eqn: Equation, c: float, a: Atom) -> Atom | None:
     if over is not None:
         return over
     x, y = sorted(product.inputs, key=lambda v: -v.aval.size)
-    if (
-        isinstance(y, Literal)
-        or y.aval.size * SMALLER > x.aval.size
-        or x.aval.shape != a.aval.shape
-    ):
+    if not _is_much_smaller(y, x) or x.aval.shape != a.aval.shape:
         return None
     multiplied = _simplest(new, eqn, "multiply", Literal(c), y)
     return _simplest(new, eqn, product.primitive.name, x, multiplied)
+
+
+def _is_much_smaller(y: Atom, x: Atom) -> bool:
+    """Whether a number costs less beside ``y`` than beside ``x``."""
+    return not isinstance(y, Literal) and y.aval.size * SMALLER <= x.aval.size
 
 
 def _multiple_of_quotient(
@@ -227,11 +228,7 @@ def _multiple_of_quotient(
 def _to_smaller(new: Rewriter, eqn: Equation) -> Atom | None:
     """``(c * x) * y`` is ``x * (c * y)`` up to rounding, where ``y`` is much smaller."""
     x, y = sorted(eqn.inputs, key=lambda v: -v.aval.size)
-    if (
-        isinstance(y, Literal)
-        or y.aval.size * SMALLER > x.aval.size
-        or x.aval.dtype != y.aval.dtype
-    ):
+    if not _is_much_smaller(y, x) or x.aval.dtype != y.aval.dtype:
         return None
     c, inner = _multiple(new, x)
     if inner is x or inner.aval.shape != eqn.outputs[0].aval.shape:

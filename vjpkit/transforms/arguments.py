@@ -130,6 +130,8 @@ def hint_for(error: Exception, trace: TracebackType | None) -> str | None:
     text = str(error)
     if isinstance(error, AttributeError) and text.startswith("'float' object has no attribute"):
         text = "object array" if innermost_is_internal(trace) else text  # in NumPy's own code
+    if isinstance(error, IndexError) and innermost_is_internal(trace):
+        return None  # a traced array was indexed, by something that indexes no array
     return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
 
 
