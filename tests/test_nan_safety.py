@@ -9,6 +9,7 @@ import pytest
 import vjpkit as vk
 from tests.numpy.coverage.calls import CALLS
 from vjpkit.core.rows import annihilate
+from vjpkit.ops.products import scale
 
 POINTS = np.array([-2.0, -1.0, 0.0, -0.0])
 DIRECTION = np.array([0.5, 1.5, -1.0, 2.0])
@@ -262,6 +263,12 @@ def test_rows_that_are_left_out_of_a_product(product):
         np.testing.assert_allclose(vk.grad(f)(w), vk.grad(clean)(w), rtol=1e-14)
         np.testing.assert_allclose(vk.hessian(f)(w), vk.hessian(clean)(w), rtol=1e-14)
         assert np.isnan(vk.vjp(f, w, strict=True)[1](1.0)[0]).any()
+
+
+def test_a_nan_meets_a_python_number():
+    tangent = np.array([np.nan, 1.0])
+    for f in (lambda x: scale(x, 2), lambda x: scale(2, x)):
+        np.testing.assert_array_equal(vk.jvp(f, (np.ones(2),), (tangent,))[1], 2 * tangent)
 
 
 def test_calls_that_are_not_selected_contribute_nothing():

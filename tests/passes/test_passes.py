@@ -316,6 +316,6 @@ def test_golden(name, golden):
         return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
     f = softmax if name.endswith("softmax") else rosenbrock
-    program = vk.make_ir(vk.value_and_grad(f))(np.linspace(0.1, 1.0, 5)).program
+    program = vk.make_ir(vk.value_and_grad(f))(np.linspace(0.1, 1.0, 50)).program
     run = executable(program)
     golden(f"passes-{name}", f"{program}\n\n{optimize(program)}\n\n{run.source}")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vjpkit.backends.forks import UNFORKED
+from vjpkit.backends.numpy_numbers import SourceOfNumbers
 from vjpkit.backends.numpy_source import Lowered, Part, lower
 from vjpkit.core.aval import Value
 from vjpkit.core.evaluate import evaluate
@@ -24,7 +25,7 @@ __all__ = ["BACKENDS", "Executable", "executable", "executed"]
 
 def by_numpy(program: Program) -> Lowered:
     """``program`` as calls of NumPy."""
-    return lower(optimize(program), private=True)
+    return lower(optimize(program), private=True, kind=SourceOfNumbers)
 
 
 def machine_code(program: Program) -> Lowered:

@@ -277,7 +277,7 @@ class Source:
 
     def with_differences(self, equations: Sequence[Equation]) -> Sequence[Equation]:
         """Of sums of slices that read a minus, sums with a difference: to the bit the same."""
-        sums = {e for e in equations if e.primitive.name == "scatter_sum" and _adds_slices(e)}
+        sums = {e for e in equations if self.adds_slices(e)}
         if not sums:
             return equations
         minus: dict[Atom, Equation] = {
@@ -348,7 +348,7 @@ class Source:
             return
         if self.private and _keeps_nothing(eqn):
             self.ours.update([v for v in eqn.outputs if v.aval.ndim])
-        if self.private and primitive.name == "scatter_sum" and _adds_slices(eqn):
+        if self.private and self.adds_slices(eqn):
             self.sum_of_slices(eqn)
             return
         if self.private and primitive.name in ("scatter_sum", "add_at") and _adds_elements(eqn):
@@ -399,6 +399,10 @@ class Source:
             return repr(value)
         self.scope[name] = value
         return name
+
+    def adds_slices(self, eqn: Equation) -> bool:
+        """Whether the equation is a sum of values at their places, slices without repetition."""
+        return eqn.primitive.name == "scatter_sum" and _adds_slices(eqn)
 
     def sum_of_slices(self, eqn: Equation) -> None:
         """Values added, each at its place, to a new array."""

@@ -238,8 +238,9 @@ def zero_wins(f: Callable[..., Value], t: Value, x: Value, out: Value) -> Value:
     finite: Value = np.isfinite(x)
     zero: Value = t == 0
     cleaned: Value = np.where(finite, x, 0)
-    clean = f(t, cleaned.astype(x.dtype))
-    touched = f(np.astype(~zero, t.dtype), np.astype(~finite, x.dtype))
+    _, dtype = space(x)
+    clean = f(t, cleaned.astype(dtype))
+    touched = f(np.astype(~zero, t.dtype), np.astype(~finite, dtype))
     fixed: Value = np.where(touched != 0, out, clean)
     return fixed.astype(out.dtype)[()]
 

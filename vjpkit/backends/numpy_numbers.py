@@ -1,0 +1,500 @@
+"""Equations over few numbers, as arithmetic of Python's floats.
+
+A call of NumPy takes half a microsecond however few numbers it works on, a product of two of
+Python's floats the fortieth part of it. A run of equations over small arrays is written out number
+by number: an array is a tuple of local variables, so that slicing, joining and reshaping cost
+nothing, and only what enters and leaves the run is ever an array.
+
+Python raises where NumPy warns and gives infinity or nan, or gives the same without a warning:
+where that happens, or shows in a result, the equations run on arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vjpkit.backends.groups import Together, beginning, is_elementwise, schedule
+from vjpkit.backends.numpy_calls import number
+from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
+from vjpkit.core.aval import Shape, Value
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
+
+__all__ = ["Few", "SourceOfNumbers"]
+
+MOST = 32
+"""Elements of an array up to which it may be a tuple of numbers."""
+
+LONGEST = 2000
+"""Operations on numbers up to which a program has any: compiling a line takes microseconds."""
+
+FLOAT = np.dtype("float64")
+
+Word: TypeAlias = str
+Axes: TypeAlias = tuple[int, ...] | None
+Numbers: TypeAlias = NDArray[Any]
+"""An array of words, each the name of a number, or its text."""
+
+# ---- what is written ---------------------------------------------------------------------------
+
+_EXPRESSIONS = {
+    "divide": "{} / {}", "square": "{0} * {0}", "reciprocal": "1.0 / {}",
+    "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}",
+    "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
+    "where": "{1} if {0} else {2}",
+    "greater": "{} > {}", "greater_equal": "{} >= {}", "less": "{} < {}", "less_equal": "{} <= {}",
+    "equal": "{} == {}", "not_equal": "{} != {}", "same": "{0} == {1} or {0} != {0} and {1} != {1}",
+    "logical_and": "{} and {}", "logical_or": "{} or {}", "logical_not": "not {}",
+    "sign": "1.0 if {0} > 0.0 else -1.0 if {0} < 0.0 else {0} + 0.0",
+}  # fmt: skip
+"""Elementwise primitives as expressions; the results of NumPy's scalars where nothing is raised."""
+
+_ARITHMETIC = {
+    "add": "sum", "subtract": "difference", "multiply": "product", "scale": "scaled",
+    "negative": "negative",
+}  # fmt: skip
+"""Primitives in which some known numbers are left out, by the writer's methods."""
+
+_FUNCTIONS = {
+    "absolute": abs, "fabs": abs, "sqrt": math.sqrt, "cbrt": math.cbrt,
+    "exp": math.exp, "exp2": math.exp2, "expm1": math.expm1,
+    "log": math.log, "log2": math.log2, "log10": math.log10, "log1p": math.log1p,
+    "sin": math.sin, "cos": math.cos, "tan": math.tan,
+    "arcsin": math.asin, "arccos": math.acos, "arctan": math.atan, "arctan2": math.atan2,
+    "sinh": math.sinh, "cosh": math.cosh, "tanh": math.tanh,
+    "arcsinh": math.asinh, "arccosh": math.acosh, "arctanh": math.atanh, "hypot": math.hypot,
+    "power": math.pow,
+}  # fmt: skip
+"""Elementwise primitives as functions of the C library, within rounding of NumPy's."""
+
+_POWERS = {2: "square", 0.5: "sqrt", -1: "reciprocal"}
+"""The primitives that NumPy has for these powers."""
+
+_PRODUCTS = frozenset({"matmul", "contract"})
+
+_BY_ELEMENTS = _PRODUCTS | {
+    "getitem", "reshape", "transpose", "broadcast_to", "concatenate", "stack", "roll", "diagonal",
+    "sum", "prod",
+}  # fmt: skip
+"""Primitives whose functions serve arrays of any objects that add and multiply."""
+
+
+class Number:
+    """A number by its name, with which NumPy's functions of object arrays can compute.
+
+    ``value`` is what it is, where that is known; ``nothing`` says that it is a zero beside the
+    diagonal, or where nothing was added: a zero that has no sign.
+    """
+
+    __slots__ = ("nothing", "value", "word", "writer")
+
+    def __init__(
+        self, writer: Writer, word: Word, value: float | None = None, nothing: bool = False
+    ) -> None:
+        self.writer = writer
+        self.word = word
+        self.value = value
+        self.nothing = nothing
+
+    def __add__(self, other: Number) -> Number:
+        return self.writer.sum(self, other)
+
+    def __mul__(self, other: Number) -> Number:
+        return self.writer.product(self, other)
+
+    def __radd__(self, zero: int) -> Number:
+        return self  # the zero with which `numpy.einsum` begins a sum
+
+
+class Writer:
+    """Writes equations line by line, each the computation of one number.
+
+    ``before`` are the lines that take numbers out of arrays.
+    """
+
+    def __init__(self, source: Source, fresh: Iterator[Word]) -> None:
+        self.source = source
+        self.fresh = fresh
+        self.before: list[str] = []
+        self.lines: list[str] = []
+        self.values: dict[Var, Numbers] = {}
+
+    def made(self, expression: str, *operands: Number) -> Number:
+        """The number that an expression of others gives."""
+        word = next(self.fresh)
+        self.lines.append(f"{word} = {expression.format(*[x.word for x in operands])}")
+        return Number(self, word)
+
+    def sum(self, x: Number, y: Number) -> Number:
+        """``x + y``, where nothing is left out."""
+        if x.nothing or y.nothing:
+            return y if x.nothing else x
+        if x.value is not None and y.value is not None:
+            return self.literal(x.value + y.value)
+        return self.made("{} + {}", x, y)
+
+    def difference(self, x: Number, y: Number) -> Number:
+        """``x - y``, where nothing is left out."""
+        if x.nothing or y.nothing:
+            return x if y.nothing else self.negative(y)
+        if x.value is not None and y.value is not None:
+            return self.literal(x.value - y.value)
+        return self.made("{} - {}", x, y)
+
+    def product(self, x: Number, y: Number) -> Number:
+        """``x * y``, where ones are left out."""
+        if x.value is not None and y.value is not None:
+            return self.literal(x.value * y.value, x.nothing or y.nothing)
+        if x.value == 1 or y.value == 1:
+            return y if x.value == 1 else x
+        return self.made("{} * {}", x, y)
+
+    def scaled(self, x: Number, y: Number) -> Number:
+        """A product in which a zero wins."""
+        if x.value == 0 or y.value == 0:
+            return x if x.value == 0 else y
+        return self.product(x, y)
+
+    def negative(self, x: Number) -> Number:
+        return self.made("-{}", x) if x.value is None else self.literal(-x.value, x.nothing)
+
+    def literal(self, value: Any, nothing: bool = False) -> Number:
+        """A number that is known."""
+        if isinstance(value, bool | np.bool_):
+            return Number(self, repr(bool(value)))
+        value = 0.0 if nothing else float(value)
+        return Number(self, number(value) or self.source.constant(value), value, nothing)
+
+    def zeros(self, shape: Shape) -> Numbers:
+        """Places where nothing is yet."""
+        return np.full(shape, self.literal(0.0, nothing=True), object)
+
+    def each(self, made: Callable[..., Number], *operands: Numbers) -> Numbers:
+        """A number for each element of arrays that broadcast against each other."""
+        return _numbers(np.frompyfunc(made, len(operands), 1)(*operands))
+
+    def expressions(self, expression: str, *operands: Numbers) -> Numbers:
+        """An expression of each element."""
+        return self.each(partial(self.made, expression), *operands)
+
+    def reduced(self, expression: str, x: Numbers, axes: Axes, keepdims: bool) -> Numbers:
+        """An expression of two numbers from one element to the next along some axes."""
+        made = np.frompyfunc(partial(self.made, expression), 2, 1)
+        for axis in sorted(range(x.ndim) if axes is None else axes, reverse=True):
+            x = _numbers(made.reduce(x, axis, keepdims=keepdims))
+        return x
+
+    # ---- equations -------------------------------------------------------------------------------
+
+    def equation(self, eqn: Equation, asked: Iterable[Var] = ()) -> None:
+        """The numbers that an equation makes, where none of ``asked`` is nan."""
+        for word in dict.fromkeys(x.word for a in asked for x in self.read(a).flat):
+            self.lines.append(f"if {word} != {word}: raise ArithmeticError")
+        self.values[eqn.outputs[0]] = self.computed(eqn)
+
+    def computed(self, eqn: Equation) -> Numbers:
+        name, operands = eqn.primitive.name, [self.read(a) for a in eqn.inputs]
+        if name in _RULES:
+            return _RULES[name](self, *operands, **eqn.params)
+        if name in _BY_ELEMENTS:
+            return _numbers(eqn.primitive.impl(*operands, **eqn.params))
+        if name in _ARITHMETIC:
+            return self.each(getattr(self, _ARITHMETIC[name]), *operands)
+        return self.expressions(self.expression(eqn), *operands)
+
+    def expression(self, eqn: Equation) -> str:
+        """An elementwise primitive in terms of its operands."""
+        name, (_, *rest) = eqn.primitive.name, eqn.inputs
+        if name == "power" and isinstance(rest[0], Literal):
+            name = _POWERS.get(rest[0].value, name)
+        if name in _EXPRESSIONS:
+            return _EXPRESSIONS[name]
+        binary = rest and name not in _POWERS.values()
+        return f"{self.function(name)}({'{0}, {1}' if binary else '{0}'})"
+
+    def function(self, name: str) -> str:
+        """The name of a function of numbers in the source."""
+        function = _FUNCTIONS[name]
+        return self.source.function(function, function.__name__)
+
+    def read(self, a: Atom) -> Numbers:
+        """The numbers of an operand."""
+        if isinstance(a, Literal):
+            return _numbers(self.literal(a.value))
+        if a not in self.values:
+            self.values[a] = self.unpacked(a)
+        return self.values[a]
+
+    def unpacked(self, v: Var) -> Numbers:
+        """The numbers of an array, as local variables."""
+        aval, name = v.aval, self.source.name(v)
+        words = [next(self.fresh) for _ in range(aval.size)]
+        if aval.ndim:
+            flat = name if aval.ndim == 1 else f"{name}.reshape(-1)"
+            self.before.append(f"{', '.join(words)}, = {flat}.tolist()")
+        else:
+            self.before.append(f"{words[0]} = {'bool' if aval.dtype == bool else 'float'}({name})")
+        numbers = np.empty(aval.size, object)
+        numbers[:] = [Number(self, word) for word in words]
+        return numbers.reshape(aval.shape)
+
+    def packed(self, v: Var) -> str:
+        """The expression of an array, or number, of NumPy's: the value of a variable."""
+        words = np.vectorize(lambda x: x.word, otypes=[object])(self.values[v]).tolist()
+        if v.aval.weak:
+            return str(words)
+        if not v.aval.ndim:
+            return f"{self.source.constant(v.aval.dtype.type)}({words})"
+        return f"array({_nested(words)}, {self.source.constant(v.aval.dtype)})"
+
+
+def _numbers(value: Any) -> Numbers:
+    return np.asarray(value, object)
+
+
+def _nested(words: Any) -> str:
+    """Lists of names as lists in the source."""
+    return f"[{', '.join(map(_nested, words))}]" if isinstance(words, list) else words
+
+
+# ---- primitives with a way of their own --------------------------------------------------------
+
+
+def _convert(writer: Writer, x: Numbers, dtype: Any) -> Numbers:
+    return writer.expressions("float({})", x)
+
+
+def _fill(writer: Writer, shape: Shape, value: Any, dtype: Any) -> Numbers:
+    return np.full(shape, writer.literal(value), object)
+
+
+def _eye(writer: Writer, shape: Shape, k: int, dtype: Any) -> Numbers:
+    out, ones = writer.zeros(shape), np.eye(shape[0], shape[1], k, bool)
+    out[ones] = writer.literal(1.0)
+    return out
+
+
+def _max(writer: Writer, x: Numbers, axes: Axes, keepdims: bool) -> Numbers:
+    return writer.reduced(_EXPRESSIONS["maximum"], x, axes, keepdims)
+
+
+def _min(writer: Writer, x: Numbers, axes: Axes, keepdims: bool) -> Numbers:
+    return writer.reduced(_EXPRESSIONS["minimum"], x, axes, keepdims)
+
+
+def _norm2(writer: Writer, x: Numbers, axes: Axes, keepdims: bool) -> Numbers:
+    squares = writer.reduced("{} + {}", x * x, axes, keepdims)
+    return writer.expressions(f"{writer.function('sqrt')}({{}})", squares)
+
+
+def _spread(writer: Writer, x: Numbers, mask: Numbers, axes: Axes, keepdims: bool) -> Numbers:
+    count = writer.reduced("{} + {}", mask, axes, True)
+    share = writer.expressions("{} / {}", x.reshape(count.shape), count)
+    return writer.expressions("{} if {} else 0.0", share, mask)
+
+
+def _scatter_sum(
+    writer: Writer, *values: Numbers, shape: Shape, dtype: Any, indices: Sequence[Any]
+) -> Numbers:
+    out = writer.zeros(shape)
+    for index, value in zip(indices, values, strict=True):
+        out[index.entries] = np.add(out[index.entries], value)
+    return out
+
+
+_RULES: dict[str, Callable[..., Numbers]] = {
+    "convert": _convert,
+    "eye": _eye,
+    "fill": _fill,
+    "max": _max,
+    "min": _min,
+    "norm2": _norm2,
+    "scatter_sum": _scatter_sum,
+    "spread": _spread,
+}
+
+_KNOWN = frozenset({*_EXPRESSIONS, *_ARITHMETIC, *_FUNCTIONS, *_BY_ELEMENTS, *_RULES})
+
+# ---- which equations ---------------------------------------------------------------------------
+
+
+@dataclass
+class Few(Together):
+    """Equations over few numbers. ``quick`` allows what stands for an exact form."""
+
+    quick: bool = False
+    lines: int = 0
+    saved: float = 0.0
+    """Nanoseconds that the equations take less than calls of NumPy."""
+
+    def takes(self, eqn: Equation) -> bool:
+        if len(eqn.outputs) != 1 or not _is_known(eqn, self.quick):
+            return False
+        _, cost, saved = _costs(eqn)
+        return cost <= 1.5 * saved
+
+    def add(self, eqn: Equation) -> None:
+        super().add(eqn)
+        count, cost, saved = _costs(eqn)
+        self.lines += count
+        self.saved += saved - cost
+
+    def pays(self) -> bool:
+        """Whether this is quicker with what it takes to read arrays and make them."""
+        read = {a for e in self.equations for a in used(e.inputs)}
+        ends = [*(read - self.members), *(self.members - read)]
+        cost = sum([_ARRAY if v.aval.ndim else _SCALAR for v in ends])
+        return self.saved > cost + sum([_ELEMENT * v.aval.size for v in ends])
+
+    def program(self, outputs: Sequence[Var]) -> Program:
+        """The equations on their own."""
+        read = dict.fromkeys(a for e in self.equations for a in used(e.inputs))
+        return Program([a for a in read if a not in self.members], self.equations, outputs)
+
+    def explained(self) -> Part:
+        why = f"{self.lines} operations on single numbers, each a fraction of a call"
+        return Part(tuple(self.equations), "Python's floats", why)
+
+
+_ARRAY, _SCALAR, _ELEMENT = 200.0, 50.0, 20.0
+"""Nanoseconds to unpack or make an array, a number, and for each element."""
+_CALL, _OPERATOR, _VIEW = 450.0, 60.0, 150.0
+"""Nanoseconds of a call of NumPy's, of an operator of its scalars, of a view."""
+_OPERATION, _FUNCTION = 18.0, 45.0
+"""Nanoseconds of an expression, and of a function, of floats."""
+_VIEWS = frozenset({"getitem", "reshape", "transpose", "diagonal"})
+_OPERATORS = frozenset({"add", "subtract", "multiply", "divide", "scale", "negative"})
+
+
+def _costs(eqn: Equation) -> tuple[int, float, float]:
+    """Lines of an equation, and nanoseconds of them and of NumPy."""
+    name, out = eqn.primitive.name, eqn.outputs[0].aval
+    if name in _VIEWS:
+        return 0, 0.0, _VIEW
+    sizes = [a.aval.size for a in eqn.inputs] or [0]
+    elementwise = is_elementwise(eqn)
+    count = out.size if elementwise else max(sum(sizes), out.size)
+    if name in _PRODUCTS:
+        count = 2 * math.isqrt(math.prod(sizes) * out.size)
+    each = _FUNCTION if name in _FUNCTIONS else _OPERATION
+    scalar = elementwise and not out.shape and name in _OPERATORS
+    return count, count * each, _OPERATOR if scalar else _CALL
+
+
+def _is_known(eqn: Equation, quick: bool) -> bool:
+    """Whether the equation is one of few numbers that can be written out."""
+    name, params = eqn.primitive.name, eqn.params
+    if name not in _KNOWN or not (eqn.primitive.quick is None or quick):
+        return False
+    if not all(map(_is_few, (*eqn.inputs, *eqn.outputs))):
+        return False
+    if name == "getitem":
+        return not params["index"].arrays
+    if name == "scatter_sum":
+        return not any(index.arrays for index in params["indices"])
+    if name == "power":
+        return isinstance(eqn.inputs[1], Literal)
+    if name == "where":
+        return eqn.inputs[0].aval.dtype == bool
+    return not name.startswith("logical") or all(a.aval.dtype == bool for a in eqn.inputs)
+
+
+def _is_few(a: Atom) -> bool:
+    """Whether a value is some of Python's floats, or truth values."""
+    aval = a.aval
+    if isinstance(a, Literal) and aval.dtype.kind == "i":
+        return aval.weak
+    return (aval.dtype == FLOAT or aval.dtype == bool) and 0 < aval.size <= MOST
+
+
+# ---- the source --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoweredNumbers(Lowered):
+    """A program as a function of arrays, parts of it as arithmetic of Python's floats."""
+
+    def explain(self) -> tuple[Part, ...]:
+        return tuple(p.explained() if isinstance(p, Few) else explained(p) for p in self.parts)
+
+
+class SourceOfNumbers(Source):
+    """Writes the function, equations over few numbers as expressions of floats."""
+
+    lowered: ClassVar[type[Lowered]] = LoweredNumbers
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fresh_words: Iterator[Word] = map("n{}".format, count())
+
+    def schedule(self) -> Sequence[Equation | Together]:
+        parts = super().schedule()
+        known = [e for e in parts if isinstance(e, Equation) and _is_known(e, True)]
+        if not self.private or sum([_costs(e)[0] for e in known]) > LONGEST:
+            return parts
+        return schedule(parts, self.begun)
+
+    def adds_slices(self, eqn: Equation) -> bool:
+        return super().adds_slices(eqn) and not _is_known(eqn, self.exact is not None)
+
+    def begun(self, eqn: Equation) -> Few | None:
+        """A run that begins with an equation, if one can."""
+        return beginning(Few(quick=self.exact is not None), eqn)
+
+    def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
+        if isinstance(group, Few):
+            self.run_of_numbers(i, group, self.needed(i, group, last))
+        else:
+            super().group(i, group, last)
+
+    def run_of_numbers(self, i: int, group: Few, outputs: list[Var]) -> None:
+        """The lines of a run, and the call of NumPy where it comes to no finite numbers."""
+        writer = Writer(self, self.fresh_words)
+        for eqn in group.equations:
+            asked = self.doubts(eqn, self.quick(eqn))
+            writer.equation(eqn, asked)
+            self.doubtful.difference_update(asked)
+        self.doubtful -= group.members
+        made = [x.word for v in outputs if v.aval.dtype == FLOAT for x in writer.values[v].flat]
+        if made:
+            writer.lines.append(f"total = {' + '.join(made)}")
+        self.lines += [
+            *writer.before,
+            "try:",
+            *[f"    {line}" for line in writer.lines],
+            f"    done = {'total - total == 0.0' if made else 'True'}",
+            "except (ArithmeticError, ValueError):",
+            "    done = False",
+            f"if not done: {self.otherwise(i, group, outputs)}",
+            "else:",
+            *[f"    {self.name(v)} = {writer.packed(v)}" for v in outputs],
+        ]
+
+    def otherwise(self, i: int, group: Few, outputs: list[Var]) -> str:
+        """The line that computes a run on arrays; all of a quick form's program exactly."""
+        if self.exact is not None:
+            return f"return exact({', '.join(map(self.name, self.program.inputs))})"
+        program = group.program(outputs)
+        self.scope[f"on_arrays_{i}"] = OnArrays(program)
+        given, names = (", ".join(map(self.name, atoms)) for atoms in (program.inputs, outputs))
+        return f"{names}, = on_arrays_{i}({given})"
+
+
+class OnArrays:
+    """A program by calls of NumPy, made when it is called."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def __call__(self, *values: Value) -> tuple[Value, ...]:
+        lowered: Lowered = self.program.cached(
+            "on arrays", lambda: lower(self.program, private=True)
+        )
+        return lowered(*values)
