@@ -1,4 +1,4 @@
-"""Loops over numbers: the same bits as step by step, also where Python's floats raise errors."""
+"""Loops over few numbers: the results of step by step, also where Python's floats raise errors."""
 
 from typing import Any
 
@@ -98,7 +98,11 @@ OTHERS: dict[str, Any] = {
     "of other floats": lambda x: vk.lax.scan(lambda c, y: (c + y, c), np.float32(0.5), x),
     "with truth values": lambda x: vk.lax.scan(lambda c, y: (c + y, c > 0), 0.5, x.astype("f8")),
     "complex": lambda x: vk.lax.scan(lambda c, y: (np.sqrt(c) * y, c), 0.5j, x.astype("c16")),
-    "of arrays": lambda x: vk.lax.scan(lambda c, y: (c * y, c), np.ones(2), x.astype("f8")),
+    "of many": lambda x: vk.lax.scan(lambda c, y: (c * y, c), np.ones(99), x.astype("f8")),
+    "of integers": lambda x: vk.lax.scan(lambda c, y: (c + 1, c * y), 0, x.astype("f8")),
+    "that compare integers": lambda x: vk.lax.scan(
+        lambda c, i: (np.where(i < 2, c, -c), c), 0.5, x.astype(int)
+    ),
     "of no steps": lambda x: vk.lax.scan(lambda c, y: (c * y, c), 1.0, x[:0].astype("f8")),
 }
 
@@ -118,3 +122,67 @@ def test_results_are_arrays_of_their_own():
     assert second.flags.owndata
     assert not np.shares_memory(first, second)
     assert first.flags.writeable
+
+
+def lorenz(s):
+    x, y, z = s
+    return np.stack([10.0 * (y - x), x * (28.0 - z) - y, x * y - 8.0 / 3.0 * z])
+
+
+def euler(s, steps=7):
+    return vk.lax.scan(lambda s, _: (s + 0.01 * lorenz(s), s), s, None, length=steps)
+
+
+def driven(s):
+    """The steps know their number, and are matrices of two rows."""
+    w = np.array([[0.5, -0.2], [0.1, 0.9]])
+    return vk.lax.fori_loop(0, 6, lambda i, s: np.tanh(w @ s + 0.1 * i), s.reshape(2, 2))
+
+
+def regressed(s, xs):
+    """Arrays are read and written row by row, backwards."""
+    return vk.lax.scan(
+        lambda c, x: (0.9 * c + x[::-1], (c * np.max(x), np.linalg.norm(c))), s, xs, reverse=True
+    )
+
+
+ARRAYS: dict[str, Any] = {
+    "lorenz": (euler, (np.array([1.0, 0.5, 2.0]),)),
+    "driven": (driven, (np.array([0.3, -0.4, 1.0, 0.2]),)),
+    "regressed": (regressed, (np.array([0.3, -0.4]), np.linspace(-1.0, 2.0, 10).reshape(5, 2))),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_small_arrays(name):
+    f, values = ARRAYS[name]
+    assert all(map(loop_of_numbers, scans(f, *values)))
+    same_as_step_by_step(f, *values)
+    total = lambda *xs: sum(np.sum(np.sin(y)) for y in vk.tree.leaves(f(*xs)))
+    for transform in (vk.value_and_grad, vk.hessian):
+        derived = transform(total)
+        same_as_step_by_step(derived, *values)
+        got = vk.jit(derived, backend="numpy")(*values)
+        vk.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-11), got, derived(*values))
+    loops = scans(vk.grad(total), *values)
+    assert len(loops) == 2
+    assert all(map(loop_of_numbers, loops))
+
+
+@pytest.mark.parametrize("bad", [0.0, np.inf, np.nan, 1e308])
+def test_steps_that_are_numpys(bad):
+    def f(s, xs):
+        return vk.lax.scan(lambda c, x: (c / x + np.exp(c[::-1]), (c, np.sum(x))), s, xs)
+
+    xs = np.array([[1.0, 2.0], [bad, 3.0], [0.5, -4.0]])
+    assert loop_of_numbers(*scans(f, np.ones(2), xs))
+    same_as_step_by_step(f, np.ones(2), xs)
+    same_as_step_by_step(vk.grad(lambda s, xs: np.sum(f(s, xs)[0])), np.ones(2), xs)
+
+
+def test_what_is_always_the_same_stays():
+    def f(s):
+        step = lambda c, _: (c * np.array([1.0, 2.0]), (np.full(2, np.inf), 1.0 / c))
+        return vk.lax.scan(step, s, None, length=3)
+
+    same_as_step_by_step(f, np.array([1.0, 0.0]))

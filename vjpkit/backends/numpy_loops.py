@@ -1,147 +1,191 @@
-"""Loops whose steps work on numbers alone: Python floats in Python's own loop.
+"""Loops whose steps work on few numbers: Python's floats in Python's own loop.
 
-NumPy's scalars take twice as long for a product as Python's floats, and a step that is a function
-of its own takes them out of arrays and puts them back one by one. Here the steps stand in the loop,
-their numbers are floats, and what a step reads and writes slice by slice is one packed row.
+A step that is a function of its own takes numbers out of arrays and puts them back one by one. Here
+the steps stand in the loop, written out number by number, and what a step reads and writes slice by
+slice is one packed row.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from itertools import count
+from math import prod
 
 import numpy as np
 
-from vjpkit.backends.numpy_calls import ufunc_call
+from vjpkit.backends.numpy_numbers import FLOAT, LONGEST, Few, Writer, is_known, words
 from vjpkit.backends.numpy_source import Lowered, Source, lower, quick_form
 from vjpkit.core.aval import Aval, Value
-from vjpkit.core.ir import Atom, Equation, Program, Var, used
+from vjpkit.core.ir import Atom, Equation, Program, Var
 from vjpkit.passes import optimize
 
 __all__ = ["loop_of_numbers"]
 
-NUMBER = Aval((), np.dtype("float64"))
-
 _FILE = "<vjpkit loop>"
-
-_ARITHMETIC = frozenset({"add", "subtract", "multiply", "divide", "negative", "scale"})
-"""Operators, whose results are those of NumPy's scalars where Python raises no error."""
 
 
 def loop_of_numbers(eqn: Equation) -> Callable[..., tuple[Value, ...]] | None:
-    """The function of a ``scan`` whose steps are real numbers, None for any other equation.
+    """The function of a ``scan`` whose steps work on few real numbers, None for any other equation.
 
-    Law: the outputs of the scan, to the bit. A step in which Python raises an error, or whose quick
-    form makes a nan, is one of NumPy's scalars.
+    Law: the outputs of the scan. A step in which Python raises an error, or whose quick form makes
+    a nan, is one of NumPy's.
     """
-    body = eqn.params["body"]
-    if not eqn.params["length"] or not _is_of_numbers(body):
+    if not eqn.params["length"]:
         return None
-    step = optimize(body)
-    if not _is_of_numbers(step):
+    step = optimize(eqn.params["body"])
+    quick = quick_form(step)
+    read = eqn.params["consts"] + eqn.params["carry"]
+    if not (_is_of_numbers(step, read) and _is_of_numbers(quick, read)):
         return None
-    exact = lower(step, private=True)
-    return Loop(eqn, quick_form(step), exact, len(step.outputs)).written()
+    exact = Exact(lower(step, private=True))
+    return Loop(eqn, quick, exact, len(step.outputs)).written()
 
 
-def _is_of_numbers(program: Program) -> bool:
-    """Whether all values are real numbers, and all equations arithmetic or plain ufuncs."""
-    edge = (*program.inputs, *program.outputs)
-    values = [a for e in program.equations for a in (*e.inputs, *e.outputs)]
-    strong = all(a.aval == NUMBER for a in edge)
-    numbers = all(_is_number(a.aval) for a in values)
-    return strong and numbers and all(map(_fits, program.equations))
+def _is_of_numbers(program: Program, read: int) -> bool:
+    """Whether all values are few real numbers, for which NumPy's calls would take longer.
+
+    After the first ``read`` inputs, slices may be integers, which a row has as floats: what
+    compares them would see the difference where they are large.
+    """
+    edge = [*program.inputs[:read], *program.outputs]
+    slices = program.inputs[read:]
+    whole = {v for v in slices if v.aval.dtype.kind in "bi"}
+    if not all(_is_real(a.aval) for a in edge) or any(v.aval.weak for v in slices):
+        return False
+    if not all(_is_real(v.aval) for v in slices if v not in whole):
+        return False
+    step = Few(quick=True)
+    for eqn in program.equations:
+        compares = eqn.outputs[0].aval.dtype.kind == "b" and not whole.isdisjoint(eqn.inputs)
+        if compares or not is_known(eqn, quick=True):
+            return False
+        step.add(eqn)
+    return step.lines <= LONGEST and step.saved >= 0.0
 
 
-def _is_number(aval: Aval) -> bool:
-    return not aval.shape and (
-        aval.dtype == NUMBER.dtype or (aval.weak and aval.dtype.kind in "fi")
-    )
+def _is_real(aval: Aval) -> bool:
+    return aval.dtype == FLOAT and not aval.weak and bool(aval.size)
 
 
-def _fits(eqn: Equation) -> bool:
-    if eqn.primitive.name in _ARITHMETIC:
-        return bool(used(eqn.inputs))
-    call = ufunc_call(eqn)
-    return call is not None and len(eqn.inputs) == 1 == len(call[1])
+class Exact:
+    """A step of NumPy's, as a function of numbers one by one."""
+
+    def __init__(self, step: Lowered) -> None:
+        self.step = step
+        self.avals = step.program.in_avals
+
+    def __call__(self, *numbers: float) -> list[float]:
+        rest = iter(numbers)
+        values: list[Value] = []
+        for aval in self.avals:
+            flat = np.array([next(rest) for _ in range(aval.size)]).astype(aval.dtype)
+            values.append(flat.reshape(aval.shape) if aval.ndim else flat[0])
+        return [float(x) for y in self.step(*values) for x in np.ravel(y)]
 
 
 class Loop(Source):
     """Writes the loop: the lines of a step, indented, between reading and writing its row."""
 
-    def __init__(self, eqn: Equation, step: Program, exact: Lowered, results: int) -> None:
+    def __init__(self, eqn: Equation, step: Program, exact: Exact, results: int) -> None:
         super().__init__(step, True, exact=exact, results=results)
         self.length: int = eqn.params["length"]
         self.reverse: bool = eqn.params["reverse"]
         consts, carry = eqn.params["consts"], eqn.params["carry"]
         self.consts, rest = step.inputs[:consts], step.inputs[consts:]
         self.carry, self.slices = rest[:carry], rest[carry:]
+        self.state, self.made = self.outputs[:carry], self.outputs[carry:]
+        self.writer = Writer(self, map("n{}".format, count()))
 
     def written(self) -> Callable[..., tuple[Value, ...]]:
         """The loop, compiled."""
-        count = len(self.outputs) - len(self.carry)
         self.scope.update(
-            stack=np.stack, float64=np.float64, frombuffer=np.frombuffer, map=map, zip=zip,
-            unpack=struct.Struct(f"={len(self.slices)}d").iter_unpack,
-            pack=struct.Struct(f"={count}d").pack_into,
+            frombuffer=np.frombuffer, ascontiguousarray=np.ascontiguousarray, float64=FLOAT,
+            unpack=struct.Struct(f"={_width(self.slices)}d").iter_unpack,
+            pack=struct.Struct(f"={_width(self.made)}d").pack_into,
         )  # fmt: skip
-        for i, eqn in enumerate(self.program.equations):
-            self.equation(i, eqn, set())
-        self.examine(self.outputs)
-        text = [f"def run({self.listed(self.program.inputs)}):"]
-        text += [f"    {line}" for line in [*self.before(count), *self.steps(count)]]
-        numbers = "".join(f"float64({self.name(v)}), " for v in self.carry)
-        columns = "".join(f"made[:, {j}], " for j in range(count))
-        exec(
-            compile("\n".join([*text, f"    return ({numbers}{columns})"]), _FILE, "exec"),
-            self.scope,
+        for v in (*self.consts, *self.carry):
+            self.writer.read(v)
+        for v in self.slices:
+            self.writer.named(v)
+        self.writer.equations(self.program.equations)
+        self.writer.require_no_nan(
+            [a for a in self.outputs if isinstance(a, Var) and a in self.doubtful]
         )
+        self.writer.require_finite(self.program.outputs[len(self.outputs) :])
+        text = [f"def run({', '.join(map(self.name, self.program.inputs))}):"]
+        text += [f"    {line}" for line in [*self.writer.before, *self.rows(), *self.steps()]]
+        results = [*map(self.writer.packed, self.carry), *self.stacks()]
+        text.append(f"    return ({''.join(f'{result}, ' for result in results)})")
+        exec(compile("\n".join(text), _FILE, "exec"), self.scope)
         return self.scope["run"]  # type: ignore[no-any-return]  # what exec has made
 
     def listed(self, atoms: Sequence[Atom]) -> str:
-        return ", ".join(map(self.word, atoms))
+        """The numbers of some arrays one after the other, as a tuple."""
+        return f"({''.join(f'{word}, ' for a in atoms for word in words(self.writer.read(a)))})"
 
-    def before(self, count: int) -> list[str]:
-        """Numbers as floats, what is read row by row, room for what is written."""
-        lines = [f"{name} = float({name})" for name in map(self.name, (*self.consts, *self.carry))]
+    def rows(self) -> list[str]:
+        """What is read row by row, room for what is written."""
+        lines = []
         if self.slices:
             order = "[::-1]" if self.reverse else ""
-            stacks = "".join(f"{self.name(v)}{order}, " for v in self.slices)
-            lines.append(f"rows = unpack(memoryview(stack(({stacks}), 1)))")
-        if count:
-            lines.append(f"made = bytearray({8 * count * self.length})")
+            columns = [
+                f"{self.name(v)}.reshape({self.length}, {v.aval.size}){order}, "
+                for v in self.slices
+            ]
+            rows = f"concatenate(({''.join(columns)}), 1, dtype=float64)"
+            lines.append(f"rows = unpack(memoryview(ascontiguousarray({rows})))")
+        if self.made:
+            lines.append(f"made = bytearray({8 * _width(self.made) * self.length})")
         return lines
 
-    def steps(self, count: int) -> list[str]:
+    def steps(self) -> list[str]:
         """The loop over the rows, where the places of written rows are counted in bytes."""
-        end, size = 8 * count * self.length, 8 * count
+        size = 8 * _width(self.made)
+        end = size * self.length
         places = f"range({end - size}, -1, -{size})" if self.reverse else f"range(0, {end}, {size})"
-        row = f"({self.listed(self.slices)},)"
-        if count and self.slices:
-            head = f"for i, {row} in zip({places}, rows):"
-        elif count:
+        if self.made and self.slices:
+            head = f"for i, {self.listed(self.slices)} in zip({places}, rows):"
+        elif self.made:
             head = f"for i in {places}:"
         else:
-            head = f"for {row} in rows:" if self.slices else f"for _ in range({self.length}):"
-        state, written = self.outputs[: len(self.carry)], self.outputs[len(self.carry) :]
-        lines = ["try:", *[f"    {line}" for line in self.lines or ["pass"]]]
-        lines += ["except ArithmeticError:", f"    {self.targets()} = {self.exactly()}"]
-        if count:
-            lines.append(f"pack(made, i, {self.listed(written)})")
+            row = self.listed(self.slices) if self.slices else "_"
+            head = f"for {row} in {'rows' if self.slices else f'range({self.length})'}:"
+        lines = ["try:", *[f"    {line}" for line in self.writer.lines or ["pass"]]]
+        lines += [
+            "except (ArithmeticError, ValueError):",
+            f"    {self.targets()} = {self.exactly()}",
+        ]
+        if self.made:
+            lines.append(f"pack(made, i, *{self.listed(self.made)})")
         if self.carry:
-            lines.append(f"{self.listed(self.carry)}, = {self.listed(state)},")
-        after = [f"made = frombuffer(made).reshape(-1, {count})"] if count else []
-        return [head, *[f"    {line}" for line in lines], *after]
+            lines.append(f"{self.listed(self.carry)} = {self.listed(self.state)}")
+        return [head, *[f"    {line}" for line in lines]]
 
     def exactly(self) -> str:
-        """The results of a step of NumPy's scalars."""
-        return f"exact(*map(float64, ({self.listed(self.program.inputs)},)))"
+        """The results of a step of NumPy's."""
+        return f"exact(*{self.listed(self.program.inputs)})"
 
     def targets(self) -> str:
-        """Where these go: what a step gives as it came is there already."""
-        made = {v for eqn in self.program.equations for v in eqn.outputs}
-        return "".join(f"{self.name(a) if a in made else '_'}, " for a in self.outputs)
+        """Where these go: what a step gives as it came, or always, is there already."""
+        given = {word for v in self.program.inputs for word in words(self.writer.read(v))}
+        numbers = [x for a in self.outputs for x in self.writer.read(a).flat]
+        there = [x.value is not None or x.word in given for x in numbers]
+        pairs = zip(numbers, there, strict=True)
+        return "".join("_, " if known else f"{x.word}, " for x, known in pairs)
 
-    def examination(self, *asked: tuple[Var, str]) -> str:
-        """The line that asks whether one of some numbers is nan."""
-        return f"if {' or '.join(f'{w} != {w}' for _, w in asked)}: raise ArithmeticError"
+    def stacks(self) -> list[str]:
+        """What is written row by row, as arrays."""
+        out, j = [], 0
+        for a in self.made:
+            columns = f"{j}:{j + a.aval.size}" if a.aval.ndim else str(j)
+            out.append(f"frombuffer(made).reshape({self.length}, -1)[:, {columns}]")
+            if a.aval.ndim:
+                out[-1] += f".reshape({(self.length, *a.aval.shape)})"
+            j += a.aval.size
+        return out
+
+
+def _width(atoms: Sequence[Atom]) -> int:
+    """How many numbers a row of these has."""
+    return sum([prod(a.aval.shape) for a in atoms])

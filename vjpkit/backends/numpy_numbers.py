@@ -27,7 +27,7 @@ from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape, Value
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 
-__all__ = ["Few", "SourceOfNumbers"]
+__all__ = ["FLOAT", "LONGEST", "Few", "SourceOfNumbers", "Writer", "is_known", "words"]
 
 MOST = 32
 """Elements of an array up to which it may be a tuple of numbers."""
@@ -193,11 +193,25 @@ class Writer:
 
     # ---- equations -------------------------------------------------------------------------------
 
-    def equation(self, eqn: Equation, asked: Iterable[Var] = ()) -> None:
-        """The numbers that an equation makes, where none of ``asked`` is nan."""
-        for word in dict.fromkeys(x.word for a in asked for x in self.read(a).flat):
+    def equations(self, equations: Iterable[Equation]) -> None:
+        """The numbers that equations make, if no nan decides which."""
+        for eqn in equations:
+            asked = self.source.doubts(eqn, self.source.quick(eqn))
+            self.require_no_nan(asked)
+            self.source.doubtful.difference_update(asked)
+            self.values[eqn.outputs[0]] = self.computed(eqn)
+
+    def require_no_nan(self, asked: Iterable[Var]) -> None:
+        """Go on only where none of ``asked`` is nan."""
+        for word in dict.fromkeys(word for a in asked for word in words(self.read(a))):
             self.lines.append(f"if {word} != {word}: raise ArithmeticError")
-        self.values[eqn.outputs[0]] = self.computed(eqn)
+
+    def require_finite(self, atoms: Iterable[Atom]) -> None:
+        """Go on only where all numbers of these are finite."""
+        made = [word for a in atoms if a.aval.dtype == FLOAT for word in words(self.read(a))]
+        if made:
+            self.lines.append(f"total = {' + '.join(made)}")
+            self.lines.append("if total - total != 0.0: raise ArithmeticError")
 
     def computed(self, eqn: Equation) -> Numbers:
         name, operands = eqn.primitive.name, [self.read(a) for a in eqn.inputs]
@@ -228,40 +242,50 @@ class Writer:
         """The numbers of an operand."""
         if isinstance(a, Literal):
             return _numbers(self.literal(a.value))
-        if a not in self.values:
-            self.values[a] = self.unpacked(a)
-        return self.values[a]
+        return self.values[a] if a in self.values else self.unpacked(a)
 
     def unpacked(self, v: Var) -> Numbers:
-        """The numbers of an array, as local variables."""
-        aval, name = v.aval, self.source.name(v)
-        words = [next(self.fresh) for _ in range(aval.size)]
-        if aval.ndim:
-            flat = name if aval.ndim == 1 else f"{name}.reshape(-1)"
-            self.before.append(f"{', '.join(words)}, = {flat}.tolist()")
+        """The numbers of an array, taken out of it."""
+        numbers, array = self.named(v), self.source.name(v)
+        names = ", ".join(words(numbers))
+        if v.aval.ndim:
+            flat = array if v.aval.ndim == 1 else f"{array}.reshape(-1)"
+            self.before.append(f"{names}, = {flat}.tolist()")
         else:
-            self.before.append(f"{words[0]} = {'bool' if aval.dtype == bool else 'float'}({name})")
-        numbers = np.empty(aval.size, object)
-        numbers[:] = [Number(self, word) for word in words]
-        return numbers.reshape(aval.shape)
+            kind = {"b": "bool", "i": "int", "f": "float"}[v.aval.dtype.kind]
+            self.before.append(f"{names} = {kind}({array})")
+        return numbers
+
+    def named(self, v: Var) -> Numbers:
+        """Local variables for the numbers of an array."""
+        numbers = np.empty(v.aval.size, object)
+        numbers[:] = [Number(self, next(self.fresh)) for _ in range(v.aval.size)]
+        self.values[v] = numbers.reshape(v.aval.shape)
+        return self.values[v]
 
     def packed(self, v: Var) -> str:
         """The expression of an array, or number, of NumPy's: the value of a variable."""
-        words = np.vectorize(lambda x: x.word, otypes=[object])(self.values[v]).tolist()
-        if v.aval.weak:
-            return str(words)
+        numbers = self.values[v].tolist()
         if not v.aval.ndim:
-            return f"{self.source.constant(v.aval.dtype.type)}({words})"
-        return f"array({_nested(words)}, {self.source.constant(v.aval.dtype)})"
+            (word,) = words(self.values[v])
+            return word if v.aval.weak else f"{self.source.constant(v.aval.dtype.type)}({word})"
+        return f"array({_nested(numbers)}, {self.source.constant(v.aval.dtype)})"
 
 
 def _numbers(value: Any) -> Numbers:
     return np.asarray(value, object)
 
 
-def _nested(words: Any) -> str:
-    """Lists of names as lists in the source."""
-    return f"[{', '.join(map(_nested, words))}]" if isinstance(words, list) else words
+def words(numbers: Numbers) -> list[Word]:
+    """The names, in C order."""
+    return [x.word for x in numbers.flat]
+
+
+def _nested(numbers: Any) -> str:
+    """Lists of numbers as lists of names in the source."""
+    if isinstance(numbers, Number):
+        return numbers.word
+    return f"[{', '.join(map(_nested, numbers))}]"
 
 
 # ---- primitives with a way of their own --------------------------------------------------------
@@ -335,7 +359,7 @@ class Few(Together):
     """Nanoseconds that the equations take less than calls of NumPy."""
 
     def takes(self, eqn: Equation) -> bool:
-        if len(eqn.outputs) != 1 or not _is_known(eqn, self.quick):
+        if len(eqn.outputs) != 1 or not is_known(eqn, self.quick):
             return False
         _, cost, saved = _costs(eqn)
         return cost <= 1.5 * saved
@@ -388,10 +412,12 @@ def _costs(eqn: Equation) -> tuple[int, float, float]:
     return count, count * each, _OPERATOR if scalar else _CALL
 
 
-def _is_known(eqn: Equation, quick: bool) -> bool:
+def is_known(eqn: Equation, quick: bool) -> bool:
     """Whether the equation is one of few numbers that can be written out."""
     name, params = eqn.primitive.name, eqn.params
     if name not in _KNOWN or not (eqn.primitive.quick is None or quick):
+        return False
+    if not all(v.aval.dtype.kind in "bf" for v in eqn.outputs):
         return False
     if not all(map(_is_few, (*eqn.inputs, *eqn.outputs))):
         return False
@@ -407,11 +433,9 @@ def _is_known(eqn: Equation, quick: bool) -> bool:
 
 
 def _is_few(a: Atom) -> bool:
-    """Whether a value is some of Python's floats, or truth values."""
-    aval = a.aval
-    if isinstance(a, Literal) and aval.dtype.kind == "i":
-        return aval.weak
-    return (aval.dtype == FLOAT or aval.dtype == bool) and 0 < aval.size <= MOST
+    """Whether a value is some of Python's numbers, or truth values."""
+    dtype = a.aval.dtype
+    return (dtype == FLOAT or dtype.kind in "bi") and 0 < a.aval.size <= MOST
 
 
 # ---- the source --------------------------------------------------------------------------------
@@ -436,13 +460,13 @@ class SourceOfNumbers(Source):
 
     def schedule(self) -> Sequence[Equation | Together]:
         parts = super().schedule()
-        known = [e for e in parts if isinstance(e, Equation) and _is_known(e, True)]
+        known = [e for e in parts if isinstance(e, Equation) and is_known(e, True)]
         if not self.private or sum([_costs(e)[0] for e in known]) > LONGEST:
             return parts
         return schedule(parts, self.begun)
 
     def adds_slices(self, eqn: Equation) -> bool:
-        return super().adds_slices(eqn) and not _is_known(eqn, self.exact is not None)
+        return super().adds_slices(eqn) and not is_known(eqn, self.exact is not None)
 
     def begun(self, eqn: Equation) -> Few | None:
         """A run that begins with an equation, if one can."""
@@ -457,22 +481,17 @@ class SourceOfNumbers(Source):
     def run_of_numbers(self, i: int, group: Few, outputs: list[Var]) -> None:
         """The lines of a run, and the call of NumPy where it comes to no finite numbers."""
         writer = Writer(self, self.fresh_words)
-        for eqn in group.equations:
-            asked = self.doubts(eqn, self.quick(eqn))
-            writer.equation(eqn, asked)
-            self.doubtful.difference_update(asked)
+        writer.equations(group.equations)
         self.doubtful -= group.members
-        made = [x.word for v in outputs if v.aval.dtype == FLOAT for x in writer.values[v].flat]
-        if made:
-            writer.lines.append(f"total = {' + '.join(made)}")
+        writer.require_finite(outputs)
         self.lines += [
             *writer.before,
             "try:",
             *[f"    {line}" for line in writer.lines],
-            f"    done = {'total - total == 0.0' if made else 'True'}",
+            "    failed = False",
             "except (ArithmeticError, ValueError):",
-            "    done = False",
-            f"if not done: {self.otherwise(i, group, outputs)}",
+            "    failed = True",
+            f"if failed: {self.otherwise(i, group, outputs)}",
             "else:",
             *[f"    {self.name(v)} = {writer.packed(v)}" for v in outputs],
         ]
