@@ -151,7 +151,8 @@ class Loop(Source):
         else:
             row = self.listed(self.slices) if self.slices else "_"
             head = f"for {row} in {'rows' if self.slices else f'range({self.length})'}:"
-        lines = ["try:", *[f"    {line}" for line in self.writer.lines or ["pass"]]]
+        step = self.writer.written(self.outputs) or ["pass"]
+        lines = ["try:", *[f"    {line}" for line in step]]
         lines += [
             "except (ArithmeticError, ValueError):",
             f"    {self.targets()} = {self.exactly()}",

@@ -12,11 +12,13 @@ where that happens, or shows in a result, the equations run on arrays.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any, ClassVar, TypeAlias
+from string import Formatter
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,9 @@ MOST = 32
 
 LONGEST = 2000
 """Operations on numbers up to which a program has any: compiling a line takes microseconds."""
+
+DEEPEST = 20
+"""Operations of one expression, one in another."""
 
 FLOAT = np.dtype("float64")
 
@@ -113,8 +118,22 @@ class Number:
         return self  # the zero with which `numpy.einsum` begins a sum
 
 
+class Line(NamedTuple):
+    """A line of source: a form with the names of numbers in its places."""
+
+    form: str
+    operands: tuple[Word, ...]
+    word: Word = ""
+    """What is computed; nothing if the line only looks at numbers."""
+
+    def names(self) -> list[Word]:
+        """The names of numbers, as often as they occur."""
+        places = [field for _, field, _, _ in Formatter().parse(self.form) if field is not None]
+        return [self.operands[int(field or i)] for i, field in enumerate(places)]
+
+
 class Writer:
-    """Writes equations line by line, each the computation of one number.
+    """Writes equations number by number.
 
     ``before`` are the lines that take numbers out of arrays.
     """
@@ -123,14 +142,35 @@ class Writer:
         self.source = source
         self.fresh = fresh
         self.before: list[str] = []
-        self.lines: list[str] = []
+        self.lines: list[Line] = []
         self.values: dict[Var, Numbers] = {}
+
+    def written(self, outputs: Iterable[Atom]) -> list[str]:
+        """The lines that compute ``outputs``; what is read once stands where it is read.
+
+        A number that has no name is dead, and its memory free, as soon as it is used.
+        """
+        kept = {word for a in outputs for word in words(self.read(a))}
+        uses = Counter(name for line in self.lines for name in line.names())
+        inside: dict[Word, str] = {}
+        depth: Counter[Word] = Counter()
+        lines = []
+        for line in self.lines:
+            operands = [inside.pop(name, name) for name in line.operands]
+            text = line.form.format(*operands)
+            depth[line.word] = 1 + max([depth[name] for name in line.operands], default=0)
+            if uses[line.word] == 1 and line.word not in kept and depth[line.word] < DEEPEST:
+                inside[line.word] = f"({text})"
+            else:
+                depth[line.word] = 0
+                lines.append(f"{line.word} = {text}" if line.word else text)
+        return lines
 
     def made(self, expression: str, *operands: Number) -> Number:
         """The number that an expression of others gives."""
-        word = next(self.fresh)
-        self.lines.append(f"{word} = {expression.format(*[x.word for x in operands])}")
-        return Number(self, word)
+        line = Line(expression, tuple([x.word for x in operands]), next(self.fresh))
+        self.lines.append(line)
+        return Number(self, line.word)
 
     def sum(self, x: Number, y: Number) -> Number:
         """``x + y``, where nothing is left out."""
@@ -204,14 +244,14 @@ class Writer:
     def require_no_nan(self, asked: Iterable[Var]) -> None:
         """Go on only where none of ``asked`` is nan."""
         for word in dict.fromkeys(word for a in asked for word in words(self.read(a))):
-            self.lines.append(f"if {word} != {word}: raise ArithmeticError")
+            self.lines.append(Line("if {0} != {0}: raise ArithmeticError", (word,)))
 
     def require_finite(self, atoms: Iterable[Atom]) -> None:
         """Go on only where all numbers of these are finite."""
         made = [word for a in atoms if a.aval.dtype == FLOAT for word in words(self.read(a))]
         if made:
-            self.lines.append(f"total = {' + '.join(made)}")
-            self.lines.append("if total - total != 0.0: raise ArithmeticError")
+            form = f"if ({' + '.join(['{}'] * len(made))}) * 0.0 != 0.0: raise ArithmeticError"
+            self.lines.append(Line(form, tuple(made)))
 
     def computed(self, eqn: Equation) -> Numbers:
         name, operands = eqn.primitive.name, [self.read(a) for a in eqn.inputs]
@@ -391,7 +431,7 @@ _ARRAY, _SCALAR, _ELEMENT = 200.0, 50.0, 20.0
 """Nanoseconds to unpack or make an array, a number, and for each element."""
 _CALL, _OPERATOR, _VIEW = 450.0, 60.0, 150.0
 """Nanoseconds of a call of NumPy's, of an operator of its scalars, of a view."""
-_OPERATION, _FUNCTION = 18.0, 45.0
+_OPERATION, _FUNCTION = 14.0, 40.0
 """Nanoseconds of an expression, and of a function, of floats."""
 _VIEWS = frozenset({"getitem", "reshape", "transpose", "diagonal"})
 _OPERATORS = frozenset({"add", "subtract", "multiply", "divide", "scale", "negative"})
@@ -487,7 +527,7 @@ class SourceOfNumbers(Source):
         self.lines += [
             *writer.before,
             "try:",
-            *[f"    {line}" for line in writer.lines],
+            *[f"    {line}" for line in writer.written(outputs)],
             "    failed = False",
             "except (ArithmeticError, ValueError):",
             "    failed = True",
