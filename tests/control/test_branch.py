@@ -7,6 +7,7 @@ import pytest
 
 import vjpkit as vk
 from vjpkit.core.errors import TracerConversionError
+from vjpkit.test_util import check_grads
 
 X = np.array([0.3, -1.2, 2.5])
 
@@ -173,3 +174,127 @@ def test_a_branch_with_a_collective_of_another_axis():
     want = np.array([[0.0, 2.0], [4 * np.log(3.0), 4.0]])
     for wrap in (lambda f: f, vk.jit):
         np.testing.assert_allclose(wrap(vk.vmap(vk.vmap(f), axis_name="j"))(xs), want)
+
+
+# ---- what branches compute from values around them -----------------------------------------------
+
+
+def around(x):
+    return vk.lax.cond(x > 0, lambda: np.log(x) * x, lambda: x * x)
+
+
+def chosen_twice(p, q, x):
+    def first():
+        y = np.sin(x)
+        return vk.lax.cond(q > 0, lambda: np.log(x) * y, lambda: np.sqrt(-x) + y)
+
+    return vk.lax.switch(p, [lambda: x * 3.0, first])
+
+
+def of_views(p, x):
+    y = np.copy(x)
+    part = y[1:]
+    y[1] = x[0] * 2
+
+    def first():
+        z = np.copy(part)
+        z[0] = np.log(x[0])
+        return np.sum(z * y[1:])
+
+    return vk.lax.cond(p > 0, first, lambda: np.sum(part) * y[0])
+
+
+def of_loops(p, x):
+    step = lambda c, t: (np.sin(c) * x[0] + t, None)
+    return vk.lax.cond(p > 0, lambda: vk.lax.scan(step, x[1], np.log(x))[0], lambda: np.sum(x))
+
+
+def in_loops(p, x):
+    def step(c, t):
+        return vk.lax.cond(t * p > 2.5, lambda: np.log(c) + x[1], lambda: c * x[0]), None
+
+    return vk.lax.scan(step, x[0], x)[0]
+
+
+def of_gradients(p, x):
+    inner = lambda w: np.sum(np.sin(w * x) * x)
+    return vk.lax.cond(p > 0, lambda: vk.grad(inner)(x)[0], lambda: np.sum(x))
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_a_branch_reads_is_computed_where_it_is_taken():
+    xs = np.array([2.0, -1.5, 0.0, 3.0])
+    second = vk.grad(vk.grad(around))
+    for transform in (lambda f: f, vk.grad, lambda f: vk.grad(vk.grad(f))):
+        want = [transform(around)(x) for x in xs]
+        for f in (vk.jit(transform(around)), transform(vk.jit(around))):
+            np.testing.assert_allclose([f(x) for x in xs], want, 1e-14)
+        np.testing.assert_allclose(vk.vmap(transform(around))(xs), want, 1e-14)
+        np.testing.assert_allclose(vk.jit(vk.vmap(transform(around)))(xs), want, 1e-14)
+    for x in xs:
+        value, terms = vk.jet(vk.jit(around), (x,), ([1.0, 0.0],))
+        want = [around(x), vk.grad(around)(x), second(x) / 2]
+        np.testing.assert_allclose([value, *terms], want, 1e-14)
+
+
+def test_a_branch_that_would_fail_does_not_run():
+    f = lambda p, a: vk.lax.cond(p, lambda: np.sum(np.linalg.inv(a)), lambda: np.sum(a))
+    singular = np.zeros((2, 2))
+    assert vk.jit(f)(False, singular) == 0.0
+    np.testing.assert_array_equal(vk.jit(vk.grad(f, 1))(False, singular), np.ones((2, 2)))
+    with pytest.raises(np.linalg.LinAlgError):
+        vk.jit(f)(True, singular)
+    names = [eqn.primitive.name for eqn in vk.make_ir(f)(True, singular).program.equations]
+    assert names == ["not_equal", "branch"]
+
+
+@pytest.mark.parametrize("f", [of_views, of_loops, in_loops, of_gradients])
+@pytest.mark.parametrize("p", [1.0, -1.0])
+def test_branches_that_read_values_around_them(f, p):
+    x = np.array([2.0, 3.0, 4.0])
+    same = lambda got, want: np.testing.assert_allclose(got, want, 1e-12, 1e-13)
+    same(vk.jit(f)(p, x), f(p, x))
+    for transform in (vk.grad, vk.hessian):
+        want = transform(f, 1)(p, x)
+        same(vk.jit(transform(f, 1))(p, x), want)
+        same(transform(vk.jit(f), 1)(p, x), want)
+        both = vk.vmap(transform(f, 1), in_axes=(0, None))(np.array([p, -p]), x)
+        same(both, [want, transform(f, 1)(-p, x)])
+    check_grads(vk.jit(lambda x: f(p, x)), (x,), order=2)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("p", "q", "x"), [(1, 1.0, 2.0), (1, -1.0, -2.0), (0, 1.0, -2.0)])
+def test_branches_in_branches_that_read_values_around_both(p, q, x):
+    for transform in (lambda f, _: f, vk.grad, lambda f, i: vk.grad(vk.grad(f, i), i)):
+        want = transform(chosen_twice, 2)(p, q, x)
+        np.testing.assert_allclose(vk.jit(transform(chosen_twice, 2))(p, q, x), want, 1e-14)
+    several = vk.vmap(vk.grad(chosen_twice, 2), in_axes=(None, 0, 0))
+    got = several(p, np.array([q, -q]), np.array([x, -x]))
+    want = [vk.grad(chosen_twice, 2)(p, *pair) for pair in ((q, x), (-q, -x))]
+    np.testing.assert_allclose(got, want, 1e-14)
+
+
+def test_a_known_value_decides_in_a_branch():
+    def f(x):
+        doubled = lambda p: vk.lax.cond(p > 0, lambda: 2 * x if x > 0 else x, lambda: x)
+        return vk.jit(doubled)(1.0)
+
+    assert vk.grad(f)(3.0) == 2.0
+
+
+def test_a_view_of_an_array_around_a_branch_is_not_written_in_it():
+    def f(p, x):
+        y = np.copy(x)
+
+        def first():
+            part = y[1:]
+            part[0] = 5.0
+            return np.sum(part)
+
+        return vk.lax.cond(p, first, lambda: np.sum(y))
+
+    with pytest.raises(vk.core.errors.UnsupportedError, match="from outside of it"):
+        vk.jit(f)(True, np.ones(3))
+    with pytest.raises(vk.core.errors.UnsupportedError, match="from outside of it"):
+        vk.vmap(f)(np.array([True, False]), np.ones((2, 3)))

@@ -17,19 +17,9 @@ from vjpkit.core.staging import Builder
 from vjpkit.core.tracer import RUNNING, Tracer
 from vjpkit.ops.structural import to_dtype
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
-from vjpkit.transforms.batch import Batched
-from vjpkit.transforms.staged import staged
+from vjpkit.transforms.staged import is_abstract, staged
 
-__all__ = ["Body", "array_leaves", "body", "is_abstract", "sharing"]
-
-
-def is_abstract(x: Value) -> bool:
-    """Whether the value cannot be known: it is staged, or stands for a batch."""
-    while isinstance(x, Tracer):
-        if isinstance(x, Batched) or not hasattr(x, "value"):
-            return True
-        x = x.value
-    return False
+__all__ = ["Body", "array_leaves", "body", "sharing"]
 
 
 def decides(label: str, what: str, x: Value) -> None:
@@ -82,9 +72,14 @@ def strong(y: Value, dtype: Any) -> Value:
     return to_dtype(y, dtype) if isinstance(y, Tracer) else np.asarray(y, dtype)[()]
 
 
-def body(label: str, fun: Callable[..., PyTree], args: tuple[PyTree, ...]) -> Body:
-    """Stage ``fun`` at arguments like these."""
-    closed, tree, _ = staged(label, fun, args)
+def body(
+    label: str,
+    fun: Callable[..., PyTree],
+    args: tuple[PyTree, ...],
+    traces: Sequence[Any] = (),
+) -> Body:
+    """Stage ``fun`` at arguments like these, with what it computes from values of ``traces``."""
+    closed, tree, _ = staged(label, fun, args, traces=traces)
     return Body(closed.program, closed.consts, tree, closed.program.out_avals)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends import executable
-from vjpkit.control.bodies import Body, body, decides, is_abstract, sharing
+from vjpkit.control.bodies import Body, body, decides, sharing
 from vjpkit.control.call import is_linear_in, vectors
 from vjpkit.control.higher import Form, Linearization, Programmatic, RunProgram, live_and_order
 from vjpkit.control.programs import (
@@ -38,6 +38,7 @@ from vjpkit.core.tracer import bind
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.series import Terms
+from vjpkit.transforms.staged import is_abstract, traces_around
 
 __all__ = ["branch", "cond", "switch"]
 
@@ -235,11 +236,13 @@ def chosen(
 ) -> PyTree:
     """One equation for all branches."""
     names = [name_of(f) for f in functions]
+    leaves, _ = flatten(operands)
+    traces = traces_around([index, *leaves], functions)
     bodies = [
-        body(f"{label}: {name}", f, operands) for name, f in zip(names, functions, strict=True)
+        body(f"{label}: {name}", f, operands, traces)
+        for name, f in zip(names, functions, strict=True)
     ]
     bodies = agreeing(label, names, bodies)
-    leaves, _ = flatten(operands)
     consts, branches = sharing(bodies, [aval_of(x) for x in leaves])
     outs = bind(branch, [index, *consts, *leaves], {"branches": tuple(branches)})
     return bodies[0].tree.unflatten(outs)
@@ -256,9 +259,9 @@ def cond(
     On a value it is Python's choice. Staged, both functions become branches of one equation, of
     which one runs; their outputs must have the same tree, shapes and dtypes (`TypeError`). Mapped
     over examples that disagree, each function runs on those that choose it, one of which stands for
-    the others: it can't fail or warn where it is not chosen. Both may close over traced values;
-    derivatives of the branch not taken are zero. Where the choice is not known, what they compute
-    from such values alone is computed in any case, before it: operands are for the rest.
+    the others: it can't fail or warn where it is not chosen. Both may close over traced values, and
+    what they compute from these alone is computed where the branch is taken, too; derivatives of
+    the branch not taken are zero.
 
     >>> import numpy as np, vjpkit as vk
     >>> f = vk.jit(lambda x: vk.lax.cond(x > 0, np.sin, lambda x: -x, x))

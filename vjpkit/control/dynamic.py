@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vjpkit.control.bodies import is_abstract
 from vjpkit.control.higher import Higher, RunProgram
 from vjpkit.control.programs import built, mapped_program
 from vjpkit.core.aval import Aval, Value, aval_of
@@ -26,6 +25,7 @@ from vjpkit.kinds.linear import zeros
 from vjpkit.transforms.backings import Backing, Residual
 from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.derivatives import linearize
+from vjpkit.transforms.staged import is_abstract
 
 __all__ = ["DynamicMap", "VectorMap", "alone", "pull", "push", "recorded_map"]
 

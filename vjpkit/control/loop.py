@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends import executable
-from vjpkit.control.bodies import array_leaves, body, decides, is_abstract, runs_on_values
+from vjpkit.control.bodies import array_leaves, body, decides, runs_on_values
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
 from vjpkit.control.higher import Higher, RunProgram, live_and_order
@@ -49,7 +49,7 @@ from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.backings import Backing
 from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.series import Terms
-from vjpkit.transforms.staged import ShapeDtypeStruct
+from vjpkit.transforms.staged import ShapeDtypeStruct, is_abstract
 
 __all__ = ["fori_loop", "while_body", "while_loop"]
 

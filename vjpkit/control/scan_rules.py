@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends import executable
-from vjpkit.control.bodies import is_abstract
 from vjpkit.control.call import is_linear_in
 from vjpkit.control.higher import Linearization, Programmatic, RunProgram, live_and_order
 from vjpkit.control.layout import Layout, carried, linear_reached, reached_outputs, stacked
@@ -33,6 +32,7 @@ from vjpkit.kinds.linear import zeros
 from vjpkit.transforms.backings import Backing
 from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.series import Terms
+from vjpkit.transforms.staged import is_abstract
 
 __all__ = ["Scan", "scan_loop"]
 

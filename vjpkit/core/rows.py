@@ -86,7 +86,8 @@ class Rows:
     """
 
     __slots__ = (
-        "append", "closed", "dirty", "guards", "level", "lifted", "name", "new", "rows", "standard",
+        "append", "closed", "dirty", "guards", "inside", "level", "lifted", "name", "new", "rows",
+        "standard",
     )  # fmt: skip
 
     def __init__(self, name: str = "a transformation") -> None:
@@ -96,8 +97,8 @@ class Rows:
         self.append: Callable[[Row], None] = self.rows.append
         self.new: Callable[[], int] = itertools.count().__next__
         self.guards: dict[int, Guard] = {}
-        self.closed = False
-        self.dirty = self.standard = False
+        self.closed = self.dirty = self.standard = False
+        self.inside: Any = None
         self.lifted: list[Any] = []
 
     def argument(self, value: Value) -> Eager:

@@ -56,11 +56,11 @@ class Staged(Tracer):
         origin = self.owner.origin(self.variable)
         raise TracerConversionError(
             f"the value of {self.aval} is not known while the function is being staged, so it "
-            "cannot "
-            f"decide Python control flow or become a Python number.{at(calling_position())}\n"
-            f"The value comes from {origin}. Use np.where, vk.lax.cond or vk.lax.while_loop for "
-            "a choice that depends on it, or make the argument that decides static; to write it "
-            "into an array, start the array with vnp.zeros(...) or np.zeros_like(x) inside."
+            "cannot decide Python control flow or become a Python number."
+            f"{at(calling_position())}\nThe value comes from {origin}. Use np.where, vk.lax.cond "
+            "or vk.lax.while_loop for a choice that depends on it, or make the argument that "
+            "decides static; to write it into an array, start the array with vnp.zeros(...) or "
+            "np.zeros_like(x) inside."
         )
 
     __float__ = __complex__ = concrete
@@ -98,7 +98,8 @@ class Builder:
     """The trace of staging: writes equations, captures values from outside by identity."""
 
     __slots__ = (
-        "append", "captured", "closed", "dirty", "equations", "here", "inputs", "kept", "level",
+        "append", "captured", "closed", "dirty", "equations", "here", "inputs", "inside", "kept",
+        "level",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -108,8 +109,8 @@ class Builder:
         self.captured: dict[Any, tuple[Var, Captured]] = {}
         self.kept: list[Value] = []
         self.inputs: list[Var] = []
-        self.closed = False
-        self.dirty = False
+        self.closed = self.dirty = False
+        self.inside: Any = None
         self.here: Position | None = None  # the row being staged, whose line its equations carry
 
     def argument(self, aval: Aval) -> Staged:

@@ -55,7 +55,11 @@ _OBJECT = np.dtype(object)
 
 
 class Trace(Protocol):
-    """What a tracer's trace does with a primitive that one of its tracers meets."""
+    """What a tracer's trace does with a primitive that one of its tracers meets.
+
+    A ``dirty`` one may have handles that are to be refreshed: arrays were written to, or an inner
+    function is staged that takes what it reads ``inside``.
+    """
 
     level: int
     closed: bool
@@ -164,9 +168,8 @@ class Tracer:
             f"{at(calling_position())}\n"
             "Inside a differentiated function use NumPy's functions instead of Python's or math's; "
             "to write traced values into an array, start it with np.zeros_like(x), vnp.zeros(...), "
-            "or "
-            f"build it with np.stack or vnp.array; where the plain number is really meant, "
-            f"use {kind}(vk.lax.stop_gradient(x))."
+            "or build it with np.stack or vnp.array; where the plain number is really meant, use "
+            f"{kind}(vk.lax.stop_gradient(x))."
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -236,8 +239,7 @@ def unsupported_function(func: Any, types: Any, args: Any, kwargs: Any) -> Value
     raise UnsupportedError(
         f"{module}.{func.__name__} is not supported on traced values.{at(calling_position())}\n"
         "Write it with supported functions, or give it a rule of its own with vk.custom_vjp; where "
-        "no "
-        "derivative is wanted, pass vk.lax.stop_gradient(x)."
+        "no derivative is wanted, pass vk.lax.stop_gradient(x)."
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.rows import Eager, Rows, innermost, roles
+from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._overlap import overlaid, reads_what_it_writes
@@ -104,6 +105,7 @@ class PlainTrace:
     level = 0
     closed = False
     dirty = True
+    inside = None
 
     def __init__(self, standard: bool) -> None:
         self.standard = standard
@@ -175,7 +177,13 @@ def adopt(x: Tracer, new: Value) -> None:
 
 
 def refresh(x: Tracer) -> Tracer:
-    """``x`` after the writes to its root, if it is a view of one."""
+    """``x`` after the writes to its root, if it is a view of one.
+
+    Where a function is being staged that reads it as a value from outside, as an abstract value of
+    that function's.
+    """
+    if x.owner.inside is not None and x.owner.inside.takes(x):
+        return x.owner.inside.taken(x)  # type: ignore[no-any-return]  # a trace's is untyped
     base = base_of(x)
     if type(base) is not View:
         return x
@@ -227,6 +235,8 @@ def is_view(out: Value, x: Value) -> bool:
     if is_abstract(x):
         return isinstance(out, Tracer)
     while isinstance(x, Tracer):
+        if type(out) is Staged:  # of a mapped array, in a function that is staged inside
+            return True
         if not isinstance(out, Tracer):
             return False
         x, out = x.value, out.value

@@ -9,9 +9,9 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import NotLinearError, at, calling_position
-from vjpkit.core.ir import Equation, nonlinear_equation
+from vjpkit.core.ir import Equation, Program, Var, nonlinear_equation
 from vjpkit.core.rows import roles
-from vjpkit.core.staging import Builder, ClosedProgram
+from vjpkit.core.staging import Builder, ClosedProgram, Staged
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import (
     PyTree,
@@ -31,11 +31,21 @@ from vjpkit.transforms.arguments import (
     require_function,
 )
 from vjpkit.transforms.backings import Programmed
+from vjpkit.transforms.batch import Batched
+from vjpkit.transforms.closures import Closure
 from vjpkit.transforms.derivatives import Function
 from vjpkit.transforms.linear import LinearMap
 from vjpkit.transforms.sides import FLOAT0, Side
 
-__all__ = ["ShapeDtypeStruct", "closure_convert", "eval_shape", "linear_transpose", "make_ir"]
+__all__ = [
+    "ShapeDtypeStruct",
+    "closure_convert",
+    "eval_shape",
+    "is_abstract",
+    "linear_transpose",
+    "make_ir",
+    "traces_around",
+]
 
 
 class ShapeDtypeStruct:
@@ -83,10 +93,68 @@ class ShapeDtypeStruct:
         return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype})"
 
 
+def is_abstract(x: Value) -> bool:
+    """Whether the value cannot be known: it is staged, or stands for a batch."""
+    while isinstance(x, Tracer):
+        if isinstance(x, Batched) or not hasattr(x, "value"):
+            return True
+        x = x.value
+    return False
+
+
+class Inside:
+    """What the function reads that ``builder`` stages: abstract values of ``traces`` around it.
+
+    Operations on these alone belong to the function, too, as long as this is entered.
+    """
+
+    def __init__(self, builder: Builder, traces: Iterable[Any]) -> None:
+        self.builder = builder
+        self.before = [(trace, trace.inside, trace.dirty) for trace in traces]
+
+    def __enter__(self) -> None:
+        for trace, _, _ in self.before:
+            trace.inside, trace.dirty = self, True
+
+    def __exit__(self, *error: object) -> None:
+        for trace, inside, dirty in self.before:
+            trace.inside, trace.dirty = inside, dirty
+
+    takes = staticmethod(is_abstract)
+
+    def taken(self, x: Tracer) -> Tracer:
+        """The abstract value that stands for ``x``."""
+        self.__exit__()  # what it is now is not the function's to compute
+        try:
+            atom = self.builder.atom(x)
+        finally:
+            self.__enter__()
+        assert isinstance(atom, Var)
+        return Staged(self.builder, atom)
+
+
+def traces_around(values: Iterable[Value], functions: Iterable[Function]) -> list[Any]:
+    """The open traces of some values, and of those that functions are seen to close over."""
+    found: dict[int, Any] = {}
+    for x in (*values, *(t for f in functions for t in Closure(f).traced)):
+        while isinstance(x, Tracer):
+            if x.owner.level and not x.owner.closed:
+                found[id(x.owner)] = x.owner
+            x = getattr(x, "value", None)
+    return list(found.values())
+
+
 def staged(
-    label: str, fun: Function, args: tuple[PyTree, ...], kwargs: dict[str, Any] | None = None
+    label: str,
+    fun: Function,
+    args: tuple[PyTree, ...],
+    kwargs: dict[str, Any] | None = None,
+    traces: Iterable[Any] = (),
 ) -> tuple[ClosedProgram, PyTreeDef, list[Value]]:
-    """The program of ``fun`` at arguments like these, the tree of its output, the output leaves."""
+    """The program of ``fun`` at arguments like these, the tree of its output, the output leaves.
+
+    What ``fun`` computes from values of the open ``traces`` alone is part of it.
+    """
     require_function(label, fun)
     leaves, tree = flatten(args)
     builder = Builder()
@@ -104,7 +172,7 @@ def staged(
             x = plain_array(label, f"argument {path}", x)
         inputs.append(builder.argument(aval_of(x)))
     try:
-        with roles["locked"](label, fun):
+        with roles["locked"](label, fun), Inside(builder, traces):
             y = called(builder, fun, tree.unflatten(inputs), kwargs or {}, abstract=True)
     except BaseException:
         builder.close()
@@ -162,8 +230,6 @@ def linear_transpose(fun: Function, *primals: PyTree) -> LinearMap:
     leaves, tree = flatten(primals)
     closed, out_tree, outs = staged(label, fun, primals)
     program = closed.program
-    from vjpkit.core.ir import Program
-
     program = Program(program.inputs, program.equations, program.outputs, linear=len(leaves))
     _require_linear(label, program)
     domain = Side.of_leaves([_example(x) for x in leaves], tree, star=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.tracer import LEVELS, Tracer, refresh, require_open
@@ -12,12 +14,13 @@ __all__ = ["ValueTrace", "current"]
 class ValueTrace:
     """A trace that computes at once, for the transformation ``name``; it ends with that."""
 
-    __slots__ = ("closed", "dirty", "level", "name")
+    __slots__ = ("closed", "dirty", "inside", "level", "name")
 
     def __init__(self, name: str) -> None:
         self.level = next(LEVELS)
         self.name = name
         self.closed = self.dirty = False
+        self.inside: Any = None
 
     def require_running(self) -> None:
         """An error when the transformation has finished."""
