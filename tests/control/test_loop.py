@@ -160,3 +160,45 @@ def test_unroll_is_a_hint():
         vk.jit(lambda n: vk.lax.fori_loop(0, n, lambda i, y: y + i, 0, unroll=2))(3)
     with pytest.raises(ValueError, match=r"fori_loop: unroll must be"):
         vk.lax.fori_loop(0, 3, lambda i, y: y, 0, unroll=-1)
+
+
+# ---- Python's numbers as initial values ----------------------------------------------------------
+
+WIDENED = {
+    "fori_loop": lambda n, x: vk.lax.fori_loop(0, n, lambda i, c: c * x, 1),
+    "scan": lambda n, x: vk.lax.scan(lambda c, _: (c * x, c), 1, None, length=3),
+    "scan, reverse": lambda n, x: vk.lax.scan(
+        lambda c, y: (c + y, c), 0, np.array([x, 2 * x]), reverse=True
+    ),
+    "while_loop": lambda n, x: vk.lax.while_loop(lambda c: c < 3 * n, lambda c: c * x + 1.0, 1),
+    "in a tree": lambda n, x: vk.lax.fori_loop(
+        0, n, lambda i, c: {"n": c["n"] + 1, "y": c["y"] + x}, {"n": 0, "y": 0}
+    ),
+    "to complex": lambda n, x: vk.lax.fori_loop(0, n, lambda i, c: c * 1j + x, 1),
+    "to a smaller float": lambda n, x: vk.lax.fori_loop(0, n, lambda i, c: np.float32(0.5) + c, 1),
+    "a constant": lambda n, x: vk.lax.fori_loop(0, n, lambda i, c: 0.5, 1),
+    "no step": lambda n, x: vk.lax.scan(lambda c, y: (c * x, c), 1, np.zeros(0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIDENED)
+def test_pythons_numbers_take_the_dtype_that_they_become(name):
+    f = WIDENED[name]
+    want = vk.tree.leaves(f(3, 1.5))
+    staged = (vk.jit(f)(3, 1.5), vk.jit(f, static_argnums=0)(3, 1.5))
+    for got in map(vk.tree.leaves, staged):
+        for a, b in zip(got, want, strict=True):
+            assert np.asarray(a).dtype == np.asarray(b).dtype
+            np.testing.assert_allclose(a, b, 1e-6)
+    if name in ("fori_loop", "scan", "while_loop"):
+        value = lambda x: vk.tree.leaves(f(3, x))[0]
+        np.testing.assert_allclose(vk.jit(vk.grad(value))(1.5), vk.grad(value)(1.5), 1e-14)
+        np.testing.assert_allclose(vk.vmap(value)(np.array([1.5, 2.0]))[0], value(1.5), 1e-14)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, vk.jit])
+def test_arrays_keep_their_dtype(transform):
+    for step in (lambda i, c: c * 0.5, lambda i, c: 0.5, lambda i, c: c * 1j):
+        loop = transform(lambda c, step=step: vk.lax.fori_loop(0, 3, step, c))
+        with pytest.raises(TypeError, match=r"started with i64\[\]"):
+            loop(np.int64(1))

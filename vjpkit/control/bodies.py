@@ -14,12 +14,12 @@ from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Program
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder
-from vjpkit.core.tracer import RUNNING, Tracer
+from vjpkit.core.tracer import RUNNING, Tracer, operand
 from vjpkit.ops.structural import to_dtype
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.staged import is_abstract, staged
 
-__all__ = ["Body", "array_leaves", "body", "sharing"]
+__all__ = ["Body", "array_leaves", "body", "python_numbers", "sharing"]
 
 
 def decides(label: str, what: str, x: Value) -> None:
@@ -96,6 +96,14 @@ def sharing(bodies: Sequence[Body], avals: Sequence[Aval]) -> tuple[list[Value],
     return consts, programs
 
 
+def python_numbers(tree: PyTree) -> list[bool]:
+    """Which leaves are Python's numbers, traced ones too, that decide no dtype."""
+    return [
+        type(x) in (int, float, complex) or (isinstance(x, Tracer) and x.aval.weak)
+        for x in flatten(tree)[0]
+    ]
+
+
 def array_leaves(label: str, what: str, tree: PyTree) -> tuple[list[Value], PyTreeDef]:
     """Leaves as arrays and NumPy scalars (Python's numbers become these), and the tree."""
     leaves, structure = flatten(tree)
@@ -104,6 +112,8 @@ def array_leaves(label: str, what: str, tree: PyTree) -> tuple[list[Value], PyTr
             leaves[i] = np.asarray(x)[()]
         elif isinstance(x, Tracer) and x.aval.weak:
             leaves[i] = roles["strong"](x)
+        elif isinstance(x, np.ndarray) and x.dtype.kind not in "biufc":
+            leaves[i] = operand(x)  # np.array([x, y]) of traced values, or an error
         elif not hasattr(x, "dtype"):
             path = keystr(flatten_with_path(tree)[0][i][0])
             raise TypeError(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends import executable
-from vjpkit.control.bodies import array_leaves, body, decides, runs_on_values
+from vjpkit.control.bodies import array_leaves, body, decides, python_numbers, runs_on_values
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
 from vjpkit.control.higher import Higher, RunProgram, live_and_order
@@ -34,7 +34,7 @@ from vjpkit.control.programs import (
     standing_in,
     with_terms,
 )
-from vjpkit.control.scan import require_unroll, same_carry, scan
+from vjpkit.control.scan import require_unroll, same_carry, scan, widened
 from vjpkit.control.slots import slots_for
 from vjpkit.control.steps import Machine, Steps
 from vjpkit.core.aval import Aval, Value, aval_of
@@ -304,11 +304,12 @@ def while_loop(
     """``while cond_fun(val): val = body_fun(val)``, also where the condition is staged.
 
     On values it is Python's loop. Staged it is one equation, whose carry keeps its tree, shapes and
-    dtypes (`TypeError`); mapped, examples that are done wait for the others. Differentiable in both
-    modes to any order: the pullback keeps what each step leaves; staged, it runs the loop once
-    more for that. With ``checkpoint="revolve"`` it keeps at most ``slots`` states (or as many as
-    fit into ``memory``, "100MB"), and computes the others again: bounded memory however long the
-    loop turns out to be. Then the functions are staged on values too.
+    dtypes (`TypeError`), where Python's numbers take the dtype that they become; mapped, examples
+    that are done wait for the others. Differentiable in both modes to any order: the pullback keeps
+    what each step leaves; staged, it runs the loop once more for that. With
+    ``checkpoint="revolve"`` it keeps at most ``slots`` states (or as many as fit into ``memory``,
+    "100MB"), and computes the others again: bounded memory however long the loop turns out to be.
+    Then the functions are staged on values too.
 
     >>> import numpy as np, vjpkit as vk
     >>> root = vk.jit(lambda a: vk.lax.while_loop(
@@ -320,6 +321,7 @@ def while_loop(
     require_function("while_loop: body_fun", body_fun)
     state, tree = array_leaves("while_loop", "init_val", init_val)
     label = f"while_loop: {name_of(body_fun)}"
+    loose = python_numbers(init_val)
     kept = slots_for("while_loop", state, checkpoint, slots, memory)
     if kept is None and runs_on_values(state):
         val = tree.unflatten(state)
@@ -331,7 +333,9 @@ def while_loop(
             if not goes_on:
                 return val
             val = body_fun(val)
-            same_carry(label, state, tree, val)
+            wider = widened(state, same_carry(label, state, tree, val, loose))
+            if wider is not None:
+                state, val = wider, tree.unflatten(wider)
     structs = tree.unflatten([ShapeDtypeStruct(aval_of(s).shape, aval_of(s).dtype) for s in state])
     cond = body(f"while_loop: {name_of(cond_fun)}", cond_fun, (structs,))
     if len(cond.outs) != 1 or cond.outs[0].shape or cond.outs[0].dtype.kind not in "biuf":
@@ -341,7 +345,12 @@ def while_loop(
             f"{at(calling_position())}.\nReduce it with np.any or np.all."
         )
     step = body(label, body_fun, (structs,))
-    wanted = same_carry(label, state, tree, step.tree.unflatten(list(step.program.outputs)))
+    made = step.tree.unflatten(list(step.program.outputs))
+    wanted = same_carry(label, state, tree, made, loose)
+    wider = widened(state, wanted)
+    if wider is not None:
+        options: Any = {"checkpoint": checkpoint, "slots": slots, "memory": memory}
+        return while_loop(cond_fun, body_fun, tree.unflatten(wider), **options)
     step = step.cast(wanted)
     params = Loop(cond.program, step.program, len(cond.consts), len(step.consts), kept).params
     outs = bind(while_body, [*cond.consts, *step.consts, *state], params)

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.control.bodies import Body, array_leaves, body, runs_on_values
+from vjpkit.control.bodies import (
+    Body,
+    array_leaves,
+    body,
+    python_numbers,
+    runs_on_values,
+    strong,
+)
 from vjpkit.control.scan_rules import scan_loop
 from vjpkit.control.slots import slots_for
 from vjpkit.core.aval import Aval, Value, aval_of
@@ -18,7 +25,7 @@ from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.staged import ShapeDtypeStruct
 
-__all__ = ["common_length", "require_unroll", "same_carry", "scan"]
+__all__ = ["common_length", "require_unroll", "same_carry", "scan", "widened"]
 
 
 def scan(
@@ -36,9 +43,10 @@ def scan(
     """``carry, y = f(carry, x)`` for each slice x of ``xs``; the last carry and all y, stacked.
 
     ``init`` and ``xs`` are trees; ``xs`` may be None with ``length``. ``f`` must return a carry of
-    the tree, shapes and dtypes of ``init`` (`TypeError`), and may close over traced values. On
-    values it is a Python loop; staged or mapped it is one equation, whose derivative in either mode
-    is a loop again. ``unroll`` is a hint to compilers.
+    the tree, shapes and dtypes of ``init`` (`TypeError`), where Python's numbers take the dtype
+    that they become, and may close over traced values. On values it is a Python loop; staged or
+    mapped it is one equation, whose derivative in either mode is a loop again. ``unroll`` is a hint
+    to compilers.
 
     With ``checkpoint="revolve"`` the pullback keeps at most ``slots`` carries (or as many as fit
     into ``memory``, "100MB"), the initial one among them, instead of what every step leaves, and
@@ -54,15 +62,16 @@ def scan(
     """
     require_function("scan", f)
     state, tree = array_leaves("scan", "init", init)
+    loose = python_numbers(init)
     slices, x_tree = array_leaves("scan", "xs", xs)
     n = common_length(xs, slices, length)
     require_unroll("scan", unroll)
     kept = slots_for("scan", state, checkpoint, slots, memory)
     if kept is None and runs_on_values([*state, *slices]):
-        return in_python(f, (state, tree), (slices, x_tree), n, reverse)
+        return in_python(f, (state, tree, loose), (slices, x_tree), n, reverse)
     steps = [ShapeDtypeStruct(x.shape[1:], x.dtype) for x in slices]
     label = f"scan: {name_of(f)}"
-    made, state = stable_body(label, f, state, tree, x_tree.unflatten(steps))
+    made, state = stable_body(label, f, (state, tree, loose), x_tree.unflatten(steps))
     count = len(state)
     _, y_tree = made.tree.children()
     outs = bind(
@@ -118,14 +127,15 @@ def common_length(xs: PyTree, leaves: Sequence[Value], length: int | None) -> in
 
 
 def in_python(
-    f: Callable[..., Any], init: tuple[list[Value], PyTreeDef], xs: tuple[list[Value], PyTreeDef],
-    n: int, reverse: bool,
+    f: Callable[..., Any], init: tuple[list[Value], PyTreeDef, list[bool]],
+    xs: tuple[list[Value], PyTreeDef], n: int, reverse: bool,
 ) -> tuple[PyTree, PyTree]:  # fmt: skip
     """The loop on values."""
-    (state, tree), (slices, x_tree) = init, xs
+    (state, tree, loose), (slices, x_tree) = init, xs
+    label = f"scan: {name_of(f)}"
     if n == 0:
         steps = [ShapeDtypeStruct(x.shape[1:], x.dtype) for x in slices]
-        made, _ = stable_body(f"scan: {name_of(f)}", f, state, tree, x_tree.unflatten(steps))
+        made, state = stable_body(label, f, init, x_tree.unflatten(steps))
         empty = [np.zeros((0, *a.shape), a.dtype) for a in made.outs[len(state) :]]
         return tree.unflatten(state), made.tree.children()[1].unflatten(empty)
     columns: list[list[Value]] = []
@@ -133,8 +143,10 @@ def in_python(
     carry = tree.unflatten(state)
     for step_number in range(n - 1, -1, -1) if reverse else range(n):
         pair = f(carry, x_tree.unflatten([x[step_number] for x in slices]))
-        carry, y = checked_pair(f"scan: {name_of(f)}", pair)
-        same_carry(f"scan: {name_of(f)}", state, tree, carry)
+        carry, y = checked_pair(label, pair)
+        wider = widened(state, same_carry(label, state, tree, carry, loose))
+        if wider is not None:
+            return in_python(f, (wider, tree, loose), xs, n, reverse)
         leaves, y_tree = flatten(y)
         columns.append(leaves)
     if reverse:
@@ -153,8 +165,16 @@ def checked_pair(label: str, pair: Any) -> tuple[PyTree, PyTree]:
     return pair
 
 
-def same_carry(label: str, state: Sequence[Value], tree: PyTreeDef, carry: PyTree) -> list[Aval]:
-    """Avals of a step's carry, which must fit the initial one."""
+_KINDS = "biufc"
+
+
+def same_carry(
+    label: str, state: Sequence[Value], tree: PyTreeDef, carry: PyTree, loose: Sequence[bool]
+) -> list[Aval]:
+    """Avals of the carry that a step was given and made, which must fit the initial one.
+
+    ``loose`` marks Python's numbers, which take the dtype of what a step makes of them.
+    """
     leaves, found = flatten(carry)
     if found != tree:
         raise TypeError(
@@ -162,9 +182,13 @@ def same_carry(label: str, state: Sequence[Value], tree: PyTreeDef, carry: PyTre
             f"{at(calling_position())}.\nReturn the carry with the tree of init."
         )
     avals = []
-    for i, (x, start) in enumerate(zip(leaves, state, strict=True)):
+    for i, (x, start, free) in enumerate(zip(leaves, state, loose, strict=True)):
         came, wanted = aval_of(x), aval_of(start).strong()
-        if came.shape != wanted.shape or not (came.weak or came.dtype == wanted.dtype):
+        lower = _KINDS.index(came.dtype.kind) <= _KINDS.index(wanted.dtype.kind)
+        fits = came.dtype == wanted.dtype or (came.weak and lower)
+        if free and not (lower or fits):
+            fits, wanted = True, Aval(wanted.shape, came.dtype)
+        if came.shape != wanted.shape or not fits:
             path = keystr(flatten_with_path(carry)[0][i][0])
             raise TypeError(
                 f"{label} returned carry {came}{f' at {path}' if path else ''}, but started with "
@@ -175,10 +199,21 @@ def same_carry(label: str, state: Sequence[Value], tree: PyTreeDef, carry: PyTre
     return avals
 
 
+def widened(state: Sequence[Value], avals: Sequence[Aval]) -> list[Value] | None:
+    """The initial carry in the dtypes that the steps need; None where it has them."""
+    if all(aval_of(x).dtype == a.dtype for x, a in zip(state, avals, strict=True)):
+        return None
+    return [strong(x, a.dtype) for x, a in zip(state, avals, strict=True)]
+
+
 def stable_body(
-    label: str, f: Callable[..., Any], state: list[Value], tree: PyTreeDef, x: PyTree
+    label: str,
+    f: Callable[..., Any],
+    init: tuple[list[Value], PyTreeDef, list[bool]],
+    x: PyTree,
 ) -> tuple[Body, list[Value]]:
-    """The body staged, its carry in the avals of the initial one."""
+    """The body staged, its carry in the avals of the initial one; this in the dtypes it needs."""
+    state, tree, loose = init
     structs = [ShapeDtypeStruct(aval_of(s).shape, aval_of(s).dtype) for s in state]
     made = body(
         label, lambda carry, x: checked_pair(label, f(carry, x)), (tree.unflatten(structs), x)
@@ -186,5 +221,8 @@ def stable_body(
     carry_tree, _ = made.tree.children()
     count = carry_tree.num_leaves
     placeholders = [Var(a) for a in made.outs[:count]]
-    wanted = same_carry(label, state, tree, carry_tree.unflatten(placeholders))
+    wanted = same_carry(label, state, tree, carry_tree.unflatten(placeholders), loose)
+    wider = widened(state, wanted)
+    if wider is not None:
+        return stable_body(label, f, (wider, tree, loose), x)
     return made.cast([*wanted, *[a.strong() for a in made.outs[count:]]]), state
