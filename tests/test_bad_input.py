@@ -853,7 +853,7 @@ bad(
     "checkpoint",
     lambda: vk.checkpoint(energy, static_argnums=("x",)),
     TypeError,
-    "checkpoint: static_argnums must be",
+    "checkpoint(energy): static_argnums must be",
     "'x'",
     HERE,
 )

@@ -187,6 +187,11 @@ def test_static_arguments_and_keywords() -> None:
     light = vk.checkpoint(lambda kind, x, y: getattr(np, kind)(x) * y, static_argnums=0)
     assert vk.grad(lambda x: light("sin", x, y=2.0))(0.0) == 2.0
     assert vk.grad(light, 1)("sin", 0.0, 3.0) == 3.0
+    named = vk.checkpoint(lambda x, kind: getattr(np, kind)(x), static_argnames="kind")
+    for policy in (None, POLICIES.everything_saveable):
+        kept = vk.checkpoint(named.fun, static_argnames=("kind",), policy=policy)
+        assert vk.grad(lambda x, f=kept: f(x, kind="sin") + f(x, "exp"))(0.0) == 2.0
+        assert vk.jit(vk.grad(lambda x, f=kept: f(x, kind="sin")))(0.0) == 1.0
 
 
 def test_reverse_over_forward_keeps_the_arguments_only() -> None:
@@ -213,7 +218,9 @@ def test_reverse_over_forward_keeps_the_arguments_only() -> None:
          "Give one of them"),
         (lambda: vk.checkpoint(np.sin, policy="dots"), TypeError, "policy must be a function"),
         (lambda: vk.checkpoint(np.sin, static_argnums=WRONG), TypeError, "static_argnums must be"),
-        (lambda: vk.checkpoint(np.sin, static_argnums=3)(1.0), TypeError, "out of range"),
+        (lambda: vk.checkpoint(np.sin, static_argnums=9), ValueError, "names argument 9"),
+        (lambda: vk.checkpoint(np.sin, static_argnames=(WRONG_NAME,)), TypeError, "argnames must"),
+        (lambda: vk.checkpoint(lambda x: x, static_argnames="y"), ValueError, "names 'y', but"),
         (lambda: vk.checkpoint_name(1.0, WRONG_NAME), TypeError, "name must be a string, got int"),
         (lambda: vk.checkpoint_name("x", "y"), TypeError, "checkpoint_name"),
         (lambda: POLICIES.save_only_these_names(1), TypeError, "names are strings"),

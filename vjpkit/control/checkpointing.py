@@ -34,6 +34,7 @@ from vjpkit.control.programs import (
     transposed_program,
 )
 from vjpkit.control.rules import RuledCall, linearized_at
+from vjpkit.control.static import static_arguments
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, TracerConversionError, at, calling_position
 from vjpkit.core.evaluate import evaluate
@@ -299,15 +300,24 @@ class Checkpoint(Transformed):
 
     transform = "checkpoint"
 
-    def __init__(self, fun: Function, static_argnums: Any, policy: Any) -> None:
-        super().__init__(fun, static_argnums=static_argnums, policy=policy)
-        self.static_argnums = static_argnums
+    def __init__(
+        self,
+        fun: Function,
+        static_argnums: int | Sequence[int],
+        static_argnames: str | Sequence[str],
+        policy: Any,
+    ) -> None:
+        super().__init__(
+            fun, static_argnums=static_argnums, static_argnames=static_argnames, policy=policy
+        )
+        self.static = static_arguments(self.label, fun, static_argnums, static_argnames)
         self.policy = policy
 
     def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
-        static = self._static(len(args))
+        static = self.static.places(len(args))
+        fixed = {k: v for k, v in kwargs.items() if k in self.static.names}
         dynamic = [a for n, a in enumerate(args) if n not in static]
-        leaves, tree = flatten((dynamic, kwargs))
+        leaves, tree = flatten((dynamic, {k: v for k, v in kwargs.items() if k not in fixed}))
         hidden = closes_over_traced(self.fun)
         if not hidden and not any(isinstance(x, Tracer) for x in leaves):
             return self.fun(*args, **kwargs)
@@ -315,7 +325,8 @@ class Checkpoint(Transformed):
         def full(given: Sequence[Value]) -> tuple[list[PyTree], dict[str, PyTree]]:
             chosen, words = tree.unflatten(given)
             rest = iter(chosen)
-            return [a if n in static else next(rest) for n, a in enumerate(args)], words
+            positional = [a if n in static else next(rest) for n, a in enumerate(args)]
+            return positional, {**words, **fixed}
 
         if self.policy is None and not hidden and not is_staging(leaves):
             try:
@@ -323,16 +334,6 @@ class Checkpoint(Transformed):
             except ClosesOverTraced:
                 pass
         return self._staged(leaves, full)
-
-    def _static(self, count: int) -> set[int]:
-        """The static arguments of a call, counted from 0."""
-        if not all(-count <= n < count for n in self.static_argnums):
-            raise TypeError(
-                f"{self.label}: static_argnums={self.static_argnums} is out of range: the call has "
-                f"{count} positional argument{'s' * (count != 1)}{at(calling_position())}.\n"
-                "Pass static arguments by position."
-            )
-        return {n % count for n in self.static_argnums}
 
     def _called_again(self, leaves: Sequence[Value], full: Any) -> PyTree:
         trees: list[PyTreeDef] = []
@@ -366,12 +367,14 @@ class Checkpoint(Transformed):
 @overload
 def checkpoint(
     fun: Function, *, prevent_cse: bool = ..., policy: Any = ...,
-    static_argnums: int | Sequence[int] = ..., memory: int | str | None = ..., concrete: bool = ...,
+    static_argnums: int | Sequence[int] = ..., static_argnames: str | Sequence[str] = ...,
+    memory: int | str | None = ..., concrete: bool = ...,
 ) -> Checkpoint: ...  # fmt: skip
 @overload
 def checkpoint(
     fun: None = ..., *, prevent_cse: bool = ..., policy: Any = ...,
-    static_argnums: int | Sequence[int] = ..., memory: int | str | None = ..., concrete: bool = ...,
+    static_argnums: int | Sequence[int] = ..., static_argnames: str | Sequence[str] = ...,
+    memory: int | str | None = ..., concrete: bool = ...,
 ) -> Callable[[Function], Checkpoint]: ...  # fmt: skip
 def checkpoint(
     fun: Function | None = None,
@@ -379,6 +382,7 @@ def checkpoint(
     prevent_cse: bool = True,
     policy: Any = None,
     static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
     memory: int | str | None = None,
     concrete: bool = False,
 ) -> Checkpoint | Callable[[Function], Checkpoint]:
@@ -391,7 +395,7 @@ def checkpoint(
       parameters) says what is kept beyond the arguments; ``memory`` ("100MB", or bytes) keeps what
       is dearest to compute again for its size, up to that much. With either the function is staged:
       its Python control flow may not depend on traced values, and it is not called again.
-    * ``static_argnums`` are passed as they are.
+    * ``static_argnums`` and ``static_argnames`` are passed as they are.
     * ``prevent_cse`` is taken for JAX's sake: what is computed again is never merged with what was
       computed at first. ``concrete`` is refused.
 
@@ -425,12 +429,6 @@ def checkpoint(
             f"checkpoint: policy must be a function such as those of vk.checkpoint_policies, got "
             f"{policy!r}{at(calling_position())}"
         )
-    numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    if not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
-        raise TypeError(
-            f"checkpoint: static_argnums must be an int or a sequence of ints, got "
-            f"{static_argnums!r}{at(calling_position())}"
-        )
     if fun is None:
-        return lambda f: Checkpoint(f, numbers, policy)
-    return Checkpoint(fun, numbers, policy)
+        return lambda f: Checkpoint(f, static_argnums, static_argnames, policy)
+    return Checkpoint(fun, static_argnums, static_argnames, policy)

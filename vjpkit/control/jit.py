@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from vjpkit.backends import BACKENDS, Executable, executable
 from vjpkit.backends.numpy_source import Part
 from vjpkit.control.call import call
 from vjpkit.control.doors import MISS, Door, door
+from vjpkit.control.static import static_arguments
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Literal, Program, subprograms
@@ -169,8 +169,8 @@ class Jit(Transformed):
     def __init__(
         self,
         fun: Callable[..., PyTree],
-        static_argnums: Sequence[int],
-        static_argnames: Sequence[str],
+        static_argnums: int | Sequence[int],
+        static_argnames: str | Sequence[str],
         backend: str,
         passes: bool,
         maxsize: int,
@@ -184,48 +184,13 @@ class Jit(Transformed):
             )
         self.backend = backend
         self.passes = passes
-        self.static_argnums = static_argnums
-        self.static_argnames = frozenset(static_argnames)
+        self.static = static_arguments(self.label, fun, static_argnums, static_argnames)
         self.maxsize = maxsize
         self.programs: OrderedDict[Signature, Staged] = OrderedDict()
         self.hits = 0
         self.changes = 0
         self.door: Door | None = None
         self.misses: list[Miss] = []
-        self._resolve_names()
-
-    def _resolve_names(self) -> None:
-        """Static arguments are static by number and by name, however they are passed."""
-        try:
-            parameters = list(inspect.signature(self.fun).parameters.values())
-        except (TypeError, ValueError):
-            return
-        places = [
-            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        known = {p.name for p in parameters}
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        unknown = sorted(self.static_argnames - known)
-        if unknown and not open_ended:
-            raise ValueError(
-                f"{self.label}: static_argnames names {unknown[0]!r}, but the function's arguments "
-                f"are {', '.join(sorted(known)) or 'none'}{at(calling_position())}"
-            )
-        count = len(places)
-        inside = {n for n in self.static_argnums if -count <= n < count}
-        if not any(p.kind is p.VAR_POSITIONAL for p in parameters):
-            outside = sorted(set(self.static_argnums) - inside)
-            if outside:
-                raise ValueError(
-                    f"{self.label}: static_argnums names argument {outside[0]}, but the function "
-                    f"has {count} positional argument{'s' * (count != 1)}"
-                    f"{at(calling_position())}.\n"
-                    "Arguments are counted from 0, or backwards from -1."
-                )
-            self.static_argnums = tuple([n % count for n in self.static_argnums])
-        self.static_argnames |= {places[n] for n in inside}
-        by_name = {i for i, name in enumerate(places) if name in self.static_argnames}
-        self.static_argnums = tuple(sorted({*self.static_argnums, *by_name}))
 
     def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
         door = self.door
@@ -277,15 +242,13 @@ class Jit(Transformed):
         self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
     ) -> tuple[tuple[tuple[Any, Fixed], ...], PyTree]:
         """Static arguments, named; and ``(args, kwargs)`` without them."""
-        if not self.static_argnums and not self.static_argnames:
+        if not self.static:
             return (), (args, kwargs)
-        numbers = {n + len(args) if n < 0 else n for n in self.static_argnums}
-        named: list[tuple[Any, Fixed]] = [
-            (n, Fixed(args[n])) for n in sorted(numbers) if n < len(args)
-        ]
-        named += [(k, Fixed(kwargs[k])) for k in sorted(kwargs) if k in self.static_argnames]
+        numbers, names = self.static.places(len(args)), self.static.names
+        named: list[tuple[Any, Fixed]] = [(n, Fixed(args[n])) for n in sorted(numbers)]
+        named += [(k, Fixed(kwargs[k])) for k in sorted(kwargs) if k in names]
         rest = {i: a for i, a in enumerate(args) if i not in numbers}
-        words = {k: v for k, v in kwargs.items() if k not in self.static_argnames}
+        words = {k: v for k, v in kwargs.items() if k not in names}
         return tuple(named), (rest, words)
 
     def signature(
@@ -528,8 +491,6 @@ def jit(
     >>> vk.grad(vk.jit(lambda x: x**3))(2.0)
     np.float64(12.0)
     """
-    numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     if fun is None:
-        return lambda f: Jit(f, numbers, names, backend, passes, maxsize)
-    return Jit(fun, numbers, names, backend, passes, maxsize)
+        return lambda f: Jit(f, static_argnums, static_argnames, backend, passes, maxsize)
+    return Jit(fun, static_argnums, static_argnames, backend, passes, maxsize)
