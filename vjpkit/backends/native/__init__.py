@@ -11,6 +11,8 @@ operands' sizes: staged ones over a small state, and those over rows of arrays.
     Values in single assignment, written down as LLVM text.
 ``functions``
     Elementary functions of such values, branch-free, so that loops over them become vector code.
+``helpers``
+    What kernels of all groups call, compiled once.
 ``kernels``
     Elementwise groups as kernels.
 ``places``

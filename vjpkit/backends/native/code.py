@@ -114,11 +114,13 @@ class Code:
             total = mine[0]
             for x in mine[1:]:
                 total = x | total
-            lanes = lanes_of(total.kind)
-            if lanes > 1:
-                total = self.call(f"llvm.vector.reduce.or.v{lanes}i1", BOOL, total)
-            found = total | found
+            found = self.union(total) | found
         return found
+
+    def union(self, x: Value) -> Value:
+        """The bits of truth values or whole numbers that are set in any lane."""
+        lanes, kind = lanes_of(x.kind), element(x.kind)
+        return x if lanes == 1 else self.call(f"llvm.vector.reduce.or.v{lanes}{kind}", kind, x)
 
     def number(self, x: Any, kind: str) -> Value:
         return Value(self, literal(x, kind), kind)

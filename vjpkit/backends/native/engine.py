@@ -26,7 +26,7 @@ import numpy as np
 from vjpkit.backends.forks import UNFORKED
 from vjpkit.backends.numpy_source import Unavailable
 
-__all__ = ["available", "host", "machine_code", "ufunc"]
+__all__ = ["Helper", "available", "host", "machine_code", "ufunc"]
 
 FROM_FUNCTION, FROM_FUNCTION_AND_SIGNATURE = 1, 31
 """Places of ``PyUFunc_FromFuncAndData`` and ``...AndSignature`` in NumPy's table of functions."""
@@ -93,15 +93,38 @@ def available() -> bool:
 # ------------------------------------------------------------------------------------- object code
 
 
-def machine_code(text: str, name: str) -> int:
-    """The address of the function ``name`` of a module of LLVM text."""
+@dataclass(frozen=True)
+class Helper:
+    """A function that modules may call: its result, its name, its operands, and its own module."""
+
+    result: str
+    name: str
+    operands: str
+    module: str
+
+    @property
+    def declaration(self) -> str:
+        return f"declare {self.result} @{self.name}({self.operands})"
+
+
+@cache
+def provide(helper: Helper) -> None:
+    """Let modules call a function by its name."""
+    host().llvm.add_symbol(helper.name, machine_code(helper.module, helper.name, improved=True))
+
+
+def machine_code(text: str, name: str, improved: bool) -> int:
+    """The address of the function ``name`` of a module of LLVM text.
+
+    ``improved`` by LLVM's passes, or as it stands.
+    """
     with UNFORKED:
         found = host()
         llvm = found.llvm
-        key = hashlib.sha256(f"{found.key}\n{text}".encode()).hexdigest()
+        key = hashlib.sha256(f"{found.key}\n{improved}\n{text}".encode()).hexdigest()
         code = read_cached(key)
         if code is None:
-            code = compiled(found, text)
+            code = compiled(found, text, improved)
             write_cached(key, code)
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), found.target())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -110,18 +133,22 @@ def machine_code(text: str, name: str) -> int:
         return int(engine.get_function_address(name))
 
 
-def compiled(found: Host, text: str) -> bytes:
-    """Object code of a module: loops become vector code, nothing is reassociated."""
+def compiled(found: Host, text: str, improved: bool) -> bytes:
+    """Object code of a module; where it is improved, loops become vector code.
+
+    Nothing is reassociated.
+    """
     llvm = found.llvm
     module = llvm.parse_assembly(text)
     module.verify()
-    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-    tuning.loop_vectorization = True
-    tuning.slp_vectorization = True
-    tuning.loop_unrolling = True
     target = found.target()
-    builder = llvm.create_pass_builder(target, tuning)
-    builder.getModulePassManager().run(module, builder)
+    if improved:
+        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+        tuning.loop_vectorization = True
+        tuning.slp_vectorization = True
+        tuning.loop_unrolling = True
+        builder = llvm.create_pass_builder(target, tuning)
+        builder.getModulePassManager().run(module, builder)
     return bytes(target.emit_object(module))
 
 
@@ -200,10 +227,21 @@ def _ufunc_maker(place: int, *extra: Any) -> Callable[..., Any]:
 
 @cache
 def ufunc(
-    text: str, name: str, dtypes: tuple[np.dtype[Any], ...], nin: int, signature: str | None
+    text: str,
+    name: str,
+    dtypes: tuple[np.dtype[Any], ...],
+    nin: int,
+    signature: str | None,
+    helpers: tuple[Helper, ...] | None = None,
 ) -> np.ufunc:
-    """The loop ``name`` of a module, as a ufunc of operands and results of these dtypes."""
-    address = machine_code(text, name)
+    """The loop ``name`` of a module, as a ufunc of operands and results of these dtypes.
+
+    A module that comes with ``helpers`` is compiled as it stands, others are improved first.
+    """
+    with UNFORKED:
+        for helper in helpers or ():
+            provide(helper)
+        address = machine_code(text, name, improved=helpers is None)
     loops, data = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)(None)
     types = bytes([dtype.num for dtype in dtypes])
     label = name.encode()

@@ -3,7 +3,13 @@
 Elements are computed in blocks of `BLOCK`, which stay in the first cache. A block is one loop per
 dear function, because a loop that computes several keeps more values than there are registers;
 what one loop leaves to a later one lies in scratch arrays on the stack. Operands that do not lie
-element after element are copied to scratch first, so that the loops are the same for every layout.
+element after element are copied to scratch first, so that the loops are the same for every layout;
+so are those of a last block that is not as long as what a loop takes at a time.
+
+Compiling is dear, and most of it is LLVM's search for vector code. So the loops are written as
+vector code, each that is needed once; tables say which of them are called with what; what kernels
+have in common is compiled once for all of them (`helpers`), and what runs once in a block without
+any effort.
 
 Where values are elsewhere, or go elsewhere, see `places`; the operands are then flat arrays.
 
@@ -17,12 +23,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from vjpkit.backends.native import helpers
 from vjpkit.backends.native.code import (
     BOOL,
+    INT,
     TYPES,
     Code,
     Value,
@@ -31,23 +39,20 @@ from vjpkit.backends.native.code import (
     literal,
     vector,
 )
-from vjpkit.backends.native.engine import host, ufunc
+from vjpkit.backends.native.engine import Helper, host, ufunc
 from vjpkit.backends.native.equations import computed, is_dear
 from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.places import (
     DOUBT,
     FAULT,
-    MOVING_NEEDS,
     Deposit,
     Move,
     Table,
     gathered,
     is_gather,
-    moving,
-    placed_sum,
 )
-from vjpkit.core.aval import Shape
-from vjpkit.core.ir import Atom, Equation, Literal, Var
+from vjpkit.core.aval import Aval, Shape
+from vjpkit.core.ir import Atom, Equation, Literal, Var, params_key, used
 
 __all__ = ["Kernel", "loaded", "memory_type", "store"]
 
@@ -57,7 +62,12 @@ ROOM = 1 << 14
 """Numbers on the stack: the blocks are shorter where a group keeps many."""
 LONGEST_LOOP = 64
 """Equations that one loop computes: LLVM takes more than twice as long for twice as many."""
-LANES = 8
+GRAIN = 16
+"""Elements of which a block has a multiple, all but the last: loops take several at a time."""
+BRIEFLY = "noinline optnone nounwind"
+"""Of functions that run once in a block: they are compiled in little time."""
+SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
+"""Bytes of numbers in memory."""
 MEMORY = {BOOL: "i8"}
 """How a number lies in memory, where that differs."""
 
@@ -138,8 +148,13 @@ class Kernel(Machine):
         """The runs of all moves."""
         return np.concatenate([m.table for m in self.moves]).reshape(-1) if self.moves else None
 
+    @cached_property
+    def written(self) -> tuple[str, tuple[Helper, ...]]:
+        writer = _Writer(self)
+        return writer.module(), tuple(writer.helpers.values())
+
     def write(self) -> str:
-        return _Writer(self).module()
+        return self.written[0]
 
     def compile(self) -> np.ufunc:
         given, made = ([v.aval.dtype for v in side] for side in (self.operands, self.results))
@@ -160,36 +175,8 @@ class Kernel(Machine):
             outputs = ["(n)"] * len(self.outputs) + ["()"] * len(self.sums)
         if self.placed or self.sums:
             signature = f"{','.join(inputs)}->{','.join(outputs)}"
-        return ufunc(self.text, self.name, (*given, *made), len(given), signature)
-
-
-def copying(kind: str, inward: bool) -> str:
-    return f"{'gather' if inward else 'scatter'}_{kind}"
-
-
-def copies(kind: str, inward: bool) -> str:
-    """The function that copies elements that lie ``%step`` bytes apart, to or from dense ones."""
-    near, far = ("%to", "%from") if inward else ("%from", "%to")
-    dense = f"  %d = getelementptr {kind}, ptr {near}, i64 %i"
-    apart = f"  %s = getelementptr i8, ptr {far}, i64 %o"
-    here, there = ("%s", "%d") if inward else ("%d", "%s")
-    return f"""define internal void @{copying(kind, inward)}(
-    ptr %from, ptr %to, i64 %step, i64 %count) noinline nounwind {{
-entry:
-  br label %next
-next:
-  %i = phi i64 [0, %entry], [%j, %next]
-  %o = mul i64 %i, %step
-{dense}
-{apart}
-  %v = load {kind}, ptr {here}
-  store {kind} %v, ptr {there}
-  %j = add i64 %i, 1
-  %more = icmp slt i64 %j, %count
-  br i1 %more, label %next, label %done
-done:
-  ret void
-}}"""
+        dtypes, helped = (*given, *made), self.written[1]
+        return ufunc(self.text, self.name, dtypes, len(given), signature, helped)
 
 
 @dataclass
@@ -224,144 +211,210 @@ def staged(equations: Sequence[Equation]) -> list[list[Equation]]:
     return [s.equations for s in stages]
 
 
+class _Loop:
+    """Writes the function of a loop over the elements of a block, ``width`` at a time."""
+
+    def __init__(self, writer: _Writer, width: int, exact: bool = False) -> None:
+        self.writer, self.width = writer, width
+        self.before, self.code = Code(prefix="s"), Code(exact=exact)
+        self.given: dict[int, str] = {}
+        """Places, and what they are called in this function."""
+        self.values: dict[Var, Value] = {}
+        self.faults: list[Value] = []
+
+    def place(self, number: int) -> str:
+        """Where the block lies whose address has a number in the table of these."""
+        make, given = self.before.make, self.given
+        if number not in given:
+            at = make(f"getelementptr i64, ptr %given, i64 {len(given)}", "ptr")
+            found = make(f"load i64, ptr {at.name}", INT)
+            at = make(f"getelementptr ptr, ptr %places, i64 {found.name}", "ptr")
+            given[number] = make(f"load ptr, ptr {at.name}", "ptr").name
+        return given[number]
+
+    def read(self, a: Atom) -> Value:
+        """Elements of an operand; a number in every lane."""
+        kind = vector(kind_of(a), self.width)
+        if isinstance(a, Literal):
+            return self.code.number(a.value, kind)
+        if a not in self.values:
+            place = self.place(self.writer.number[a])
+            if a in self.writer.kernel.numbers:
+                one = loaded(self.before, place, "0", kind_of(a))
+                found = Value(self.code, self.before.repeated(one, self.width).name, kind)
+            else:
+                found = loaded(self.code, place, "%i", kind)
+            self.values[a] = found
+        return self.values[a]
+
+    def function(self) -> tuple[str, list[int], bool]:
+        """The name of the function, the places that it is given, and whether it has doubts."""
+        code, found, kind = self.code, Code(prefix="r"), vector(INT, self.width)
+        doubts = code.all_doubts()
+        flags = [*[(x, DOUBT) for x in doubts], *[(x, FAULT) for x in self.faults]]
+        lines = ["entry:", *[f"  {line}" for line in self.before.lines], "  br label %l", "l:",
+                 "  %i = phi i64 [0, %entry], [%j, %l]"]  # fmt: skip
+        if flags:
+            lines.append(f"  %c = phi {kind} [{literal(0, kind)}, %entry], [%d, %l]")
+        lines += [f"  {line}" for line in code.lines]
+        if flags:
+            lines += collected(flags, self.width)
+        flag = found.union(Value(found, "%d", kind)).name if flags else "0"
+        lines += [f"  %j = add nuw nsw i64 %i, {self.width}", "  %e = icmp eq i64 %j, %m",
+                  "  br i1 %e, label %end, label %l", "end:",
+                  *[f"  {line}" for line in found.lines], f"  ret i64 {flag}", "}"]  # fmt: skip
+        self.writer.declared |= code.declared | found.declared
+        body = "\n".join([
+            "(ptr %given, ptr %places, i64 %m) nounwind "
+            f'"prefer-vector-width"="{host().vector_bits}" {{', *lines,
+        ])  # fmt: skip
+        functions = self.writer.functions
+        name = functions.setdefault(body, f"stage{len(functions)}")
+        return name, list(self.given), bool(doubts)
+
+
 class _Writer:
     """Writes the module of one kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.declared: set[str] = set()
-        self.copies: set[tuple[str, bool]] = set()
+        self.helpers: dict[str, Helper] = {}
+        """Functions that are compiled once for all kernels."""
         self.functions: dict[str, str] = {}
         """Loops over the elements of a block, and their names."""
-        self.adders: dict[tuple[str, Shape], str] = {}
-        """Functions that add a block to an array of a type and a shape."""
+        self.stages_written: dict[Any, tuple[str, list[tuple[bool, int]], bool]] = {}
+        """By what a loop computes: its name, what it reads and writes, and whether it doubts."""
         self.stages = staged(kernel.equations) if kernel.equations else []
         made = {e.outputs[0]: i for i, s in enumerate(self.stages) for e in s}
         summed = [e.inputs[0] for e in kernel.sums]
-        summed += [a for d in kernel.deposits for term in d.terms for a in term]
+        summed += [term[0] for d in kernel.deposits for term in d.terms]
+        crossing = [a for d in kernel.deposits for term in d.terms for a in term[1:]]
         self.shifted = [m.var for m in kernel.moves]
-        crossing = {
+        crossing += [
             a for i, s in enumerate(self.stages) for e in s for a in e.inputs
             if isinstance(a, Var) and made.get(a, i) != i
-        }  # fmt: skip
+        ]  # fmt: skip
         stored = {*kernel.outputs, *kernel.arrays, *self.shifted}
-        self.scratch = [v for v in made if v in {*crossing, *summed} and v not in stored]
-        self.places = [*kernel.arrays, *kernel.outputs, *self.shifted, *self.scratch]
-        self.source = {
-            v: f"%z{j}" for j, v in enumerate(dict.fromkeys(e.inputs[0] for e in kernel.gathers))
+        integers = Aval(kernel.shape, np.dtype(np.int64))
+        self.targets = {
+            (term[1:], d.out.aval.shape): Var(integers) for d in kernel.deposits for term in d.terms
         }
+        """By index arrays, and the shape they are for: the numbers of the elements there."""
+        self.scratch = [v for v in made if v in {*crossing, *summed} and v not in stored]
+        self.scratch += self.targets.values()
+        self.places = [*kernel.arrays, *kernel.outputs, *self.shifted, *self.scratch]
         self.place = {v: f"%q{j}" for j, v in enumerate(self.places)}
-        self.size = max(LANES, min(BLOCK, ROOM // max(1, len(self.places)) // LANES * LANES))
+        gathered_from = dict.fromkeys(a for e in kernel.gathers for a in used(e.inputs[:1]))
+        self.number = {v: j for j, v in enumerate([*self.places, *kernel.numbers])}
+        """Where the address of a value's block stands in the table of these, or of a number."""
+        self.source = {v: j for j, v in enumerate(gathered_from, start=len(self.number))}
+        """Where that of an array stands from which elements are taken."""
+        room = ROOM // max(1, len(self.places)) // GRAIN * GRAIN
+        self.size = max(GRAIN, min(BLOCK, room))
         """Elements of a block."""
+        self.grain = next((w for w in (1, 2, 4, 8) if prod(kernel.shape) <= w), GRAIN)
+        """Elements of which it has a multiple; fewer where the arrays have fewer."""
+        self.width = min(self.grain, host().vector_bits // 32)
+        """Elements that a loop computes at a time: two registers of doubles."""
         self.summed = [self.place[e.inputs[0]] for e in kernel.sums if isinstance(e.inputs[0], Var)]
 
     # ---- the block ---------------------------------------------------------------------------
 
-    def parameters(self) -> str:
-        """Of the block: where arrays lie, numbers, and how many elements there are."""
-        words = [f"ptr %q{j}" for j in range(len(self.places) - len(self.scratch))]
-        words += [f"{kind_of(v)} %s{j}" for j, v in enumerate(self.kernel.numbers)]
-        words += [f"ptr {name}" for name in self.source.values()]
-        return ", ".join([*words, "ptr %kept", "i64 %m"])
-
-    def kept(self) -> list[str]:
-        """Where scratch lies, whose arrays are one behind the other."""
-        first = len(self.places) - len(self.scratch)
-        return [
-            f"  %q{first + j} = getelementptr i64, ptr %kept, i64 {j * self.size}"
-            for j in range(len(self.scratch))
-        ]
-
-    def block(self, exact: bool) -> tuple[str, bool]:
-        """The function of one block, and whether it has doubts about arguments."""
-        lines = [f"define internal i64 @{'exact' if exact else 'fast'}({self.parameters()}) "
-                 "noinline nounwind {", "entry:", "  %any = icmp sgt i64 %m, 0",
-                 "  br i1 %any, label %stages, label %end", "stages:", *self.kept()]  # fmt: skip
-        flag, doubtful = "0", False
-        for k, equations in enumerate(self.stages):
-            name, arguments, doubts, faults = self.stage(equations, exact)
-            lines.append(f"  %c{k} = call i64 @{name}({arguments}, i64 %m)")
+    def block(self, exact: bool) -> tuple[list[str], bool]:
+        """Tables of what is called for one block, and whether it has doubts about arguments."""
+        functions, arguments, doubtful = list[str](), list[int](), False
+        for equations in self.stages:
+            name, given, doubts = self.stage(equations, exact=False)
             doubtful |= doubts
-            if doubts or faults:
-                lines.append(f"  %d{k} = or i64 {flag}, %c{k}")
-                flag = f"%d{k}"
-        lines += ["  br label %end", "end:", f"  %flag = phi i64 [0, %entry], [{flag}, %stages]",
-                  "  ret i64 %flag", "}"]  # fmt: skip
-        return "\n".join(lines), doubtful
+            if exact and doubts:
+                name, given, _ = self.stage(equations, exact=True)
+            functions.append(f"ptr @{name}")
+            arguments += [len(given), *given]
+        for indices, shape in self.targets:
+            name, given = self.placing(indices, shape)
+            functions.append(f"ptr @{name}")
+            arguments += [len(given), *given]
+        name, words = "exact" if exact else "fast", ", ".join(f"i64 {n}" for n in arguments)
+        lines = [
+            f"@{name}_functions = internal constant [{len(functions) + 1} x ptr] "
+            f"[{', '.join([*functions, 'ptr null'])}]",
+            f"@{name}_arguments = internal constant [{len(arguments)} x i64] [{words}]",
+        ]
+        return lines, doubtful
 
-    def stage(self, equations: Sequence[Equation], exact: bool) -> tuple[str, str, bool, bool]:
-        """The name of the function of a loop, what it is called with, and its doubts and faults.
+    def stage(self, equations: Sequence[Equation], exact: bool) -> tuple[str, list[int], bool]:
+        """The name of the function of a loop, the places that it is given, and whether it doubts.
 
-        Loops that compute the same, as those of an unrolled loop do, are one function.
+        Loops that compute the same, as those of an unrolled loop do, are one function, written
+        once.
         """
-        code = Code(exact=exact)
-        given: dict[str, str] = {}  # operands of this function, and the block's names for them
-        values: dict[Var, Value] = {}
-        numbers = {v: f"%s{j}" for j, v in enumerate(self.kernel.numbers)}
-        faults: list[Value] = []
+        local: dict[Var, int] = {}
+        words: list[Any] = [exact]
+        for eqn in equations:
+            words += [eqn.primitive, params_key(eqn.params), eqn in self.kernel.gathers]
+            for a in (*eqn.inputs, *eqn.outputs):
+                if isinstance(a, Literal):
+                    words.append(a)
+                else:
+                    words += [local.setdefault(a, len(local)), a in self.number, a.aval]
+                    words.append(a in self.kernel.numbers)
+        key = tuple(words)
+        if key not in self.stages_written:
+            name, given, doubts = self.write_stage(equations, exact)
+            numbers = {n: v for v, n in (*self.source.items(), *self.number.items())}
+            found = [(n in self.source.values(), local[numbers[n]]) for n in given]
+            self.stages_written[key] = name, found, doubts
+        name, found, doubts = self.stages_written[key]
+        mine = list(local)
+        tables = self.number, self.source
+        return name, [tables[shared][mine[i]] for shared, i in found], doubts
 
-        def parameter(kind: str, outer: str) -> str:
-            return given.setdefault(f"{kind} {outer}", f"%x{len(given)}")
+    def write_stage(
+        self, equations: Sequence[Equation], exact: bool
+    ) -> tuple[str, list[int], bool]:
+        """What `stage` gives of equations that are new.
 
-        def read(a: Atom) -> Value:
-            if isinstance(a, Literal):
-                return code.number(a.value, kind_of(a))
-            if a in numbers:
-                return Value(code, parameter(kind_of(a), numbers[a]), kind_of(a))
-            if a not in values:
-                values[a] = loaded(code, parameter("ptr", self.place[a]), "%i", kind_of(a))
-            return values[a]
-
+        The exact form, which seldom runs, takes one element at a time: it is the shorter text.
+        """
+        loop = _Loop(self, 1 if exact else self.width, exact)
+        values = loop.values
         for eqn in equations:
             out = eqn.outputs[0]
             if eqn in self.kernel.gathers:
-                x, *places = eqn.inputs
-                at = gathered([read(a) for a in places], x.aval.shape, faults)
-                values[out] = loaded(code, parameter("ptr", self.source[x]), at.name, kind_of(x))
+                x, *places = used(eqn.inputs)
+                at = gathered(list(map(loop.read, places)), x.aval.shape, loop.faults)
+                values[out] = taken(loop.code, loop.place(self.source[x]), at, kind_of(x))
             else:
-                values[out] = computed(code, eqn, [read(a) for a in eqn.inputs])
+                values[out] = computed(loop.code, eqn, list(map(loop.read, eqn.inputs)))
         for eqn in equations:
             out = eqn.outputs[0]
-            if out in self.place:
-                store(code, parameter("ptr", self.place[out]), "%i", values[out])
-        self.declared |= code.declared
-        doubts = code.all_doubts()
-        flags = [*[(x, DOUBT) for x in doubts], *[(x, FAULT) for x in faults]]
-        lines = ["entry:", "  br label %l", "l:", "  %i = phi i64 [0, %entry], [%j, %l]"]
-        if flags:
-            lines.append("  %c = phi i64 [0, %entry], [%d, %l]")
-        lines += [f"  {line}" for line in code.lines]
-        if flags:
-            lines += collected(flags)
-        lines += ["  %j = add nuw nsw i64 %i, 1", "  %e = icmp eq i64 %j, %m",
-                  "  br i1 %e, label %end, label %l", "end:",
-                  f"  ret i64 {'%d' if flags else '0'}", "}"]  # fmt: skip
-        words = [f"{'ptr noalias' if o.startswith('ptr') else o.split()[0]} {p}"
-                 for o, p in given.items()]  # fmt: skip
-        body = "\n".join([
-            f'({", ".join(words)}, i64 %m) noinline nounwind '
-            f'"prefer-vector-width"="{host().vector_bits}" {{', *lines,
-        ])  # fmt: skip
-        name = self.functions.setdefault(body, f"stage{len(self.functions)}")
-        return name, ", ".join(given), bool(doubts), bool(faults)
+            if out in self.number:
+                store(loop.code, loop.place(self.number[out]), "%i", values[out])
+        return loop.function()
+
+    def placing(self, indices: tuple[Var, ...], shape: Shape) -> tuple[str, list[int]]:
+        """The function that finds the numbers of elements, and the places that it is given."""
+        loop = _Loop(self, self.width)
+        found = gathered(list(map(loop.read, indices)), shape, loop.faults)
+        store(loop.code, loop.place(self.number[self.targets[indices, shape]]), "%i", found)
+        name, given, _ = loop.function()
+        return name, given
 
     # ---- the loop over blocks ----------------------------------------------------------------
 
+    def helper(self, helper: Helper) -> str:
+        """The name by which a function of all kernels is called."""
+        self.helpers[helper.name] = helper
+        return helper.name
+
     def module(self) -> str:
-        fast, doubtful = self.block(exact=False)
-        functions = [fast]
+        functions, doubtful = self.block(exact=False)
         if doubtful:
-            functions.append(self.block(exact=True)[0])
+            functions += self.block(exact=True)[0]
         functions += [f"define internal i64 @{name}{body}" for body, name in self.functions.items()]
         functions.append(self.outer(doubtful))
-        for kind in sorted({memory_type(kind_of(v)) for v in self.shifted}):
-            functions.append(moving(kind, {"double": 8, "float": 4, "i64": 8, "i8": 1}[kind]))
-            self.declared |= set(MOVING_NEEDS)
-        for (kind, shape), name in self.adders.items():
-            text, declared = placed_sum(name, kind, shape)
-            functions.append(text)
-            self.declared |= declared | set(MOVING_NEEDS)
-        functions += [copies(kind, inward) for kind, inward in sorted(self.copies)]
+        self.declared |= {helper.declaration for helper in self.helpers.values()}
         self.declared.add("declare i32 @feclearexcept(i32)")
         return "\n".join([*sorted(self.declared), *functions, ""])
 
@@ -372,10 +425,11 @@ class _Writer:
         ins, outs = len(kernel.arrays), len(kernel.outputs)
         base = len(kernel.operands) + bool(kernel.moves)
         count = base + len(kernel.results) + kernel.checked
-        out = ["define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) nounwind {",
+        out = [f"define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) {BRIEFLY} {{",
                "entry:"]  # fmt: skip
-        out.append(f"  %kept = alloca [{len(self.scratch) * self.size} x i64], align 64")
-        out += self.kept() if kernel.sums or kernel.deposits else []
+        places = len(self.number) + len(self.source)
+        out += [f"  %places = alloca [{places} x ptr], align 64",
+                f"  %kept = alloca [{len(self.scratch) * self.size} x i64], align 64"]  # fmt: skip
         moved = [*kernel.arrays, *kernel.outputs]
         for j, v in enumerate(moved):
             kind = memory_type(kind_of(v))
@@ -388,51 +442,53 @@ class _Writer:
         else:
             out += [f"  %dn = getelementptr i64, ptr %dims, i64 {int(core)}",
                     "  %n = load i64, ptr %dn"]  # fmt: skip
-        places = [*range(ins), *[base + j for j in range(outs)]]
-        for j, place in enumerate(places):
+        given = [*range(ins), *[base + j for j in range(outs)]]
+        for j, place in enumerate(given):
             if kernel.placed:  # flat arrays, as NumPy's `ravel` gives them
-                out += [f"  %h{j} = add i64 0, {size_of(moved[j])}", f"  %near{j} = or i1 0, 1"]
+                out += [f"  %h{j} = add i64 0, {size_of(moved[j])}", f"  %dense{j} = or i1 0, 1"]
                 continue
             at = count + j if core else place
             out += [f"  %g{j} = getelementptr i64, ptr %steps, i64 {at}",
                     f"  %h{j} = load i64, ptr %g{j}",
-                    f"  %near{j} = icmp eq i64 %h{j}, {size_of(moved[j])}"]  # fmt: skip
-        for j, v in enumerate(kernel.numbers):
-            code = Code(prefix=f"n{j}_")
-            value = loaded(code, f"%p{ins + j}", "0", kind_of(v))
-            out += [f"  {line}" for line in code.lines]
-            out.append(f"  %s{j} = {same_value(value)}")
-        out += self.starting()
+                    f"  %dense{j} = icmp eq i64 %h{j}, {size_of(moved[j])}"]  # fmt: skip
+        fixed = [(self.number[v], f"%p{ins + j}") for j, v in enumerate(kernel.numbers)]
+        fixed += [(j, self.address(v)) for v, j in self.source.items()]
+        out += self.kept() + self.stored(fixed) + self.starting()
         out += ["  %some = icmp sgt i64 %n, 0", "  br i1 %some, label %blocks, label %done",
                 "blocks:", "  %b = phi i64 [0, %entry], [%b1, %last]",
                 *self.carried("phi"),
                 "  %left = sub i64 %n, %b", f"  %full = icmp slt i64 %left, {self.size}",
-                f"  %m = select i1 %full, i64 %left, i64 {self.size}",
+                f"  %most = select i1 %full, i64 %left, i64 {self.size}",
+                f"  %even = and i64 %most, {-self.grain}", "  %whole = icmp sgt i64 %even, 0",
+                "  %m = select i1 %whole, i64 %even, i64 %left",
+                f"  %padded = select i1 %whole, i64 %even, i64 {self.grain}",
+                *[f"  %near{j} = and i1 %dense{j}, %whole" for j in range(ins + outs)],
                 "  br label %r0"]  # fmt: skip
         for j in range(ins):
-            out += self.moving(f"r{j}", j, places[j], moved[j], inward=True)
+            out += self.moving(f"r{j}", j, given[j], moved[j], inward=True)
             out.append(f"  br label %r{j + 1}")
         out.append(f"r{ins}:")
         out += self.shifting(ins + outs)
         for j in range(ins, ins + outs):
             out += [f"  %y{j} = mul i64 %b, {size_of(moved[j])}",
-                    f"  %x{j} = getelementptr i8, ptr %p{places[j]}, i64 %y{j}",
+                    f"  %x{j} = getelementptr i8, ptr %p{given[j]}, i64 %y{j}",
                     f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
-        given = [f"ptr {self.place[v]}" for v in (*moved, *self.shifted)]
-        given += [f"{kind_of(v)} %s{j}" for j, v in enumerate(kernel.numbers)]
-        given += [f"ptr {self.address(v)}" for v in self.source if isinstance(v, Var)]
-        arguments = ", ".join([*given, "ptr %kept", "i64 %m"])
-        out.append(f"  %flag = call i64 @fast({arguments})")
+        out += self.stored([(self.number[v], self.place[v]) for v in (*moved, *self.shifted)])
+        call = (
+            f"call i64 @{self.helper(helpers.STAGES)}(ptr @{{0}}_functions, ptr @{{0}}_arguments, "
+        )
+        call += "ptr %places, i64 %padded)"
+        out.append(f"  %flag = {call.format('fast')}")
         if doubtful:
             out += [f"  %doubt = and i64 %flag, {DOUBT}", "  %sure = icmp eq i64 %doubt, 0",
                     "  br i1 %sure, label %good, label %again", "again:",
-                    f"  %second = call i64 @exact({arguments})", "  br label %good", "good:",
+                    f"  %second = {self.stages_called('exact')}", "  br label %good", "good:",
                     f"  %found = phi i64 [%flag, %r{ins}], [%second, %again]"]  # fmt: skip
         else:
             out.append("  %found = or i64 0, %flag")
         out.append(f"  br label %r{ins + 1}")
         for j in range(ins, ins + outs):
-            out += self.moving(f"r{j + 1}", j, places[j], moved[j], inward=False)
+            out += self.moving(f"r{j + 1}", j, given[j], moved[j], inward=False)
             out.append(f"  br label %r{j + 2}")
         out += [f"r{ins + outs + 1}:", *self.added(), *self.deposited(), "  br label %last",
                 "last:",
@@ -441,6 +497,36 @@ class _Writer:
                 f"  %quiet = call i32 @feclearexcept(i32 {host().every_exception})",
                 "  ret void", "}"]  # fmt: skip
         return "\n".join(out)
+
+    def stages_called(self, form: str) -> str:
+        """The call of the functions of a block."""
+        name = self.helper(helpers.STAGES)
+        tables = f"ptr @{form}_functions, ptr @{form}_arguments"
+        return f"call i64 @{name}({tables}, ptr %places, i64 %padded)"
+
+    def kept(self) -> list[str]:
+        """Where scratch lies, whose arrays are one behind the other."""
+        if not self.scratch:
+            return []
+        first, name = len(self.places) - len(self.scratch), self.helper(helpers.ROWS)
+        lines = [f"  %first = getelementptr ptr, ptr %places, i64 {first}",
+                 f"  call void @{name}(ptr %first, ptr %kept, i64 {len(self.scratch)}, "
+                 f"i64 {8 * self.size})"]  # fmt: skip
+        needed = {*[e.inputs[0] for e in self.kernel.sums], *self.targets.values()}
+        needed |= {term[0] for d in self.kernel.deposits for term in d.terms}
+        return lines + [
+            f"  {self.place[v]} = getelementptr i64, ptr %kept, i64 {j * self.size}"
+            for j, v in enumerate(self.scratch) if v in needed
+        ]  # fmt: skip
+
+    def stored(self, addresses: Sequence[tuple[int, str]]) -> list[str]:
+        """Addresses put in their places in the table."""
+        return [
+            line for j, name in addresses for line in (
+                f"  %at{j} = getelementptr ptr, ptr %places, i64 {j}",
+                f"  store ptr {name}, ptr %at{j}",
+            )
+        ]  # fmt: skip
 
     def moving(self, label: str, j: int, place: int, v: Var, inward: bool) -> list[str]:
         """A block of an operand that does not lie element after element, to or from scratch."""
@@ -452,12 +538,11 @@ class _Writer:
                       f"  %x{j} = getelementptr i8, ptr %p{place}, i64 %y{j}",
                       f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
         here, there = (f"%f{far}", f"%w{j}") if inward else (f"%w{j}", f"%f{far}")
-        name = copying(kind, inward)
-        self.copies.add((kind, inward))
+        name = self.helper(helpers.copied(kind, inward))
         return [*lines, f"  br i1 %near{j}, label %e{far}, label %{far}", f"{far}:",
                 f"  %u{far} = mul i64 %b, %h{j}",
                 f"  %f{far} = getelementptr i8, ptr %p{place}, i64 %u{far}",
-                f"  call void @{name}(ptr {here}, ptr {there}, i64 %h{j}, i64 %m)",
+                f"  call void @{name}(ptr {here}, ptr {there}, i64 %h{j}, i64 %m, i64 %padded)",
                 f"  br label %e{far}", f"e{far}:"]  # fmt: skip
 
     # ---- places ------------------------------------------------------------------------------
@@ -483,19 +568,21 @@ class _Writer:
                           f"  store ptr {self.address(v)}, ptr %ms{j}_{k}"]  # fmt: skip
         for j, deposit in enumerate(kernel.deposits):
             size, base = deposit.out.aval.nbytes, deposit.base
-            name, start = ("memset.p0", "i8 0")
+            name, start = "memset.p0", "i8 0"
             if base is not None:
-                name, start = ("memcpy.p0.p0", f"ptr {self.address(base)}")
+                name, start = "memcpy.p0.p0", f"ptr {self.address(base)}"
+            self.declared.add(f"declare void @llvm.{name}.i64(ptr, {start.split()[0]}, i64, i1)")
             given = f"ptr {self.deposit(j)}, {start}, i64 {size}, i1 false"
             lines.append(f"  call void @llvm.{name}.i64({given})")
         return lines
 
     def shifting(self, first: int) -> list[str]:
         """The blocks of moved values."""
+        kinds = [memory_type(kind_of(m.var)) for m in self.kernel.moves]
         return [
-            f"  %q{first + j} = call ptr @moved_{memory_type(kind_of(m.var))}(ptr %ms{j}, "
-            f"ptr %mt{j}, ptr %mc{j}, ptr %mw{j}, i64 %b, i64 %m)"
-            for j, m in enumerate(self.kernel.moves)
+            f"  %q{first + j} = call ptr @{self.helper(helpers.moved(kind))}(ptr %ms{j}, "
+            f"ptr %mt{j}, ptr %mc{j}, ptr %mw{j}, i64 %b, i64 %m, i64 %padded)"
+            for j, kind in enumerate(kinds)
         ]
 
     def deposit(self, j: int) -> str:
@@ -508,17 +595,14 @@ class _Writer:
         """A block added to each of such results, and the faults so far."""
         if not self.kernel.checked:
             return []
-        lines, sofar = ["  %bad0 = or i64 %bad, %found"], 0
+        lines = ["  %badn = or i64 %bad, %found"]
         for j, deposit in enumerate(self.kernel.deposits):
-            key = kind_of(deposit.out), deposit.out.aval.shape
-            name = self.adders.setdefault(key, f"add{len(self.adders)}")
-            for term in deposit.terms:
-                words = [f"ptr {self.place[a]}" for a in term]
-                lines += [f"  %out{sofar} = call i64 @{name}(ptr {self.deposit(j)}, "
-                          f"{', '.join(words)}, i64 %m)",
-                          f"  %bad{sofar + 1} = or i64 %bad{sofar}, %out{sofar}"]  # fmt: skip
-                sofar += 1
-        return [*lines, f"  %badn = or i64 %bad{sofar}, 0"]
+            name = self.helper(helpers.deposited(kind_of(deposit.out)))
+            for value, *indices in deposit.terms:
+                at = self.place[self.targets[tuple(indices), deposit.out.aval.shape]]
+                lines.append(f"  call void @{name}(ptr {self.deposit(j)}, ptr {self.place[value]}, "
+                             f"ptr {at}, i64 %m)")  # fmt: skip
+        return lines
 
     # ---- sums --------------------------------------------------------------------------------
 
@@ -536,45 +620,13 @@ class _Writer:
 
     def added(self) -> list[str]:
         """The sums of one block, and the totals after it."""
-        lines: list[str] = []
-        before = f"r{len(self.kernel.arrays) + len(self.kernel.outputs) + 1}"
-        for j, eqn in enumerate(self.kernel.sums):
-            lines += self.block_sum(j, eqn, before)
-            before = f"t{j}d"
-        return lines
+        return [line for j, eqn in enumerate(self.kernel.sums) for line in self.total(j, eqn)]
 
-    def block_sum(self, j: int, eqn: Equation, before: str) -> list[str]:
-        kind, memory = sum_kind(eqn), memory_type(kind_of(eqn.inputs[0]))
-        vector = f"<{LANES} x {kind}>"
-        source = self.summed[j]
-        code = Code(prefix=f"T{j}_")
-        # whole groups of lanes as vectors, then what is left one by one
-        lines = [
-            f"  %g{j}n = and i64 %m, {-LANES}", f"  %g{j}a = icmp sgt i64 %g{j}n, 0",
-            f"  br i1 %g{j}a, label %t{j}v, label %t{j}s", f"t{j}v:",
-            f"  %g{j}i = phi i64 [0, %{before}], [%g{j}j, %t{j}v]",
-            f"  %g{j}s = phi {vector} [zeroinitializer, %{before}], [%g{j}t, %t{j}v]",
-            f"  %g{j}p = getelementptr {memory}, ptr {source}, i64 %g{j}i",
-            f"  %g{j}x = load {vector}, ptr %g{j}p, align 1",
-            f"  %g{j}t = fadd {vector} %g{j}s, %g{j}x",
-            f"  %g{j}j = add i64 %g{j}i, {LANES}", f"  %g{j}e = icmp eq i64 %g{j}j, %g{j}n",
-            f"  br i1 %g{j}e, label %t{j}s, label %t{j}v", f"t{j}s:",
-            f"  %l{j} = phi {vector} [zeroinitializer, %{before}], [%g{j}t, %t{j}v]",
-        ]  # fmt: skip
-        lanes = [code.make(f"extractelement {vector} %l{j}, i64 {i}", kind) for i in range(LANES)]
-        while len(lanes) > 1:
-            lanes = [x + y for x, y in zip(lanes[::2], lanes[1::2], strict=True)]
-        lines += [f"  {line}" for line in code.lines]
-        lines += [
-            f"  %u{j}a = icmp slt i64 %g{j}n, %m", f"  br i1 %u{j}a, label %t{j}r, label %t{j}d",
-            f"t{j}r:", f"  %u{j}i = phi i64 [%g{j}n, %t{j}s], [%u{j}j, %t{j}r]",
-            f"  %u{j}s = phi {kind} [{lanes[0].name}, %t{j}s], [%u{j}t, %t{j}r]",
-            f"  %u{j}p = getelementptr {memory}, ptr {source}, i64 %u{j}i",
-            f"  %u{j}x = load {kind}, ptr %u{j}p", f"  %u{j}t = fadd {kind} %u{j}s, %u{j}x",
-            f"  %u{j}j = add i64 %u{j}i, 1", f"  %u{j}e = icmp eq i64 %u{j}j, %m",
-            f"  br i1 %u{j}e, label %t{j}d, label %t{j}r", f"t{j}d:",
-            f"  %B{j} = phi {kind} [{lanes[0].name}, %t{j}s], [%u{j}t, %t{j}r]",
-        ]  # fmt: skip
+    def total(self, j: int, eqn: Equation) -> list[str]:
+        """The total and its rounding error after a block."""
+        kind = sum_kind(eqn)
+        name = self.helper(helpers.block_sum(kind))
+        lines = [f"  %B{j} = call {kind} @{name}(ptr {self.summed[j]}, i64 %m)"]
         rest = Code(prefix=f"N{j}_")
         total, error, block = (Value(rest, f"%{c}{j}", kind) for c in "SEB")
         new = total + block
@@ -612,13 +664,13 @@ class _Writer:
         return lines
 
 
-def collected(flags: Sequence[tuple[Value, int]]) -> list[str]:
-    """Doubts and faults of one element, and their bits, added to those before."""
-    lines, sofar = [], "%c"
+def collected(flags: Sequence[tuple[Value, int]], width: int) -> list[str]:
+    """Doubts and faults of some elements, and their bits, added to those before."""
+    lines, sofar, kind = [], "%c", vector(INT, width)
     for n, (flag, bit) in enumerate(flags):
         name = "%d" if n == len(flags) - 1 else f"%o{n}"
-        lines += [f"  %z{n} = select i1 {flag.name}, i64 {bit}, i64 0",
-                  f"  {name} = or i64 {sofar}, %z{n}"]  # fmt: skip
+        lines += [f"  %z{n} = select {flag.kind} {flag.name}, {kind} {literal(bit, kind)}, "
+                  f"{kind} {literal(0, kind)}", f"  {name} = or {kind} {sofar}, %z{n}"]  # fmt: skip
         sofar = name
     return lines
 
@@ -638,8 +690,7 @@ def same_value(x: Value) -> str:
 
 def alignment(memory: str) -> str:
     """What is known of an address: numbers are aligned, vectors of them no better."""
-    size = {"double": 8, "float": 4, "i64": 8, "i8": 1}[element(memory)]
-    return f"align {size}"
+    return f"align {SIZES[element(memory)]}"
 
 
 def loaded(code: Code, pointer: str, index: str, kind: str) -> Value:
@@ -652,6 +703,23 @@ def loaded(code: Code, pointer: str, index: str, kind: str) -> Value:
     if element(kind) != BOOL:
         return value
     return code.make(f"icmp ne {memory} {value.name}, {literal(0, memory)}", kind)
+
+
+def taken(code: Code, pointer: str, places: Value, kind: str) -> Value:
+    """The elements of an array at the places of each lane."""
+    lanes, one = lanes_of(places.kind), memory_type(kind)
+    if lanes == 1:
+        return loaded(code, pointer, places.name, kind)
+    memory, pointers, mask = (vector(x, lanes) for x in (one, "ptr", BOOL))
+    address = code.make(
+        f"getelementptr {one}, ptr {pointer}, {places.kind} {places.name}", pointers
+    )
+    word = {"double": "f64", "float": "f32"}.get(one, one)
+    name = f"llvm.masked.gather.v{lanes}{word}.v{lanes}p0"
+    code.declared.add(f"declare {memory} @{name}({pointers}, i32, {mask}, {memory})")
+    given = f"{pointers} {address.name}, i32 {SIZES[one]}, {mask} {literal(True, mask)}"
+    found = code.make(f"call {memory} @{name}({given}, {memory} poison)", memory)
+    return found if kind != BOOL else found.differs(0)
 
 
 def store(code: Code, pointer: str, index: str, value: Value) -> None:

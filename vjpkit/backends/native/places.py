@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.backends.native.code import INT, TYPES, Code, Value
+from vjpkit.backends.native.code import INT, TYPES, Value
 from vjpkit.backends.native.steps import numbered
 from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Equation, Var, params_key
@@ -31,8 +31,6 @@ __all__ = [
     "gathered",
     "is_gather",
     "moves_of",
-    "moving",
-    "placed_sum",
 ]
 
 MOVES = frozenset({"roll", "concatenate", "stack", "scatter_sum", "tril", "triu"})
@@ -186,121 +184,19 @@ def used_only(atoms: Sequence[Any]) -> tuple[Var, ...]:
 # ---- what they are in LLVM -----------------------------------------------------------------------
 
 
-def moving(kind: str, size: int) -> str:
-    """The function that gives the address of a block of a moved value; ``%cursor`` has its run."""
-    return f"""define internal ptr @moved_{kind}(
-    ptr %sources, ptr %table, ptr %cursor, ptr %to, i64 %b, i64 %m) noinline nounwind {{
-entry:
-  %first = load i64, ptr %cursor
-  br label %head
-head:
-  %c = phi i64 [%first, %entry], [%c2, %next]
-  %done = phi i64 [0, %entry], [%done2, %next]
-  %r = mul i64 %c, 4
-  %r0 = getelementptr i64, ptr %table, i64 %r
-  %r1 = getelementptr i64, ptr %r0, i64 1
-  %r2 = getelementptr i64, ptr %r0, i64 2
-  %r3 = getelementptr i64, ptr %r0, i64 3
-  %end = load i64, ptr %r0
-  %which = load i64, ptr %r1
-  %base = load i64, ptr %r2
-  %step = load i64, ptr %r3
-  %at = add i64 %b, %done
-  %left = sub i64 %m, %done
-  %room = sub i64 %end, %at
-  %ends = icmp sle i64 %room, %left
-  %count = select i1 %ends, i64 %room, i64 %left
-  %c1 = add i64 %c, 1
-  %c2 = select i1 %ends, i64 %c1, i64 %c
-  %done2 = add i64 %done, %count
-  %dest = getelementptr {kind}, ptr %to, i64 %done
-  %bytes = mul i64 %count, {size}
-  %none = icmp slt i64 %which, 0
-  br i1 %none, label %zero, label %some
-zero:
-  call void @llvm.memset.p0.i64(ptr %dest, i8 0, i64 %bytes, i1 false)
-  br label %next
-some:
-  %place = getelementptr ptr, ptr %sources, i64 %which
-  %source = load ptr, ptr %place
-  %far = mul i64 %step, %at
-  %from = add i64 %far, %base
-  %there = getelementptr {kind}, ptr %source, i64 %from
-  %near = icmp eq i64 %step, 1
-  br i1 %near, label %run, label %same
-run:
-  %all = icmp eq i64 %count, %m
-  br i1 %all, label %whole, label %copy
-whole:
-  store i64 %c2, ptr %cursor
-  ret ptr %there
-copy:
-  call void @llvm.memcpy.p0.p0.i64(ptr %dest, ptr %there, i64 %bytes, i1 false)
-  br label %next
-same:
-  %x = load {kind}, ptr %there
-  br label %fill
-fill:
-  %k = phi i64 [0, %same], [%k1, %fill]
-  %q = getelementptr {kind}, ptr %dest, i64 %k
-  store {kind} %x, ptr %q
-  %k1 = add i64 %k, 1
-  %full = icmp eq i64 %k1, %count
-  br i1 %full, label %next, label %fill
-next:
-  %more = icmp slt i64 %done2, %m
-  br i1 %more, label %head, label %out
-out:
-  store i64 %c2, ptr %cursor
-  ret ptr %to
-}}"""
-
-
-MOVING_NEEDS = (
-    "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
-    "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
-)
-
-
 def gathered(places: Sequence[Value], shape: Shape, faults: list[Value]) -> Value:
     """The number of the element at a place, counted from the end where that is negative.
 
     The first one, and a fault, where there is no such place.
     """
     code = places[0].code
-    total = code.number(0, INT)
+    total = code.number(0, places[0].kind)
     for axis, (i, n) in enumerate(zip(places, shape, strict=True)):
         inside = (i >= -n) & (i < n)
         faults.append(~inside)
         counted = inside.choose((i < 0).choose(i + n, i), 0)
         total = total + counted * prod(shape[axis + 1 :])
     return total
-
-
-def placed_sum(name: str, kind: str, shape: Shape) -> tuple[str, set[str]]:
-    """The function that adds a block of numbers at their places, and says whether one is outside.
-
-    And what it needs to be declared.
-    """
-    from vjpkit.backends.native.kernels import loaded, store
-
-    code, faults = Code(), list[Value]()
-    places = [loaded(code, f"%i{axis}", "%k", INT) for axis in range(len(shape))]
-    place = gathered(places, shape, faults)
-    total = loaded(code, "%to", place.name, kind) + loaded(code, "%from", "%k", kind)
-    store(code, "%to", place.name, total)
-    outside = code.anything(faults)
-    given = ", ".join(f"ptr %i{axis}" for axis in range(len(shape)))
-    lines = [
-        f"define internal i64 @{name}(ptr noalias %to, ptr %from, {given}, i64 %m) "
-        "noinline nounwind {", "entry:", "  br label %l", "l:",
-        "  %k = phi i64 [0, %entry], [%j, %l]", "  %c = phi i1 [false, %entry], [%d, %l]",
-        *[f"  {line}" for line in code.lines], f"  %d = or i1 %c, {outside.name}",
-        "  %j = add nuw nsw i64 %k, 1", "  %e = icmp eq i64 %j, %m",
-        "  br i1 %e, label %end, label %l", "end:", f"  %f = select i1 %d, i64 {FAULT}, i64 0",
-        "  ret i64 %f", "}",
-    ]  # fmt: skip
-    return "\n".join(lines), code.declared
 
 
 DOUBT, FAULT = 1, 2

@@ -1,0 +1,265 @@
+"""Functions that many kernels call: each is a module of its own, compiled once."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from vjpkit.backends.native.code import Code, vector
+from vjpkit.backends.native.engine import Helper
+
+__all__ = ["ROWS", "STAGES", "block_sum", "copied", "deposited", "moved"]
+
+LANES = 8
+"""Sums of a block that are added up side by side."""
+SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
+
+
+@cache
+def copied(kind: str, inward: bool) -> Helper:
+    """Copies elements that lie ``%step`` bytes apart, to or from dense ones.
+
+    Inward the last one is repeated up to ``%padded`` elements: loops take several at a time, and
+    what they compute beyond the last must not be in doubt where that is not.
+    """
+    name = f"vjpkit_{'gather' if inward else 'scatter'}_{kind}"
+    near, far = ("%to", "%from") if inward else ("%from", "%to")
+    dense = f"  %d = getelementptr {kind}, ptr {near}, i64 %i"
+    apart = f"  %s = getelementptr i8, ptr {far}, i64 %o"
+    here, there = ("%s", "%d") if inward else ("%d", "%s")
+    module = f"""define void @{name}(
+    ptr noalias %from, ptr noalias %to, i64 %step, i64 %count, i64 %padded) nounwind {{
+entry:
+  br label %next
+next:
+  %i = phi i64 [0, %entry], [%j, %next]
+  %o = mul i64 %i, %step
+{dense}
+{apart}
+  %v = load {kind}, ptr {here}
+  store {kind} %v, ptr {there}
+  %j = add i64 %i, 1
+  %more = icmp slt i64 %j, %count
+  br i1 %more, label %next, label %{"pad" if inward else "filled"}
+{padding(kind, "%count", "%v", "next") if inward else ""}filled:
+  ret void
+}}
+"""
+    return Helper("void", name, "ptr, ptr, i64, i64, i64", module)
+
+
+def padding(kind: str, count: str, last: str, before: str) -> str:
+    """The lines that repeat a number from number ``count`` up to ``%padded`` of ``%to``."""
+    return f"""pad:
+  %p = phi i64 [{count}, %{before}], [%p1, %again]
+  %short = icmp slt i64 %p, %padded
+  br i1 %short, label %again, label %filled
+again:
+  %place1 = getelementptr {kind}, ptr %to, i64 %p
+  store {kind} {last}, ptr %place1
+  %p1 = add i64 %p, 1
+  br label %pad
+"""
+
+
+@cache
+def moved(kind: str) -> Helper:
+    """Gives the address of a block of a moved value; ``%cursor`` has its run.
+
+    A block that is padded is a copy.
+    """
+    module = f"""declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+define ptr @vjpkit_moved_{kind}(
+    ptr %sources, ptr %table, ptr %cursor, ptr %to, i64 %b, i64 %m, i64 %padded) nounwind {{
+entry:
+  %first = load i64, ptr %cursor
+  br label %head
+head:
+  %c = phi i64 [%first, %entry], [%c2, %next]
+  %done = phi i64 [0, %entry], [%done2, %next]
+  %r = mul i64 %c, 4
+  %r0 = getelementptr i64, ptr %table, i64 %r
+  %r1 = getelementptr i64, ptr %r0, i64 1
+  %r2 = getelementptr i64, ptr %r0, i64 2
+  %r3 = getelementptr i64, ptr %r0, i64 3
+  %end = load i64, ptr %r0
+  %which = load i64, ptr %r1
+  %base = load i64, ptr %r2
+  %step = load i64, ptr %r3
+  %at = add i64 %b, %done
+  %left = sub i64 %m, %done
+  %room = sub i64 %end, %at
+  %ends = icmp sle i64 %room, %left
+  %count = select i1 %ends, i64 %room, i64 %left
+  %c1 = add i64 %c, 1
+  %c2 = select i1 %ends, i64 %c1, i64 %c
+  %done2 = add i64 %done, %count
+  %dest = getelementptr {kind}, ptr %to, i64 %done
+  %bytes = mul i64 %count, {SIZES[kind]}
+  %none = icmp slt i64 %which, 0
+  br i1 %none, label %zero, label %some
+zero:
+  call void @llvm.memset.p0.i64(ptr %dest, i8 0, i64 %bytes, i1 false)
+  br label %next
+some:
+  %place = getelementptr ptr, ptr %sources, i64 %which
+  %source = load ptr, ptr %place
+  %far = mul i64 %step, %at
+  %from = add i64 %far, %base
+  %there = getelementptr {kind}, ptr %source, i64 %from
+  %near = icmp eq i64 %step, 1
+  br i1 %near, label %run, label %same
+run:
+  %all = icmp eq i64 %count, %padded
+  br i1 %all, label %whole, label %copy
+whole:
+  store i64 %c2, ptr %cursor
+  ret ptr %there
+copy:
+  call void @llvm.memcpy.p0.p0.i64(ptr %dest, ptr %there, i64 %bytes, i1 false)
+  br label %next
+same:
+  %x = load {kind}, ptr %there
+  br label %fill
+fill:
+  %k = phi i64 [0, %same], [%k1, %fill]
+  %q = getelementptr {kind}, ptr %dest, i64 %k
+  store {kind} %x, ptr %q
+  %k1 = add i64 %k, 1
+  %full = icmp eq i64 %k1, %count
+  br i1 %full, label %next, label %fill
+next:
+  %more = icmp slt i64 %done2, %m
+  br i1 %more, label %head, label %out
+out:
+  store i64 %c2, ptr %cursor
+  %count1 = sub i64 %m, 1
+  %final = getelementptr {kind}, ptr %to, i64 %count1
+  %v = load {kind}, ptr %final
+  br label %pad
+{padding(kind, "%m", "%v", "out")}filled:
+  ret ptr %to
+}}
+"""
+    return Helper("ptr", f"vjpkit_moved_{kind}", "ptr, ptr, ptr, ptr, i64, i64, i64", module)
+
+
+@cache
+def block_sum(kind: str) -> Helper:
+    """The sum of a block: whole groups of lanes as vectors, then what is left one by one."""
+    wide, code = vector(kind, LANES), Code(prefix="T")
+    lanes = [code.make(f"extractelement {wide} %l, i64 {i}", kind) for i in range(LANES)]
+    while len(lanes) > 1:
+        lanes = [x + y for x, y in zip(lanes[::2], lanes[1::2], strict=True)]
+    body = "\n".join(f"  {line}" for line in code.lines)
+    module = f"""define {kind} @vjpkit_sum_{kind}(ptr %from, i64 %m) nounwind {{
+entry:
+  %n = and i64 %m, {-LANES}
+  %a = icmp sgt i64 %n, 0
+  br i1 %a, label %several, label %total
+several:
+  %i = phi i64 [0, %entry], [%j, %several]
+  %s = phi {wide} [zeroinitializer, %entry], [%t, %several]
+  %p = getelementptr {kind}, ptr %from, i64 %i
+  %x = load {wide}, ptr %p, align {SIZES[kind]}
+  %t = fadd {wide} %s, %x
+  %j = add i64 %i, {LANES}
+  %e = icmp eq i64 %j, %n
+  br i1 %e, label %total, label %several
+total:
+  %l = phi {wide} [zeroinitializer, %entry], [%t, %several]
+{body}
+  %b = icmp slt i64 %n, %m
+  br i1 %b, label %single, label %done
+single:
+  %k = phi i64 [%n, %total], [%k1, %single]
+  %u = phi {kind} [{lanes[0].name}, %total], [%u1, %single]
+  %q = getelementptr {kind}, ptr %from, i64 %k
+  %y = load {kind}, ptr %q
+  %u1 = fadd {kind} %u, %y
+  %k1 = add i64 %k, 1
+  %f = icmp eq i64 %k1, %m
+  br i1 %f, label %done, label %single
+done:
+  %sum = phi {kind} [{lanes[0].name}, %total], [%u1, %single]
+  ret {kind} %sum
+}}
+"""
+    return Helper(kind, f"vjpkit_sum_{kind}", "ptr, i64", module)
+
+
+@cache
+def deposited(kind: str) -> Helper:
+    """Adds a block of numbers to elements of an array, one after the other."""
+    name = f"vjpkit_deposit_{kind}"
+    module = f"""define void @{name}(
+    ptr noalias %to, ptr noalias %from, ptr noalias %places, i64 %m) nounwind {{
+entry:
+  br label %next
+next:
+  %i = phi i64 [0, %entry], [%j, %next]
+  %p = getelementptr i64, ptr %places, i64 %i
+  %place = load i64, ptr %p
+  %f = getelementptr {kind}, ptr %from, i64 %i
+  %x = load {kind}, ptr %f
+  %t = getelementptr {kind}, ptr %to, i64 %place
+  %y = load {kind}, ptr %t
+  %z = fadd {kind} %y, %x
+  store {kind} %z, ptr %t
+  %j = add i64 %i, 1
+  %more = icmp slt i64 %j, %m
+  br i1 %more, label %next, label %done
+done:
+  ret void
+}}
+"""
+    return Helper("void", name, "ptr, ptr, ptr, i64", module)
+
+
+STAGES = Helper(
+    "i64", "vjpkit_stages", "ptr, ptr, ptr, i64",
+    """define i64 @vjpkit_stages(ptr %functions, ptr %arguments, ptr %places, i64 %m) nounwind {
+entry:
+  br label %head
+head:
+  %f = phi ptr [%functions, %entry], [%f1, %call]
+  %a = phi ptr [%arguments, %entry], [%a1, %call]
+  %flags = phi i64 [0, %entry], [%flags1, %call]
+  %function = load ptr, ptr %f
+  %done = icmp eq ptr %function, null
+  br i1 %done, label %end, label %call
+call:
+  %count = load i64, ptr %a
+  %given = getelementptr i64, ptr %a, i64 1
+  %flag = call i64 %function(ptr %given, ptr %places, i64 %m)
+  %flags1 = or i64 %flags, %flag
+  %f1 = getelementptr ptr, ptr %f, i64 1
+  %a1 = getelementptr i64, ptr %given, i64 %count
+  br label %head
+end:
+  ret i64 %flags
+}
+""",
+)  # fmt: skip
+"""Calls functions, the last of which is null, with their arguments: how many, and then these."""
+
+ROWS = Helper(
+    "void", "vjpkit_rows", "ptr, ptr, i64, i64",
+    """define void @vjpkit_rows(ptr %table, ptr %first, i64 %count, i64 %bytes) nounwind {
+entry:
+  br label %next
+next:
+  %i = phi i64 [0, %entry], [%j, %next]
+  %far = mul i64 %i, %bytes
+  %row = getelementptr i8, ptr %first, i64 %far
+  %place = getelementptr ptr, ptr %table, i64 %i
+  store ptr %row, ptr %place
+  %j = add i64 %i, 1
+  %end = icmp eq i64 %j, %count
+  br i1 %end, label %done, label %next
+done:
+  ret void
+}
+""",
+)  # fmt: skip
+"""Writes down the addresses of rows that lie one behind the other."""
