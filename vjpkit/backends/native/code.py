@@ -89,6 +89,8 @@ class Code:
     """Whether this is the form for all arguments, rather than the fast one, which has doubts."""
     doubts: list[Value] = field(default_factory=list)
     """Where these are true, a fast form was given an argument that it does not take."""
+    scalar: bool = False
+    """Whether functions of one number are called."""
     suspects: list[Value] = field(default_factory=list)
     """Where one of these is nan, a fast form may have made it of what it does not take."""
 
@@ -152,6 +154,7 @@ class Code:
 
     def library(self, function: str, x: Value) -> Value:
         """A function of the C library, lane by lane."""
+        self.scalar = True
         found: Value | None = None
         for i in range(lanes_of(x.kind)):
             one = self.lane(x, i)

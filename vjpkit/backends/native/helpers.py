@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from functools import cache
 
-from vjpkit.backends.native.code import Code, vector
+from vjpkit.backends.native.code import Code, Value, vector
 from vjpkit.backends.native.engine import Helper
 
-__all__ = ["ROWS", "STAGES", "block_sum", "copied", "deposited", "moved"]
+__all__ = [
+    "BRING", "FIXED", "ROWS", "SEND", "STAGES", "added", "copied", "deposited", "moved", "total",
+]  # fmt: skip
 
 LANES = 8
 """Sums of a block that are added up side by side."""
+DOUBT, FAULT = 1, 2
+"""Bits of what the functions of a block give: an argument that the fast form does not take, and a
+place that is not there."""
 SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
+"""Bytes of numbers in memory."""
 
 
 @cache
@@ -145,18 +151,28 @@ out:
 
 
 @cache
-def block_sum(kind: str) -> Helper:
-    """The sum of a block: whole groups of lanes as vectors, then what is left one by one."""
+def added(kind: str) -> Helper:
+    """Adds a block to a total and its rounding error.
+
+    Whole groups of lanes as vectors, then what is left one by one.
+    """
     wide, code = vector(kind, LANES), Code(prefix="T")
     lanes = [code.make(f"extractelement {wide} %l, i64 {i}", kind) for i in range(LANES)]
     while len(lanes) > 1:
         lanes = [x + y for x, y in zip(lanes[::2], lanes[1::2], strict=True)]
-    body = "\n".join(f"  {line}" for line in code.lines)
-    module = f"""define {kind} @vjpkit_sum_{kind}(ptr %from, i64 %m) nounwind {{
+    rest = Code(prefix="N")
+    sofar, error, block = (Value(rest, f"%{c}", kind) for c in ("sofar", "error", "sum"))
+    new = sofar + block
+    larger = rest.intrinsic("fabs", sofar) >= rest.intrinsic("fabs", block)
+    lost = error + larger.choose((sofar - new) + block, (block - new) + sofar)
+    body, end = ("\n".join(f"  {line}" for line in c.lines) for c in (code, rest))
+    name = f"vjpkit_add_{kind}"
+    module = f"""{chr(10).join(sorted(rest.declared))}
+define void @{name}(ptr %total, ptr %from, i64 %m) nounwind {{
 entry:
   %n = and i64 %m, {-LANES}
   %a = icmp sgt i64 %n, 0
-  br i1 %a, label %several, label %total
+  br i1 %a, label %several, label %whole
 several:
   %i = phi i64 [0, %entry], [%j, %several]
   %s = phi {wide} [zeroinitializer, %entry], [%t, %several]
@@ -165,15 +181,15 @@ several:
   %t = fadd {wide} %s, %x
   %j = add i64 %i, {LANES}
   %e = icmp eq i64 %j, %n
-  br i1 %e, label %total, label %several
-total:
+  br i1 %e, label %whole, label %several
+whole:
   %l = phi {wide} [zeroinitializer, %entry], [%t, %several]
 {body}
   %b = icmp slt i64 %n, %m
   br i1 %b, label %single, label %done
 single:
-  %k = phi i64 [%n, %total], [%k1, %single]
-  %u = phi {kind} [{lanes[0].name}, %total], [%u1, %single]
+  %k = phi i64 [%n, %whole], [%k1, %single]
+  %u = phi {kind} [{lanes[0].name}, %whole], [%u1, %single]
   %q = getelementptr {kind}, ptr %from, i64 %k
   %y = load {kind}, ptr %q
   %u1 = fadd {kind} %u, %y
@@ -181,11 +197,37 @@ single:
   %f = icmp eq i64 %k1, %m
   br i1 %f, label %done, label %single
 done:
-  %sum = phi {kind} [{lanes[0].name}, %total], [%u1, %single]
-  ret {kind} %sum
+  %sum = phi {kind} [{lanes[0].name}, %whole], [%u1, %single]
+  %errors = getelementptr {kind}, ptr %total, i64 1
+  %sofar = load {kind}, ptr %total
+  %error = load {kind}, ptr %errors
+{end}
+  store {kind} {new.name}, ptr %total
+  store {kind} {lost.name}, ptr %errors
+  ret void
 }}
 """
-    return Helper(kind, f"vjpkit_sum_{kind}", "ptr, i64", module)
+    return Helper("void", name, "ptr, ptr, i64", module)
+
+
+@cache
+def total(kind: str) -> Helper:
+    """Stores a total; an infinite or undefined one has no error to add."""
+    code = Code()
+    sofar, error = (Value(code, f"%{c}", kind) for c in ("sofar", "error"))
+    result = (error - error).equals(0.0).choose(sofar + error, sofar)
+    body = "\n".join(f"  {line}" for line in code.lines)
+    name = f"vjpkit_total_{kind}"
+    module = f"""define void @{name}(ptr %total, ptr %to) nounwind {{
+  %errors = getelementptr {kind}, ptr %total, i64 1
+  %sofar = load {kind}, ptr %total
+  %error = load {kind}, ptr %errors
+{body}
+  store {kind} {result.name}, ptr %to
+  ret void
+}}
+"""
+    return Helper("void", name, "ptr, ptr", module)
 
 
 @cache
@@ -216,9 +258,122 @@ done:
     return Helper("void", name, "ptr, ptr, ptr, i64", module)
 
 
+def _copying(name: str, inward: bool) -> Helper:
+    away = (
+        """  store ptr %w, ptr %slot
+  %inward = icmp slt i64 %j, %ins
+  br i1 %inward, label %copy, label %last"""
+        if inward
+        else "  br label %copy"
+    )
+    here = (
+        """  %o = mul i64 %b, %size
+  %q = getelementptr i8, ptr %base, i64 %o
+  store ptr %q, ptr %slot
+"""
+        if inward
+        else ""
+    )
+    first, given = ("0", "ptr %x, ptr %w") if inward else ("%ins", "ptr %w, ptr %x")
+    module = f"""define void @{name}(
+    ptr %table, ptr %copies, ptr %args, ptr %steps, ptr %places, ptr %near, i64 %b, i64 %m,
+    i64 %padded) nounwind {{
+entry:
+  %t1 = getelementptr i64, ptr %table, i64 1
+  %t2 = getelementptr i64, ptr %table, i64 2
+  %count = load i64, ptr %table
+  %ins = load i64, ptr %t1
+  %row = load i64, ptr %t2
+  %whole = icmp eq i64 %m, %padded
+  br label %head
+head:
+  %j = phi i64 [{first}, %entry], [%j1, %last]
+  %end = icmp eq i64 %j, %count
+  br i1 %end, label %done, label %next
+next:
+  %j4 = mul i64 %j, 4
+  %e0 = getelementptr i64, ptr %t2, i64 %j4
+  %e1 = getelementptr i64, ptr %e0, i64 1
+  %e2 = getelementptr i64, ptr %e0, i64 2
+  %e3 = getelementptr i64, ptr %e0, i64 3
+  %e4 = getelementptr i64, ptr %e0, i64 4
+  %place = load i64, ptr %e1
+  %operand = load i64, ptr %e2
+  %at = load i64, ptr %e3
+  %size = load i64, ptr %e4
+  %arg = getelementptr ptr, ptr %args, i64 %operand
+  %base = load ptr, ptr %arg
+  %slot = getelementptr ptr, ptr %places, i64 %place
+  %flat = icmp slt i64 %at, 0
+  br i1 %flat, label %known, label %asked
+asked:
+  %sp = getelementptr i64, ptr %steps, i64 %at
+  %s = load i64, ptr %sp
+  br label %known
+known:
+  %step = phi i64 [%size, %next], [%s, %asked]
+  %dense = icmp eq i64 %step, %size
+  %direct = and i1 %dense, %whole
+  br i1 %direct, label %here, label %away
+here:
+{here}  br label %last
+away:
+  %far = mul i64 %j, %row
+  %w = getelementptr i8, ptr %near, i64 %far
+{away}
+copy:
+  %o1 = mul i64 %b, %step
+  %x = getelementptr i8, ptr %base, i64 %o1
+  %fp = getelementptr ptr, ptr %copies, i64 %j
+  %f = load ptr, ptr %fp
+  call void %f({given}, i64 %step, i64 %m, i64 %padded)
+  br label %last
+last:
+  %j1 = add i64 %j, 1
+  br label %head
+done:
+  ret void
+}}
+"""
+    return Helper("void", name, "ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, i64", module)
+
+
+BRING, SEND = _copying("vjpkit_bring", inward=True), _copying("vjpkit_send", inward=False)
+"""Find where the blocks of arrays lie, for which what does not lie element after element is copied
+to scratch first; and copy results from there."""
+
+FIXED = Helper(
+    "void", "vjpkit_fixed", "ptr, ptr, ptr",
+    """define void @vjpkit_fixed(ptr %table, ptr %args, ptr %places) nounwind {
+entry:
+  %count = load i64, ptr %table
+  br label %head
+head:
+  %i = phi i64 [0, %entry], [%j, %next]
+  %e = phi ptr [%table, %entry], [%e2, %next]
+  %end = icmp eq i64 %i, %count
+  br i1 %end, label %done, label %next
+next:
+  %e1 = getelementptr i64, ptr %e, i64 1
+  %e2 = getelementptr i64, ptr %e, i64 2
+  %place = load i64, ptr %e1
+  %operand = load i64, ptr %e2
+  %arg = getelementptr ptr, ptr %args, i64 %operand
+  %base = load ptr, ptr %arg
+  %slot = getelementptr ptr, ptr %places, i64 %place
+  store ptr %base, ptr %slot
+  %j = add i64 %i, 1
+  br label %head
+done:
+  ret void
+}
+""",
+)  # fmt: skip
+"""Writes down the addresses of what is not read block by block."""
+
 STAGES = Helper(
-    "i64", "vjpkit_stages", "ptr, ptr, ptr, i64",
-    """define i64 @vjpkit_stages(ptr %functions, ptr %arguments, ptr %places, i64 %m) nounwind {
+    "i64", "vjpkit_stages", "ptr, ptr, ptr, ptr, ptr, i64",
+    f"""define internal i64 @all(ptr %functions, ptr %arguments, ptr %places, i64 %m) nounwind {{
 entry:
   br label %head
 head:
@@ -238,10 +393,26 @@ call:
   br label %head
 end:
   ret i64 %flags
-}
+}}
+define i64 @vjpkit_stages(
+    ptr %functions, ptr %arguments, ptr %exact, ptr %others, ptr %places, i64 %m) nounwind {{
+entry:
+  %flags = call i64 @all(ptr %functions, ptr %arguments, ptr %places, i64 %m)
+  %doubt = and i64 %flags, {DOUBT}
+  %sure = icmp eq i64 %doubt, 0
+  br i1 %sure, label %end, label %again
+again:
+  %found = call i64 @all(ptr %exact, ptr %others, ptr %places, i64 %m)
+  ret i64 %found
+end:
+  ret i64 %flags
+}}
 """,
 )  # fmt: skip
-"""Calls functions, the last of which is null, with their arguments: how many, and then these."""
+"""Calls functions, the last of which is null, with their arguments: how many, and then these.
+
+Where there are doubts, others compute everything again.
+"""
 
 ROWS = Helper(
     "void", "vjpkit_rows", "ptr, ptr, i64, i64",

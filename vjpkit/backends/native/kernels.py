@@ -41,10 +41,9 @@ from vjpkit.backends.native.code import (
 )
 from vjpkit.backends.native.engine import Helper, host, ufunc
 from vjpkit.backends.native.equations import computed, is_dear
+from vjpkit.backends.native.helpers import DOUBT, FAULT, SIZES
 from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.places import (
-    DOUBT,
-    FAULT,
     Deposit,
     Move,
     Table,
@@ -66,8 +65,6 @@ GRAIN = 16
 """Elements of which a block has a multiple, all but the last: loops take several at a time."""
 BRIEFLY = "noinline optnone nounwind"
 """Of functions that run once in a block: they are compiled in little time."""
-SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
-"""Bytes of numbers in memory."""
 MEMORY = {BOOL: "i8"}
 """How a number lies in memory, where that differs."""
 
@@ -281,6 +278,8 @@ class _Writer:
         self.declared: set[str] = set()
         self.helpers: dict[str, Helper] = {}
         """Functions that are compiled once for all kernels."""
+        self.arguments: list[str] = []
+        """Lines that find operands and results."""
         self.functions: dict[str, str] = {}
         """Loops over the elements of a block, and their names."""
         self.stages_written: dict[Any, tuple[str, list[tuple[bool, int]], bool]] = {}
@@ -304,7 +303,6 @@ class _Writer:
         self.scratch = [v for v in made if v in {*crossing, *summed} and v not in stored]
         self.scratch += self.targets.values()
         self.places = [*kernel.arrays, *kernel.outputs, *self.shifted, *self.scratch]
-        self.place = {v: f"%q{j}" for j, v in enumerate(self.places)}
         gathered_from = dict.fromkeys(a for e in kernel.gathers for a in used(e.inputs[:1]))
         self.number = {v: j for j, v in enumerate([*self.places, *kernel.numbers])}
         """Where the address of a value's block stands in the table of these, or of a number."""
@@ -317,7 +315,6 @@ class _Writer:
         """Elements of which it has a multiple; fewer where the arrays have fewer."""
         self.width = min(self.grain, host().vector_bits // 32)
         """Elements that a loop computes at a time: two registers of doubles."""
-        self.summed = [self.place[e.inputs[0]] for e in kernel.sums if isinstance(e.inputs[0], Var)]
 
     # ---- the block ---------------------------------------------------------------------------
 
@@ -335,11 +332,10 @@ class _Writer:
             name, given = self.placing(indices, shape)
             functions.append(f"ptr @{name}")
             arguments += [len(given), *given]
-        name, words = "exact" if exact else "fast", ", ".join(f"i64 {n}" for n in arguments)
+        name = "exact" if exact else "fast"
         lines = [
-            f"@{name}_functions = internal constant [{len(functions) + 1} x ptr] "
-            f"[{', '.join([*functions, 'ptr null'])}]",
-            f"@{name}_arguments = internal constant [{len(arguments)} x i64] [{words}]",
+            table(f"{name}_functions", "ptr", [*functions, "ptr null"]),
+            table(f"{name}_arguments", INT, [f"i64 {n}" for n in arguments]),
         ]
         return lines, doubtful
 
@@ -375,9 +371,16 @@ class _Writer:
     ) -> tuple[str, list[int], bool]:
         """What `stage` gives of equations that are new.
 
-        The exact form, which seldom runs, takes one element at a time: it is the shorter text.
+        The exact form takes one element at a time where it calls the C library.
         """
-        loop = _Loop(self, 1 if exact else self.width, exact)
+        loop = self.loop(equations, self.width, exact)
+        if loop.code.scalar:
+            loop = self.loop(equations, 1, exact)
+        return loop.function()
+
+    def loop(self, equations: Sequence[Equation], width: int, exact: bool) -> _Loop:
+        """The loop that computes equations, ``width`` elements at a time."""
+        loop = _Loop(self, width, exact)
         values = loop.values
         for eqn in equations:
             out = eqn.outputs[0]
@@ -391,7 +394,7 @@ class _Writer:
             out = eqn.outputs[0]
             if out in self.number:
                 store(loop.code, loop.place(self.number[out]), "%i", values[out])
-        return loop.function()
+        return loop
 
     def placing(self, indices: tuple[Var, ...], shape: Shape) -> tuple[str, list[int]]:
         """The function that finds the numbers of elements, and the places that it is given."""
@@ -419,149 +422,114 @@ class _Writer:
         return "\n".join([*sorted(self.declared), *functions, ""])
 
     def outer(self, doubtful: bool) -> str:
-        """The loop that NumPy calls."""
-        kernel = self.kernel
-        core = bool(kernel.sums)
-        ins, outs = len(kernel.arrays), len(kernel.outputs)
-        base = len(kernel.operands) + bool(kernel.moves)
-        count = base + len(kernel.results) + kernel.checked
-        out = [f"define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) {BRIEFLY} {{",
-               "entry:"]  # fmt: skip
+        """The loop over blocks, which NumPy calls, after the tables that it reads."""
+        kernel, size, grain = self.kernel, self.size, self.grain
+        copied = [*kernel.arrays, *kernel.outputs]
         places = len(self.number) + len(self.source)
-        out += [f"  %places = alloca [{places} x ptr], align 64",
-                f"  %kept = alloca [{len(self.scratch) * self.size} x i64], align 64"]  # fmt: skip
-        moved = [*kernel.arrays, *kernel.outputs]
-        for j, v in enumerate(moved):
-            kind = memory_type(kind_of(v))
-            out.append(f"  %w{j} = alloca [{self.size} x {kind}], align 64")
-        for j in range(count):
-            out += [f"  %a{j} = getelementptr ptr, ptr %args, i64 {j}",
-                    f"  %p{j} = load ptr, ptr %a{j}"]  # fmt: skip
-        if kernel.placed:
-            out.append(f"  %n = add i64 0, {prod(kernel.shape)}")
-        else:
-            out += [f"  %dn = getelementptr i64, ptr %dims, i64 {int(core)}",
-                    "  %n = load i64, ptr %dn"]  # fmt: skip
-        given = [*range(ins), *[base + j for j in range(outs)]]
-        for j, place in enumerate(given):
-            if kernel.placed:  # flat arrays, as NumPy's `ravel` gives them
-                out += [f"  %h{j} = add i64 0, {size_of(moved[j])}", f"  %dense{j} = or i1 0, 1"]
-                continue
-            at = count + j if core else place
-            out += [f"  %g{j} = getelementptr i64, ptr %steps, i64 {at}",
-                    f"  %h{j} = load i64, ptr %g{j}",
-                    f"  %dense{j} = icmp eq i64 %h{j}, {size_of(moved[j])}"]  # fmt: skip
-        fixed = [(self.number[v], f"%p{ins + j}") for j, v in enumerate(kernel.numbers)]
-        fixed += [(j, self.address(v)) for v, j in self.source.items()]
-        out += self.kept() + self.stored(fixed) + self.starting()
-        out += ["  %some = icmp sgt i64 %n, 0", "  br i1 %some, label %blocks, label %done",
-                "blocks:", "  %b = phi i64 [0, %entry], [%b1, %last]",
-                *self.carried("phi"),
-                "  %left = sub i64 %n, %b", f"  %full = icmp slt i64 %left, {self.size}",
-                f"  %most = select i1 %full, i64 %left, i64 {self.size}",
-                f"  %even = and i64 %most, {-self.grain}", "  %whole = icmp sgt i64 %even, 0",
+        body = ["  %left = sub i64 %n, %b", f"  %full = icmp slt i64 %left, {size}",
+                f"  %most = select i1 %full, i64 %left, i64 {size}",
+                f"  %even = and i64 %most, {-grain}", "  %whole = icmp sgt i64 %even, 0",
                 "  %m = select i1 %whole, i64 %even, i64 %left",
-                f"  %padded = select i1 %whole, i64 %even, i64 {self.grain}",
-                *[f"  %near{j} = and i1 %dense{j}, %whole" for j in range(ins + outs)],
-                "  br label %r0"]  # fmt: skip
-        for j in range(ins):
-            out += self.moving(f"r{j}", j, given[j], moved[j], inward=True)
-            out.append(f"  br label %r{j + 1}")
-        out.append(f"r{ins}:")
-        out += self.shifting(ins + outs)
-        for j in range(ins, ins + outs):
-            out += [f"  %y{j} = mul i64 %b, {size_of(moved[j])}",
-                    f"  %x{j} = getelementptr i8, ptr %p{given[j]}, i64 %y{j}",
-                    f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
-        out += self.stored([(self.number[v], self.place[v]) for v in (*moved, *self.shifted)])
-        call = (
-            f"call i64 @{self.helper(helpers.STAGES)}(ptr @{{0}}_functions, ptr @{{0}}_arguments, "
-        )
-        call += "ptr %places, i64 %padded)"
-        out.append(f"  %flag = {call.format('fast')}")
-        if doubtful:
-            out += [f"  %doubt = and i64 %flag, {DOUBT}", "  %sure = icmp eq i64 %doubt, 0",
-                    "  br i1 %sure, label %good, label %again", "again:",
-                    f"  %second = {self.stages_called('exact')}", "  br label %good", "good:",
-                    f"  %found = phi i64 [%flag, %r{ins}], [%second, %again]"]  # fmt: skip
+                f"  %padded = select i1 %whole, i64 %even, i64 {grain}"]  # fmt: skip
+        given = "ptr @copied, ptr @copies, ptr %args, ptr %steps, ptr %places, ptr %near, "
+        given += "i64 %b, i64 %m, i64 %padded"
+        body.append(f"  call void @{self.helper(helpers.BRING)}({given})")
+        body += self.shifting()
+        exact = "ptr @exact_functions, ptr @exact_arguments" if doubtful else "ptr null, ptr null"
+        body.append(f"  %flag = call i64 @{self.helper(helpers.STAGES)}(ptr @fast_functions, "
+                    f"ptr @fast_arguments, {exact}, ptr %places, i64 %padded)")  # fmt: skip
+        if kernel.outputs:
+            body.append(f"  call void @{self.helper(helpers.SEND)}({given})")
+        body += [*self.added(), *self.deposited(), "  %b1 = add i64 %b, %m",
+                 "  %more = icmp slt i64 %b1, %n",
+                 "  br i1 %more, label %blocks, label %done"]  # fmt: skip
+        before, after = self.starting(), self.finished()
+        lines = [*self.tables(),
+                 f"define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) {BRIEFLY} {{",
+                 "entry:", f"  %places = alloca [{places} x ptr], align 64",
+                 f"  %kept = alloca [{len(self.scratch) * size} x i64], align 64",
+                 f"  %near = alloca [{len(copied) * size} x i64], align 64"]  # fmt: skip
+        if kernel.placed:
+            lines.append(f"  %n = add i64 0, {prod(kernel.shape)}")
         else:
-            out.append("  %found = or i64 0, %flag")
-        out.append(f"  br label %r{ins + 1}")
-        for j in range(ins, ins + outs):
-            out += self.moving(f"r{j + 1}", j, given[j], moved[j], inward=False)
-            out.append(f"  br label %r{j + 2}")
-        out += [f"r{ins + outs + 1}:", *self.added(), *self.deposited(), "  br label %last",
-                "last:",
-                "  %b1 = add i64 %b, %m", "  %more = icmp slt i64 %b1, %n",
-                "  br i1 %more, label %blocks, label %done", "done:", *self.totals(),
-                f"  %quiet = call i32 @feclearexcept(i32 {host().every_exception})",
-                "  ret void", "}"]  # fmt: skip
-        return "\n".join(out)
+            lines += [f"  %dn = getelementptr i64, ptr %dims, i64 {int(bool(kernel.sums))}",
+                      "  %n = load i64, ptr %dn"]  # fmt: skip
+        lines += [*self.arguments, *before, "  %some = icmp sgt i64 %n, 0",
+                  "  br i1 %some, label %blocks, label %done", "blocks:",
+                  "  %b = phi i64 [0, %entry], [%b1, %blocks]", *body, "done:", *after,
+                  f"  %quiet = call i32 @feclearexcept(i32 {host().every_exception})",
+                  "  ret void", "}"]  # fmt: skip
+        return "\n".join(lines)
 
-    def stages_called(self, form: str) -> str:
-        """The call of the functions of a block."""
-        name = self.helper(helpers.STAGES)
-        tables = f"ptr @{form}_functions, ptr @{form}_arguments"
-        return f"call i64 @{name}({tables}, ptr %places, i64 %padded)"
+    def tables(self) -> list[str]:
+        """What the loop over blocks has for each array that it reads or writes block by block.
 
-    def kept(self) -> list[str]:
-        """Where scratch lies, whose arrays are one behind the other."""
-        if not self.scratch:
-            return []
-        first, name = len(self.places) - len(self.scratch), self.helper(helpers.ROWS)
-        lines = [f"  %first = getelementptr ptr, ptr %places, i64 {first}",
-                 f"  call void @{name}(ptr %first, ptr %kept, i64 {len(self.scratch)}, "
-                 f"i64 {8 * self.size})"]  # fmt: skip
-        needed = {*[e.inputs[0] for e in self.kernel.sums], *self.targets.values()}
-        needed |= {term[0] for d in self.kernel.deposits for term in d.terms}
-        return lines + [
-            f"  {self.place[v]} = getelementptr i64, ptr %kept, i64 {j * self.size}"
-            for j, v in enumerate(self.scratch) if v in needed
-        ]  # fmt: skip
-
-    def stored(self, addresses: Sequence[tuple[int, str]]) -> list[str]:
-        """Addresses put in their places in the table."""
+        Its place in the table of addresses, which operand of the kernel it is, where its step
+        stands, unless it is flat (-1), and the size of its elements; then what copies them.
+        """
+        kernel = self.kernel
+        ins, base = len(kernel.arrays), self.first_result
+        copied = [*kernel.arrays, *kernel.outputs]
+        numbers, copies = [len(copied), ins, 8 * self.size], list[str]()
+        for j, v in enumerate(copied):
+            operand = j if j < ins else base + j - ins
+            step = kernel.arity + j if kernel.sums else operand
+            numbers += [self.number[v], operand, -1 if kernel.placed else step, size_of(v)]
+            name = self.helper(helpers.copied(memory_type(kind_of(v)), j < ins))
+            copies.append(f"ptr @{name}")
+        fixed: list[int] = []
+        for j, v in enumerate(kernel.numbers, start=ins):
+            fixed += [self.number[v], j]
+        for v, place in self.source.items():
+            fixed += [place, self.operand(v)]
         return [
-            line for j, name in addresses for line in (
-                f"  %at{j} = getelementptr ptr, ptr %places, i64 {j}",
-                f"  store ptr {name}, ptr %at{j}",
-            )
+            table("copied", INT, [f"i64 {n}" for n in numbers]), table("copies", "ptr", copies),
+            table("fixed", INT, [f"i64 {n}" for n in [len(fixed) // 2, *fixed]]),
         ]  # fmt: skip
 
-    def moving(self, label: str, j: int, place: int, v: Var, inward: bool) -> list[str]:
-        """A block of an operand that does not lie element after element, to or from scratch."""
-        kind, size = memory_type(kind_of(v)), size_of(v)
-        far = f"m{label}"
-        lines = [f"{label}:"]
-        if inward:
-            lines += [f"  %y{j} = mul i64 %b, {size}",
-                      f"  %x{j} = getelementptr i8, ptr %p{place}, i64 %y{j}",
-                      f"  %q{j} = select i1 %near{j}, ptr %x{j}, ptr %w{j}"]  # fmt: skip
-        here, there = (f"%f{far}", f"%w{j}") if inward else (f"%w{j}", f"%f{far}")
-        name = self.helper(helpers.copied(kind, inward))
-        return [*lines, f"  br i1 %near{j}, label %e{far}, label %{far}", f"{far}:",
-                f"  %u{far} = mul i64 %b, %h{j}",
-                f"  %f{far} = getelementptr i8, ptr %p{place}, i64 %u{far}",
-                f"  call void @{name}(ptr {here}, ptr {there}, i64 %h{j}, i64 %m, i64 %padded)",
-                f"  br label %e{far}", f"e{far}:"]  # fmt: skip
+    @property
+    def first_result(self) -> int:
+        return len(self.kernel.operands) + bool(self.kernel.moves)
 
-    # ---- places ------------------------------------------------------------------------------
+    def argument(self, j: int) -> str:
+        """Where an operand or a result of the ufunc lies."""
+        lines = [f"  %a{j} = getelementptr ptr, ptr %args, i64 {j}",
+                 f"  %p{j} = load ptr, ptr %a{j}"]  # fmt: skip
+        if lines[0] not in self.arguments:
+            self.arguments += lines
+        return f"%p{j}"
+
+    def operand(self, v: Var) -> int:
+        """Which operand an array is that elements are taken from."""
+        kernel = self.kernel
+        return len(kernel.arrays) + len(kernel.numbers) + kernel.sources.index(v)
 
     def address(self, v: Var) -> str:
-        """Where an array lies that elements are taken from."""
-        kernel = self.kernel
-        return f"%p{len(kernel.arrays) + len(kernel.numbers) + kernel.sources.index(v)}"
+        """Where such an array lies."""
+        return self.argument(self.operand(v))
 
     def starting(self) -> list[str]:
-        """What moves need before the first block; zeros, to which is added."""
+        """What is done before the first block."""
         kernel = self.kernel
-        lines, first, table = list[str](), 0, len(kernel.operands)
+        lines = [f"  call void @{self.helper(helpers.FIXED)}(ptr @fixed, ptr %args, ptr %places)"]
+        if self.scratch:
+            first, name = len(self.places) - len(self.scratch), self.helper(helpers.ROWS)
+            lines += [f"  %first = getelementptr ptr, ptr %places, i64 {first}",
+                      f"  call void @{name}(ptr %first, ptr %kept, i64 {len(self.scratch)}, "
+                      f"i64 {8 * self.size})"]  # fmt: skip
+        if kernel.checked:
+            lines += ["  %bad = alloca i64", "  store i64 0, ptr %bad"]
+        for j, eqn in enumerate(kernel.sums):
+            kind = f"[2 x {sum_kind(eqn)}]"
+            lines += [f"  %S{j} = alloca {kind}", f"  store {kind} zeroinitializer, ptr %S{j}"]
+        first = 0
         for j, move in enumerate(kernel.moves):
             kind, count = memory_type(kind_of(move.var)), len(move.sources)
+            runs = self.argument(len(kernel.operands))
             lines += [f"  %mw{j} = alloca [{self.size} x {kind}], align 64",
                       f"  %mc{j} = alloca i64", f"  store i64 0, ptr %mc{j}",
                       f"  %ms{j} = alloca [{count} x ptr]",
-                      f"  %mt{j} = getelementptr i64, ptr %p{table}, i64 {first}"]  # fmt: skip
+                      f"  %mt{j} = getelementptr i64, ptr {runs}, i64 {first}"]  # fmt: skip
             first += move.table.size
             for k, v in enumerate(move.sources):
                 lines += [f"  %ms{j}_{k} = getelementptr ptr, ptr %ms{j}, i64 {k}",
@@ -576,92 +544,74 @@ class _Writer:
             lines.append(f"  call void @llvm.{name}.i64({given})")
         return lines
 
-    def shifting(self, first: int) -> list[str]:
+    # ---- in each block -----------------------------------------------------------------------
+
+    def shifting(self) -> list[str]:
         """The blocks of moved values."""
-        kinds = [memory_type(kind_of(m.var)) for m in self.kernel.moves]
-        return [
-            f"  %q{first + j} = call ptr @{self.helper(helpers.moved(kind))}(ptr %ms{j}, "
-            f"ptr %mt{j}, ptr %mc{j}, ptr %mw{j}, i64 %b, i64 %m, i64 %padded)"
-            for j, kind in enumerate(kinds)
-        ]
+        lines = []
+        for j, move in enumerate(self.kernel.moves):
+            name = self.helper(helpers.moved(memory_type(kind_of(move.var))))
+            lines += [f"  %v{j} = call ptr @{name}(ptr %ms{j}, ptr %mt{j}, ptr %mc{j}, ptr %mw{j}, "
+                      "i64 %b, i64 %m, i64 %padded)",
+                      f"  %vp{j} = getelementptr ptr, ptr %places, i64 {self.number[move.var]}",
+                      f"  store ptr %v{j}, ptr %vp{j}"]  # fmt: skip
+        return lines
+
+    def blocks(self, name: str, vs: Sequence[Var]) -> tuple[list[str], list[str]]:
+        """The lines that read the addresses of blocks from their table; and these."""
+        lines = []
+        for i, v in enumerate(vs):
+            lines += [f"  %{name}{i}p = getelementptr ptr, ptr %places, i64 {self.number[v]}",
+                      f"  %{name}{i} = load ptr, ptr %{name}{i}p"]  # fmt: skip
+        return lines, [f"ptr %{name}{i}" for i in range(len(vs))]
+
+    def added(self) -> list[str]:
+        """A block added to each total."""
+        lines = []
+        for j, eqn in enumerate(self.kernel.sums):
+            found, (block,) = self.blocks(f"B{j}_", list(used(eqn.inputs)))
+            name = self.helper(helpers.added(sum_kind(eqn)))
+            lines += [*found, f"  call void @{name}(ptr %S{j}, {block}, i64 %m)"]
+        return lines
 
     def deposit(self, j: int) -> str:
-        """Where a result lies to which is added."""
+        """Where a result lies to which is added at places."""
         kernel = self.kernel
-        before = len(kernel.operands) + bool(kernel.moves) + len(kernel.outputs) + len(kernel.sums)
-        return f"%p{before + j}"
+        return self.argument(self.first_result + len(kernel.outputs) + len(kernel.sums) + j)
 
     def deposited(self) -> list[str]:
         """A block added to each of such results, and the faults so far."""
         if not self.kernel.checked:
             return []
-        lines = ["  %badn = or i64 %bad, %found"]
+        lines = ["  %sofar = load i64, ptr %bad", "  %now = or i64 %sofar, %flag",
+                 "  store i64 %now, ptr %bad"]  # fmt: skip
         for j, deposit in enumerate(self.kernel.deposits):
             name = self.helper(helpers.deposited(kind_of(deposit.out)))
-            for value, *indices in deposit.terms:
-                at = self.place[self.targets[tuple(indices), deposit.out.aval.shape]]
-                lines.append(f"  call void @{name}(ptr {self.deposit(j)}, ptr {self.place[value]}, "
-                             f"ptr {at}, i64 %m)")  # fmt: skip
+            for k, (value, *indices) in enumerate(deposit.terms):
+                target = self.targets[tuple(indices), deposit.out.aval.shape]
+                found, blocks = self.blocks(f"D{j}_{k}_", (value, target))
+                call = f"  call void @{name}(ptr {self.deposit(j)}, {', '.join(blocks)}, i64 %m)"
+                lines += [*found, call]
         return lines
 
-    # ---- sums --------------------------------------------------------------------------------
-
-    def carried(self, _: str) -> list[str]:
-        """The totals and their rounding errors so far."""
-        lines = []
-        for j, eqn in enumerate(self.kernel.sums):
-            kind = sum_kind(eqn)
-            zero = literal(0, kind)
-            lines += [f"  %S{j} = phi {kind} [{zero}, %entry], [%S{j}n, %last]",
-                      f"  %E{j} = phi {kind} [{zero}, %entry], [%E{j}n, %last]"]  # fmt: skip
-        if self.kernel.checked:
-            lines.append("  %bad = phi i64 [0, %entry], [%badn, %last]")
-        return lines
-
-    def added(self) -> list[str]:
-        """The sums of one block, and the totals after it."""
-        return [line for j, eqn in enumerate(self.kernel.sums) for line in self.total(j, eqn)]
-
-    def total(self, j: int, eqn: Equation) -> list[str]:
-        """The total and its rounding error after a block."""
-        kind = sum_kind(eqn)
-        name = self.helper(helpers.block_sum(kind))
-        lines = [f"  %B{j} = call {kind} @{name}(ptr {self.summed[j]}, i64 %m)"]
-        rest = Code(prefix=f"N{j}_")
-        total, error, block = (Value(rest, f"%{c}{j}", kind) for c in "SEB")
-        new = total + block
-        larger = rest.intrinsic("fabs", total) >= rest.intrinsic("fabs", block)
-        lost = larger.choose((total - new) + block, (block - new) + total)
-        added = error + lost
-        self.declared |= rest.declared
-        lines += [f"  {line}" for line in rest.lines]
-        return [*lines, f"  %S{j}n = {same_value(new)}", f"  %E{j}n = {same_value(added)}"]
-
-    def totals(self) -> list[str]:
-        """Store the sums; an infinite or undefined total has no error to add."""
-        lines = []
-        kernel = self.kernel
-        base = len(kernel.operands) + bool(kernel.moves) + len(kernel.outputs)
+    def finished(self) -> list[str]:
+        """The totals, and whether there were faults."""
+        kernel, lines = self.kernel, []
+        base = self.first_result + len(kernel.outputs)
+        for j, eqn in enumerate(kernel.sums):
+            name = self.helper(helpers.total(sum_kind(eqn)))
+            lines.append(f"  call void @{name}(ptr %S{j}, ptr {self.argument(base + j)})")
         if kernel.checked:
-            lines.append("  %badly = phi i64 [0, %entry], [%badn, %last]")
-        for j, eqn in enumerate(self.kernel.sums):
-            kind = sum_kind(eqn)
-            zero = literal(0, kind)
-            code = Code(prefix=f"F{j}_")
-            lines += [f"  %FS{j} = phi {kind} [{zero}, %entry], [%S{j}n, %last]",
-                      f"  %FE{j} = phi {kind} [{zero}, %entry], [%E{j}n, %last]"]  # fmt: skip
-        for j, eqn in enumerate(self.kernel.sums):
-            kind = sum_kind(eqn)
-            code = Code(prefix=f"F{j}_")
-            total, error = Value(code, f"%FS{j}", kind), Value(code, f"%FE{j}", kind)
-            known = (error - error).equals(0.0)
-            result = known.choose(total + error, total)
-            lines += [f"  {line}" for line in code.lines]
-            lines.append(f"  store {kind} {result.name}, ptr %p{base + j}")
-        if kernel.checked:
-            lines += [f"  %faults = and i64 %badly, {FAULT}",
-                      f"  store i64 %faults, ptr {self.deposit(len(kernel.deposits))}"]  # fmt: skip
+            place = self.deposit(len(kernel.deposits))
+            lines += ["  %badly = load i64, ptr %bad", f"  %faults = and i64 %badly, {FAULT}",
+                      f"  store i64 %faults, ptr {place}"]  # fmt: skip
         return lines
+
+
+def table(name: str, kind: str, entries: Sequence[str]) -> str:
+    """A constant array."""
+    value = f"[{', '.join(entries)}]" if entries else "zeroinitializer"
+    return f"@{name} = internal constant [{len(entries)} x {kind}] {value}"
 
 
 def collected(flags: Sequence[tuple[Value, int]], width: int) -> list[str]:
@@ -681,11 +631,6 @@ def sum_kind(eqn: Equation) -> str:
 
 def size_of(v: Var) -> int:
     return int(v.aval.dtype.itemsize)
-
-
-def same_value(x: Value) -> str:
-    """An instruction that gives a value another name."""
-    return f"select i1 true, {x.kind} {x.name}, {x.kind} {x.name}"
 
 
 def alignment(memory: str) -> str:

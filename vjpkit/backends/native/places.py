@@ -197,8 +197,3 @@ def gathered(places: Sequence[Value], shape: Shape, faults: list[Value]) -> Valu
         counted = inside.choose((i < 0).choose(i + n, i), 0)
         total = total + counted * prod(shape[axis + 1 :])
     return total
-
-
-DOUBT, FAULT = 1, 2
-"""Bits of what the functions of a block give: an argument that the fast form does not take, and a
-place that is not there."""
