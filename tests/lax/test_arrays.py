@@ -33,6 +33,17 @@ SHAPES = {
     "concatenate": (
         lambda x: lax.concatenate([x, x * x], 1), lambda x: np.concatenate([x, x * x], 1),
     ),
+    "stack": (lambda x: lax.stack([x, x * x], -1), lambda x: np.stack([x, x * x], -1)),
+    "unstack": (lambda x: lax.unstack(x, 1)[2], lambda x: x[:, 2]),
+    "tile": (lambda x: lax.tile(x, (1, 2, 3)), lambda x: np.tile(x, (1, 2, 3))),
+    "fft": (
+        lambda x: np.real(lax.fft(x, "fft", (3, 4)) * 1j), lambda x: -np.fft.fft2(x).imag,
+    ),
+    "rfft": (
+        lambda x: np.imag(lax.fft(x, lax.FftType.RFFT, (4,))), lambda x: np.fft.rfft(x).imag,
+    ),
+    "irfft": (lambda x: lax.fft(x + 0j, "IRFFT", (3, 6)), lambda x: np.fft.irfft2(x, (3, 6))),
+    "ifft": (lambda x: np.real(lax.fft(x, "IFFT", ())), lambda x: x),
     "split": (lambda x: lax.split(x, (1, 2), 1)[1], lambda x: x[:, 1:]),
     "slice": (
         lambda x: lax.slice(x, (0, 1, 0), (1, 3, 4), (1, 1, 2)), lambda x: x[:1, 1:3, ::2],
@@ -290,3 +301,20 @@ def test_bad_input(call, error, words):
         call()
     assert words in str(caught.value)
     assert "test_arrays.py:" in str(caught.value)
+
+
+def test_bad_transforms_and_stacks():
+    for call, error, words in (
+        (lambda: lax.fft(X, "DCT", (4,)), ValueError, "fft_type must be FFT"),
+        (lambda: lax.fft(X, "FFT", (3,)), ValueError, r"want the last axes to be \(3,\)"),
+        (lambda: lax.fft(X, "IRFFT", (4,)), ValueError, r"want the last axes to be \(3,\)"),
+        (lambda: lax.fft(X + 0j, "RFFT", (4,)), TypeError, "RFFT takes real numbers"),
+        (lambda: lax.fft(X, "FFT", (1, 2, 3, 4)), ValueError, "4 lengths for an array of 3 axes"),
+        (lambda: lax.stack([X, X[0]]), TypeError, "must have one shape and dtype"),
+        (lambda: lax.stack([]), TypeError, "the operands are none"),
+        (lambda: lax.unstack(X, 3), ValueError, "axis=3 is out of range"),
+        (lambda: lax.tile(X, (2,)), TypeError, "reps must have one entry for each of 3 axes"),
+    ):
+        with pytest.raises(error, match=words):
+            call()
+    assert lax.empty((2, 3), np.int32).dtype == np.int32

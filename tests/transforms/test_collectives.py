@@ -54,6 +54,48 @@ PROGRAMS["softmax"] = (
     lambda x: np.exp(x) / np.sum(np.exp(x), axis=0),
 )
 
+PROGRAMS["ppermute"] = (
+    lambda x: np.sin(lax.ppermute(x * x, "i", [(0, 2), (2, 1), (3, 0)])) * x,
+    lambda x: np.sin(np.stack([x[3], x[2], x[0], 0 * x[0]]) ** 2) * x,
+)
+PROGRAMS["pshuffle"] = (
+    lambda x: lax.pshuffle(np.exp(x), "i", [3, 0, 1, 2]) * x,
+    lambda x: np.exp(x[np.array([3, 0, 1, 2])]) * x,
+)
+PROGRAMS["all_to_all"] = (
+    lambda x: np.cumsum(lax.all_to_all(np.outer(x[:2], np.append(x, x[0])), "i", 1, 0)) * x[0],
+    lambda x: (
+        np.cumsum(
+            np.reshape(
+                (x[:, :2, None] * x[:, None, [0, 1, 2, 0]]).transpose(2, 0, 1), (len(x), -1)
+            ),
+            1,
+        )
+        * x[:, :1]
+    ),
+)
+
+
+def pieces(x):
+    """Eight numbers of each example, the last axis the one that changes quickest."""
+    return np.reshape(x[..., [0, 1, 2, 1], None] * x[..., None, :2], (*x.shape[:-1], 8))
+
+
+PROGRAMS["all_to_all tiled"] = (
+    lambda x: np.cumsum(lax.all_to_all(pieces(x)[:, None], "i", 0, 1, tiled=True)),
+    lambda x: np.cumsum(
+        pieces(x).reshape(len(x), 4, 2).transpose(1, 2, 0).reshape(len(x), -1), axis=1
+    ),
+)
+PROGRAMS["psum_scatter"] = (
+    lambda x: np.sin(lax.psum_scatter(np.append(x, x[0]) ** 2, "i")) * x,
+    lambda x: np.sin(np.sum(x[:, [0, 1, 2, 0]] ** 2, axis=0))[:, None] * x,
+)
+PROGRAMS["pswapaxes"] = (
+    lambda x: np.sin(lax.pswapaxes(np.append(x, x[0]), "i", 0)) * x[1],
+    lambda x: np.sin(x[:, [0, 1, 2, 0]].T) * x[:, 1:2],
+)
+
 KEEPERS: dict[str, Any] = {
     "vmap": lambda f: vk.vmap(f, axis_name="i"),
     "jit of vmap": lambda f: vk.jit(vk.vmap(f, axis_name="i")),
@@ -282,3 +324,29 @@ def test_of_axes_of_one_name_the_innermost_is_meant(wrap):
     loss = lambda f: lambda x: np.sum(np.tanh(f(x)))
     got = vk.grad(loss(vk.vmap(wrap(outer), axis_name="i")))(W)
     assert_equal(got, vk.grad(loss(unrolled))(W))
+
+
+def test_bad_exchanges():
+    def mapped(f):
+        return lambda: vk.vmap(f, axis_name="i")(X)
+
+    for call, error, words in (
+        (lambda x: lax.ppermute(x, "i", [(0, 1), (2, 1)]), ValueError, "each destination once"),
+        (lambda x: lax.ppermute(x, "i", [(0, 1), (0, 2)]), ValueError, "each source once"),
+        (lambda x: lax.ppermute(x, "i", [(0, 4)]), ValueError, "from 0 to 3"),
+        (lambda x: lax.pshuffle(x, "i", [0, 1]), ValueError, "is not a permutation of 0 to 3"),
+        (lambda x: lax.all_to_all(x, "i", 0, 0), ValueError, "as long as the mapped axis of 4"),
+        (lambda x: lax.all_to_all(x, "i", 1, 0), ValueError, "split_axis=1 is no axis"),
+        (lambda x: lax.psum_scatter(x, "i", tiled=True), ValueError, "a multiple of the mapped"),
+        (lambda x: lax.ppermute(x, "j", [(0, 1)]), NameError, "axis_name='j'"),
+        (lambda x: lax.all_to_all("x", "i", 0, 0), TypeError, "the operand is a str"),
+    ):
+        with pytest.raises(error, match=words):
+            mapped(call)()
+
+
+def test_swapping_twice_is_nothing():
+    f = lambda x: lax.pswapaxes(lax.pswapaxes(np.append(x, x[0]), "i", 0), "i", 0)
+    np.testing.assert_array_equal(vk.vmap(f, axis_name="i")(X), X[:, [0, 1, 2, 0]])
+    tiled = lambda x: lax.psum_scatter(np.tile(x[:2], 4), "i", tiled=True)
+    np.testing.assert_allclose(vk.vmap(tiled, axis_name="i")(X), [X[:, :2].sum(0)] * N, 1e-14)

@@ -21,13 +21,14 @@ from vjpkit.ops import scipy_errors, scipy_gamma, structural
 
 __all__ = [
     "RoundingMethod", "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh",
-    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "cbrt", "ceil", "clamp", "complex",
-    "conj", "convert_element_type", "cos", "cosh", "digamma", "div", "eq", "erf", "erf_inv", "erfc",
-    "exp", "exp2", "expm1", "floor", "ge", "gt", "imag", "integer_pow", "is_finite", "le", "lgamma",
-    "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "polygamma",
+    "bessel_i0e", "bessel_i1e", "betainc", "bitwise_and", "bitwise_not", "bitwise_or",
+    "bitwise_xor", "cbrt", "ceil", "clamp", "complex", "conj", "convert_element_type", "cos",
+    "cosh", "digamma", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge",
+    "gt", "igamma", "igammac", "imag", "integer_pow", "is_finite", "le", "lgamma", "log", "log1p",
+    "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "polygamma",
     "population_count", "pow", "real", "reciprocal", "rem", "round", "rsqrt", "select_n",
     "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sqrt",
-    "square", "sub", "tan", "tanh",
+    "square", "sub", "tan", "tanh", "zeta",
 ]  # fmt: skip
 
 Function = Callable[..., Value]
@@ -215,6 +216,77 @@ def digamma(x: Value) -> Value:
     np.float64(-0.577216)
     """
     return scipy_gamma.polygamma(floating("digamma", x), order=0)
+
+
+def _by_scipy(name: str, *xs: Value) -> Value:
+    """A ufunc of SciPy's, which must be installed, of operands of one dtype and shape."""
+    from scipy import special
+
+    return getattr(special, name)(*xs)
+
+
+def igamma(a: Value, x: Value) -> Value:
+    """The regularized lower incomplete gamma function P(a, x), by SciPy; differentiable in both.
+
+    >>> import vjpkit as vk
+    >>> vk.lax.igamma(2.0, 1.0).round(6)
+    np.float64(0.264241)
+    """
+    a, x = [floating("igamma", v, "ax"[i]) for i, v in enumerate(operands("igamma", a, x))]
+    return _by_scipy("gammainc", a, x)
+
+
+def igammac(a: Value, x: Value) -> Value:
+    """The regularized upper incomplete gamma function Q(a, x) = 1 - P(a, x), by SciPy.
+
+    >>> import vjpkit as vk
+    >>> vk.lax.igammac(2.0, 1.0).round(6)
+    np.float64(0.735759)
+    """
+    a, x = [floating("igammac", v, "ax"[i]) for i, v in enumerate(operands("igammac", a, x))]
+    return _by_scipy("gammaincc", a, x)
+
+
+def betainc(a: Value, b: Value, x: Value) -> Value:
+    """The regularized incomplete beta function, by SciPy; differentiable in all three.
+
+    >>> import vjpkit as vk
+    >>> vk.lax.betainc(2.0, 3.0, 0.5).round(6)
+    np.float64(0.6875)
+    """
+    given = operands("betainc", a, b, x)
+    return _by_scipy("betainc", *[floating("betainc", v, "abx"[i]) for i, v in enumerate(given)])
+
+
+def zeta(x: Value, q: Value) -> Value:
+    """The Hurwitz zeta function, the sum of (q + k)⁻ˣ, by SciPy; differentiable in q.
+
+    >>> import vjpkit as vk
+    >>> vk.lax.zeta(2.0, 1.0).round(6)
+    np.float64(1.644934)
+    """
+    x, q = [floating("zeta", v, "xq"[i]) for i, v in enumerate(operands("zeta", x, q))]
+    return scipy_gamma.hurwitz_zeta(x, q)
+
+
+def bessel_i0e(x: Value) -> Value:
+    """The modified Bessel function of order 0 times exp(-|x|), by SciPy.
+
+    >>> import vjpkit as vk
+    >>> vk.lax.bessel_i0e(1.0).round(6)
+    np.float64(0.46576)
+    """
+    return _by_scipy("i0e", floating("bessel_i0e", x))
+
+
+def bessel_i1e(x: Value) -> Value:
+    """The modified Bessel function of order 1 times exp(-|x|), by SciPy.
+
+    >>> import vjpkit as vk
+    >>> vk.lax.bessel_i1e(1.0).round(6)
+    np.float64(0.20791)
+    """
+    return _by_scipy("i1e", floating("bessel_i1e", x))
 
 
 class RoundingMethod(enum.IntEnum):

@@ -19,9 +19,10 @@ from vjpkit.ops.indexing import read
 __all__ = [
     "broadcast", "broadcast_in_dim", "broadcast_shapes", "broadcast_to_rank", "broadcasted_iota",
     "collapse", "concatenate", "dynamic_index_in_dim", "dynamic_slice", "dynamic_slice_in_dim",
-    "dynamic_update_index_in_dim", "dynamic_update_slice", "dynamic_update_slice_in_dim",
+    "dynamic_update_index_in_dim", "dynamic_update_slice", "dynamic_update_slice_in_dim", "empty",
     "expand_dims", "full", "full_like", "index_in_dim", "index_take", "iota", "pad", "reshape",
-    "rev", "slice", "slice_in_dim", "split", "squeeze", "transpose",
+    "rev", "slice", "slice_in_dim", "split", "squeeze", "stack", "tile", "transpose",
+    "unstack",
 ]  # fmt: skip
 
 _slice = slice
@@ -83,6 +84,16 @@ def broadcasted_iota(dtype: Any, shape: Sequence[int], dimension: int) -> Value:
     along = axis_of("broadcasted_iota", "dimension", dimension, len(sizes))
     line = np.arange(sizes[along]).reshape(-1, *[1] * (len(sizes) - along - 1))
     return np.broadcast_to(line, sizes).astype(dtype)
+
+
+def empty(shape: Sequence[int], dtype: Any = None) -> Value:
+    """An array whose values mean nothing; here zeros, as JAX's are.
+
+    >>> import vjpkit as vk
+    >>> vk.lax.empty((2,)).shape
+    (2,)
+    """
+    return vnp.zeros(integers("empty", "shape", shape), dtype=float if dtype is None else dtype)
 
 
 # --------------------------------------------------------------------------------------- shape
@@ -240,6 +251,47 @@ def rev(operand: Value, dimensions: Sequence[int]) -> Value:
     """
     x = array("rev", operand)
     return np.flip(x, axes("rev", "dimensions", dimensions, x.ndim))
+
+
+def stack(operands: Sequence[Value], axis: int = 0) -> Value:
+    """Arrays of one shape and dtype along a new axis.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.lax.stack([np.zeros(2), np.ones(2)], axis=1)
+    array([[0., 1.],
+           [0., 1.]])
+    """
+    xs = [array("stack", x, f"operand {i}") for i, x in enumerate(operands)]
+    if len({(x.shape, x.dtype) for x in xs}) != 1:
+        avals = ", ".join(f"{x.dtype}{list(x.shape)}" for x in xs)
+        raise TypeError(
+            f"stack: the operands are {avals or 'none'}; they must have one shape and dtype"
+            f"{at(calling_position())}"
+        )
+    return np.stack(xs, axis_of("stack", "axis", axis, xs[0].ndim + 1))
+
+
+def unstack(operand: Value, axis: int = 0) -> tuple[Value, ...]:
+    """The slices along an axis, without it.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.lax.unstack(np.array([[1.0, 2.0], [3.0, 4.0]]), axis=1)
+    (array([1., 3.]), array([2., 4.]))
+    """
+    x = array("unstack", operand)
+    moved = np.moveaxis(x, axis_of("unstack", "axis", axis, x.ndim), 0)
+    return tuple([moved[i] for i in range(moved.shape[0])])
+
+
+def tile(operand: Value, reps: Sequence[int]) -> Value:
+    """The array repeated along each of its axes.
+
+    >>> import numpy as np, vjpkit as vk
+    >>> vk.lax.tile(np.array([1.0, 2.0]), (2,))
+    array([1., 2., 1., 2.])
+    """
+    x = array("tile", operand)
+    return np.tile(x, per_axis("tile", "reps", reps, x.ndim))
 
 
 def concatenate(operands: Sequence[Value], dimension: int) -> Value:

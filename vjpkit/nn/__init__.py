@@ -37,6 +37,7 @@ from vjpkit.nn._activations import (
     swish,
     tanh,
 )
+from vjpkit.nn._attention import dot_product_attention
 from vjpkit.nn._normalization import (
     log_softmax,
     logmeanexp,
@@ -48,6 +49,7 @@ from vjpkit.nn._normalization import (
 
 __all__ = [
     "celu",
+    "dot_product_attention",
     "elu",
     "gelu",
     "glu",

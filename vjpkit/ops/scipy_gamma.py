@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from vjpkit.core.aval import Aval, Value
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.kinds import General
-from vjpkit.ops.scipy_special import SciPyFunction, special
+from vjpkit.ops.scipy_special import SciPyFunction, special, unknown
 from vjpkit.ops.special import inexact
 
 _POSITIVE = np.array([0.4, 1.7, 30.0])
@@ -83,6 +84,23 @@ class Polygamma(General):
 
 
 polygamma: Polygamma = primitive(Polygamma)
+
+
+class HurwitzZeta(SciPyFunction):
+    """ζ(x, q) = Σ (q + k)⁻ˣ; its derivative in q is -x ζ(x + 1, q)."""
+
+    real = True
+    function = "zeta"
+    partials = unknown("zeta", "x"), (lambda x, y: -x * hurwitz_zeta(x + 1, y))
+    points = _POSITIVE + 1.5, _POSITIVE
+
+    @cached_property
+    def ufunc(self) -> Any:  # type: ignore[override]  # known later than the class
+        """The ufunc that `scipy.special.zeta` calls."""
+        return special()._ufuncs._zeta
+
+
+hurwitz_zeta: HurwitzZeta = primitive(HurwitzZeta)
 
 
 class Gamma(SciPyFunction):

@@ -162,7 +162,7 @@ def by_ufunc(ufunc: np.ufunc) -> Callable[..., Value] | None:
     """What computes one of SciPy's ufuncs on traced values, if something does."""
     if ufunc.__name__ in ("cbrt", "exp2", "expm1", "log1p"):  # NumPy has them too
         return getattr(np, ufunc.__name__) if ufunc_of_scipy(ufunc.__name__) is ufunc else None
-    found = by_name().get(ufunc.__name__)
+    found = by_name().get(ufunc.__name__.lstrip("_"))
     return found if found is not None and found.ufunc is ufunc else None
 
 
