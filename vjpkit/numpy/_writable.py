@@ -22,6 +22,7 @@ from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._overlap import overlaid, reads_what_it_writes
+from vjpkit.numpy._selected import Selected, is_unknown_mask, same_mask, selected, wide
 from vjpkit.numpy._views import (
     Root,
     View,
@@ -318,6 +319,9 @@ def is_alone(x: Tracer) -> bool:
 
 def write(x: Tracer, index: Any, value: Value) -> None:
     """``x[index] = value`` as NumPy does it, recorded functionally."""
+    if isinstance(value, Selected) or is_unknown_mask(index):
+        write_selected(x, index, value)
+        return
     if isinstance(value, Tracer):
         value = refresh(value)
         if is_own_view(x, index, value):
@@ -340,6 +344,24 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     store(root, steps, static, arrays, value)
     count_write(root)
     root.owner.dirty = True
+
+
+def write_selected(x: Tracer, mask: Any, value: Any) -> None:
+    """``x[mask] = value`` where it is not known what the mask selects: a choice at each place.
+
+    ``value`` must be what the same mask selects, or the same for all that it selects.
+    """
+    if isinstance(value, Selected):
+        if not (is_unknown_mask(mask) and same_mask(mask, value.mask)):
+            value.refuse("writing it with another index")
+        value = value.values
+    else:
+        value = operand(value) if not isinstance(value, Tracer) else value
+        shape, rest = aval_of(value).shape, x.ndim - mask.ndim
+        if len(shape) > rest and shape[: len(shape) - rest] != (1,) * (len(shape) - rest):
+            selected(x, mask).refuse(f"assigning an array of shape {shape}")
+    value = fitted(x, Index((Ellipsis,)), [], value)
+    write(x, Ellipsis, np.where(wide(x, mask), value, x))
 
 
 def require_array(root: Tracer) -> None:
@@ -577,6 +599,8 @@ method("__setitem__")(write)
 @method("__getitem__")
 def read_item(x: Tracer, index: Any) -> Value:
     """``x[index]``, remembered as a view of ``x`` where NumPy gives one."""
+    if is_unknown_mask(index):
+        return selected(x, index)
     out = read(x, index)
     if type(out) is Eager:
         value = out.value

@@ -18,6 +18,7 @@ from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._overlap import Operation, overlaid
 from vjpkit.numpy._writable import copied, write, write_whole
 from vjpkit.ops.index import Index, addresses_once, normalized, repetitions, split_index
+from vjpkit.ops.indexing import read
 from vjpkit.ops.structural import to_dtype
 from vjpkit.ops.updates import add_at
 
@@ -140,6 +141,10 @@ def copyto(dst: Any, src: Value, casting: str = "same_kind", where: Value = True
 def putmask(a: Any, mask: Value, values: Value) -> None:
     """NumPy's ``putmask``: ``a.flat[n] = values[n % len(values)]`` where ``mask.flat[n]``."""
     a = destination("np.putmask", a)
+    if isinstance(mask, Tracer):
+        every = np.reshape(_repeated(values, a.size), a.shape)
+        write(a, Ellipsis, np.where(np.reshape(mask, a.shape) != 0, every, a))
+        return
     mask = np.asarray(mask)
     write(a, mask, _repeated(values, a.size)[mask.ravel()])
 
@@ -148,6 +153,15 @@ def putmask(a: Any, mask: Value, values: Value) -> None:
 def place(arr: Any, mask: Value, vals: Value) -> None:
     """NumPy's ``place``: the first values, repeated as needed, where ``mask``."""
     arr = destination("np.place", arr)
+    if isinstance(mask, Tracer):
+        mask = np.reshape(mask, arr.shape) != 0
+        values = np.ravel(vals)
+        if not aval_of(values).size:
+            raise ValueError(f"Cannot insert from an empty array!{at(calling_position())}")
+        number = np.cumsum(np.ravel(mask)) - 1  # of a place among those that are written
+        every = np.reshape(read(values, number % aval_of(values).size), arr.shape)
+        write(arr, Ellipsis, np.where(mask, every, arr))
+        return
     mask = np.asarray(mask).astype(bool)
     left = overlaid("np.place", arr, [vals], lambda xs, y: np.place(y, mask, xs[0]))
     if left is not None:

@@ -1,0 +1,198 @@
+"""Elements that a mask selects whose values are not known: staged, or of one example of a batch.
+
+How many there are is not known either, so they have no shape. They are kept at their places, in
+an array as large as the mask's, and computed with element by element until they are written back,
+with the mask that selected them, or added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.core.ir import Atom, Equation
+from vjpkit.core.staging import Builder, Staged
+from vjpkit.core.tracer import Tracer
+
+__all__ = ["Selected", "is_unknown_mask", "same_mask", "selected", "wide"]
+
+
+def is_unknown_mask(index: Any) -> bool:
+    """Whether an index is one mask of booleans that are not known."""
+    return isinstance(index, Tracer) and index.dtype == bool
+
+
+def selected(x: Value, mask: Tracer) -> Selected:
+    """``x[mask]``; what is not selected is 1, so that computing with it neither fails nor warns."""
+    return Selected(mask, np.where(wide(x, mask), x, x.dtype.type(1)))
+
+
+def wide(x: Value, mask: Tracer) -> Value:
+    """The mask with the axes of ``x``, whose leading ones it must have."""
+    for axis, (n, m) in enumerate(zip(x.shape, mask.shape, strict=False)):
+        if n != m:
+            raise IndexError(
+                f"boolean index did not match indexed array along axis {axis}; size of axis is {n} "
+                f"but size of corresponding boolean axis is {m}{at(calling_position())}"
+            )
+    if mask.ndim > x.ndim:
+        raise IndexError(
+            f"too many indices for array: array is {x.ndim}-dimensional, but {mask.ndim} were "
+            f"indexed{at(calling_position())}"
+        )
+    return np.reshape(mask, (*mask.shape, *[1] * (x.ndim - mask.ndim)))
+
+
+class Selected(NDArrayOperatorsMixin):
+    """What a mask selects: ``values`` at all places, of which those where it is true count."""
+
+    __array_priority__ = 2000.0
+
+    def __init__(self, mask: Tracer, values: Value) -> None:
+        self.mask = mask
+        self.values = values
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.values.dtype
+        return dtype
+
+    @property
+    def ndim(self) -> int:
+        return 1 + len(aval_of(self.values).shape) - self.mask.ndim
+
+    @property
+    def shape(self) -> NoReturn:
+        raise self.unknown()
+
+    def unknown(self) -> TracerConversionError:
+        """The error for what asks how many there are."""
+        return TracerConversionError(
+            f"the shape of what a mask of {self.mask.aval} selects depends on its values, which "
+            f"are not known{at(calling_position())}\nUse np.where(mask, x, 0) to select without "
+            "changing the shape."
+        )
+
+    @property
+    def size(self) -> Value:
+        return np.sum(wide(self.values, self.mask) & np.ones(self.values.shape, bool))
+
+    def __len__(self) -> NoReturn:
+        raise self.unknown()
+
+    def __iter__(self) -> NoReturn:
+        raise self.unknown()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise self.unknown()
+
+    def __repr__(self) -> str:
+        return f"Selected<{self.values.dtype}, by {self.mask!r}>"
+
+    def astype(self, dtype: Any, **kwargs: Any) -> Selected:
+        return Selected(self.mask, self.values.astype(dtype, **kwargs))
+
+    def copy(self) -> Selected:
+        return Selected(self.mask, self.values)
+
+    def sum(self, axis: Any = None, **kwargs: Any) -> Value:
+        return self.reduced(np.sum, axis, kwargs)
+
+    def prod(self, axis: Any = None, **kwargs: Any) -> Value:
+        return self.reduced(np.prod, axis, kwargs)
+
+    def mean(self, axis: Any = None, **kwargs: Any) -> Value:
+        return self.reduced(np.mean, axis, kwargs)
+
+    def any(self, axis: Any = None, **kwargs: Any) -> Value:
+        return self.reduced(np.any, axis, kwargs)
+
+    def all(self, axis: Any = None, **kwargs: Any) -> Value:
+        return self.reduced(np.all, axis, kwargs)
+
+    def reduced(self, f: Callable[..., Value], axis: Any, kwargs: Any) -> Value:
+        """A reduction over everything, or over what the mask selects."""
+        if axis not in (None, 0) or kwargs.keys() - {"dtype"}:
+            self.refuse(f"np.{f.__name__} along axis {axis} with {sorted(kwargs)}")
+        axes = None if axis is None else tuple(range(self.mask.ndim))
+        return f(self.values, axis=axes, where=wide(self.values, self.mask), **kwargs)
+
+    def operand(self, x: Any, name: str) -> Value:
+        """An operand, at all places: selected by this mask, or the same for all that it selects."""
+        if isinstance(x, Selected):
+            if not same_mask(x.mask, self.mask):
+                self.refuse(f"{name} of what different masks select")
+            return x.values
+        if len(aval_of(x).shape) >= self.ndim:
+            self.refuse(f"{name} with an array of shape {aval_of(x).shape}")
+        return x
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: Sequence[Any] = (), **kwargs: Any
+    ) -> Any:
+        name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+        if method != "__call__" or kwargs.keys() - {"dtype", "casting"}:
+            self.refuse(f"{name} with {sorted(kwargs)}")
+        made = ufunc(*[self.operand(x, name) for x in inputs], **kwargs)
+        if out:  # an operator in place
+            (target,) = out
+            if not isinstance(target, Selected):
+                self.refuse(f"{name} with an out")
+            self.operand(target, name)
+            target.values = np.astype(made, target.dtype)
+            return target
+        several = isinstance(made, tuple)
+        results = [Selected(self.mask, y) for y in (made if several else (made,))]
+        return tuple(results) if several else results[0]
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Value:
+        if func.__name__ in ("sum", "prod", "mean", "any", "all") and args[0] is self:
+            return getattr(self, func.__name__)(*args[1:], **kwargs)
+        return self.refuse(f"np.{func.__name__}")
+
+    def refuse(self, what: str) -> NoReturn:
+        raise UnsupportedError(
+            f"{what} is not supported: how many elements a mask of {self.mask.aval} selects is not "
+            f"known{at(calling_position())}\nThey can be computed with element by element, added "
+            "up, and written back with the same mask; for the rest use np.where(mask, x, 0), which "
+            "does not change the shape."
+        )
+
+
+def same_mask(one: Value, other: Value) -> bool:
+    """Whether two masks are the same, or computed in the same way from the same values."""
+    if one is other:
+        return True
+    if type(one) is not type(other) or not isinstance(one, Tracer) or one.owner is not other.owner:
+        plain = not (isinstance(one, Tracer) or isinstance(other, Tracer))
+        return plain and np.array_equal(one, other)
+    if isinstance(one, Staged):
+        return _same_atom(one.owner, one.variable, other.variable)
+    return same_mask(one.value, other.value)
+
+
+def _same_atom(builder: Builder, one: Atom, other: Atom) -> bool:
+    if one is other or one == other:
+        return True
+    first, second = _maker(builder, one), _maker(builder, other)
+    if first is None or second is None or first[1] != second[1]:
+        return False
+    (eqn, _), (again, _) = first, second
+    if eqn.primitive is not again.primitive or eqn.params != again.params or eqn.primitive.effect:
+        return False
+    pairs = zip(eqn.inputs, again.inputs, strict=True)
+    return all(_same_atom(builder, a, b) for a, b in pairs)
+
+
+def _maker(builder: Builder, a: Atom) -> tuple[Equation, int] | None:
+    """The equation that defines a variable, and which of its outputs that is."""
+    for eqn in reversed(builder.equations):
+        for i, v in enumerate(eqn.outputs):
+            if v is a:
+                return eqn, i
+    return None
