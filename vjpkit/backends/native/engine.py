@@ -47,8 +47,8 @@ class Host:
     features: str
     key: str
     vector_bits: int
-    every_exception: int
-    """``FE_ALL_EXCEPT`` of the C library."""
+    has_control_register: bool
+    """Whether vectors of doubles have a register of exceptions that LLVM can name."""
 
     def target(self) -> Any:
         """A target machine; an engine takes one for its own."""
@@ -77,8 +77,8 @@ def host() -> Host:
         raise Unavailable("the native tier needs a processor with fused multiply-add")
     versions = llvmlite.__version__, np.__version__, sys.version, name, flat
     bits = 512 if features.get("avx512f") else 256
-    every_exception = 0x3D if "x86" in llvm.get_process_triple() else 0x1F
-    return Host(llvm, name, flat, repr(versions), bits, every_exception)
+    has_control_register = "x86_64" in llvm.get_process_triple()
+    return Host(llvm, name, flat, repr(versions), bits, has_control_register)
 
 
 def available() -> bool:

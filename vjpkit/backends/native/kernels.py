@@ -42,7 +42,7 @@ from vjpkit.backends.native.code import (
 from vjpkit.backends.native.engine import Helper, host, ufunc
 from vjpkit.backends.native.equations import computed, is_dear
 from vjpkit.backends.native.helpers import DOUBT, FAULT, SIZES
-from vjpkit.backends.native.machine import Machine
+from vjpkit.backends.native.machine import Machine, quietly
 from vjpkit.backends.native.places import (
     Deposit,
     Move,
@@ -418,7 +418,6 @@ class _Writer:
         functions += [f"define internal i64 @{name}{body}" for body, name in self.functions.items()]
         functions.append(self.outer(doubtful))
         self.declared |= {helper.declaration for helper in self.helpers.values()}
-        self.declared.add("declare i32 @feclearexcept(i32)")
         return "\n".join([*sorted(self.declared), *functions, ""])
 
     def outer(self, doubtful: bool) -> str:
@@ -443,7 +442,8 @@ class _Writer:
         body += [*self.added(), *self.deposited(), "  %b1 = add i64 %b, %m",
                  "  %more = icmp slt i64 %b1, %n",
                  "  br i1 %more, label %blocks, label %done"]  # fmt: skip
-        before, after = self.starting(), self.finished()
+        before, after, (needs, quiet) = self.starting(), self.finished(), quietly()
+        self.declared |= set(needs)
         lines = [*self.tables(),
                  f"define void @loop(ptr %args, ptr %dims, ptr %steps, ptr %data) {BRIEFLY} {{",
                  "entry:", f"  %places = alloca [{places} x ptr], align 64",
@@ -457,8 +457,7 @@ class _Writer:
         lines += [*self.arguments, *before, "  %some = icmp sgt i64 %n, 0",
                   "  br i1 %some, label %blocks, label %done", "blocks:",
                   "  %b = phi i64 [0, %entry], [%b1, %blocks]", *body, "done:", *after,
-                  f"  %quiet = call i32 @feclearexcept(i32 {host().every_exception})",
-                  "  ret void", "}"]  # fmt: skip
+                  *quiet, "  ret void", "}"]  # fmt: skip
         return "\n".join(lines)
 
     def tables(self) -> list[str]:

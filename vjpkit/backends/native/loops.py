@@ -184,7 +184,7 @@ def joined(values: Sequence[Any], dtype: np.dtype[Any], rows: int) -> Any:
 class _Writer:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self.declared: set[str] = {"declare i32 @feclearexcept(i32)"}
+        self.declared: set[str] = set()
         ins, outs = loop.arrays
         self.arrays = [*ins, *outs]
         count = len(loop.operands)

@@ -12,7 +12,10 @@ import numpy as np
 
 from vjpkit.backends.native.engine import host
 
-__all__ = ["Machine", "module_of"]
+__all__ = ["Machine", "module_of", "quietly"]
+
+X86_EXCEPTIONS, ARM_EXCEPTIONS = 0x3F, 0x1F
+"""Bits of the exceptions in the control register of vectors; ``FE_ALL_EXCEPT`` of the C library."""
 
 
 class Machine(ABC):
@@ -70,5 +73,23 @@ def module_of(
             "  br label %done",
             "done:",
         ]
-    body += [f"  %quiet = call i32 @feclearexcept(i32 {host().every_exception})", "  ret void", "}"]
-    return "\n".join([*sorted(declared), *functions, *body, ""])
+    needs, quiet = quietly()
+    body += [*quiet, "  ret void", "}"]
+    return "\n".join([*sorted({*declared, *needs}), *functions, *body, ""])
+
+
+def quietly() -> tuple[list[str], list[str]]:
+    """What is declared, and the lines that take back exceptions, for which NumPy would warn.
+
+    Vector units have a register for them; the C library's function writes others as well, and takes
+    as long as a small kernel.
+    """
+    if not host().has_control_register:
+        call = f"  %quiet = call i32 @feclearexcept(i32 {ARM_EXCEPTIONS})"
+        return ["declare i32 @feclearexcept(i32)"], [call]
+    names = "llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr"
+    return [f"declare void @{name}(ptr)" for name in names], [
+        "  %control = alloca i32", f"  call void @{names[0]}(ptr %control)",
+        "  %raised = load i32, ptr %control", f"  %quiet = and i32 %raised, {~X86_EXCEPTIONS}",
+        "  store i32 %quiet, ptr %control", f"  call void @{names[1]}(ptr %control)",
+    ]  # fmt: skip

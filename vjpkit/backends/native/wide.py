@@ -257,8 +257,7 @@ class _Writer:
         places = [*sweep.operands, *sweep.results]
         self.pointer = {v: f"%p{j}" for j, v in enumerate(places)}
         self.count = len(places)
-        self.declared = {"declare i32 @feclearexcept(i32)",
-                         "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"}  # fmt: skip
+        self.declared = {"declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"}
         self.roles = sweep.roles
         self.made: dict[Var, int] = {}
         """The pass that makes elements, or after which the number of a row is known."""
