@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import numpy as np
 from vjpkit.backends.forks import UNFORKED
 from vjpkit.backends.numpy_source import Unavailable
 
-__all__ = ["Helper", "available", "host", "machine_code", "ufunc"]
+__all__ = ["Effort", "Helper", "available", "host", "machine_code", "ufunc"]
 
 FROM_FUNCTION, FROM_FUNCTION_AND_SIGNATURE = 1, 31
 """Places of ``PyUFunc_FromFuncAndData`` and ``...AndSignature`` in NumPy's table of functions."""
@@ -93,6 +94,17 @@ def available() -> bool:
 # ------------------------------------------------------------------------------------- object code
 
 
+class Effort(Enum):
+    """Which of LLVM's passes improve a module: their level, and what they find."""
+
+    NONE = 0
+    """It is compiled as it stands: most of the time goes into passes."""
+    TIDY = 2
+    """What is repeated, or does not change in a loop, is computed once."""
+    VECTORS = 3
+    """Loops over numbers become vector code, and are unrolled."""
+
+
 @dataclass(frozen=True)
 class Helper:
     """A function that modules may call: its result, its name, its operands, and its own module."""
@@ -110,21 +122,18 @@ class Helper:
 @cache
 def provide(helper: Helper) -> None:
     """Let modules call a function by its name."""
-    host().llvm.add_symbol(helper.name, machine_code(helper.module, helper.name, improved=True))
+    host().llvm.add_symbol(helper.name, machine_code(helper.module, helper.name, Effort.VECTORS))
 
 
-def machine_code(text: str, name: str, improved: bool) -> int:
-    """The address of the function ``name`` of a module of LLVM text.
-
-    ``improved`` by LLVM's passes, or as it stands.
-    """
+def machine_code(text: str, name: str, effort: Effort) -> int:
+    """The address of the function ``name`` of a module of LLVM text."""
     with UNFORKED:
         found = host()
         llvm = found.llvm
-        key = hashlib.sha256(f"{found.key}\n{improved}\n{text}".encode()).hexdigest()
+        key = hashlib.sha256(f"{found.key}\n{effort}\n{text}".encode()).hexdigest()
         code = read_cached(key)
         if code is None:
-            code = compiled(found, text, improved)
+            code = compiled(found, text, effort)
             write_cached(key, code)
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), found.target())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -133,20 +142,16 @@ def machine_code(text: str, name: str, improved: bool) -> int:
         return int(engine.get_function_address(name))
 
 
-def compiled(found: Host, text: str, improved: bool) -> bytes:
-    """Object code of a module; where it is improved, loops become vector code.
-
-    Nothing is reassociated.
-    """
+def compiled(found: Host, text: str, effort: Effort) -> bytes:
+    """Object code of a module; nothing is reassociated."""
     llvm = found.llvm
     module = llvm.parse_assembly(text)
     module.verify()
     target = found.target()
-    if improved:
-        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-        tuning.loop_vectorization = True
-        tuning.slp_vectorization = True
-        tuning.loop_unrolling = True
+    if effort is not Effort.NONE:
+        tuning = llvm.create_pipeline_tuning_options(speed_level=effort.value)
+        vectors = effort is Effort.VECTORS
+        tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = vectors
         builder = llvm.create_pass_builder(target, tuning)
         builder.getModulePassManager().run(module, builder)
     return bytes(target.emit_object(module))
@@ -232,16 +237,17 @@ def ufunc(
     dtypes: tuple[np.dtype[Any], ...],
     nin: int,
     signature: str | None,
-    helpers: tuple[Helper, ...] | None = None,
+    effort: Effort = Effort.TIDY,
+    helpers: tuple[Helper, ...] = (),
 ) -> np.ufunc:
     """The loop ``name`` of a module, as a ufunc of operands and results of these dtypes.
 
-    A module that comes with ``helpers`` is compiled as it stands, others are improved first.
+    ``helpers`` are what the module calls.
     """
     with UNFORKED:
-        for helper in helpers or ():
+        for helper in helpers:
             provide(helper)
-        address = machine_code(text, name, improved=helpers is None)
+        address = machine_code(text, name, effort)
     loops, data = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)(None)
     types = bytes([dtype.num for dtype in dtypes])
     label = name.encode()

@@ -39,7 +39,7 @@ from vjpkit.backends.native.code import (
     literal,
     vector,
 )
-from vjpkit.backends.native.engine import Helper, host, ufunc
+from vjpkit.backends.native.engine import Effort, Helper, host, ufunc
 from vjpkit.backends.native.equations import computed, is_dear
 from vjpkit.backends.native.helpers import DOUBT, FAULT, SIZES
 from vjpkit.backends.native.machine import Machine, quietly
@@ -173,7 +173,7 @@ class Kernel(Machine):
         if self.placed or self.sums:
             signature = f"{','.join(inputs)}->{','.join(outputs)}"
         dtypes, helped = (*given, *made), self.written[1]
-        return ufunc(self.text, self.name, dtypes, len(given), signature, helped)
+        return ufunc(self.text, self.name, dtypes, len(given), signature, Effort.NONE, helped)
 
 
 @dataclass
