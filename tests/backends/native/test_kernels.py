@@ -1,5 +1,6 @@
 """Kernels give what NumPy gives: every primitive, dtype, layout; sums; programs of all kinds."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -356,3 +357,25 @@ def test_the_loops_of_an_unrolled_loop_are_one_function():
         program = stage(lambda x, n=steps: (chain(x, n),), [aval_of(POINT)]).program
         texts.append(executable(program, "native").native_ir())
     assert [text.count("define internal i64 @stage") for text in texts] == [1, 1]
+
+
+@pytest.mark.skipif(not hasattr(np.sin, "__dict__"), reason="what its ufuncs do not hold, is kept")
+def test_machine_code_dies_with_its_function():
+    def run(k):
+        f = vk.jit(lambda x: np.sin(x) * x + k, backend="native")
+        x = np.linspace(0.0, 1.0, 100)
+        np.testing.assert_allclose(f(x), np.sin(x) * x + k, rtol=1e-14)
+        return f
+
+    gc.collect()
+    before = set(engine.LOADED)
+    kept = [run(float(k)) for k in range(20)]
+    alive = set(engine.LOADED) - before
+    assert len(alive) >= 20
+    kept.clear()
+    gc.collect()
+    assert alive.isdisjoint(engine.LOADED)
+    assert engine.DEAD
+    run(100.0)  # disposes of them
+    run(101.0)
+    assert len(engine.DEAD) <= 2

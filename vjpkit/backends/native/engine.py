@@ -21,6 +21,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary, finalize
 
 import numpy as np
 
@@ -36,7 +37,10 @@ LARGEST_CACHE = 64 << 20
 LONGEST_WRITE = 3600
 """Seconds after which a file that is still being written has been given up."""
 KEPT: list[Any] = []
-"""What ufuncs point to lives as long as the process: machine code, and tables of functions."""
+"""What is needed as long as the process lives."""
+DEAD: list[tuple[Any, list[Any]]] = []
+"""What no ufunc points to any more. It is disposed of when something is compiled next: whatever
+runs when a ufunc dies, LLVM's lock may be held."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +126,35 @@ class Helper:
 @cache
 def provide(helper: Helper) -> None:
     """Let modules call a function by its name."""
-    host().llvm.add_symbol(helper.name, machine_code(helper.module, helper.name, Effort.VECTORS))
+    loaded = machine_code(helper.module, helper.name, Effort.VECTORS)
+    KEPT.append(loaded)
+    host().llvm.add_symbol(helper.name, loaded.address)
 
 
-def machine_code(text: str, name: str, effort: Effort) -> int:
-    """The address of the function ``name`` of a module of LLVM text."""
+class Loaded:
+    """A module's machine code, and the tables of the ufuncs that are made of it."""
+
+    def __init__(self, engine: Any, name: str) -> None:
+        self.address = int(engine.get_function_address(name))
+        self.tables: list[Any] = []
+        finalize(self, DEAD.append, (engine, self.tables)).atexit = False
+
+
+LOADED: WeakValueDictionary[str, Loaded] = WeakValueDictionary()
+"""By its key what is loaded, as long as a ufunc points to it."""
+
+
+def machine_code(text: str, name: str, effort: Effort) -> Loaded:
+    """The function ``name`` of a module of LLVM text."""
     with UNFORKED:
+        while DEAD:
+            DEAD.pop()[0].close()
         found = host()
         llvm = found.llvm
         key = hashlib.sha256(f"{found.key}\n{effort}\n{text}".encode()).hexdigest()
+        loaded = LOADED.get(key)
+        if loaded is not None:
+            return loaded
         code = read_cached(key)
         if code is None:
             code = compiled(found, text, effort)
@@ -138,8 +162,8 @@ def machine_code(text: str, name: str, effort: Effort) -> int:
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), found.target())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        KEPT.append(engine)
-        return int(engine.get_function_address(name))
+        loaded = LOADED[key] = Loaded(engine, name)
+        return loaded
 
 
 def compiled(found: Host, text: str, effort: Effort) -> bytes:
@@ -230,7 +254,6 @@ def _ufunc_maker(place: int, *extra: Any) -> Callable[..., Any]:
     return kind(table[place])
 
 
-@cache
 def ufunc(
     text: str,
     name: str,
@@ -242,22 +265,29 @@ def ufunc(
 ) -> np.ufunc:
     """The loop ``name`` of a module, as a ufunc of operands and results of these dtypes.
 
-    ``helpers`` are what the module calls.
+    ``helpers`` are what the module calls. The machine code lives as long as a ufunc of it; with a
+    NumPy whose ufuncs have no attributes, as long as the process.
     """
     with UNFORKED:
         for helper in helpers:
             provide(helper)
-        address = machine_code(text, name, effort)
-    loops, data = (ctypes.c_void_p * 1)(address), (ctypes.c_void_p * 1)(None)
+        loaded = machine_code(text, name, effort)
+    loops, data = (ctypes.c_void_p * 1)(loaded.address), (ctypes.c_void_p * 1)(None)
     types = bytes([dtype.num for dtype in dtypes])
     label = name.encode()
-    KEPT.append((loops, data, types, label))
+    loaded.tables.append((loops, data, types, label))
     cast = ctypes.cast
     arguments = (
         cast(loops, ctypes.c_void_p), cast(data, ctypes.c_void_p), types, 1, nin,
         len(dtypes) - nin, -1, label, b"", 0,
     )  # fmt: skip
     if signature is None:
-        return _ufunc_maker(FROM_FUNCTION)(*arguments)  # type: ignore[no-any-return]
-    maker = _ufunc_maker(FROM_FUNCTION_AND_SIGNATURE, ctypes.c_char_p)
-    return maker(*arguments, signature.encode())  # type: ignore[no-any-return]
+        made = _ufunc_maker(FROM_FUNCTION)(*arguments)
+    else:
+        maker = _ufunc_maker(FROM_FUNCTION_AND_SIGNATURE, ctypes.c_char_p)
+        made = maker(*arguments, signature.encode())
+    try:
+        made.loaded = loaded
+    except AttributeError:
+        KEPT.append(loaded)
+    return made  # type: ignore[no-any-return]
