@@ -289,6 +289,60 @@ def test_staged_writes_through_a_reshape_are_refused() -> None:
     assert ".copy()" in str(e.value)
 
 
+def of_a_line(x: Any) -> Any:
+    y = np.copy(x.ravel())
+    rows = y.reshape(3, 3)
+    rows[0] = 5.0
+    rows[:, 1] *= 2
+    y[3] = x[0, 0]
+    return rows * y[:3]
+
+
+def of_what_is_made(x: Any) -> Any:
+    y = x[0] * 2.0
+    column = y.reshape(3, 1)[1:].reshape(1, 2)
+    column[0, 0] = x[1, 1]
+    return y
+
+
+def of_a_copy(x: Any) -> Any:
+    y = x.T.copy()
+    line = y.reshape(-1)
+    line[2:5] = x[0]
+    part = y[1:].reshape(2, 3, 1)[1, :2]
+    part *= 3.0
+    return y + line.reshape(3, 3).T
+
+
+@pytest.mark.parametrize("f", [of_a_line, of_what_is_made, of_a_copy])
+def test_staged_writes_through_a_reshape_of_what_is_in_one_piece(f: Any) -> None:
+    for x in (X, np.asfortranarray(X), X[:, ::-1]):
+        np.testing.assert_allclose(vk.jit(f)(x), f(x.copy()), 1e-14)
+        total = lambda x: np.sum(f(x) ** 2)
+        np.testing.assert_allclose(vk.jit(vk.grad(total))(x), vk.grad(total)(x), 1e-13)
+        np.testing.assert_allclose(vk.vmap(vk.jit(f))(x[None])[0], f(x.copy()), 1e-14)
+
+
+GAPS: dict[str, Any] = {
+    "an argument": lambda x: x.reshape(9),
+    "every second": lambda x: x.copy().reshape(9)[::2].reshape(5, 1),
+    "columns": lambda x: x.copy()[:, 1:].reshape(6),
+    "a transpose": lambda x: x.copy().T.reshape(9),
+    "of several operands": lambda x: (x + x.T).reshape(9),
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_staged_reshapes_that_may_be_copies_are_refused(name: str) -> None:
+    def f(x: Any) -> Any:
+        y = GAPS[name](x)
+        y[0] = 1.0
+        return y
+
+    with pytest.raises(TypeError, match="reshaped while staging"):
+        vk.jit(f)(X)
+
+
 def test_an_inner_transform_writes_to_an_outer_array() -> None:
     def f(x: Any) -> Any:
         log = np.zeros_like(x)

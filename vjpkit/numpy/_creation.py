@@ -20,7 +20,7 @@ from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import FUNCTIONS, RUNNING, Tracer
 from vjpkit.numpy._arguments import as_array, concrete, known
 from vjpkit.numpy._dispatch import implements, refuse
-from vjpkit.numpy._views import marked
+from vjpkit.numpy._views import is_abstract, marked
 from vjpkit.numpy._writable import copied, is_array, writable
 from vjpkit.ops import structural
 from vjpkit.ops.index import stand_in
@@ -75,6 +75,8 @@ def laid_out(x: Value, order: str, copy: bool | None) -> Value:
         out = structural.copy(x, order=order)
     if isinstance(out, Tracer) and not is_array(out):
         marked(out).array = True
+    if is_abstract(out) and (order == "C" or out.ndim == 1):
+        marked(out).packed = True
     return out
 
 

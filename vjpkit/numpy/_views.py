@@ -9,6 +9,7 @@ from typing import Any
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.rows import innermost, roles
+from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import Tracer
 from vjpkit.ops.index import split_index
 from vjpkit.ops.updates import Steps
@@ -46,7 +47,8 @@ class View:
     @property
     def certain(self) -> bool:
         """Whether it is a view for sure: a staged reshape may have been a copy."""
-        return self.is_index or self.how[0] != "reshape" or not is_abstract(self.parent)
+        reshaped = not self.is_index and self.how[0] == "reshape"
+        return not reshaped or not is_abstract(self.parent) or is_packed(self.parent)
 
     @property
     def step(self) -> Any:
@@ -62,16 +64,17 @@ class Root:
 
     NumPy's scalars have no views, and of a staged value or one example of a batch it is not known
     whether it is one: ``array`` says that it is an array for sure, ``viewed`` that there are views.
-    ``locked`` names the staged function that closes over it and must not write: the write would
-    happen while staging, not when the program runs.
+    ``packed`` says that it is a copy in one piece, C order. ``locked`` names the staged function
+    that closes over it and must not write: the write would happen while staging, not when the
+    program runs.
     """
 
-    __slots__ = ("array", "locked", "version", "viewed")
+    __slots__ = ("array", "locked", "packed", "version", "viewed")
 
     def __init__(self) -> None:
         self.version = 0
         self.locked = ""
-        self.array = self.viewed = False
+        self.array = self.packed = self.viewed = False
 
 
 def base_of(x: Tracer) -> View | Root | None:
@@ -112,6 +115,32 @@ def is_abstract(x: Value) -> bool:
     return isinstance(innermost(x), Tracer)
 
 
+def is_packed(x: Tracer) -> bool:
+    """Whether a staged array is one piece of memory in C order for sure.
+
+    Copies in C order are, and of what an operation has made one axis: NumPy lays several out in the
+    order of the operands, and in arguments even one may have gaps. Rows of what is packed, and what
+    it is reshaped to, are packed.
+    """
+    base = base_of(x)
+    if type(base) is not View:
+        copied = type(base) is Root and base.packed
+        return copied or (x.ndim == 1 and is_made(innermost(x)))
+    if not is_packed(base.parent):
+        return False
+    if not base.is_index:
+        return bool(base.how[0] == "reshape")
+    entries = split_index(base.how)[0].expanded(base.parent.ndim)
+    first = next((i for i, e in enumerate(entries) if not isinstance(e, int)), len(entries))
+    whole = all(e == slice(None) for e in entries[first + 1 :])
+    return whole and all(isinstance(e, slice) and e.step in (None, 1) for e in entries[first:])
+
+
+def is_made(x: Value) -> bool:
+    """Whether an operation of the staged function makes the value."""
+    return isinstance(x, Staged) and any(x.variable in e.outputs for e in x.owner.equations)
+
+
 def require_certain(x: Tracer) -> None:
     """Raise for a staged reshape in a chain of views: NumPy may have made a view or a copy."""
     base = base_of(x)
@@ -121,7 +150,7 @@ def require_certain(x: Tracer) -> None:
                 "writing to an array that was reshaped while staging: whether the reshape is a "
                 "view "
                 f"depends on the memory layout, which is not known.{at(calling_position())}\n"
-                "Reshape a copy, x.copy().reshape(...), or write before reshaping."
+                "Reshape a copy in C order, x.copy().reshape(...), or write before reshaping."
             )
         base = base_of(base.parent)
 
@@ -154,7 +183,7 @@ def locked(label: str, fun: Callable[..., Any]) -> Iterator[None]:
     finally:
         for root, base in taken:
             base.locked = ""
-            if not (base.version or base.array or base.viewed):
+            if not (base.version or base.array or base.packed or base.viewed):
                 root.origin = None
 
 
