@@ -18,7 +18,7 @@ from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, TYPES, Code, Value,
 from vjpkit.backends.native.engine import host, ufunc
 from vjpkit.backends.native.kernels import loaded, store
 from vjpkit.backends.native.machine import Machine, module_of
-from vjpkit.backends.native.steps import WIDTH, Step, why_no_step
+from vjpkit.backends.native.steps import WIDTH, Called, Step, why_no_step
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Equation, Program, Var
 from vjpkit.core.primitive import lookup
@@ -129,6 +129,11 @@ class Loop(Machine):
         dtypes = tuple([a.dtype for a in (*ins, *outs)])
         return ufunc(self.text, self.name, dtypes, len(ins), signature)
 
+    @property
+    def once(self) -> bool:
+        """Whether it is known to have one step."""
+        return self.length == 1 and self.cond is None
+
 
 def alone(avals: Sequence[Aval]) -> list[tuple[int, ...]]:
     return [(j,) for j in range(len(avals))]
@@ -185,6 +190,7 @@ class _Writer:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.declared: set[str] = set()
+        self.called = Called(self.declared)
         ins, outs = loop.arrays
         self.arrays = [*ins, *outs]
         count = len(loop.operands)
@@ -196,13 +202,14 @@ class _Writer:
                 self.places[j + count * (i >= len(ins))] = i, start, row
 
     def module(self) -> str:
-        return module_of(self.function, len(self.arrays), self.declared)
+        texts = self.called.texts.values()
+        return module_of(self.function, len(self.arrays), self.declared, texts)
 
     def function(self, exact: bool) -> tuple[str, bool]:
         """The loop over the steps, and whether it has doubts about arguments."""
         loop = self.loop
         before, inside, after = Code(prefix="b"), Code(prefix="t", exact=exact), Code(prefix="a")
-        step = Step(inside, self.steps)
+        step = Step(inside, self.steps, self.called if loop.once else None)
         ends = loop.consts, loop.consts + loop.carry
         known = [self.load(before, j, a.size) for j, a in enumerate(loop.operands[: ends[1]])]
         first = known[ends[0] :]

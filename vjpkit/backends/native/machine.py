@@ -49,13 +49,16 @@ class Machine(ABC):
 
 
 def module_of(
-    function: Callable[[bool], tuple[str, bool]], arrays: int, declared: Iterable[str]
+    function: Callable[[bool], tuple[str, bool]],
+    arrays: int,
+    declared: Iterable[str],
+    called: Iterable[str] = (),
 ) -> str:
     """The module of a function of ``arrays`` pointers, called once for everything.
 
     ``function`` writes it, in the exact form or not, and says whether it has doubts about
     arguments; where it has, and they were justified, the exact form computes everything again.
-    ``declared`` is read when the function has been written.
+    ``declared``, and the functions that it calls, are read when it has been written.
     """
     fast, doubtful = function(False)
     functions = [fast, *([function(True)[0]] if doubtful else [])]
@@ -75,7 +78,7 @@ def module_of(
         ]
     needs, quiet = quietly()
     body += [*quiet, "  ret void", "}"]
-    return "\n".join([*sorted({*declared, *needs}), *functions, *body, ""])
+    return "\n".join([*sorted({*declared, *needs}), *called, *functions, *body, ""])
 
 
 def quietly() -> tuple[list[str], list[str]]:

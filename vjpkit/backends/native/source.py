@@ -25,6 +25,7 @@ from vjpkit.backends.native.loops import (
 from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.places import Move, deposit_of, is_gather, moves_of
 from vjpkit.backends.native.rows import Rows, row_by_row
+from vjpkit.backends.native.straight import Straight, straight
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape
@@ -152,7 +153,7 @@ class NativeLowered(Lowered):
         """The LLVM text of the kernels, in the order in which they are called."""
         texts = []
         for part in self.parts:
-            if isinstance(part, Fused | Rows | LongRows):
+            if isinstance(part, Fused | Rows | LongRows | Straight):
                 texts += [kernel.text for kernel in part.made]
             elif isinstance(part, Equation) and part.primitive.name in LOOPS:
                 step = step_of(part)
@@ -222,6 +223,8 @@ def explained_native(part: Equation | Together) -> Part:
     if isinstance(part, LongRows):
         words = f"{part.rows} rows of {part.shape[-1]} elements, one after the other"
         return Part((*part.equations, *part.sums), KERNEL, words)
+    if isinstance(part, Straight):
+        return Part(tuple(part.equations), LOOP, "small arrays, element by element in registers")
     if isinstance(part, Rows):
         return Part(tuple(part.equations), LOOP, f"{part.length} rows, each in registers")
     if isinstance(part, Equation) and part.primitive.name in LOOPS:
@@ -244,7 +247,7 @@ class NativeSource(Source):
 
     def schedule(self) -> Sequence[Equation | Together]:
         parts: Sequence[Equation | Together] = self.program.equations
-        for begun in (row_by_row, swept, fused):
+        for begun in (row_by_row, swept, straight, fused):
             parts = schedule(parts, begun)
         return parts
 
@@ -297,7 +300,7 @@ class NativeSource(Source):
 
     def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
         outputs = self.needed(i, group, last)
-        if isinstance(group, Rows):
+        if isinstance(group, Rows | Straight):
             loop, operands = group.loop(outputs)
             group.made.append(loop)
             self.loop(i, loop, operands, outputs)

@@ -11,7 +11,8 @@ step waits for another, one element of `WIDTH` steps at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -19,13 +20,32 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends.groups import is_elementwise
-from vjpkit.backends.native.code import DOUBLE, INT, TYPES, Code, Value, element, lanes_of, vector
-from vjpkit.backends.native.equations import CASTS, computed, is_native, largest, smallest, why_not
+from vjpkit.backends.native.code import (
+    BOOL,
+    DOUBLE,
+    INT,
+    TYPES,
+    Code,
+    Value,
+    element,
+    lanes_of,
+    literal,
+    vector,
+)
+from vjpkit.backends.native.equations import (
+    CASTS,
+    computed,
+    is_dear,
+    is_native,
+    largest,
+    smallest,
+    why_not,
+)
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.passes import optimize
 
-__all__ = ["WIDTH", "Elements", "Lane", "Step", "why_no_element", "why_no_step"]
+__all__ = ["WIDTH", "Called", "Elements", "Lane", "Step", "why_no_element", "why_no_step"]
 
 LARGEST_STEP = 8000
 """Elements that a step reads and computes at most: above, code grows faster than it gains."""
@@ -63,7 +83,18 @@ class Lane:
     index: int = 0
 
     def to(self, kind: str) -> Lane:
-        return Lane(self.register.to(kind), self.index)
+        register = self.register.to(kind)
+        return self if register is self.register else Lane(register, self.index)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is known to be 0, and not -0.0."""
+        return self.register.name == zero(self.register.kind)
+
+
+@cache
+def zero(kind: str) -> str:
+    return literal(0, kind)
 
 
 Elements = list[Lane]
@@ -137,12 +168,54 @@ def why_no_element(eqn: Equation) -> str | None:
     return None if name in ("fill", "constant", "any", "all") else f"{name} in its step"
 
 
+@dataclass
+class Called:
+    """Dear functions that are called, rather than written where they are needed.
+
+    What runs once is compiled sooner if each is there once. ``declared`` is what they need.
+    """
+
+    declared: set[str]
+    texts: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def call(self, code: Code, eqn: Equation, xs: list[Value]) -> Value:
+        """The result of an equation, and its doubts."""
+        avals = [a.aval for a in (*eqn.inputs, *eqn.outputs)]
+        kinds = [x.kind for x in xs]
+        key = eqn.primitive, code.exact, *kinds, *[(a.dtype, a.weak) for a in avals]
+        names = list(self.texts)
+        name = f"dear{names.index(key) if key in self.texts else len(names)}"
+        kind = vector(TYPES[avals[-1].dtype], lanes_of(kinds[0]))
+        both = f"{{ {kind}, i1 }}"
+        if key not in self.texts:
+            inside = Code(exact=code.exact)
+            given = [Value(inside, f"%x{i}", k) for i, k in enumerate(kinds)]
+            found = computed(inside, eqn, given)
+            doubt = inside.anything(inside.all_doubts())
+            parameters = ", ".join(f"{x.kind} {x.name}" for x in given)
+            self.texts[key] = "\n".join([
+                f"define internal {both} @{name}({parameters}) nounwind noinline {{",
+                *inside.lines, f"%first = insertvalue {both} poison, {kind} {found.name}, 0",
+                f"%second = insertvalue {both} %first, i1 {doubt.name}, 1",
+                f"ret {both} %second", "}",
+            ])  # fmt: skip
+            self.declared |= inside.declared
+        words = ", ".join(f"{x.kind} {x.name}" for x in xs)
+        made = code.make(f"call {both} @{name}({words})", both)
+        if not code.exact:
+            code.doubts.append(code.make(f"extractvalue {both} {made.name}, 1", BOOL))
+        return code.make(f"extractvalue {both} {made.name}, 0", kind)
+
+
 @dataclass(frozen=True)
 class Step:
     """Writes equations of one step, or of ``steps`` independent ones at once."""
 
     code: Code
     steps: int = 1
+    called: Called | None = None
+    unsigned: set[tuple[str, int]] = field(default_factory=set)
+    """Lanes of registers that are known not to be -0.0, so that adding a zero changes nothing."""
 
     # ---- registers ---------------------------------------------------------------------------
 
@@ -233,18 +306,22 @@ class Step:
             return self.unrolled(eqn, xs)
         return [self.result(eqn, xs)]
 
+    def computed(self, eqn: Equation, xs: list[Value]) -> Value:
+        if self.called is None or not is_dear(eqn):
+            return computed(self.code, eqn, xs)
+        return self.called.call(self.code, eqn, xs)
+
     def result(self, eqn: Equation, xs: list[Elements]) -> Elements:
         """The elements of an equation's one result."""
         name, out = eqn.primitive.name, eqn.outputs[0].aval
         kind = TYPES[out.dtype]
         if is_elementwise(eqn) or name in CASTS:
-            return self.elementwise(
-                lambda *operands: computed(self.code, eqn, list(operands)),
-                *[
-                    [x[i] for i in repeated(a.aval, out)]
-                    for a, x in zip(eqn.inputs, xs, strict=True)
-                ],
-            )
+            operands = [
+                [x[i] for i in repeated(a.aval, out)] for a, x in zip(eqn.inputs, xs, strict=True)
+            ]
+            if name == "add" and out.dtype.kind == "f":
+                return self.added(*[[x.to(kind) for x in operand] for operand in operands])
+            return self.elementwise(lambda *given: self.computed(eqn, list(given)), *operands)
         if name in ("fill", "constant"):
             value = np.ravel(eqn.primitive.impl(**eqn.params))
             return [self.number(v, kind) for v in value]
@@ -299,6 +376,25 @@ class Step:
             for y in [rule(*[self.register([x[k] for k in chunk]) for x in xs])]
             for i in range(len(chunk))
         ]
+
+    def added(self, xs: Elements, ys: Elements) -> Elements:
+        """Sums; where what was added at a few places is zeros elsewhere, there are none."""
+        found: dict[int, Lane] = {}
+        for i, (x, y) in enumerate(zip(xs, ys, strict=True)):
+            for zero, other in ((x, y), (y, x)):
+                if zero.is_zero and self.is_unsigned(other):
+                    found[i] = other
+        left = [i for i in range(len(xs)) if i not in found]
+        if left:
+            made = self.elementwise(plus, [xs[i] for i in left], [ys[i] for i in left])
+            for i, z in zip(left, made, strict=True):
+                found[i] = z
+                if self.is_unsigned(xs[i]) or self.is_unsigned(ys[i]):
+                    self.unsigned.add((z.register.name, z.index))
+        return [found[i] for i in range(len(xs))]
+
+    def is_unsigned(self, x: Lane) -> bool:
+        return x.is_zero or (x.register.name, x.index) in self.unsigned
 
     def rows(self, eqn: Equation, xs: Elements) -> list[Elements]:
         """The elements that are reduced to one, for each element of the reduced array."""

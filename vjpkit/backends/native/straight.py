@@ -1,0 +1,85 @@
+"""Equations over small arrays whose elements change places: a straight run of instructions.
+
+Element by element, as loops in Python write and read them, NumPy takes a call for each; here arrays
+are lists of registers (see `steps`), in which nothing has to be moved: a loop of one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from vjpkit.backends.groups import Together, beginning, is_elementwise
+from vjpkit.backends.native.equations import CASTS, is_dear
+from vjpkit.backends.native.loops import Loop
+from vjpkit.backends.native.machine import Machine
+from vjpkit.backends.native.steps import STRUCTURAL, WIDTH, why_no_element
+from vjpkit.core.ir import Equation, Program, Var, used
+
+__all__ = ["Straight", "straight"]
+
+LONGEST = 128
+"""Elements of an array."""
+MOST_PLACES = 200_000
+"""Elements that all equations read and make: each has to be found once, when this is written."""
+MOST_CODE = 6000
+"""Instructions, about: LLVM takes some 20 us for each."""
+FEWEST = 4
+"""Equations that move elements from which a call is cheaper than theirs."""
+MOVING = frozenset({*STRUCTURAL, "scatter_sum"})
+"""What takes no instructions."""
+
+
+@dataclass
+class Straight(Together):
+    """Equations over small arrays."""
+
+    patient: ClassVar[bool] = True
+
+    places: int = 0
+    code: int = 0
+    made: list[Machine] = field(default_factory=list)
+
+    def takes(self, eqn: Equation) -> bool:
+        """Whether the equation is computed element by element, and there is room for it."""
+        name, avals = eqn.primitive.name, [a.aval for a in (*eqn.inputs, *eqn.outputs)]
+        if len(eqn.outputs) != 1 or any(not 0 < a.size <= LONGEST for a in avals):
+            return False
+        if not (is_elementwise(eqn) or name in MOVING or name in CASTS or name == "fill"):
+            return False
+        places, code = self.needs(eqn)
+        room = self.places + places <= MOST_PLACES and self.code + code <= MOST_CODE
+        return room and why_no_element(eqn) is None
+
+    def needs(self, eqn: Equation) -> tuple[int, int]:
+        """The places that an equation reads and makes, and its instructions."""
+        size = eqn.outputs[0].aval.size
+        places = size + sum([a.aval.size for a in eqn.inputs])
+        if eqn.primitive.name in MOVING:
+            return places, len(eqn.inputs)
+        return places, -(-size // WIDTH) * (5 if is_dear(eqn) else 2)
+
+    def add(self, eqn: Equation) -> None:
+        super().add(eqn)
+        places, code = self.needs(eqn)
+        self.places += places
+        self.code += code
+
+    def pays(self) -> bool:
+        """Whether enough is moved: the rest may be a kernel as well."""
+        return sum(e.primitive.name in MOVING for e in self.equations) >= FEWEST
+
+    def loop(self, outputs: Sequence[Var]) -> tuple[Loop, list[Var]]:
+        """The loop of one step that makes ``outputs``, and its operands."""
+        read = [a for e in self.equations for a in used(e.inputs) if a not in self.members]
+        operands = list(dict.fromkeys(read))
+        body = Program(operands, self.equations, list(outputs))
+        avals = tuple([a.aval.strong() for a in operands])
+        results = tuple([v.aval for v in outputs])
+        return Loop(body, avals, results, len(operands), 0, 1, False), operands
+
+
+def straight(eqn: Equation) -> Straight | None:
+    """A group that begins with an equation, if one can."""
+    return beginning(Straight(), eqn)
