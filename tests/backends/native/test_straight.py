@@ -100,10 +100,26 @@ def test_the_sign_of_zeros():
     assert [part.where for part in fast.explain(x)] == ["native loop"]
 
 
+def test_single_elements_of_a_longer_array():
+    x = np.sin(np.arange(1000.0)).reshape(50, 20)
+
+    def f(x: Any) -> Any:
+        total = 0.0
+        for i in range(-10, 11):
+            total = total + x[i, i] * np.cos(x[3, -i])
+        return total
+
+    for g in (f, vk.grad(f)):
+        fast = vk.jit(g, backend="native")
+        np.testing.assert_allclose(fast(x), g(x), rtol=1e-13)
+        assert [part.where for part in fast.explain(x)] == ["native loop"]
+
+
 def test_what_it_leaves_to_others():
-    large = np.linspace(0.0, 1.0, 1000)
+    large = np.linspace(0.0, 1.0, 2000)
     fast = vk.jit(lambda x: x[0] * x[1] + x[2] * x[3], backend="native")
     assert not any("small arrays" in part.why for part in fast.explain(large))
+    assert fast(large) == large[0] * large[1] + large[2] * large[3]
     fast = vk.jit(lambda x: np.sin(x[0] * x[1]), backend="native")
     assert not any("small arrays" in part.why for part in fast.explain(POINT))
     assert fast(POINT) == pytest.approx(np.sin(POINT[0] * POINT[1]))

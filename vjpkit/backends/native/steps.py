@@ -45,7 +45,16 @@ from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.passes import optimize
 
-__all__ = ["WIDTH", "Called", "Elements", "Lane", "Step", "why_no_element", "why_no_step"]
+__all__ = [
+    "WIDTH",
+    "Called",
+    "Elements",
+    "Lane",
+    "Step",
+    "is_element",
+    "why_no_element",
+    "why_no_step",
+]
 
 LARGEST_STEP = 8000
 """Elements that a step reads and computes at most: above, code grows faster than it gains."""
@@ -166,6 +175,14 @@ def why_no_element(eqn: Equation) -> str | None:
     if name in OF_FLOATS:
         return None if kinds <= {"f", "b"} and out.kind == "f" else f"{name} of whole numbers"
     return None if name in ("fill", "constant", "any", "all") else f"{name} in its step"
+
+
+def is_element(eqn: Equation) -> bool:
+    """Whether one element is read whose place is known."""
+    if eqn.primitive.name != "getitem":
+        return False
+    entries = eqn.params["index"].entries
+    return len(entries) == eqn.inputs[0].aval.ndim and all(type(i) is int for i in entries)
 
 
 @dataclass
@@ -331,6 +348,12 @@ class Step:
         rule = RULES.get(name)
         if rule is not None:
             return rule(self, eqn, xs)
+        if is_element(eqn):
+            aval, places = eqn.inputs[0].aval, eqn.params["index"].entries
+            at = np.ravel_multi_index(
+                [i % n for i, n in zip(places, aval.shape, strict=True)], aval.shape
+            )
+            return [xs[0][int(at)].to(kind)]
         flat = [self.number(0, kind), *[x.to(kind) for operand in xs for x in operand]]
         chosen = eqn.primitive.impl(*numbered([a.aval for a in eqn.inputs]), **eqn.params)
         return [flat[int(i)] for i in np.ravel(chosen)]
@@ -503,7 +526,7 @@ class Step:
                 old = [results[place] for place in now]
                 new = [x.to(kind) for x in now.values()]
                 if not alone:  # an assignment keeps the sign of zero
-                    new = self.elementwise(plus, old, new)
+                    new = self.added(old, new)
                 for place, x in zip(now, new, strict=True):
                     results[place] = x
                 waiting = later

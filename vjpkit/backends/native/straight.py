@@ -14,13 +14,15 @@ from vjpkit.backends.groups import Together, beginning, is_elementwise
 from vjpkit.backends.native.equations import CASTS, is_dear
 from vjpkit.backends.native.loops import Loop
 from vjpkit.backends.native.machine import Machine
-from vjpkit.backends.native.steps import STRUCTURAL, WIDTH, why_no_element
+from vjpkit.backends.native.steps import STRUCTURAL, WIDTH, is_element, why_no_element
 from vjpkit.core.ir import Equation, Program, Var, used
 
 __all__ = ["Straight", "straight"]
 
 LONGEST = 128
 """Elements of an array."""
+LONGEST_OUTSIDE = 1024
+"""Elements of an array of which single ones are read, or to which single ones are added."""
 MOST_PLACES = 200_000
 """Elements that all equations read and make: each has to be found once, when this is written."""
 MOST_CODE = 6000
@@ -44,7 +46,10 @@ class Straight(Together):
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation is computed element by element, and there is room for it."""
         name, avals = eqn.primitive.name, [a.aval for a in (*eqn.inputs, *eqn.outputs)]
-        if len(eqn.outputs) != 1 or any(not 0 < a.size <= LONGEST for a in avals):
+        if len(eqn.outputs) != 1 or any(not 0 < a.size <= LONGEST_OUTSIDE for a in avals):
+            return False
+        inner = avals[1:] if is_element(eqn) else avals[:-1] if name == "scatter_sum" else avals
+        if any(a.size > LONGEST for a in inner):
             return False
         if not (is_elementwise(eqn) or name in MOVING or name in CASTS or name == "fill"):
             return False
@@ -55,7 +60,7 @@ class Straight(Together):
     def needs(self, eqn: Equation) -> tuple[int, int]:
         """The places that an equation reads and makes, and its instructions."""
         size = eqn.outputs[0].aval.size
-        places = size + sum([a.aval.size for a in eqn.inputs])
+        places = size + (0 if is_element(eqn) else sum([a.aval.size for a in eqn.inputs]))
         if eqn.primitive.name in MOVING:
             return places, len(eqn.inputs)
         return places, -(-size // WIDTH) * (5 if is_dear(eqn) else 2)
