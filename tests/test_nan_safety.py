@@ -265,6 +265,68 @@ def test_rows_that_are_left_out_of_a_product(product):
         assert np.isnan(vk.vjp(f, w, strict=True)[1](1.0)[0]).any()
 
 
+OF_DATA = {
+    "matmul": lambda x, w: x @ w,
+    "matmul, from the left": lambda x, w: w @ np.swapaxes(x, -1, -2),
+    "of matrices": lambda x, w: (x @ np.outer(w, w))[:, 0],
+    "of stacks": lambda x, w: np.matmul(x[:, None, :], np.stack([w, 2 * w, w])[:, :, None])[
+        :, 0, 0
+    ],
+    "einsum": lambda x, w: np.einsum("ij,j->i", x, w),
+    "einsum of three": lambda x, w: np.einsum("ij,j,j->i", x, w, w),
+    "tensordot": lambda x, w: np.tensordot(x, w, axes=1),
+    "vecdot": lambda x, w: np.vecdot(x, w),
+}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("product", OF_DATA)
+def test_rows_that_are_left_out_of_a_compiled_product(product, backend):
+    """The data is an argument: nothing is known of it while the program is made."""
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+
+    def f(w, x):
+        return np.sum(np.where(KEPT, OF_DATA[product](x, w), 0) ** 2)
+
+    w = np.array([0.5, -0.2])
+    compiled = lambda g, *options: vk.jit(g, backend=backend)
+    with np.errstate(all="ignore"):
+        for transform in (vk.grad, vk.hessian, lambda f: vk.jacfwd(vk.jacrev(f))):
+            want = transform(lambda w: f(w, HOLED))(w)
+            assert np.isfinite(want).all()
+            np.testing.assert_allclose(compiled(transform(f))(w, HOLED), want, 1e-13)
+            np.testing.assert_allclose(transform(vk.jit(f))(w, HOLED), want, 1e-13)
+            plain = vk.jit(transform(f), passes=False)(w, HOLED)
+            np.testing.assert_allclose(plain, want, 1e-13)
+            mapped = compiled(vk.vmap(transform(f), in_axes=(0, None)))(np.stack([w, w]), HOLED)
+            np.testing.assert_allclose(mapped, [want, want], 1e-13)
+        pushed = compiled(lambda w, x, t: vk.jvp(lambda w: f(w, x), (w,), (t,))[1])
+        along = pushed(w, HOLED, np.array([1.0, 0.0]))
+        np.testing.assert_allclose(along, vk.grad(f)(w, HOLED)[0], 1e-13)
+        strict = compiled(vk.grad(f, strict=True))(w, HOLED)
+        assert np.isnan(strict).any()
+
+
+def test_an_infinity_that_counts_is_kept_in_compiled_products():
+    f = lambda w, x: np.sum((x @ w) * np.array([1.0, 0.0]))
+    x = np.array([[np.inf, 2.0], [1.0, np.nan]])
+    np.testing.assert_array_equal(vk.jit(vk.grad(f))(np.ones(2), x), [np.inf, 2.0])
+
+
+def test_a_scan_of_products_with_what_is_left_out():
+    def f(w, x):
+        step = lambda c, row: (c + np.where(row[0] < 2.5, row @ w, 0.0), None)
+        return vk.lax.scan(step, 0.0, x)[0]
+
+    w, x = np.array([0.5, -0.2]), np.array([[1.0, 2.0], [5.0, np.inf], [2.0, 4.0]])
+    with np.errstate(all="ignore"):
+        want = [3.0, 6.0]
+        np.testing.assert_allclose(vk.grad(f)(w, x), want)
+        for backend in ("numpy", "native"):
+            np.testing.assert_allclose(vk.jit(vk.grad(f), backend=backend)(w, x), want)
+
+
 def test_a_nan_meets_a_python_number():
     tangent = np.array([np.nan, 1.0])
     for f in (lambda x: scale(x, 2), lambda x: scale(2, x)):

@@ -104,6 +104,7 @@ _SPELLINGS: dict[str, Callable[..., str]] = {
     "reshape": lambda x, shape: f"{x}.reshape({shape})",
     "transpose": lambda x, axes: f"{x}.transpose({axes})",
     "matmul": lambda x, y: f"matmul({x}, {y})",
+    "scale_matmul": lambda x, y: f"matmul({x}, {y})",
     "take": lambda x, indices, axis: f"{x}.take({indices}, {axis})",
     "concatenate": lambda *xs, axis: f"concatenate([{', '.join(xs)}], {axis})",
     "getitem": _getitem,

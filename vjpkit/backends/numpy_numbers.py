@@ -82,7 +82,7 @@ _FUNCTIONS = {
 _POWERS = {2: "square", 0.5: "sqrt", -1: "reciprocal"}
 """The primitives that NumPy has for these powers."""
 
-_PRODUCTS = frozenset({"matmul", "contract"})
+_PRODUCTS = frozenset({"matmul", "scale_matmul", "contract", "scale_contract"})
 
 _BY_ELEMENTS = _PRODUCTS | {
     "getitem", "reshape", "transpose", "broadcast_to", "concatenate", "stack", "roll", "diagonal",
@@ -258,7 +258,8 @@ class Writer:
         if name in _RULES:
             return _RULES[name](self, *operands, **eqn.params)
         if name in _BY_ELEMENTS:
-            return _numbers(eqn.primitive.impl(*operands, **eqn.params))
+            function = eqn.primitive.quick or eqn.primitive.impl
+            return _numbers(function(*operands, **eqn.params))
         if name in _ARITHMETIC:
             return self.each(getattr(self, _ARITHMETIC[name]), *operands)
         return self.expressions(self.expression(eqn), *operands)

@@ -35,7 +35,8 @@ __all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower", "qu
 _PASS_NAN_ON = frozenset(
     {
         "add", "subtract", "multiply", "divide", "negative", "positive", "scale", "square",
-        "reciprocal", "matmul", "sum", "reshape", "transpose", "broadcast_to", "scatter_sum",
+        "reciprocal", "matmul", "scale_matmul", "contract", "scale_contract", "sum", "reshape",
+        "transpose", "broadcast_to", "scatter_sum",
         "concatenate", "stack", "tril", "triu", "diagonal", "roll", "real", "conj",
     }
 )  # fmt: skip
@@ -52,8 +53,8 @@ MOST_KEPT = 1 << 16
 
 _KEEP_NOTHING = frozenset(
     {
-        "scale", "where", "sum", "matmul", "max", "min", "same", "spread", "scatter_sum", "roll",
-        "concatenate", "stack",
+        "scale", "where", "sum", "matmul", "scale_matmul", "max", "min", "same", "spread",
+        "scatter_sum", "roll", "concatenate", "stack",
     }
 )  # fmt: skip
 """Primitives, beside ufuncs, whose results never share memory with an operand."""

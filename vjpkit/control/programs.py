@@ -434,15 +434,15 @@ def numbered(mask: Sequence[bool]) -> list[int | None]:
 
 
 def plain_program(program: Program) -> Program:
-    """A linear program with plain products instead of those in which an exact zero wins."""
+    """A program with plain products instead of those in which an exact zero wins."""
     return kept(program, "plain", lambda: _plain(program))
 
 
 def _plain(program: Program) -> Program:
-    scale, multiply = roles["annihilate"], lookup("multiply")
+    plainly = {"scale": "multiply", "scale_matmul": "matmul", "scale_contract": "contract"}
 
     def plain(eqn: Equation) -> Equation:
-        primitive = multiply if eqn.primitive is scale else eqn.primitive
+        primitive = lookup(plainly.get(eqn.primitive.name, eqn.primitive.name))
         params = {name: _plain_param(value) for name, value in eqn.params.items()}
         return Equation(primitive, eqn.inputs, params, eqn.outputs, eqn.position)
 

@@ -245,6 +245,17 @@ def zero_wins(f: Callable[..., Value], t: Value, x: Value, out: Value) -> Value:
     return fixed.astype(out.dtype)[()]
 
 
+def may_meet_nan(t: Value, x: Value) -> bool:
+    """Whether the product of a tangent or cotangent with ``x`` may turn out to have nan.
+
+    Of values that are not known; what is known is looked at when the product is there.
+    """
+    factor = innermost(x)
+    if isinstance(factor, Tracer):
+        return True
+    return isinstance(innermost(t), Tracer) and not np.all(np.isfinite(factor))
+
+
 def contribute_product(
     cts: Cotangents,
     i: int,
@@ -297,18 +308,24 @@ class Bilinear(Primitive):
     """Linear in each of two operands.
 
     The rules are ``transpose_x(ct, y, shape, dtype, **params)`` and ``transpose_y(ct, x, shape,
-    dtype, **params)``; the push is the primitive itself.
+    dtype, **params)``; the push is the primitive itself, or ``sparing`` where it may meet nan.
     """
+
+    sparing: Bilinear | None = None
+    """The same product in which an exact zero wins over inf and nan."""
 
     def __init__(self) -> None:
         super().__init__()
-        transpose_x, transpose_y = self.transpose_x, self.transpose_y
+        transpose_x: Any = self.transpose_x
+        transpose_y: Any = self.transpose_y
 
         def pull_x(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, i, shape, dtype, params, y = row
             if type(ct) is _ndarray and 0 in ct.strides:
                 ct = ct.copy()  # BLAS cannot read what is repeated without memory
-            out = transpose_x(ct, y, shape, dtype, **params)
+            known = type(ct) is _ndarray is type(y)
+            back = transpose_x if known else self.spared(ct, y, cts).transpose_x
+            out = back(ct, y, shape, dtype, **params)
             if out.size < _MANY and cts[i] is None and cts[-2] is plain_product:
                 cts[i] = out
             else:
@@ -322,7 +339,9 @@ class Bilinear(Primitive):
             _, _, _, _, j, shape, dtype, params, x = row
             if type(ct) is _ndarray and 0 in ct.strides:
                 ct = ct.copy()
-            out = transpose_y(ct, x, shape, dtype, **params)
+            known = type(ct) is _ndarray is type(x)
+            back = transpose_y if known else self.spared(ct, x, cts).transpose_y
+            out = back(ct, x, shape, dtype, **params)
             if out.size < _MANY and cts[j] is None and cts[-2] is plain_product:
                 cts[j] = out
             else:
@@ -336,14 +355,17 @@ class Bilinear(Primitive):
             _, _, _, _, i, j, params, x, y = row
             if type(ct) is _ndarray and 0 in ct.strides:
                 ct = ct.copy()
+            known = type(ct) is _ndarray is type(x) is type(y)
             shape, dtype = (x.shape, x.dtype) if type(x) is _ndarray else space(x)
-            out = transpose_x(ct, y, shape, dtype, **params)
+            back = transpose_x if known else self.spared(ct, y, cts).transpose_x
+            out = back(ct, y, shape, dtype, **params)
             if out.size < _MANY and cts[i] is None and cts[-2] is plain_product:
                 cts[i] = out
             else:
                 contribute_product(cts, i, out, transpose_x, ct, y, shape, dtype, params)
             shape, dtype = (y.shape, y.dtype) if type(y) is _ndarray else space(y)
-            out = transpose_y(ct, x, shape, dtype, **params)
+            back = transpose_y if known else self.spared(ct, x, cts).transpose_y
+            out = back(ct, x, shape, dtype, **params)
             if out.size < _MANY and cts[j] is None and cts[-2] is plain_product:
                 cts[j] = out
             else:
@@ -419,13 +441,19 @@ class Bilinear(Primitive):
         strict: bool,
     ) -> Any:
         (x, y), (tx, ty) = values, ts
-        a = None if tx is None else self(tx, y, **params)
-        b = None if ty is None else self(x, ty, **params)
+        slots = [plain_product if strict else None, None]
+        a = None if tx is None else self.spared(tx, y, slots)(tx, y, **params)
+        b = None if ty is None else self.spared(ty, x, slots)(x, ty, **params)
         if a is not None and not strict and meets_nan(a):
             a = zero_wins(partial(self, **params), tx, y, a)
         if b is not None and not strict and meets_nan(b):
             b = zero_wins(lambda t, x: self(x, t, **params), ty, x, b)
         return b if a is None else a if b is None else a + b
+
+    def spared(self, t: Value, x: Value, slots: Sequence[Any]) -> Any:
+        """The product of a tangent or cotangent with ``x``, in a walk over these slots."""
+        plain = slots[-2] is plain_product or not may_meet_nan(t, x)
+        return self if self.sparing is None or plain else self.sparing
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
         return sum(mask) == 1

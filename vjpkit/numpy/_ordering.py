@@ -261,7 +261,7 @@ def intersect1d(
 @implements(np.setdiff1d)
 def setdiff1d(ar1: Value, ar2: Value, assume_unique: bool = False) -> Value:
     first = np.reshape(as_array(ar1), -1) if assume_unique else np.unique(as_array(ar1))
-    return first[np.isin(first, ar2, assume_unique=assume_unique, invert=True)]
+    return read(first, np.isin(first, ar2, assume_unique=assume_unique, invert=True))
 
 
 @implements(np.setxor1d)

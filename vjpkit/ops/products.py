@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import annihilate, cast, roles, unbroadcast
+from vjpkit.core.rows import annihilate, cast, has_nan, roles, unbroadcast
 from vjpkit.core.tracer import UFUNCS
 from vjpkit.kinds import Bilinear
 from vjpkit.ops.elementwise import multiply
@@ -61,31 +61,36 @@ class Matmul(Bilinear):
     For Y = X W: X̄ = Ȳ Wᵀ and W̄ = Xᵀ Ȳ. Transposes are views; BLAS reads them as they are.
     """
 
-    impl = np.matmul
+    impl: Any = np.matmul
+    times: ClassVar[Callable[..., Value]] = np.matmul
+    """The product in transposes."""
+    each: ClassVar[Callable[..., Value]] = operator.mul
+    """The product of elements in transposes."""
 
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
+        times = type(self).times
         if len(shape) == y.ndim == 2:
             few = type(ct) is _ndarray is type(y) and shape[0] * shape[1] <= _SMALL
-            out = ct.dot(y.T) if few else ct @ y.T
+            out = ct.dot(y.T) if few else times(ct, y.T)
             return out if out.dtype is dtype else cast(out, dtype)
         if y.ndim == 1:
-            return unbroadcast(ct[..., None] * y, shape, dtype)
+            return unbroadcast(type(self).each(ct[..., None], y), shape, dtype)
         if len(shape) == 1:
-            return _fitted(_times_vectors(y, ct), shape, dtype)
-        return _fitted(np.matmul(ct, y.swapaxes(-1, -2)), shape, dtype)
+            return _fitted(_times_vectors(times, y, ct), shape, dtype)
+        return _fitted(times(ct, y.swapaxes(-1, -2)), shape, dtype)
 
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
+        times, each = type(self).times, type(self).each
         if len(shape) == x.ndim == 2:
             few = type(ct) is _ndarray is type(x) and shape[0] * shape[1] <= _SMALL
-            out = x.T.dot(ct) if few else x.T @ ct
+            out = x.T.dot(ct) if few else times(x.T, ct)
             return out if out.dtype is dtype else cast(out, dtype)
         if x.ndim == 1:
-            return unbroadcast(
-                ct * x if len(shape) == 1 else x[:, None] * ct[..., None, :], shape, dtype
-            )
+            product = each(ct, x) if len(shape) == 1 else each(x[:, None], ct[..., None, :])
+            return unbroadcast(product, shape, dtype)
         if len(shape) == 1:
-            return _fitted(_times_vectors(x.swapaxes(-1, -2), ct), shape, dtype)
-        return _fitted(np.matmul(x.swapaxes(-1, -2), ct), shape, dtype)
+            return _fitted(_times_vectors(times, x.swapaxes(-1, -2), ct), shape, dtype)
+        return _fitted(times(x.swapaxes(-1, -2), ct), shape, dtype)
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         x, y = avals
@@ -105,12 +110,12 @@ class Matmul(Bilinear):
         (x, y), (x_batched, y_batched) = values, batched
         x_ndim, y_ndim = aval_of(x).ndim - x_batched, aval_of(y).ndim - y_batched
         if not y_batched and y_ndim <= 2:
-            return _merged(x, y)
+            return _merged(self, x, y)
         if not x_batched and x_ndim <= 2 and y_ndim == 1:
-            return matmul(y, x if x_ndim == 1 else np.swapaxes(x, 0, 1))
+            return self(y, x if x_ndim == 1 else np.swapaxes(x, 0, 1))
         x = np.expand_dims(x, -2) if x_ndim == 1 else x
         y = np.expand_dims(y, -1) if y_ndim == 1 else y
-        out = matmul(*aligned(n, (x, y), batched, (2, 2)))
+        out = self(*aligned(n, (x, y), batched, (2, 2)))
         gone = tuple([axis for axis, ndim in ((-2, x_ndim), (-1, y_ndim)) if ndim == 1])
         return np.squeeze(out, axis=gone) if gone else out
 
@@ -128,24 +133,49 @@ class Matmul(Bilinear):
 matmul = primitive(Matmul)
 
 
+def _spared(product: Callable[..., Value], x: Value, y: Value, **params: Any) -> Value:
+    """A sum of products in each of which an exact zero wins over inf and nan."""
+    out = product(x, y, **params)
+    if out.dtype.kind not in "fc" or not has_nan(out):
+        return out
+    finite: Value = np.isfinite(x)
+    other: Value = np.isfinite(y)
+    clean = product(np.where(finite, x, 0), np.where(other, y, 0), **params)
+    touched = product(np.astype(x != 0, float), np.astype(~other, float), **params)
+    touched = touched + product(np.astype(~finite, float), np.astype(y != 0, float), **params)
+    fixed: Value = np.where(touched != 0, out, clean)
+    return fixed.astype(out.dtype)[()]
+
+
+class ScaleMatmul(Matmul):
+    """``x @ y`` of products as `scale` makes them: a tangent times partial derivatives."""
+
+    impl = staticmethod(partial(_spared, np.matmul))
+    quick = np.matmul
+    times = staticmethod(lambda x, y: scale_matmul(x, y))
+    each = staticmethod(annihilate)
+
+
+scale_matmul: ScaleMatmul = primitive(ScaleMatmul)
+Matmul.sparing = scale_matmul
+
+
 _ndarray = np.ndarray
 _SMALL = 4096
 """Matrices of so few elements come sooner from `numpy.ndarray.dot`, which clears them first."""
 
 
-def _merged(x: Value, y: Value) -> Value:
+def _merged(product: Matmul, x: Value, y: Value) -> Value:
     """``x @ y`` for one matrix (or vector) y: the leading axes of x are rows of one product."""
-    if x.ndim <= 2:
-        return matmul(x, y)
-    rows = np.reshape(x, (aval_of(x).size // max(x.shape[-1], 1), x.shape[-1]))
-    return (
-        np.reshape(matmul(rows, y), (*x.shape[:-1], *y.shape[1:])) if x.shape[-1] else matmul(x, y)
-    )
+    if x.ndim <= 2 or not x.shape[-1]:
+        return product(x, y)
+    rows = np.reshape(x, (aval_of(x).size // x.shape[-1], x.shape[-1]))
+    return np.reshape(product(rows, y), (*x.shape[:-1], *y.shape[1:]))
 
 
-def _times_vectors(x: Value, ct: Value) -> Value:
+def _times_vectors(times: Callable[..., Value], x: Value, ct: Value) -> Value:
     """Each matrix of ``x`` times its vector."""
-    return x @ ct if x.ndim == 2 else np.matmul(x, ct[..., None])[..., 0]
+    return times(x, ct) if x.ndim == 2 else times(x, ct[..., None])[..., 0]
 
 
 def _fitted(ct: Value, shape: Shape, dtype: Any) -> Value:
@@ -231,13 +261,13 @@ class Contract(Bilinear):
         self, ct: Value, y: Value, shape: Shape, dtype: Any, subscripts: str = "", **params: Any
     ) -> Value:
         p = plan(subscripts)
-        return cast(contract(ct, y, subscripts=f"{p.out},{p.y}->{p.x}"), dtype)
+        return cast(self(ct, y, subscripts=f"{p.out},{p.y}->{p.x}"), dtype)
 
     def transpose_y(
         self, ct: Value, x: Value, shape: Shape, dtype: Any, subscripts: str = "", **params: Any
     ) -> Value:
         p = plan(subscripts)
-        return cast(contract(x, ct, subscripts=f"{p.x},{p.out}->{p.y}"), dtype)
+        return cast(self(x, ct, subscripts=f"{p.x},{p.out}->{p.y}"), dtype)
 
     def abstract(self, *avals: Aval, subscripts: str, **params: Any) -> Aval:
         x, y = avals
@@ -256,7 +286,7 @@ class Contract(Bilinear):
         p = plan(subscripts)
         new = next(c for c in LETTERS if c not in subscripts)
         x, y = (new * b + indices for b, indices in zip(batched, (p.x, p.y), strict=True))
-        return contract(*values, subscripts=f"{x},{y}->{new}{p.out}")
+        return self(*values, subscripts=f"{x},{y}->{new}{p.out}")
 
     def samples(self) -> Iterable[Sample]:
         cube = np.stack([_A, 2 * _A - 1])
@@ -271,6 +301,17 @@ class Contract(Bilinear):
 
 
 contract = primitive(Contract)
+
+
+class ScaleContract(Contract):
+    """A product over named indices, of products as `scale` makes them."""
+
+    impl = staticmethod(partial(_spared, _contract))
+    quick = staticmethod(_contract)
+
+
+scale_contract: ScaleContract = primitive(ScaleContract)
+Contract.sparing = scale_contract
 
 
 def _large(*shape: int) -> Value:

@@ -426,7 +426,7 @@ def _permuted(new: Rewriter, eqn: Equation) -> Atom | None:
 
 def _sum_of_products(new: Rewriter, eqn: Equation) -> Atom | None:
     """The sum over a stack of products of matrices is one product, up to rounding."""
-    product = new.made_by(eqn.inputs[0], "matmul")
+    product = new.made_by(eqn.inputs[0], "matmul", "scale_matmul")
     if product is None or eqn.params["keepdims"] or not eqn.inputs[0].aval.inexact:
         return None
     x, y = product.inputs
@@ -438,7 +438,8 @@ def _sum_of_products(new: Rewriter, eqn: Equation) -> Atom | None:
     left = _simplest(new, eqn, "transpose", x, axes=swapped)
     left = _simplest(new, eqn, "reshape", left, shape=(rows, x.aval.shape[-2]))
     right = _simplest(new, eqn, "reshape", y, shape=(rows, y.aval.shape[-1]))
-    return _simplest(new, eqn, "matmul", _simplest(new, eqn, "transpose", left, axes=(1, 0)), right)
+    left = _simplest(new, eqn, "transpose", left, axes=(1, 0))
+    return _simplest(new, eqn, product.primitive.name, left, right)
 
 
 def _minus_outward(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -447,7 +448,8 @@ def _minus_outward(new: Rewriter, eqn: Equation) -> Atom | None:
     for i, a in enumerate((x, y)):
         minus = _negated(new, a)
         if minus is not None and eqn.outputs[0].aval.size < a.aval.size:
-            inner = _simplest(new, eqn, "matmul", *((minus, y) if i == 0 else (x, minus)))
+            factors = (minus, y) if i == 0 else (x, minus)
+            inner = _simplest(new, eqn, eqn.primitive.name, *factors)
             return _simplest(new, eqn, "negative", inner)
     return None
 
@@ -468,6 +470,7 @@ RULES: dict[str, Rule] = {
     "transpose": lambda new, eqn: _transpose(new, eqn) or _outward(new, eqn),
     "sum": lambda new, eqn: _outward(new, eqn) or _sum_of_products(new, eqn),
     "matmul": _minus_outward,
+    "scale_matmul": _minus_outward,
     "permuted": _permuted,
     "power": _power,
     "scatter_sum": _scatter_sum,

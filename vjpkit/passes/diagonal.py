@@ -139,6 +139,7 @@ class _Diagonals(Rewriter):
         """A matrix with its rows, or its columns, scaled."""
         x, y = eqn.inputs
         (out,) = eqn.outputs
+        each = "multiply" if eqn.primitive.name == "matmul" else "scale"
         if x.aval.dtype != y.aval.dtype:
             return None
         if self.is_diagonal(x) and y.aval.ndim <= 2 and x.aval.shape[-1] != 1:
@@ -146,12 +147,12 @@ class _Diagonals(Rewriter):
             vector = self.diagonals[x]
             if vector is not None:
                 vector_of = self.shaped(eqn, vector, (*vector.aval.shape, *[1] * (y.aval.ndim - 1)))
-                y = self.made(eqn, "multiply", vector_of, y)
+                y = self.made(eqn, each, vector_of, y)
             return self.shaped(eqn, y, out.aval.shape)
         if self.is_diagonal(y) and y.aval.ndim == 2:
             assert isinstance(y, Var)
             vector = self.diagonals[y]
-            return x if vector is None else self.made(eqn, "multiply", x, vector)
+            return x if vector is None else self.made(eqn, each, x, vector)
         return None
 
 
@@ -167,6 +168,7 @@ _RULES: dict[str, Callable[[_Diagonals, Equation], Atom | None]] = {
     "divide": _Diagonals.quotient,
     "sum": _Diagonals.sum,
     "matmul": _Diagonals.matmul,
+    "scale_matmul": _Diagonals.matmul,
 }
 """By the primitive: what stands for the result of an equation, if anything."""
 

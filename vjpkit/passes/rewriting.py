@@ -32,10 +32,10 @@ class Rewriter:
         """The new equation that defines ``a``; None for inputs and literals."""
         return self.definition.get(a) if isinstance(a, Var) else None
 
-    def made_by(self, a: Atom, name: str) -> Equation | None:
-        """The new equation that defines ``a`` if its primitive is called ``name``."""
+    def made_by(self, a: Atom, *names: str) -> Equation | None:
+        """The new equation that defines ``a`` if its primitive has one of these names."""
         eqn = self.maker(a)
-        return eqn if eqn is not None and eqn.primitive.name == name else None
+        return eqn if eqn is not None and eqn.primitive.name in names else None
 
     @cached_property
     def readers(self) -> Counter[Atom]:

@@ -70,7 +70,7 @@ class _Sums(Rewriter):
         if name in ("add", "subtract"):
             return all(v.aval == a.aval and self.is_product(v, axes) for v in eqn.inputs)
         x, y = _operands(eqn)
-        if name == "matmul":
+        if name in ("matmul", "scale_matmul"):
             return (
                 axes == (a.aval.ndim - 2,) and x.aval.ndim == a.aval.ndim >= 2 and y.aval.ndim >= 2
             )

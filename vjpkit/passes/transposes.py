@@ -21,7 +21,8 @@ def with_transposes_in_products(program: Program) -> Program:
     new = Rewriter(program)
     for old in program.equations:
         eqn = new.read(old)
-        product = new.made_by(eqn.inputs[0], "matmul") if _transposes(eqn) else None
+        products = "matmul", "scale_matmul"
+        product = new.made_by(eqn.inputs[0], *products) if _transposes(eqn) else None
         of_matrices = product is not None and all(a.aval.ndim == 2 for a in product.inputs)
         if product is None or not of_matrices or new.readers[old.inputs[0]] > 1:
             new.keep(eqn)

@@ -30,7 +30,9 @@ MOST_WORK = 2000
 
 WITHIN = ("sum", "prod", "max", "min", "any", "all", "var", "std", "spread", "mean_where")
 """Reductions, and what undoes them."""
-MOVING = frozenset({*WITHIN, "cumsum", "concatenate", "stack", "scatter_sum", "matmul"})
+MOVING = frozenset(
+    {*WITHIN, "cumsum", "concatenate", "stack", "scatter_sum", "matmul", "scale_matmul"}
+)
 """Primitives between whose operands and results elements of a row move."""
 
 Marks = tuple[bool, ...]
@@ -194,6 +196,7 @@ RULES: dict[str, Rule] = {
     "scatter_sum": _added,
     "fill": lambda eqn, length: (),
     "matmul": _stacks_of_matrices,
+    "scale_matmul": _stacks_of_matrices,
 }
 """By the primitive's name, which operands have rows."""
 

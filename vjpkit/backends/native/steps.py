@@ -10,6 +10,7 @@ step waits for another, one element of `WIDTH` steps at a time.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,6 +39,7 @@ from vjpkit.backends.native.equations import (
     is_dear,
     is_native,
     largest,
+    scaled,
     smallest,
     why_not,
 )
@@ -126,9 +128,9 @@ def work_of(eqn: Equation) -> int:
     name, params = eqn.primitive.name, eqn.params
     if name in NESTED:
         return int(params.get("length", 1)) * sum(map(work, programs_in(eqn)))
-    if name == "matmul":
+    if name in ("matmul", "scale_matmul"):
         return int(eqn.inputs[0].aval.shape[-1]) * eqn.outputs[0].aval.size
-    if name == "contract":
+    if name in ("contract", "scale_contract"):
         return prod(sizes_of(eqn).values())
     return sum([v.aval.size for v in eqn.outputs])
 
@@ -145,7 +147,7 @@ NESTED: dict[str, Callable[[Mapping[str, Any]], tuple[Program, ...]]] = {
     "scan": lambda params: (params["body"],),
 }
 """Where equations have their programs."""
-SUMS_OF_PRODUCTS = frozenset({"matmul", "contract"})
+SUMS_OF_PRODUCTS = frozenset({"matmul", "scale_matmul", "contract", "scale_contract"})
 OF_FLOATS = frozenset({"sum", "prod", "max", "min", "spread", "mean_where", "var", "std", "cumsum"})
 
 
@@ -566,10 +568,11 @@ class Step:
         places = [
             np.broadcast_to(part, shape).reshape(out.size, -1).T.tolist() for part in (left, right)
         ]
+        times = scaled if eqn.primitive.name.startswith("scale") else operator.mul
         total = [self.number(0, kind)] * out.size  # the sum of negative zeros is a positive one
         for rows, columns in zip(*places, strict=True):
             total = self.elementwise(
-                lambda t, a, b: t + a.to(kind) * b.to(kind),
+                lambda t, a, b: t + times(a.to(kind), b.to(kind)),
                 total, [xs[0][i] for i in rows], [xs[1][j] for j in columns],
             )  # fmt: skip
         return total
@@ -577,7 +580,9 @@ class Step:
 
 RULES: dict[str, Callable[[Step, Equation, list[Elements]], Elements]] = {
     "matmul": Step.product,
+    "scale_matmul": Step.product,
     "contract": Step.contracted,
+    "scale_contract": Step.contracted,
     "scatter_sum": Step.scattered,
     "spread": Step.spread,
     "mean_where": Step.mean_where,
