@@ -118,6 +118,16 @@ bad("axis_index", lambda: lax.axis_index("i"), NameError,
 bad("axis_size", lambda: lax.axis_size("i"), NameError,
     "axis_size: no vmap with axis_name='i'", HERE)  # fmt: skip
 bad("psum", mapped(lambda x: lax.psum(x, ("i", "j"))), NameError, "axis_name='j'", "'i'", HERE)
+bad("ppermute", mapped(lambda x: lax.ppermute(x, "i", [(0, 1), (1, 1)])), ValueError,
+    "ppermute: perm=[(0, 1), (1, 1)] must name each destination once", HERE)  # fmt: skip
+bad("pshuffle", mapped(lambda x: lax.pshuffle(x, "i", [7])), ValueError,
+    "pshuffle: perm=[7] is not a permutation of 0 to", HERE)  # fmt: skip
+bad("all_to_all", mapped(lambda x: lax.all_to_all(x, "i", 5, 0)), ValueError,
+    "all_to_all: split_axis=5 is no axis of an operand of 1 axes", HERE)  # fmt: skip
+bad("pswapaxes", mapped(lambda x: lax.pswapaxes(x, "i", 5)), ValueError,
+    "split_axis=5 is no axis of an operand of 1 axes", HERE)  # fmt: skip
+bad("psum_scatter", mapped(lambda x: lax.psum_scatter(x, "i", scatter_dimension=2)), ValueError,
+    "psum_scatter: scatter_dimension=2 is no axis of an operand of 1 axes", HERE)  # fmt: skip
 bad("all_gather", mapped(lambda x: lax.all_gather(x, "i", axis=2)), ValueError,
     "all_gather: axis 2 is out of range for an operand of 1 axes", HERE)  # fmt: skip
 bad("all_gather", mapped(lambda x: lax.all_gather(x, "i", axis=1, tiled=True)), ValueError,

@@ -18,14 +18,17 @@ from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, call
 from vjpkit.core.ir import Atom, Equation
 from vjpkit.core.staging import Builder, Staged
 from vjpkit.core.tracer import Tracer
-from vjpkit.transforms.staged import is_abstract
 
 __all__ = ["Selected", "is_unknown_mask", "same_mask", "selected", "wide"]
 
 
 def is_unknown_mask(index: Any) -> bool:
     """Whether an index is one mask of booleans that are not known."""
-    return isinstance(index, Tracer) and index.dtype == bool and is_abstract(index)
+    if not isinstance(index, Tracer) or index.dtype != bool:
+        return False
+    from vjpkit.transforms.staged import is_abstract
+
+    return is_abstract(index)
 
 
 def selected(x: Value, mask: Tracer) -> Selected:
