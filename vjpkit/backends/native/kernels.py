@@ -390,9 +390,7 @@ class _Writer:
                 values[out] = taken(loop.code, loop.place(self.source[x]), at, kind_of(x))
             else:
                 values[out] = computed(loop.code, eqn, list(map(loop.read, eqn.inputs)))
-        for eqn in equations:
-            out = eqn.outputs[0]
-            if out in self.number:
+            if out in self.number:  # at once: it need not stay in a register
                 store(loop.code, loop.place(self.number[out]), "%i", values[out])
         return loop
 
