@@ -221,6 +221,10 @@ def test_equal_texts_are_equal_programs(p: Program, q: Program):
     assert (str(p) == str(q)) == (p == q)
 
 
+def test_numbers_of_different_dtypes_are_not_compared():
+    assert Literal(65520.0) != Literal(np.float16(0))  # which NumPy would cast, with a warning
+
+
 @given(st.lists(SCALARS, max_size=4))
 @example([np.longdouble(1) / 3, np.clongdouble(1 - 1j) / 7, complex(-0.0, np.nan)])
 @example([10**400, -1e-320, np.float32(1e-45), np.float16(6e-8), np.complex64(1e-45j)])

@@ -71,7 +71,7 @@ class Literal:
         if not isinstance(other, Literal):
             return False
         x, y = self.value, other.value
-        return bool(x == y or x != x) and repr(self) == repr(other)
+        return (type(x) is not type(y) or bool(x == y or x != x)) and repr(self) == repr(other)
 
     def __hash__(self) -> int:
         return hash(self.value) if self.value == self.value else 0
