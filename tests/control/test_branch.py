@@ -298,3 +298,23 @@ def test_a_view_of_an_array_around_a_branch_is_not_written_in_it():
         vk.jit(f)(True, np.ones(3))
     with pytest.raises(vk.core.errors.UnsupportedError, match="from outside of it"):
         vk.vmap(f)(np.array([True, False]), np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("wrap", [vk.jit, lambda f: f])
+def test_a_number_of_a_branch_is_never_narrowed(wrap, flip):
+    def f(x):
+        branches = (lambda: 1), (lambda: x)
+        return vk.lax.cond(x > 0.0, *(branches if flip else branches[::-1]))
+
+    x = -2.5 if flip else 2.5
+    assert wrap(f)(x) == x
+    assert vk.grad(wrap(f))(x) == 1.0
+    assert wrap(vk.grad(f))(x) == 1.0
+
+
+def test_a_float_does_not_become_the_integer_of_another_branch():
+    i = np.arange(3)
+    f = vk.jit(lambda p, i: vk.lax.cond(p, lambda: i[0], lambda: 2.5))
+    with pytest.raises(TypeError, match=r"returns f64.*another branch returns i64"):
+        f(False, i)

@@ -198,6 +198,11 @@ branch = primitive(Branch)
 # --------------------------------------------------------------------------------------- the edge
 
 
+def _kind(aval: Aval) -> int:
+    """Boolean, integer, floating point, complex: a number becomes one of a later kind only."""
+    return "bifc".index(aval.dtype.kind.replace("u", "i"))
+
+
 def agreeing(label: str, names: Sequence[str], bodies: Sequence[Body]) -> list[Body]:
     """The branches with outputs of the same avals; an error that says where they differ.
 
@@ -212,10 +217,11 @@ def agreeing(label: str, names: Sequence[str], bodies: Sequence[Body]) -> list[B
             )
     wanted = []
     for i, column in enumerate(zip(*[b.outs for b in bodies], strict=True)):
-        decided = [a for a in column if not a.weak] or [column[0].strong()]
+        decided = [a for a in column if not a.weak] or [max(column, key=_kind).strong()]
         wanted.append(decided[0])
         for name, aval in zip(names, column, strict=True):
-            fits = aval.shape == wanted[i].shape and (aval.weak or aval == wanted[i])
+            narrower = aval.weak and _kind(aval) <= _kind(wanted[i])
+            fits = aval.shape == wanted[i].shape and (narrower or aval == wanted[i])
             if not fits:
                 path = keystr(
                     flatten_with_path(first.tree.unflatten(range(len(first.outs))))[0][i][0]
