@@ -318,3 +318,19 @@ def test_a_float_does_not_become_the_integer_of_another_branch():
     f = vk.jit(lambda p, i: vk.lax.cond(p, lambda: i[0], lambda: 2.5))
     with pytest.raises(TypeError, match=r"returns f64.*another branch returns i64"):
         f(False, i)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+def test_a_comparison_of_outer_values_belongs_to_the_branch(wrap):
+    """Of values that carry derivatives within the branch of another `cond`."""
+
+    def inner(x):
+        return vk.lax.cond(np.sum(x) > -9.0, lambda: np.where(x > 0.0, x * x, x), lambda: x)
+
+    def f(s, x):
+        return vk.lax.cond(s > 0.7, lambda: vk.jvp(inner, (s * x,), (x,))[1], lambda: x * s)
+
+    x = np.array([0.4, -0.7, 1.1])
+    got = wrap(vk.vmap(f, in_axes=(0, None)))(np.array([1.0, 0.5]), x)
+    np.testing.assert_allclose(got[0], [2 * 0.4**2, -0.7, 2 * 1.1**2], rtol=1e-14)
+    np.testing.assert_allclose(got[1], 0.5 * x, rtol=1e-14)
