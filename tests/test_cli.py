@@ -108,6 +108,20 @@ def constant():
     return 1.0
 
 
+class Spring:
+    stiffness = 2.0
+
+    @staticmethod
+    def shared(x=np.array([1.0, 3.0])):
+        return np.sum(x**3)
+
+    def energy(self, x=np.array([0.5, -1.0])):
+        return 0.5 * self.stiffness * np.sum(x * x)
+
+
+spring = Spring()
+
+
 def says(x):
     print("called")
     return np.sum(x * x)
@@ -572,6 +586,9 @@ def test_a_file_never_takes_the_place_of_another_module(run: Runner):
         (["model.py:los"], ["has no function 'los'. Did you mean 'loss'?", "area, kinked"]),
         (["model.py:nothing_like_it"], ["has no function 'nothing_like_it'.\n", "Functions in"]),
         (["model.py:points"], ["points in model.py is no function, but f64[2]."]),
+        (["model.py:Spring.engery"], ["model.py has no function 'Spring.engery'", "Functions in"]),
+        (["model.py:Spring.energy"], ["Spring.energy needs arguments", ": self."]),
+        (["model.py:spring.stiffness"], ["spring.stiffness in model.py is no function"]),
         (["model.py:squares"], ["squares needs arguments", ": n.", "--at 1.5", "example_args = ("]),
         (["model.py:squares", "--at", "3"], ["n is the integer 3", "write 2.0 for 2"]),
         (["model.py:squares", "--at", "np.arange(3)"], ["n is i64[3]", ".astype(float)"]),
@@ -701,3 +718,9 @@ def test_progress_is_for_terminals_and_cleans_up(monkeypatch: pytest.MonkeyPatch
     assert "differences in x (1 of 2) ..." in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\33[K")
     assert file.getvalue() == ""
+
+
+@pytest.mark.parametrize("name", ["Spring.shared", "spring.energy"])
+def test_methods_are_found_in_their_class_or_object(run: Runner, name: str):
+    assert "agrees" in run.good("check", f"model.py:{name}")
+    assert name in run.good("show", f"model.py:{name}")

@@ -22,7 +22,8 @@ __all__ = ["find", "load"]
 def find(target: str, at: Sequence[str] | None = None, wrt: Sequence[str] = ()) -> Target:
     """What ``FILE:FUNCTION`` and ``--at`` mean."""
     file, colon, name = target.rpartition(":")
-    if not colon or not name.isidentifier():
+    named = all(word.isidentifier() for word in name.split("."))
+    if not colon or not named or Path(target).exists():
         file, name = target, ""
     module = load(Path(file))
     function = _function(module, Path(file).name, name)
@@ -83,7 +84,9 @@ def _function(module: ModuleType, file: str, name: str) -> Callable[..., Any]:
     listing = f"Functions in {file}: {', '.join(names)}." if names else f"{file} has none."
     if not name:
         raise BadInput(f"Which function? Write {file}:FUNCTION.\n{listing}")
-    function = getattr(module, name, None)
+    function: Any = module
+    for word in name.split("."):  # a method: of a class, or of something that the file makes
+        function = getattr(function, word, None)
     if function is None:
         raise BadInput(f"{file} has no function {name!r}{nearest(name, names)}\n{listing}")
     if not callable(function):
