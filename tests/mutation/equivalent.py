@@ -42,17 +42,19 @@ EQUIVALENT: dict[str, str] = {
     "  ->  cast(out, dtype)": _OWN_DTYPE,
     "ops.products.Matmul.transpose_y: out if out.dtype is dtype else cast(out, dtype)"
     "  ->  cast(out, dtype)": _OWN_DTYPE,
-    "ops.products._product: np.dot(x, y) if size <= _SMALL else x @ y  ->  np.dot(x, y)": (
-        _ANY_PRODUCT
-    ),
-    "ops.products._product: np.dot(x, y) if size <= _SMALL else x @ y  ->  x @ y": _ANY_PRODUCT,
-    "ops.products._times_vectors: x @ ct if x.ndim == 2 else np.matmul(x, ct[..., None])[..., 0]"
-    "  ->  np.matmul(x, ct[..., None])[..., 0]": "a vector is a matrix of one column: only slower",
+    "ops.products.Matmul.transpose_x: shape[0] * shape[1]  ->  shape[0]": _ANY_PRODUCT,
+    "ops.products.Matmul.transpose_x: shape[0] * shape[1]  ->  shape[1]": _ANY_PRODUCT,
+    "ops.products.Matmul.transpose_x: ct.dot(y.T) if few else times(ct, y.T)"
+    "  ->  times(ct, y.T)": _ANY_PRODUCT,
+    "ops.products.Matmul.transpose_y: shape[0] * shape[1]  ->  shape[0]": _ANY_PRODUCT,
+    "ops.products.Matmul.transpose_y: shape[0] * shape[1]  ->  shape[1]": _ANY_PRODUCT,
+    "ops.products.Matmul.transpose_y: x.T.dot(ct) if few else times(x.T, ct)"
+    "  ->  times(x.T, ct)": _ANY_PRODUCT,
+    "ops.products._times_vectors: times(x, ct) if x.ndim == 2 else times(x, ct[..., None])[..., 0]"
+    "  ->  times(x, ct[..., None])[..., 0]": "a vector is a matrix of one column: only slower",
     "ops.products._merged: x.ndim <= 2  ->  x.ndim <= 3": _SAME_PRODUCT,
-    "ops.products._merged: np.reshape(x, (aval_of(x).size // max(x.shape[-1], 1), x.shape[-1]))"
+    "ops.products._merged: np.reshape(x, (aval_of(x).size // x.shape[-1], x.shape[-1]))"
     "  ->  x": _SAME_PRODUCT,
-    "ops.products._merged: np.reshape(matmul(rows, y), (*x.shape[:-1], *y.shape[1:]))"
-    " if x.shape[-1] else matmul(x, y)  ->  matmul(x, y)": _SAME_PRODUCT,
     "ops.products._fitted: cast(ct, dtype) if ct.shape == shape else unbroadcast(ct, shape, dtype)"
     "  ->  unbroadcast(ct, shape, dtype)": "unbroadcasting to the same shape is the cast",
     "ops.cumulative.Recurrence._transpose_b: previous(a, axis, not reverse, 0)"
