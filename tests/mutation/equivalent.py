@@ -193,6 +193,12 @@ EQUIVALENT: dict[str, str] = {
     "ops.linalg.least_squares.Lstsq.jvp: to_dtype(ta, out.dtype)  ->  ta": (
         "its products with factors of the finer dtype are in that dtype"
     ),
+    "ops.linalg.determinants.Slogdet.jvp: real_dtype(a.dtype)  ->  a.dtype": (
+        "infinity times the identity is infinity and nan, whether it is real or complex"
+    ),
+    "ops.linalg.eigen.Eigvals.decomposed: (w, v, v)  ->  (-w, v, v)": (
+        "the values say only which of them are equal, and these are so with the other sign"
+    ),
     "ops.linalg.least_squares.truncated_push: np.where(kept, s, 1)"
     "  ->  np.where(kept, s, 2)": _MASKED,
     "ops.linalg.least_squares.truncated_push: np.where(mixed, rows[1] - columns[1], 1)"

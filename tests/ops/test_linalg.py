@@ -331,3 +331,45 @@ def test_the_pullback_of_equal_values_is_a_linear_map_of_its_own(values):
     m = m + m.swapaxes(1, 2)
     (got,) = vk.vjp(lambda ct: pullback(ct)[0], np.ones((2, 3)))[1](m)
     np.testing.assert_allclose(got, [[4.0, 4.0, 16.0], [18.0, 30.0, 30.0]], rtol=1e-14)
+
+
+# ---- at singular matrices ------------------------------------------------------------------------
+
+HALF = np.diag([1.0, 0.0])
+
+
+def test_the_logarithm_of_a_determinant_rises_infinitely_from_a_singular_matrix():
+    logarithm = lambda a: np.linalg.slogdet(a)[1]
+    with np.errstate(all="ignore"):
+        for f in (logarithm, vk.jit(logarithm)):
+            for a, along in ((np.zeros((2, 2)), HALF), (HALF, np.eye(2)), (1j * HALF, np.eye(2))):
+                value, tangent = vk.jvp(f, (a,), (along.astype(a.dtype),))
+                assert value == -np.inf
+                assert not np.isfinite(tangent)
+            assert vk.jvp(f, (np.zeros((2, 2)),), (HALF,))[1] == np.inf
+            stays_zero = np.array([[0.0, 1.0], [0.0, 0.0]])
+            assert np.isnan(vk.jvp(f, (np.zeros((2, 2)),), (stays_zero,))[1])
+            assert not np.isfinite(vk.grad(f)(HALF)).all()
+
+
+def test_singular_values_that_vanish():
+    """Those of `svdvals` are not negative and have a kink; those of the factors change sign."""
+    along = np.array([[1.0, 2.0], [3.0, 4.0]])
+    values, factors = np.linalg.svdvals, lambda a: np.linalg.svd(a)[1]
+    for f, tangent, gradient in (
+        (values, [1.0, 0.0], HALF),
+        (factors, [1.0, 4.0], np.eye(2)),
+    ):
+        for g in (f, vk.jit(f)):
+            total = lambda a, g=g: np.sum(g(a))
+            inner = lambda a, g=g: vk.jvp(g, (a,), (along,))[0]
+            for h in (g, inner):
+                np.testing.assert_allclose(vk.jvp(h, (HALF,), (along,))[1], tangent, 1e-14)
+            np.testing.assert_allclose(vk.grad(total)(HALF), gradient, 1e-14)
+
+
+def test_a_norm_that_is_not_chosen_contributes_nothing():
+    f = lambda x: np.where(x[1] > 5, np.linalg.norm(x), 0.0)
+    for x in (np.array([np.inf, 1.0]), np.array([np.nan, 1.0])):
+        for g in (vk.grad(f), vk.jit(vk.grad(f))):
+            np.testing.assert_array_equal(g(x), [0.0, 0.0])
