@@ -130,7 +130,7 @@ FAMILIES = {
     "scan_split": ("control/test_scan.py", "control/test_checkpointed_loops.py"),
     "layout": ("control/test_scan.py", "control/test_loop.py"),
     "bodies": ("control/test_refusals.py", "control/test_branch.py", "control/test_mapped.py"),
-    "higher": ("control/test_products.py", "test_nan_safety.py"),
+    "higher": ("control/test_products.py", "transforms/test_vjp.py", "test_nan_safety.py"),
     "programs": (
         "control/test_branch.py",
         "control/test_scan.py",

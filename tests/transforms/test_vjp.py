@@ -158,6 +158,15 @@ def test_residuals_say_what_is_kept_and_where() -> None:
     assert "vjp(<lambda>)" in repr(pullback)
 
 
+def test_residuals_of_a_call_are_among_those_of_the_row_that_runs_it() -> None:
+    f = vk.jit(lambda x: np.sum(np.sin(x)))
+    _, pullback = vk.vjp(lambda x: f(2.0 * x), np.ones(1000))
+    (residual,) = pullback.residuals
+    assert residual.name == "call"
+    assert residual.shape == (1000,)
+    assert pullback.nbytes == 8000
+
+
 def test_free_drops_the_residuals() -> None:
     _, pullback = made()
     pullback.free()

@@ -97,9 +97,6 @@ class Recomputed:
     def residuals(self) -> list[Residual]:
         return [Residual(self.name, v, None) for v in self.values if hasattr(v, "dtype")]
 
-    def size(self) -> tuple[int, str]:
-        return 1, "rows"
-
 
 Digest = list[tuple[Any, Any] | None]
 

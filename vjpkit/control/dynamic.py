@@ -82,9 +82,6 @@ class DynamicMap:
     def residuals(self) -> list[Residual]:
         return [Residual("while", v, None) for v in self.kept if hasattr(v, "dtype")]
 
-    def size(self) -> tuple[int, str]:
-        return 1, "rows"
-
 
 def recorded_map(program: Program, values: Sequence[Value], live: Sequence[bool]) -> Backing:
     """The linear map of a program at values, by recording it; from live inputs to real outputs."""
@@ -213,9 +210,6 @@ class Dense:
     def residuals(self) -> list[Residual]:
         return self.backing.residuals()
 
-    def size(self) -> tuple[int, str]:
-        return self.backing.size()
-
 
 def filled(xs: Sequence[Value | None], avals: Sequence[Aval], like: Value) -> list[Value]:
     """Zeros for what is None."""
@@ -276,9 +270,6 @@ class VectorMap:
 
     def residuals(self) -> list[Residual]:
         return [Residual(self.owner.name, v, None) for v in self.kept if hasattr(v, "dtype")]
-
-    def size(self) -> tuple[int, str]:
-        return 1, "rows"
 
 
 class Push(Dynamic):

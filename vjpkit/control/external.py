@@ -199,9 +199,6 @@ class NumericMap:
     def residuals(self) -> list[Residual]:
         return [Residual(self.call.name, v, None) for v in self.kept if hasattr(v, "dtype")]
 
-    def size(self) -> tuple[int, str]:
-        return 1, "rows"
-
 
 class Difference(Opaque):
     """``external_push`` or ``external_pull``: operands are those of the code, and then vectors."""

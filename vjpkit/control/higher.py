@@ -18,7 +18,7 @@ import numpy as np
 
 from vjpkit.control.programs import (
     apart_from_terms,
-    plain_program,
+    plain_param,
     series_program,
     with_terms,
 )
@@ -88,14 +88,7 @@ class Form:
     @property
     def plain(self) -> dict[str, Any]:
         """The parameters with plain products in their programs."""
-        return {
-            name: plain_program(value)
-            if isinstance(value, Program)
-            else tuple([plain_program(v) if isinstance(v, Program) else v for v in value])
-            if isinstance(value, tuple)
-            else value
-            for name, value in self.params.items()
-        }
+        return {name: plain_param(value) for name, value in self.params.items()}
 
 
 @dataclass(frozen=True)
@@ -156,9 +149,6 @@ class FormMap:
 
     def residuals(self) -> list[Residual]:
         return [Residual(self.name, v, None) for v in self.kept if hasattr(v, "dtype")]
-
-    def size(self) -> tuple[int, str]:
-        return 1, "rows"
 
 
 class Higher(Primitive):
@@ -233,16 +223,6 @@ class Higher(Primitive):
         outs, backing = self.linear_map(values, live, **params)
         pushed = iter(backing.push([t for t in ts if t is not None]))
         return outs, [next(pushed) if aval_of(o).inexact else None for o in outs]
-
-    def forward(
-        self,
-        values: Sequence[Value],
-        ts: Sequence[Value | None],
-        out: Value,
-        params: Any,
-        strict: bool,
-    ) -> Any:
-        return tuple(self.with_tangents(values, ts, params, strict)[1])
 
 
 def live_and_order(series: Sequence[Terms | None]) -> tuple[tuple[bool, ...], int]:

@@ -42,6 +42,7 @@ __all__ = [
     "mapped_program",
     "numbered",
     "of_examples",
+    "plain_param",
     "plain_program",
     "rearranged",
     "run_staged",
@@ -443,16 +444,17 @@ def _plain(program: Program) -> Program:
 
     def plain(eqn: Equation) -> Equation:
         primitive = lookup(plainly.get(eqn.primitive.name, eqn.primitive.name))
-        params = {name: _plain_param(value) for name, value in eqn.params.items()}
+        params = {name: plain_param(value) for name, value in eqn.params.items()}
         return Equation(primitive, eqn.inputs, params, eqn.outputs, eqn.position)
 
     equations = [plain(eqn) for eqn in program.equations]
     return Program(program.inputs, equations, program.outputs, program.linear)
 
 
-def _plain_param(value: Any) -> Any:
+def plain_param(value: Any) -> Any:
+    """A parameter with plain products in the programs that it holds."""
     if isinstance(value, tuple):
-        return tuple(map(_plain_param, value))
+        return tuple(map(plain_param, value))
     return plain_program(value) if isinstance(value, Program) else value
 
 

@@ -371,9 +371,6 @@ class Reversal:
         own = [Residual(self.loop.name, x, None) for x in kept.values() if hasattr(x, "dtype")]
         return own if last is None else [*own, *last[1].residuals()]
 
-    def size(self) -> tuple[int, str]:
-        return self.length, "steps"
-
 
 def copied(state: State) -> State:
     """A state that a step may write to."""

@@ -197,9 +197,6 @@ class OneRule:
         leaves = [x for x in flatten(self.kept)[0] if hasattr(x, "dtype")]
         return [Residual(self.call.name, x, None) for x in leaves]
 
-    def size(self) -> tuple[int, str]:
-        return 1, "rows"
-
 
 class ReverseRule(OneRule):
     """The linear map that ``bwd`` pulls back; pushing is its transpose, for ``bwd`` is linear."""

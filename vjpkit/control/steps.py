@@ -347,9 +347,6 @@ class Steps:
             kept = list(own.values())
         return [Residual(self.name, v, None) for v in kept if hasattr(v, "dtype")]
 
-    def size(self) -> tuple[int, str]:
-        return len(self.tape), "steps"
-
 
 class Backward:
     """Cotangents on their way from the last step to the first."""

@@ -78,12 +78,11 @@ def nbytes_text(n: float) -> str:
 
 
 class Backing(Protocol):
-    """What a linear map computes with: both directions, on live leaves."""
+    """What a linear map computes with, or a row of one: both directions, on live leaves."""
 
     def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]: ...
     def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]: ...
     def residuals(self) -> list[Residual]: ...
-    def size(self) -> tuple[int, str]: ...
 
 
 class Recorded:

@@ -28,9 +28,9 @@ from vjpkit.pytree import (
     register_pytree_node,
 )
 from vjpkit.transforms.backings import (
-    Backing,
     Freed,
     Programmed,
+    Recorded,
     Residual,
     dense_vectors,
     nbytes_text,
@@ -62,7 +62,7 @@ class LinearMap:
 
     def __init__(
         self,
-        backing: Backing,
+        backing: Recorded | Programmed | Freed,
         domain: Side,
         codomain: Side,
         name: str = "linear map",
