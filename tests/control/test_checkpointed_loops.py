@@ -44,6 +44,17 @@ def only_slices(w, x, xs, **options):
     return np.sum(lax.scan(lambda _, s: (None, np.sin(s * w) * x), None, xs, **options)[1])
 
 
+def not_all_read(w, x, xs, **options):
+    """Slices that no step reads, and some of which only the value is read."""
+
+    def step(c, s):
+        a, _, b = s
+        return (np.sin(c[0]) * (b > 0) + a * w, c[1]), c[0] * a
+
+    (c, same), ys = lax.scan(step, (x, w), (xs, xs**2, xs * w), **options)
+    return np.sum(c**2) + np.sum(same * c) + np.sum(ys)
+
+
 def counted(w, x, xs, **options):
     return np.sum(lax.fori_loop(2, 11, lambda i, c: np.sin(c * w) + i * x, x, **options) * xs[1])
 
@@ -75,8 +86,8 @@ def nested(w, x, xs, **options):
 PROGRAMS = {
     f.__name__: f
     for f in (
-        scanned, backwards, without_slices, only_slices, counted, counted_to, until, no_steps,
-        nested,
+        scanned, backwards, without_slices, only_slices, not_all_read, counted, counted_to,
+        until, no_steps, nested,
     )
 }  # fmt: skip
 TS = (np.array([0.4, -1.0]), np.array([1.0, 0.3]), np.cos(XS))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import vjpkit as vk
@@ -31,6 +31,13 @@ USES: dict[str, Callable[[Any, Any], Any]] = {
     "matrix": lambda x, a: np.reshape(x, (-1, 2)) @ np.reshape(a[:4], (2, 2)),
     "program": vk.jit(lambda x, a: np.exp(-x * a)),
     "loop": lambda x, a: vk.lax.fori_loop(0, 2, lambda _, y: vk.jit(np.multiply)(y, a), x),
+    "revolved": lambda x, a: vk.lax.scan(
+        lambda y, b: (np.sin(y) * b, None),
+        x[: x.size // 2],
+        np.reshape(a, (2, -1)),
+        checkpoint="revolve",
+        slots=2,
+    )[0],
 }
 WAYS: dict[str, Callable[[Any], None]] = {
     "one element": lambda a: a.__setitem__(a.size // 2, 1.25),
@@ -50,6 +57,7 @@ def written(x: Any, a: Any) -> Any:
 
 
 @settings(max_examples=150)
+@example(use="revolved", way="all", size="small", changed="captured", transform="vjp")
 @given(
     use=st.sampled_from(sorted(USES)),
     way=st.sampled_from(sorted(WAYS)),

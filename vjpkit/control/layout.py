@@ -10,7 +10,7 @@ from vjpkit.control.programs import Mask, linearized_program
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Program
 
-__all__ = ["Layout", "carried", "linear_reached", "per_step", "reached_outputs", "stacked"]
+__all__ = ["Layout", "carried", "linear_reached", "reached_outputs", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,6 @@ class Layout:
     def outs(self, ys: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """Carries, and what is written slice by slice."""
         return ys[: self.carry], ys[self.carry :]
-
-
-def per_step(aval: Aval) -> Aval:
-    """One slice."""
-    return Aval(aval.shape[1:], aval.dtype)
 
 
 def stacked(aval: Aval, length: int) -> Aval:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from vjpkit.control.call import call, chained
-from vjpkit.control.layout import Layout, carried, linear_reached, per_step, reached_outputs
+from vjpkit.control.layout import Layout, carried, linear_reached, reached_outputs
 from vjpkit.control.programs import (
     Linearized,
     Mask,
@@ -370,6 +370,7 @@ class Backward:
             self.back = {True: back, False: recomputing(machine.at, back)}
             marked = [*steps.consts, *steps.carries, *steps.slices]
             self.names = [i for i, f in zip(marked, found, strict=True) if f]
+        self.read = [x for x in steps.slices if x in self.names]
         self.sums: dict[int, Value] = {}
         self.columns: Columns = []
 
@@ -385,13 +386,7 @@ class Backward:
         for c in steps.consts:
             if c in pulled:
                 self.sums[c] = self.sums[c] + pulled[c] if c in self.sums else pulled[c]
-        avals = [per_step(steps.avals[x]) for x in steps.slices]
-        self.columns.append(
-            [
-                pulled[x] if x in pulled else zeros(a, self.some)
-                for x, a in zip(steps.slices, avals, strict=True)
-            ]
-        )
+        self.columns.append([pulled[x] for x in self.read])
 
     def _vectors(self, i: int) -> list[Value]:
         avals = self.steps.out_avals
@@ -401,18 +396,17 @@ class Backward:
         ]
         return [*[self.state[c] for c in self.carried], *slices]
 
-    def total(self, i: int) -> Value | None:
+    def total(self, i: int) -> Value:
         """The cotangent of an operand."""
-        steps = self.steps
         if i in self.state:
             return self.state[i]
         if i in self.sums:
             return self.sums[i]
-        if i in steps.slices and self.columns:
-            j = steps.slices.index(i)
-            rows = {steps.machine.place(k): row[j] for k, row in self._numbered()}
+        if i in self.read and self.columns:
+            j = self.read.index(i)
+            rows = {self.steps.machine.place(k): row[j] for k, row in self._numbered()}
             return np.stack([rows[p] for p in sorted(rows)])
-        return zeros(steps.avals[i], self.some)
+        return zeros(self.steps.avals[i], self.some)
 
     def _numbered(self) -> Iterator[tuple[int, Sequence[Value]]]:
         """Columns with the numbers of their steps, of which the last came first."""
