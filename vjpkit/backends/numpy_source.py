@@ -28,6 +28,7 @@ from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.passes.cancelling import without_what_cancels
 from vjpkit.passes.common import with_products_shared
+from vjpkit.passes.factors import with_common_factors, with_quotients
 from vjpkit.passes.sums import with_products_of_sums
 
 __all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower", "quick_form"]
@@ -176,7 +177,7 @@ def lower(
     computes everything again.
     """
     kind = kind or Source
-    quick = quick_form(program) if private else program
+    quick = kind.in_short(program) if private else program
     if quick is program and all(eqn.primitive.quick is None for eqn in program.equations):
         return kind(program, private, fresh).compile()
     made: list[Lowered] = []
@@ -207,6 +208,11 @@ class Source:
     """Writes the function: one line per equation; a large array is deleted after its last use."""
 
     lowered: ClassVar[type[Lowered]] = Lowered
+
+    @staticmethod
+    def in_short(program: Program) -> Program:
+        """What is computed first, with fewer operations."""
+        return with_quotients(with_common_factors(quick_form(program)))
 
     def __init__(
         self,

@@ -51,7 +51,8 @@ from vjpkit.backends.native.places import (
     is_gather,
 )
 from vjpkit.core.aval import Aval, Shape
-from vjpkit.core.ir import Atom, Equation, Literal, Var, params_key, used
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, params_key, used
+from vjpkit.passes.factors import with_common_factors, with_quotients
 
 __all__ = ["Kernel", "loaded", "memory_type", "store"]
 
@@ -382,16 +383,23 @@ class _Writer:
         """The loop that computes equations, ``width`` elements at a time."""
         loop = _Loop(self, width, exact)
         values = loop.values
-        for eqn in equations:
+        stored = [v for e in equations for v in e.outputs if v in self.number]
+        program = Program((), equations, stored)
+        if not exact:  # which all are computed in again where this makes a nan of products
+            program = with_quotients(with_common_factors(program))
+        places: dict[Atom, list[Var]] = {}
+        for v, made in zip(stored, program.outputs, strict=True):
+            places.setdefault(made, []).append(v)
+        for eqn in program.equations:
             out = eqn.outputs[0]
             if eqn in self.kernel.gathers:
-                x, *places = used(eqn.inputs)
-                at = gathered(list(map(loop.read, places)), x.aval.shape, loop.faults)
+                x, *indices = used(eqn.inputs)
+                at = gathered(list(map(loop.read, indices)), x.aval.shape, loop.faults)
                 values[out] = taken(loop.code, loop.place(self.source[x]), at, kind_of(x))
             else:
                 values[out] = computed(loop.code, eqn, list(map(loop.read, eqn.inputs)))
-            if out in self.number:  # at once: it need not stay in a register
-                store(loop.code, loop.place(self.number[out]), "%i", values[out])
+            for v in places.get(out, ()):  # at once: it need not stay in a register
+                store(loop.code, loop.place(self.number[v]), "%i", values[out])
         return loop
 
     def placing(self, indices: tuple[Var, ...], shape: Shape) -> tuple[str, list[int]]:

@@ -27,7 +27,7 @@ from vjpkit.backends.native.places import Move, deposit_of, is_gather, moves_of
 from vjpkit.backends.native.rows import Rows, row_by_row
 from vjpkit.backends.native.straight import Straight, straight
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
-from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
+from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower, quick_form
 from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.primitive import lookup
@@ -244,6 +244,11 @@ class NativeSource(Source):
     """Writes the function; a fused group is one call of its kernel."""
 
     lowered: ClassVar[type[Lowered]] = NativeLowered
+
+    @staticmethod
+    def in_short(program: Program) -> Program:
+        """What is computed first; kernels take out common factors, which they can put back."""
+        return quick_form(program)
 
     def schedule(self) -> Sequence[Equation | Together]:
         parts: Sequence[Equation | Together] = self.program.equations

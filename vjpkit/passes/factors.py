@@ -1,0 +1,399 @@
+"""Common factors: a sum of products written with fewer operations.
+
+The gradient of ``u * v / w`` reads the same few values again and again: what rules give is a sum of
+products of them, built up in the order of the program. Here such a sum is brought to a normal form,
+monomials with coefficients, and written anew as products of sums, like ``k * (3 - 2 * k) + x``.
+
+Three fences keep it as accurate as it was. Nothing is multiplied that the old form did not
+multiply: factors are values that are on the way to the sum already, so none overflows that did not
+before. Terms that cancel stay: a nan or an infinity in them shows as before. A sum is distributed
+over a product only where its own terms, but for one, are rounded: of ``a * (x - y)`` the difference
+may be exact, of ``a * x - a * y`` it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from vjpkit.core.aval import Aval
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
+from vjpkit.core.primitive import lookup
+from vjpkit.passes.cancelling import LARGE
+from vjpkit.passes.dead import without_dead_code
+from vjpkit.passes.rewriting import Rewriter
+
+__all__ = ["with_common_factors", "with_quotients"]
+
+MOST_TERMS, MOST_FACTORS, MOST_VISITED, MOST_PLANS = 6, 6, 64, 32
+"""Beyond these a value is a factor by itself: the pass is linear in the program's length."""
+
+DIVISION = 2
+"""What a quotient costs, in sums or products."""
+
+Monomial = frozenset[tuple[Var, int]]
+"""Factors and their exponents."""
+Form = Mapping[Monomial, float]
+"""The coefficient of each monomial."""
+ONE: Monomial = frozenset()
+
+_ARITHMETIC = frozenset({"add", "subtract", "negative", "multiply", "scale", "divide"})
+
+
+def with_common_factors(program: Program) -> Program:
+    """Large sums of products with their common factors taken out, where that is less work.
+
+    Law: equal outputs up to rounding of their terms, and not finite where the old ones are not,
+    while no value is beyond 1e150. A nan in what ``scale`` makes is for the old program to decide.
+    """
+    if sum(map(_is_large_arithmetic, program.equations)) < 3:
+        return program
+    new = _Factoring(program)
+    for eqn in program.equations:
+        new.visit(new.read(eqn), eqn)
+    return without_dead_code(new.finish()) if new.stands_for else program
+
+
+def with_quotients(program: Program) -> Program:
+    """``(1 / d) * b`` as ``b / d`` where nothing else reads ``1 / d``.
+
+    Law: equal outputs up to rounding, but for a nan, which shows in what another ``scale`` makes of
+    the quotient, and is for the old program to decide.
+    """
+    shown = _read_by_scale(program)
+    new = Rewriter(program)
+    for old in program.equations:
+        eqn = new.read(old)
+        new.keep((_quotient(new, eqn) if shown.issuperset(eqn.outputs) else None) or eqn)
+    return without_dead_code(new.finish())
+
+
+def _read_by_scale(program: Program) -> set[Var]:
+    """Values of which a nan is one of a result of ``scale``, whatever reads them."""
+    hidden, seen = set(used(program.outputs)), set[Var]()
+    for eqn in reversed(program.equations):
+        name = eqn.primitive.name
+        passes = name == "scale" or (name in _ARITHMETIC and hidden.isdisjoint(eqn.outputs))
+        (seen if passes else hidden).update(used(eqn.inputs))
+    return seen - hidden
+
+
+def _quotient(new: Rewriter, eqn: Equation) -> Equation | None:
+    if eqn.primitive.name != "scale" or eqn.outputs[0].aval.size < LARGE:
+        return None
+    for one, b in (eqn.inputs, eqn.inputs[::-1]):
+        inner = new.made_by(one, "divide")
+        if inner is None or new.readers[one] != 1 or one.aval != eqn.outputs[0].aval:
+            continue
+        c, d = inner.inputs
+        if isinstance(c, Literal) and c.value == 1 and b is not one and b.aval == one.aval:
+            return Equation(inner.primitive, (b, d), {}, eqn.outputs, eqn.position)
+    return None
+
+
+# ---- plans ---------------------------------------------------------------------------------------
+
+
+Term = tuple[float, Var | None, "Plan | None"]
+"""A coefficient, a factor (None for a number), and a sum that it multiplies."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sum."""
+
+    terms: tuple[Term, ...]
+
+    @cached_property
+    def operations(self) -> int:
+        """Sums and products that writing it takes."""
+        signs = [c for c, _, _ in self.terms]
+        numbers = sum(v is not None and abs(c) != 1 for c, v, _ in self.terms)
+        minus = max(signs) < 0 and self.terms[0][0] == -1 and self.terms[0][1] is not None
+        inner = sum(1 + plan.operations for _, _, plan in self.terms if plan is not None)
+        return len(self.terms) - 1 + numbers + minus + inner
+
+    def values(self) -> Iterator[Var]:
+        """The variables that it reads."""
+        for _, v, plan in self.terms:
+            if v is not None:
+                yield v
+            if plan is not None:
+                yield from plan.values()
+
+    def scaled(self) -> tuple[float, Plan]:
+        """The coefficient that all terms share, and the sum without it."""
+        sizes = {abs(c) for c, _, _ in self.terms}
+        if len(sizes) > 1 or any(v is None for _, v, _ in self.terms):
+            return 1.0, self
+        sign = -1.0 if all(c < 0 for c, _, _ in self.terms) else 1.0
+        c = sign * sizes.pop()
+        return c, Plan(tuple([(d / c, v, plan) for d, v, plan in self.terms]))
+
+
+class _Plans:
+    """Ways to write a form by values that are there."""
+
+    def __init__(self, there: Mapping[Monomial, tuple[float, Var]]) -> None:
+        self.there = there
+        self.known: dict[frozenset[tuple[Monomial, float]], list[Plan]] = {}
+
+    def of(self, form: Form) -> list[Plan]:
+        """Sums equal to ``form``, those of few operations first; none where it needs others."""
+        key = frozenset(form.items())
+        if key not in self.known:
+            visited = len(self.known) < MOST_VISITED
+            self.known[key] = []
+            plans = dict.fromkeys(self.made(form)) if visited else ()
+            self.known[key] = sorted(plans, key=lambda plan: plan.operations)[:MOST_PLANS]
+        return self.known[key]
+
+    def made(self, form: Form) -> Iterator[Plan]:
+        whole = [self.term(monomial, c) for monomial, c in form.items()]
+        terms = [term for term in whole if term is not None]
+        if len(terms) == len(form):
+            yield Plan(tuple(terms))
+        for factor, (size, v) in self.there.items():
+            taken = {m: c / size for m, c in form.items() if _divides(factor, m)}
+            if len(taken) < min(len(form), 2) or set(taken) == {factor}:
+                continue
+            inside = self.of({_over(m, factor): c for m, c in taken.items()})
+            rest = {m: c for m, c in form.items() if m not in taken}
+            others = self.of(rest) if rest else [Plan(())]
+            for c, inner in [plan.scaled() for plan in inside]:
+                for other in others:
+                    yield Plan(((c, v, inner), *other.terms))
+
+    def term(self, monomial: Monomial, c: float) -> Term | None:
+        """One term; None where it is not there, nor a product of what is."""
+        if not monomial:
+            return c, None, None
+        if monomial in self.there:
+            size, v = self.there[monomial]
+            return c / size, v, None
+        products = self.of({monomial: c})
+        return products[0].terms[0] if products else None
+
+
+def _divides(factor: Monomial, monomial: Monomial) -> bool:
+    powers = dict(monomial)
+    return all(powers.get(v, 0) * k > 0 and abs(powers[v]) >= abs(k) for v, k in factor)
+
+
+def _over(monomial: Monomial, factor: Monomial) -> Monomial:
+    powers = dict(monomial)
+    for v, k in factor:
+        powers[v] -= k
+    return frozenset([(v, k) for v, k in powers.items() if k])
+
+
+# ---- forms ---------------------------------------------------------------------------------------
+
+
+class _Factoring(Rewriter):
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.forms: dict[Atom, Form] = {}
+        self.work = {e.outputs[0]: e for e in program.equations if _is_large_arithmetic(e)}
+        """The equations that are arithmetic of large arrays, by what they make."""
+        self.read_as_terms: dict[Atom, int] = {}
+        """By how many equations a value is read through its form."""
+        for eqn in self.work.values():
+            self.forms[eqn.outputs[0]] = self.form_of(eqn)
+
+    def visit(self, new: Equation, old: Equation) -> None:
+        """An equation whose operands stand for those of ``old``."""
+        plan = self.plan(old.outputs[0]) if old.outputs[0] in self.work else None
+        if plan is None:
+            self.keep(new)
+        else:
+            self.replace(old, (self.written(plan, old),))
+
+    # ---- what there is -----------------------------------------------------------------------
+
+    def form_of(self, eqn: Equation) -> Form:
+        """The normal form of a result; a factor by itself where there is no other."""
+        (out,) = eqn.outputs
+        operands = [self.operand(a, out.aval) for a in eqn.inputs]
+        name = eqn.primitive.name
+        form: Form | None
+        if name in ("multiply", "scale"):
+            form = _times(*operands)
+        elif name == "divide":
+            x, y = operands
+            over = y if len(y) == 1 else _alone(eqn.inputs[1])
+            form = _divided(x, over)
+        elif name == "negative":
+            form = {m: -c for m, c in operands[0].items()}
+        else:
+            x, y = operands
+            form = _plus(x, y, 1.0 if name == "add" else -1.0)
+        if form is None or not _is_fit(form):
+            return _alone(out)
+        for a in dict.fromkeys(used(eqn.inputs)):
+            self.read_as_terms[a] = self.read_as_terms.get(a, 0) + 1
+        return form
+
+    def operand(self, a: Atom, out: Aval) -> Form:
+        if isinstance(a, Literal):
+            return {ONE: float(a.value)}
+        return self.forms.get(a, _alone(a)) if a.aval == out else _alone(a)
+
+    # ---- plans -------------------------------------------------------------------------------
+
+    def plan(self, root: Var) -> Plan | None:
+        """A better way to a sum that something else reads than its terms; None for itself."""
+        form = self.forms[root]
+        sums = len(form) > 1 or self.work[root].primitive.name in ("add", "subtract")
+        if not sums or self.readers[root] <= self.read_as_terms.get(root, 0):
+            return None
+        there = self.on_the_way(root)
+        own = self.own_work(root)
+        before = self.cost(own)
+        best: tuple[int, Plan] | None = None
+        for plan in _Plans(there).of(form):
+            cost = plan.operations + self.cost(self.needed(plan, own))
+            if cost < before and (best is None or cost < best[0]):
+                best = cost, plan
+        return best[1] if best else None
+
+    def on_the_way(self, root: Var) -> Mapping[Monomial, tuple[float, Var]]:
+        """Products that are factors of terms of a sum, and its variables."""
+        found: dict[Monomial, tuple[float, Var]] = {}
+        pending, seen = [root], set[Var]()
+        while pending and len(seen) < MOST_VISITED:
+            v = pending.pop()
+            if v in seen:
+                continue
+            seen.add(v)
+            form = self.forms.get(v, _alone(v))
+            if len(form) == 1 and v is not root:
+                ((monomial, c),) = form.items()
+                if monomial and (monomial not in found or c == 1.0 != found[monomial][0]):
+                    found[monomial] = c, v
+            eqn = self.work.get(v)
+            if eqn is not None and form != _alone(v):
+                inputs = eqn.inputs[:1] if eqn.primitive.name == "divide" else eqn.inputs
+                pending += used(inputs)
+        return found
+
+    def own_work(self, root: Var) -> set[Var]:
+        """What is computed for a value only, and itself."""
+        reads: dict[Var, int] = {}
+        own, pending = {root}, [root]
+        while pending and len(own) < MOST_VISITED:
+            for a in set(used(self.work[pending.pop()].inputs)):
+                reads[a] = reads.get(a, 0) + 1
+                if a in self.work and reads[a] == self.readers[a]:
+                    own.add(a)
+                    pending.append(a)
+        return own
+
+    def needed(self, plan: Plan, own: set[Var]) -> set[Var]:
+        """What of this work a plan is based on."""
+        needed, pending = set[Var](), list(plan.values())
+        while pending:
+            v = pending.pop()
+            if v in own and v not in needed:
+                needed.add(v)
+                pending += used(self.work[v].inputs)
+        return needed
+
+    def cost(self, values: set[Var]) -> int:
+        return sum(DIVISION if self.work[v].primitive.name == "divide" else 1 for v in values)
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    def written(self, plan: Plan, eqn: Equation) -> Var:
+        """The equations of a plan, on the line of ``eqn``."""
+        terms = [(c, self.factor(v, inner, eqn)) for c, v, inner in plan.terms]
+        terms.sort(key=lambda term: term[0] < 0)
+        (c, a), *others = terms
+        total = self.multiple(c, a, eqn)
+        for d, b in others:
+            name = "subtract" if d < 0 else "add"
+            total = self.made(name, eqn, total, self.multiple(abs(d), b, eqn))
+        assert isinstance(total, Var)
+        return total
+
+    def factor(self, v: Var | None, inner: Plan | None, eqn: Equation) -> Atom | None:
+        if v is None:
+            return None
+        a = self.atom(v)
+        return a if inner is None else self.made("scale", eqn, a, self.written(inner, eqn))
+
+    def multiple(self, c: float, a: Atom | None, eqn: Equation) -> Atom:
+        if a is None:
+            return Literal(c)
+        if c == -1:
+            return self.made("negative", eqn, a)
+        return a if c == 1 else self.made("multiply", eqn, Literal(c), a)
+
+    def made(self, name: str, eqn: Equation, *inputs: Atom) -> Var:
+        return self.emit(lookup(name), inputs, {}, eqn.position)
+
+
+def _is_large_arithmetic(eqn: Equation) -> bool:
+    if eqn.primitive.name not in _ARITHMETIC:
+        return False
+    (out,) = eqn.outputs
+    plain = out.aval.dtype == "f8" and not out.aval.weak and out.aval.size >= LARGE
+    return plain and all(map(_is_plain, eqn.inputs))
+
+
+def _is_plain(a: Atom) -> bool:
+    """Whether an operand is of float64, or a number of moderate size."""
+    if isinstance(a, Var):
+        return a.aval.dtype == "f8"
+    number = a.aval.dtype.kind in "fi" if a.aval.weak else a.aval.dtype == "f8"
+    return number and 2**-60 < abs(a.value) < 2**60
+
+
+def _alone(a: Atom) -> Form:
+    assert isinstance(a, Var)
+    return {frozenset({(a, 1)}): 1.0}
+
+
+def _is_fit(form: Form) -> bool:
+    """Whether a form may be read term by term: it is short, and at most one term is exact."""
+    short = len(form) <= MOST_TERMS and all(len(m) <= MOST_FACTORS for m in form)
+    return short and sum(map(_is_exact, form)) <= 1
+
+
+def _is_exact(monomial: Monomial) -> bool:
+    """Whether a term may have no rounding error: a variable or a number, times a number."""
+    return not monomial or (len(monomial) == 1 and all(k == 1 for _, k in monomial))
+
+
+def _plus(x: Form, y: Form, sign: float) -> Form | None:
+    """The sum; None where terms cancel."""
+    out = dict(x)
+    for monomial, c in y.items():
+        before = out.get(monomial, 0.0)
+        if before * sign * c < 0:
+            return None
+        out[monomial] = before + sign * c
+    return out
+
+
+def _times(x: Form, y: Form) -> Form | None:
+    """The product with one term; None for that of two sums, or where factors or terms cancel."""
+    if len(x) > 1 and len(y) > 1:
+        return None
+    out: Form | None = {}
+    for (m, c), (n, d) in product(x.items(), y.items()):
+        powers = dict(m)
+        for v, k in n:
+            if powers.get(v, 0) * k < 0:
+                return None
+            powers[v] = powers.get(v, 0) + k
+        out = None if out is None else _plus(out, {frozenset(powers.items()): c * d}, 1.0)
+    return out
+
+
+def _divided(x: Form, y: Form) -> Form | None:
+    """The quotient by one term; None where factors cancel."""
+    ((monomial, c),) = y.items()
+    return _times(x, {frozenset([(v, -k) for v, k in monomial]): 1.0 / c})
