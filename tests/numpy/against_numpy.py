@@ -10,8 +10,13 @@ import numpy as np
 
 import vjpkit as vk
 import vjpkit.numpy
-from vjpkit.core.rows import Rows
+from vjpkit.core.aval import aval_of
+from vjpkit.core.errors import TracerConversionError, UnsupportedError
+from vjpkit.core.rows import Rows, roles
+from vjpkit.core.staging import Builder
 from vjpkit.core.tracer import Tracer
+from vjpkit.numpy._writable import is_array
+from vjpkit.transforms.batch import Batched, Batches
 from vjpkit.tree import flatten
 
 Call = Callable[[Any], Any]
@@ -81,6 +86,40 @@ def assert_same_as_numpy(f: Call, x: Any, tolerance: float = 0.0) -> None:
             assert a == b
         if isinstance(b, np.ndarray):
             assert dense_strides(a) == dense_strides(b)
+    assert_same_kinds(f, x, leaves)
+
+
+def assert_same_kinds(f: Call, x: Any, wanted: Sequence[Any]) -> None:
+    """What is an array of no axis, and what a scalar, does not depend on being staged or mapped."""
+    if isinstance(x, np.ndarray | np.generic) and any(map(has_no_axis, wanted)):
+        for kind, (abstract, of) in abstract_arguments(x).items():
+            got, error = outcome(f, abstract)
+            if isinstance(error, UnsupportedError | TracerConversionError):
+                continue
+            if error is not None:
+                raise error
+            expected, refused = outcome(f, of)
+            if refused is not None:  # NumPy's scalars do not have all of an array's methods
+                continue
+            expected = flatten(expected)[0]
+            for a, b in zip(flatten(got)[0], expected, strict=True):
+                if isinstance(a, Tracer) and not a.shape:
+                    assert is_array(a) == isinstance(b, np.ndarray), kind
+
+
+def has_no_axis(x: Any) -> bool:
+    return isinstance(x, np.ndarray | np.generic) and not x.ndim
+
+
+def abstract_arguments(x: Any) -> dict[str, tuple[Any, Any]]:
+    """``x`` staged, and as an example of a batch, which is a scalar where it has no axis; each with
+    what it stands for."""
+    staged = roles["staged_argument"](Builder(), aval_of(x), type(x) is np.ndarray and not x.ndim)
+    return {
+        "staged": (staged, x),
+        "traced while staged": (traced(staged), x),
+        "mapped": (Batched(np.stack([x, x]), Batches(2)), x[()]),
+    }
 
 
 def dense_strides(x: np.ndarray[Any, Any]) -> tuple[int, ...]:

@@ -41,13 +41,15 @@ def door(
     sources: Sequence[Value],
     execute: Executable,
     out_tree: PyTreeDef,
+    arrays: Sequence[int],
     run: Callable[..., tuple[Value, ...]],
     change: Callable[[], str | None] | None,
 ) -> Door:
     """The function of ``(args, kwargs)`` that answers calls like this one; else `MISS`.
 
     ``static`` are numbers and names of static arguments, which must have the same values.
-    ``execute`` takes ``sources`` and the leaves, and so does ``run``, which runs it.
+    ``execute`` takes ``sources`` and the leaves, and so does ``run``, which runs it. ``arrays`` are
+    the numbers of results that are arrays of no axis, which ``run`` gives as scalars.
     ``change`` tells whether what the program was made from has changed. Where ``execute`` is not
     settled the door closes when it is.
     """
@@ -58,6 +60,7 @@ def door(
     if change is not None:
         text.require(f"{text.constant(change)}() is None")
     text.run([*map(text.constant, sources), *text.leaves], out_tree.num_leaves)
+    text.lines += [f"r{i} = asarray(r{i})" for i in arrays]
     text.lines.append(f"return {text.tree(out_tree, iter(text.results))}")
     return text.compile()
 
@@ -71,6 +74,7 @@ class Text:
         self.scope: dict[str, Any] = {
             "direct": self.direct,
             "MISS": MISS,
+            "asarray": np.asarray,
             "ndarray": np.ndarray,
             "run": run,
             "name_line": execute.name_line,

@@ -84,10 +84,15 @@ def told_apart(value: Any) -> Any:
 @dataclass(frozen=True)
 class Signature:
     """What a program is made for: trees, avals, and the static arguments by name or number; and
-    names and sizes of the axes over which it is mapped."""
+    names and sizes of the axes over which it is mapped.
+
+    ``arrays`` are the numbers of arguments that are arrays of no axis: writing to them is seen by
+    other names, where a scalar's name is rebound.
+    """
 
     tree: PyTreeDef
     avals: tuple[Aval, ...]
+    arrays: tuple[int, ...]
     static: tuple[tuple[Any, Fixed], ...]
     axes: tuple[tuple[Any, int], ...]
 
@@ -104,6 +109,11 @@ class Signature:
         for (path, _), mine, its in zip(paths, self.avals, other.avals, strict=True):
             if mine != its:
                 return f"argument {argument_name(path)} is {mine}, and was {its}"
+        for i, (path, _) in enumerate(paths):
+            if (i in self.arrays) != (i in other.arrays):
+                kinds = "an array of no axis", "a scalar"
+                is_, was = kinds if i in self.arrays else kinds[::-1]
+                return f"argument {argument_name(path)} is {is_}, and was {was}"
         return "it closes over traced values, which no other call may use"
 
 
@@ -126,6 +136,8 @@ class Staged:
     closure: Closure | None
     """What the function read beyond its arguments; None where it reads nothing."""
 
+    arrays: tuple[int, ...]
+    """The numbers of outputs that are arrays of no axis: the program gives scalars."""
     quiet: bool
     """Whether NumPy's warnings are no news: derivatives are among what it computes."""
     door: Door | None = None
@@ -142,12 +154,14 @@ class Staged:
         values = [*self.sources, *leaves]
         if any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # quicker than a generator
             outs = bind(call, values, {"program": self.closed.program})
-            return self.out_tree.unflatten(outs)
-        if self.quiet and not self.execute.silent:
+        elif self.quiet and not self.execute.silent:
             with np.errstate(all="ignore"):
                 outs = self.execute(*values)
         else:
             outs = self.execute(*values)
+        if self.arrays:
+            as_array = roles["array_of_no_axis"]
+            outs = tuple([as_array(x) if i in self.arrays else x for i, x in enumerate(outs)])
         return self.out_tree.unflatten(outs)
 
     @property
@@ -234,7 +248,15 @@ class Jit(Transformed):
         static = {n for n, _ in signature.static}
         found.settled = execute.settled
         found.door = door(
-            args, kwargs, static, found.sources, execute, found.out_tree, found.quieted, change
+            args,
+            kwargs,
+            static,
+            found.sources,
+            execute,
+            found.out_tree,
+            found.arrays,
+            found.quieted,
+            change,
         )
         return found.door
 
@@ -266,7 +288,9 @@ class Jit(Transformed):
                     "Make it static (static_argnames=...), or a pytree of arrays."
                 )
         axes = tuple([(axis.key, axis.size) for axis in RUNNING.get().axes])
-        return Signature(tree, tuple([aval_of(x) for x in leaves]), static, axes)
+        is_array = roles["is_array_of_no_axis"]
+        arrays = tuple([i for i, x in enumerate(leaves) if is_array(x)])
+        return Signature(tree, tuple([aval_of(x) for x in leaves]), arrays, static, axes)
 
     def _path(self, tree: PyTreeDef, i: int) -> str:
         return argument_name(flatten_with_path(tree.unflatten(range(tree.num_leaves)))[0][i][0])
@@ -294,7 +318,9 @@ class Jit(Transformed):
     ) -> Staged:
         """Stage the function for a signature, and keep the program."""
         builder = Builder()
-        inputs = [builder.argument(aval) for aval in signature.avals]
+        argument = roles["staged_argument"]
+        avals, arrays = signature.avals, signature.arrays
+        inputs = [argument(builder, aval, i in arrays) for i, aval in enumerate(avals)]
         positional, words = signature.tree.unflatten(inputs)
         if isinstance(positional, dict):
             static = {k: fixed.value for k, fixed in signature.static}
@@ -308,12 +334,14 @@ class Jit(Transformed):
             raise
         outs, out_tree = flatten(y)
         require_arrays(self.label, y, outs)
+        is_array = roles["is_array_of_no_axis"]
+        arrays = tuple([i for i, y in enumerate(outs) if is_array(y)])
         closed = builder.finish(outs)
         sources = originals(builder, closed)
         execute = executable(closed.program, self.backend, self.passes)
         closure = closure_of(self.fun, closed, sources)
         quiet = has_derivatives(closed.program)
-        made = Staged(closed, sources, out_tree, execute, closure, quiet)
+        made = Staged(closed, sources, out_tree, execute, closure, arrays, quiet)
         self._note(signature, change)
         if not any(isinstance(x, Tracer) for x in sources):
             self.programs[signature] = made
@@ -460,8 +488,9 @@ def jit(
 ) -> Jit | Callable[[Callable[..., PyTree]], Jit]:
     """``fun``, written down as a program once per signature and run as that from then on.
 
-    A signature is the tree, shapes and dtypes of the arguments and the values of the static ones,
-    which must be hashable. Python runs only while staging: control flow may depend on shapes and
+    A signature is the tree, shapes and dtypes of the arguments (an array of no axis is not a
+    scalar: only the former is written to) and the values of the static ones, which must be
+    hashable. Python runs only while staging: control flow may depend on shapes and
     static arguments, not on values; `vk.lax.cond`, `while_loop` and `scan` decide by values. Same
     results as ``fun`` within rounding, and the same exceptions. Composes with every transform.
 

@@ -99,7 +99,7 @@ class Builder:
 
     __slots__ = (
         "append", "captured", "closed", "dirty", "equations", "here", "inputs", "inside", "kept",
-        "level",
+        "level", "standard",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class Builder:
         self.captured: dict[Any, tuple[Var, Captured]] = {}
         self.kept: list[Value] = []
         self.inputs: list[Var] = []
-        self.closed = self.dirty = False
+        self.closed = self.dirty = self.standard = False
         self.inside: Any = None
         self.here: Position | None = None  # the row being staged, whose line its equations carry
 

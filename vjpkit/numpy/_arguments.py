@@ -25,7 +25,7 @@ __all__ = [
 
 def as_array(x: Value) -> Value:
     """``x`` as NumPy's functions see it: a tracer that decides promotion, or an array."""
-    if type(x) is Eager:
+    if type(x) is Eager and not isinstance(x.value, Tracer):
         return x
     if isinstance(x, Tracer):
         return structural.to_dtype(x, x.dtype) if x.aval.weak else x

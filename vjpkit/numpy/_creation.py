@@ -21,7 +21,7 @@ from vjpkit.core.tracer import FUNCTIONS, RUNNING, Tracer
 from vjpkit.numpy._arguments import as_array, concrete, known
 from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._views import is_abstract, marked
-from vjpkit.numpy._writable import copied, is_array, writable
+from vjpkit.numpy._writable import array_of_no_axis, copied, is_array, writable
 from vjpkit.ops import structural
 from vjpkit.ops.index import stand_in
 from vjpkit.transforms.batch import Batched
@@ -73,8 +73,7 @@ def laid_out(x: Value, order: str, copy: bool | None) -> Value:
         out: Value = copied(x)  # shares the memory until one of the two is written to
     else:
         out = structural.copy(x, order=order)
-    if isinstance(out, Tracer) and not is_array(out):
-        marked(out).array = True
+    out = array_of_no_axis(out)
     if is_abstract(out) and (order == "C" or out.ndim == 1):
         marked(out).packed = True
     return out
@@ -141,8 +140,9 @@ def array(
     if form.dtype.kind not in "biufc":
         raise TypeError(f"array: arrays of dtype {form.dtype} do not hold traced values")
     out = joined(object, form.dtype)
-    if aval_of(out).shape != form.shape or (isinstance(out, Tracer) and not is_array(out)):
+    if aval_of(out).shape != form.shape:
         out = structural.reshape(out, shape=form.shape)
+    out = array_of_no_axis(out)
     if isinstance(object, Tracer) and object.dtype == form.dtype:
         return laid_out(out, order or "K", copy)
     if copy is False:
@@ -264,7 +264,7 @@ def full(
 def filled(value: Value, dtype: Any, shape: Shape, order: str) -> Value:
     """An array of this shape and dtype, in memory of its own, that is ``value`` everywhere."""
     spread = np.broadcast_to(structural.to_dtype(as_array(value), dtype), shape)
-    return structural.copy(spread, order=order)
+    return array_of_no_axis(structural.copy(spread, order=order))
 
 
 def like(
@@ -283,7 +283,8 @@ def like(
     inner, batches = prototype, 0
     while isinstance(inner, Tracer):
         if isinstance(inner, Staged):
-            return roles["fill"](inner.owner, shape, np.asarray(value).astype(dtype)[()], dtype)
+            number = np.asarray(value).astype(dtype)[()]
+            return array_of_no_axis(roles["fill"](inner.owner, shape, number, dtype))
         batches += isinstance(inner, Batched)
         inner = inner.value
     if batches:

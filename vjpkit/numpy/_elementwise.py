@@ -13,7 +13,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, scalar
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._face import unwrapped
-from vjpkit.numpy._writable import view, write
+from vjpkit.numpy._writable import array_of_no_axis, view, write
 from vjpkit.numpy._writing import delivers, destination
 from vjpkit.ops import complex_numbers, special
 from vjpkit.ops.structural import to_dtype
@@ -78,10 +78,9 @@ def angle(z: Value, deg: bool = False) -> Value:
 def real_if_close(a: Value, tol: float = 100) -> Value:
     a = as_array(a)
     if not is_complex(a):
-        return a
-    return (
-        np.real(a) if np.real_if_close(concrete(a, "real_if_close"), tol).dtype.kind == "f" else a
-    )
+        return array_of_no_axis(a)
+    is_close = np.real_if_close(concrete(a, "real_if_close"), tol).dtype.kind == "f"
+    return array_of_no_axis(np.real(a) if is_close else a)
 
 
 # ------------------------------------------------------------------------------ without derivative
@@ -217,7 +216,7 @@ def i0(x: Value) -> Value:
     x = as_array(x)
     if is_complex(x):
         raise TypeError("i0 not supported for complex values")
-    return special.bessel_i(x, order=0)
+    return array_of_no_axis(special.bessel_i(x, order=0))
 
 
 @implements(np.nan_to_num)

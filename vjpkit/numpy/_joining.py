@@ -342,7 +342,7 @@ def pad(array: Value, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> 
     if any(n is not None and n < 0 for pair in lengths for n in pair):
         raise ValueError("index can't contain negative values")
     if a.ndim == 0:
-        return reshape(a, ())
+        return laid_out(a, "C", True)
     if mode in ("constant", "empty"):
         out = _pad_constant(a, widths, kwargs.get("constant_values", 0))
     elif a.size == 0:

@@ -66,6 +66,9 @@ class Flat:
         def operation(values: Sequence[Any], out: Any) -> None:
             out.flat[index] = values[0]
 
+        if not self.base.ndim:
+            np.reshape(self.base, 1)[index] = value
+            return
         left = overlaid("x.flat", self.base, [value], operation)
         if left is not None:
             write(self.base, Ellipsis, left)

@@ -19,7 +19,9 @@ from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
 from vjpkit.numpy._overlap import require_apart
+from vjpkit.numpy._writable import array_of_no_axis
 from vjpkit.numpy._writing import delivered, delivers
+from vjpkit.ops import structural
 from vjpkit.ops.products import LETTERS, contract, matmul
 from vjpkit.ops.structural import to_dtype
 
@@ -78,7 +80,7 @@ def vdot(a: Value, b: Value, /) -> Value:
 @implements(np.inner)
 def inner(a: Value, b: Value, /) -> Value:
     a, b = as_array(a), as_array(b)
-    return a * b if not a.ndim or not b.ndim else np.tensordot(a, b, axes=(-1, -1))
+    return a * b if not a.ndim or not b.ndim else _tensordot(a, b, (-1, -1))
 
 
 @implements(np.outer)
@@ -114,7 +116,10 @@ def linalg_vecdot(x1: Value, x2: Value, /, *, axis: int = -1) -> Value:
 
 @implements(np.tensordot)
 def tensordot(a: Value, b: Value, axes: Any = 2) -> Value:
-    a, b = as_array(a), as_array(b)
+    return array_of_no_axis(_tensordot(as_array(a), as_array(b), axes))
+
+
+def _tensordot(a: Value, b: Value, axes: Any) -> Value:
     a_axes, b_axes = _tensor_axes(axes, a.ndim, b.ndim)
     _require_same("tensordot", a, b, a_axes, b_axes)
     letters = iter(LETTERS)
@@ -207,7 +212,7 @@ def cross(
     (a0, a1, a2), (b0, b1, b2) = _components(a), _components(b)
     last = a0 * b1 - a1 * b0
     if sizes == (2, 2):
-        return last if last.ndim else np.reshape(last, ())  # NumPy gives an array, not a scalar
+        return last if last.ndim else array_of_no_axis(structural.reshape(last, shape=()))
     if a2 is None:
         first, second = a1 * b2, -(a0 * b2)
     elif b2 is None:
@@ -293,7 +298,7 @@ def einsum(
         labelled.append(total)
     ((x, labels),) = labelled
     if labels == plan.out:
-        return x if len(arrays) > 1 or x is not xs[0] else x[...]
+        return x if len(arrays) > 1 or x is not xs[0] else x[... if x.ndim else ()]
     return np.transpose(x, [labels.index(i) for i in plan.out])
 
 

@@ -15,6 +15,7 @@ from vjpkit.numpy._creation import is_contiguous
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._overlap import require_apart
 from vjpkit.numpy._views import root_of
+from vjpkit.numpy._writable import array_of_no_axis
 from vjpkit.numpy._writing import delivered, delivered_in_turn, delivers
 from vjpkit.ops import selection, structural
 from vjpkit.ops.cumulative import along
@@ -40,7 +41,7 @@ def where(condition: Value, x: Value = None, y: Value = None, /) -> Value:
         return np.nonzero(condition)
     if x is None or y is None:
         raise ValueError("either both or neither of x and y should be given")
-    return selection.where(_operand(condition), _operand(x), _operand(y))
+    return array_of_no_axis(selection.where(_operand(condition), _operand(x), _operand(y)))
 
 
 @implements(np.select)
@@ -58,7 +59,7 @@ def select(condlist: Sequence[Value], choicelist: Sequence[Value], default: Valu
     result = choices.pop()
     for condition, choice in zip(reversed(conditions), reversed(choices), strict=True):
         result = selection.where(condition, choice, result)
-    return structural.to_dtype(result, dtype)
+    return array_of_no_axis(structural.to_dtype(result, dtype))
 
 
 def _example(x: Value) -> Any:
@@ -138,7 +139,7 @@ def piecewise(x: Value, condlist: Any, funclist: Sequence[Any], *args: Any, **kw
         else:
             piece = _scattered(x, mask, function, args, kw)
         y = selection.where(condition, piece, y)
-    return y
+    return array_of_no_axis(y)
 
 
 def _conditions(x: Value, condlist: Any) -> list[Value]:

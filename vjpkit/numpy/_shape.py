@@ -19,7 +19,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._creation import is_contiguous, laid_out, strides_of
 from vjpkit.numpy._dispatch import implements
-from vjpkit.numpy._writable import is_array, view
+from vjpkit.numpy._writable import array_of_no_axis, is_array, view
 from vjpkit.ops import structural
 from vjpkit.ops.index import stand_in
 
@@ -95,6 +95,8 @@ def complete(shape: Any, a: Value) -> Shape:
 def reshape(a: Value, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Value:
     a = as_array(a)
     shape = complete(shape, a)
+    if not shape and isinstance(a, Tracer) and not is_array(a):
+        return a
     if order == "C" and copy is None:
         return view(structural.reshape, a, shape=shape)
     if order == "K":
@@ -208,7 +210,8 @@ def resize(a: Value, new_shape: Any) -> Value:
     size = math.prod(shape)
     if flat.size == 0 or size == 0:
         return np.zeros_like(flat, shape=shape)
-    return structural.reshape(np.tile(flat, -(-size // flat.size))[:size], shape=shape)
+    tiled = np.tile(flat, -(-size // flat.size))
+    return array_of_no_axis(structural.reshape(tiled[:size], shape=shape))
 
 
 # ---- axes --------------------------------------------------------------------------------------
@@ -369,13 +372,14 @@ def cast(x: Value, dtype: np.dtype[Any], order: str, copy: bool) -> Value:
         return np.asarray(x)
     if dtype.kind not in "biufc":
         return x.concrete().astype(dtype)
+    kept = array_of_no_axis if not x.shape and is_array(x) else lambda y: y
     if x.dtype.kind == "c" and dtype.kind not in "bc":
         warnings.warn(
             "Casting complex values to real discards the imaginary part",
             np.exceptions.ComplexWarning,
             stacklevel=4,
         )
-    return structural.to_dtype(x, dtype)
+    return kept(structural.to_dtype(x, dtype))
 
 
 @implements(np.copy)

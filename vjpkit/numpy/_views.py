@@ -46,9 +46,12 @@ class View:
 
     @property
     def certain(self) -> bool:
-        """Whether it is a view for sure: a staged reshape may have been a copy."""
-        reshaped = not self.is_index and self.how[0] == "reshape"
-        return not reshaped or not is_abstract(self.parent) or is_packed(self.parent)
+        """Whether it is a view for sure: a staged reshape of several elements may have been a
+        copy."""
+        parent = self.parent
+        if self.is_index or self.how[0] != "reshape" or parent.size == 1:
+            return True
+        return not is_abstract(parent) or is_packed(parent)
 
     @property
     def step(self) -> Any:
@@ -62,19 +65,18 @@ class View:
 class Root:
     """Marks a handle that was written to, and counts the writes.
 
-    NumPy's scalars have no views, and of a staged value or one example of a batch it is not known
-    whether it is one: ``array`` says that it is an array for sure, ``viewed`` that there are views.
-    ``packed`` says that it is a copy in one piece, C order. ``locked`` names the staged function
-    that closes over it and must not write: the write would happen while staging, not when the
-    program runs.
+    Of a staged value, and of one example of a batch, ``array`` says that it is an array of no
+    axis: otherwise it is a scalar, which has no views. ``packed`` says that it is a copy in one
+    piece, C order. ``locked`` names the staged function that closes over it and must not write: the
+    write would happen while staging, not when the program runs.
     """
 
-    __slots__ = ("array", "locked", "packed", "version", "viewed")
+    __slots__ = ("array", "locked", "packed", "version")
 
     def __init__(self) -> None:
         self.version = 0
         self.locked = ""
-        self.array = self.packed = self.viewed = False
+        self.array = self.packed = False
 
 
 def base_of(x: Tracer) -> View | Root | None:
@@ -183,7 +185,7 @@ def locked(label: str, fun: Callable[..., Any]) -> Iterator[None]:
     finally:
         for root, base in taken:
             base.locked = ""
-            if not (base.version or base.array or base.packed or base.viewed):
+            if not (base.version or base.array or base.packed):
                 root.origin = None
 
 

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import UnsupportedError, at, calling_position
+from vjpkit.core.errors import at, calling_position
 from vjpkit.core.rows import Eager, Rows, innermost, roles
-from vjpkit.core.staging import Staged
+from vjpkit.core.staging import Builder, Staged
 from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._overlap import overlaid, reads_what_it_writes
@@ -36,6 +36,7 @@ from vjpkit.numpy._views import (
     root_of,
     version,
 )
+from vjpkit.ops import structural
 from vjpkit.ops.index import Index, is_basic, normalized, split_index
 from vjpkit.ops.indexing import getitem, read
 from vjpkit.ops.updates import Steps, copy_with_layout, through, update, write_into
@@ -43,6 +44,7 @@ from vjpkit.ops.updates import Steps, copy_with_layout, through, update, write_i
 __all__ = [
     "STANDARD",
     "Plain",
+    "array_of_no_axis",
     "copied",
     "hold_all",
     "in_place",
@@ -136,7 +138,7 @@ def keep_standard(x: Tracer) -> None:
     """From now on computations with ``x`` give arrays of one kind, masks and elements too."""
     if type(x) is Plain:
         x.owner = STANDARD
-    elif hasattr(x.owner, "standard"):  # staged and mapped values are of one kind anyway
+    else:
         x.owner.standard = True
 
 
@@ -193,6 +195,8 @@ def refresh(x: Tracer) -> Tracer:
     if base.seen != now:
         require_certain(x)
         adopt(x, private(through(snapshot(root), steps)))
+        if not x.shape:
+            marked_within(x)
         base.seen = now
     return x
 
@@ -233,6 +237,8 @@ def is_view(out: Value, x: Value) -> bool:
     Of a staged value the layout is not known: everything that can be a view counts as one, and a
     reshape that is written to, or read after a write, is an error.
     """
+    if not is_array(x):
+        return False
     if is_abstract(x):
         return isinstance(out, Tracer)
     while isinstance(x, Tracer):
@@ -272,11 +278,43 @@ def viewed(
     if isinstance(out, Tracer) and not scalar and is_view(out, x):
         root = root_of(x)
         out.origin = View(x, how, readonly, is_index, version(root))
-        if not root.shape and not is_array(root):
-            marked(root).viewed = True
+        if not out.shape:
+            marked_within(out)
         if version(root):
             private(out)
+    elif not out.shape and not scalar and (is_index or how[0] in _ARRAYS):
+        return array_of_no_axis(out)
     return out
+
+
+_ARRAYS = "broadcast_to", "reshape"
+"""Steps that lead from a scalar to an array."""
+
+
+def array_of_no_axis(out: Value) -> Value:
+    """A result as an array where it has the shape ``()``, as few of NumPy's functions give it."""
+    if not isinstance(out, Tracer):
+        return np.asarray(out)
+    if is_array(out):
+        return out
+    if not isinstance(innermost(out), Tracer | np.ndarray):
+        return structural.reshape(out, shape=())
+    out = snapshot(out)  # another handle than the scalar's
+    if not marked_within(out):
+        marked(out).array = True
+    return out
+
+
+def marked_within(out: Tracer) -> bool:
+    """Whether the value of ``out`` is traced too, and marked as an array: it may outlive ``out``.
+
+    An example has fewer axes than its batch.
+    """
+    value = getattr(out, "value", None)
+    if not isinstance(value, Tracer) or value.shape:
+        return False
+    out.value = array_of_no_axis(value)
+    return True
 
 
 # ------------------------------------------------------------------------------------------ writing
@@ -330,10 +368,9 @@ def write(x: Tracer, index: Any, value: Value) -> None:
             index, value = as_numpy_leaves_it(x, index, value)
     else:
         value = operand(value)
+    require_array(x)
     root, steps, readonly = chain_of(x)
     require_certain(x)
-    if steps and not root.shape:
-        require_array(root)
     require_unlocked(root)
     if readonly:
         raise ValueError(
@@ -341,7 +378,10 @@ def write(x: Tracer, index: Any, value: Value) -> None:
         )
     static, arrays = split_index(index)
     value = fitted(x, static, arrays, value)
+    root.owner.dirty = True  # for the views that there are: what is written may change the owner
     store(root, steps, static, arrays, value)
+    if not root.shape:
+        marked_within(root)
     count_write(root)
     root.owner.dirty = True
 
@@ -364,14 +404,15 @@ def write_selected(x: Tracer, mask: Any, value: Any) -> None:
     write(x, Ellipsis, np.where(wide(x, mask), value, x))
 
 
-def require_array(root: Tracer) -> None:
-    """Raise where a view of a single element is written that may be a copy: NumPy's scalars have
-    no views, and of one example of a batch, and of a staged value, it is not known which it is."""
-    if not is_array(root):
-        raise UnsupportedError(
-            "writing through a view of a single element: whether that is an array of no axis, with "
-            f"views, or a scalar is not known while mapped or staged.{at(calling_position())}\n"
-            "Write to a copy of it, np.copy(view), or to the array itself."
+def require_array(x: Tracer) -> None:
+    """NumPy's error where a scalar is written to, which is what computing with arrays of no axis
+    gives. In the array API standard there are no scalars."""
+    if not is_array(x) and not x.owner.standard:
+        kind = "float" if x.aval.weak else x.dtype.name
+        raise TypeError(
+            f"'{kind}' object does not support item assignment{at(calling_position())}\n"
+            "NumPy's functions and operators give scalars, not arrays of no axis: rebind the "
+            "name, or write to a copy that is an array, np.copy(x)."
         )
 
 
@@ -474,7 +515,6 @@ def lift(root: Tracer, trace: Any) -> None:
     inner = snapshot(root)
     if not isinstance(trace, Rows):
         return
-    root.owner.dirty = True
     trace.lifted.append(root)
     root.__class__ = Eager
     root.value = inner
@@ -538,7 +578,6 @@ def in_place(function: Callable[[Value, Value], Value]) -> Callable[[Tracer, Val
 
     def operator(x: Tracer, y: Value) -> Value:
         if not is_array(x):
-            require_no_views(x)
             return function(x, y)
         out = function(x, y)
         if out is NotImplemented:
@@ -547,18 +586,6 @@ def in_place(function: Callable[[Value, Value], Value]) -> Callable[[Tracer, Val
         return x
 
     return operator
-
-
-def require_no_views(x: Tracer) -> None:
-    """Raise where a name is rebound, and views would follow if NumPy had an array there."""
-    base = base_of(x)
-    if type(base) is Root and base.viewed:
-        raise UnsupportedError(
-            "an operation in place on a single element of which there are views: whether that is "
-            "an array of no axis, which they follow, or a scalar is not known while mapped or "
-            f"staged.{at(calling_position())}\n"
-            "Write x = x + y for a new value; np.copy(x) is an array for sure."
-        )
 
 
 def write_whole(x: Tracer, out: Value) -> None:
@@ -581,17 +608,35 @@ def write_whole(x: Tracer, out: Value) -> None:
 def is_array(x: Tracer) -> bool:
     """Whether ``x`` is an array, which has identity, rather than a scalar.
 
-    Of one example of a batch, and of a staged value, only views of shape ``()``, copies and what
-    was written to are known to be 0-d arrays.
+    Of a staged value, and of one example of a batch, those are of which it is marked.
     """
     if x.shape:
         return True
-    value = innermost(x)
-    if isinstance(value, Tracer) or np.ndim(value):
-        base = base_of(x)
-        return type(base) is View or (type(base) is Root and base.array)
-    return isinstance(value, np.ndarray)
+    base = base_of(x)
+    if type(base) is View or (type(base) is Root and base.array):
+        return True
+    value = getattr(x, "value", None)
+    if isinstance(value, Tracer):
+        return not value.shape and is_array(value)  # an example has fewer axes than its batch
+    return isinstance(value, np.ndarray) and not value.ndim
 
+
+def is_array_of_no_axis(x: Value) -> bool:
+    """Whether an argument is one, traced or not."""
+    if isinstance(x, Tracer):
+        return not x.shape and is_array(x)
+    return isinstance(x, np.ndarray) and not x.ndim
+
+
+def staged_argument(builder: Builder, aval: Aval, is_array: bool) -> Value:
+    """What stands in a function that is staged for an argument of this aval."""
+    argument = builder.argument(aval)
+    return array_of_no_axis(argument) if is_array else argument
+
+
+roles["array_of_no_axis"] = array_of_no_axis
+roles["is_array_of_no_axis"] = is_array_of_no_axis
+roles["staged_argument"] = staged_argument
 
 method("__setitem__")(write)
 

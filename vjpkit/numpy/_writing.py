@@ -189,7 +189,11 @@ def put(a: Any, ind: Value, v: Value, mode: str = "raise") -> None:
         raise IndexError(
             f"index out of bounds for axis 0 with size {a.size}{at(calling_position())}"
         )
-    write(a, np.unravel_index(positions % max(a.size, 1), a.shape), _repeated(v, positions.size))
+    values = _repeated(v, positions.size)
+    if a.ndim:
+        write(a, np.unravel_index(positions % max(a.size, 1), a.shape), values)
+    elif positions.size:
+        write(a, Ellipsis, values[-1])
 
 
 @implements(np.put_along_axis)

@@ -43,7 +43,7 @@ def real_aval(x: Aval) -> Aval:
 
 
 class Real(Part):
-    impl = staticmethod(lambda z: np.asarray(z).real[()])
+    impl = staticmethod(lambda z: z.real if hasattr(z, "dtype") else np.float64(z.real))
 
     def transpose(
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any
@@ -58,7 +58,7 @@ real = primitive(Real)
 
 
 class Imag(Part):
-    impl = staticmethod(lambda z: np.asarray(z).imag[()])
+    impl = staticmethod(lambda z: z.imag if hasattr(z, "dtype") else np.float64(z.imag))
 
     def transpose(
         self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, **params: Any

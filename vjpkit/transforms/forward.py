@@ -186,12 +186,11 @@ DOORS[Dual] = dual_door
 class Duals(ValueTrace):
     """The trace of one ``jvp``: every primitive pushes its operands' tangents at once."""
 
-    __slots__ = ("standard", "strict")
+    __slots__ = ("strict",)
 
     def __init__(self, name: str = "jvp", strict: bool = False) -> None:
         super().__init__(name)
         self.strict = strict
-        self.standard = False
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:
         self.require_running()

@@ -205,9 +205,11 @@ def vmap(
 
     ``in_axes`` gives the mapped axis of each argument (a tree prefix of ints; None: the same for
     all examples), ``out_axes`` where the batch goes in the outputs. Equal to stacking ``fun`` over
-    the examples. Raises `ValueError` where mapped axes differ in length, naming each. With
-    ``axis_name``, collectives inside combine the examples: `vk.lax.psum`, ``pmean``, ``pmax``,
-    ``pmin``, ``all_gather``, ``axis_index``. ``axis_size`` is needed where nothing is mapped.
+    the examples, of which those of one number are scalars, as a loop over an array gives them; but
+    ``fun`` runs once, and so does what it does to plain arrays from outside. Raises `ValueError`
+    where mapped axes differ in length, naming each. With ``axis_name``, collectives inside combine
+    the examples: `vk.lax.psum`, ``pmean``, ``pmax``, ``pmin``, ``all_gather``, ``axis_index``.
+    ``axis_size`` is needed where nothing is mapped.
 
     >>> import numpy as np, vjpkit as vk
     >>> vk.vmap(vk.grad(lambda x: x**3))(np.array([1.0, 2.0]))

@@ -170,7 +170,8 @@ def staged(
         if isinstance(x, np.ndarray):
             path = keystr(flatten_with_path(args)[0][i][0])
             x = plain_array(label, f"argument {path}", x)
-        inputs.append(builder.argument(aval_of(x)))
+        is_array = roles["is_array_of_no_axis"](x)
+        inputs.append(roles["staged_argument"](builder, aval_of(x), is_array))
     try:
         with roles["locked"](label, fun), Inside(builder, traces):
             y = called(builder, fun, tree.unflatten(inputs), kwargs or {}, abstract=True)

@@ -12,14 +12,17 @@ __all__ = ["ValueTrace", "current"]
 
 
 class ValueTrace:
-    """A trace that computes at once, for the transformation ``name``; it ends with that."""
+    """A trace that computes at once, for the transformation ``name``; it ends with that.
 
-    __slots__ = ("closed", "dirty", "inside", "level", "name")
+    ``standard`` says that an array API namespace was asked for.
+    """
+
+    __slots__ = ("closed", "dirty", "inside", "level", "name", "standard")
 
     def __init__(self, name: str) -> None:
         self.level = next(LEVELS)
         self.name = name
-        self.closed = self.dirty = False
+        self.closed = self.dirty = self.standard = False
         self.inside: Any = None
 
     def require_running(self) -> None:
