@@ -77,6 +77,23 @@ def test_reverse_loops_and_loops_over_stacks_of_loops():
     assert stored(after)[0] < stored(before)[0]
 
 
+def test_what_is_stored_is_cut_where_it_is_least():
+    """One value in the midst of a step leads to its residuals; the states before are three."""
+
+    def f(x):
+        def step(state, _):
+            a, b, c = state
+            u = a + 0.1 * b + c
+            return (u, b - u * u * u, 0.5 * c + u * u), None
+
+        return np.sum(vk.lax.scan(step, (x, 0.5 * x, x), None, length=4)[0][0])
+
+    before, after = changed(vk.grad(f), X)
+    assert stored(after)[0] < stored(before)[0]
+    forth, _ = [e for e in after.equations if e.primitive.name == "scan"]
+    assert len(forth.outputs) - forth.params["carry"] == 1
+
+
 def test_stacks_that_are_read_otherwise_stay_and_unread_ones_go():
     def f(x):
         return vk.lax.scan(lambda c, _: (c * 0.5, (c * 2.0, c * 3.0)), x, length=4)[1][0]

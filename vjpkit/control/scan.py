@@ -15,12 +15,14 @@ from vjpkit.control.bodies import (
     runs_on_values,
     strong,
 )
+from vjpkit.control.call import call
 from vjpkit.control.scan_rules import scan_loop
 from vjpkit.control.slots import slots_for
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Var
 from vjpkit.core.tracer import bind
+from vjpkit.passes.handed import handed_on
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.staged import ShapeDtypeStruct
@@ -72,18 +74,24 @@ def scan(
     steps = [ShapeDtypeStruct(x.shape[1:], x.dtype) for x in slices]
     label = f"scan: {name_of(f)}"
     made, state = stable_body(label, f, (state, tree, loose), x_tree.unflatten(steps))
-    count = len(state)
+    count, consts = len(state), len(made.consts)
     _, y_tree = made.tree.children()
+    step, more = made.program, 0
+    # A loop that is checkpointed keeps as little as it can from step to step.
+    handed = handed_on(step, consts, count) if n > 1 and kept is None else None
+    if handed is not None:
+        step, more = handed.body, handed.added
+        state = [*state, *call(*made.consts, *state, program=handed.start)]
     outs = bind(
         scan_loop,
         [*made.consts, *state, *slices],
         {
-            "body": made.program, "length": n, "reverse": bool(reverse),
-            "consts": len(made.consts), "carry": count,
+            "body": step, "length": n, "reverse": bool(reverse),
+            "consts": consts, "carry": count + more,
             **({} if kept is None else {"slots": kept}),
         },
     )  # fmt: skip
-    return tree.unflatten(outs[:count]), y_tree.unflatten(outs[count:])
+    return tree.unflatten(outs[:count]), y_tree.unflatten(outs[count + more :])
 
 
 def require_unroll(label: str, unroll: int | bool) -> None:

@@ -8,9 +8,9 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.passes.inlining import with_calls_inlined
 from vjpkit.passes.rewriting import Rewriter
 
-__all__ = ["with_invariants_outside"]
+__all__ = ["VIEWS", "is_ours", "with_invariants_outside"]
 
-_VIEWS = frozenset({"reshape", "transpose", "getitem", "broadcast_to", "fill", "eye"})
+VIEWS = frozenset({"reshape", "transpose", "getitem", "broadcast_to", "fill", "eye"})
 """Primitives that cost a step nothing, beside a constant more that it would have to be handed."""
 
 
@@ -44,15 +44,15 @@ def _moved(body: Program, consts: int) -> list[Equation]:
     moved = []
     for eqn in body.equations:
         reads = used(eqn.inputs)
-        if reads and known.issuperset(reads) and _is_ours(eqn):
+        if reads and known.issuperset(reads) and is_ours(eqn):
             moved.append(eqn)
             known.update(eqn.outputs)
-    while moved and moved[-1].primitive.name in _VIEWS:
+    while moved and moved[-1].primitive.name in VIEWS:
         moved.pop()
     return moved
 
 
-def _is_ours(eqn: Equation) -> bool:
+def is_ours(eqn: Equation) -> bool:
     """Whether nobody sees how often it is computed: a user's function may count its calls."""
     home = type(eqn.primitive).__module__
     return home.startswith("vjpkit.ops.") and not eqn.primitive.effect

@@ -125,21 +125,33 @@ def stack_of(v: Var, loop: Equation) -> Aval:
 def _sources(
     body: Program, consts: int, carry: int, roots: Sequence[Var] | dict[Var, None]
 ) -> tuple[tuple[Var, ...], tuple[Equation, ...]]:
-    """What must be stored for ``roots``, and the equations that lead from there to them."""
-    states = set(body.inputs[consts : consts + carry])
-    needed = set(roots)
-    stored, equations = [], []
+    """What must be stored for ``roots``, and the equations that lead from there to them.
+
+    Walking back from the roots, what is stored is what is needed so far and not at hand. It is
+    least at some place, at the states before the step or in the midst of it, and there it is cut.
+    """
+    at_hand = {*body.inputs[:consts], *body.inputs[consts + carry :]}
+    needed = dict.fromkeys(v for v in roots if v not in at_hand)
+    dear: list[Var] = []
+    equations: list[Equation] = []
+    size = least = sum([v.aval.nbytes for v in needed])
+    stored, count = tuple(needed), 0
     for eqn in reversed(body.equations):
         wanted = [v for v in eqn.outputs if v in needed]
         if not wanted:
             continue
-        if eqn.primitive.name in _CHEAP:
-            equations.append(eqn)
-            needed.update(used(eqn.inputs))
-        else:
-            stored += wanted
-    stored += [v for v in body.inputs if v in states and v in needed]
-    return tuple(stored), tuple(reversed(equations))
+        for v in wanted:
+            del needed[v]
+        if eqn.primitive.name not in _CHEAP:
+            dear += wanted
+            continue
+        equations.append(eqn)
+        read = dict.fromkeys(v for v in used(eqn.inputs) if v not in at_hand and v not in needed)
+        needed |= read
+        size += sum([v.aval.nbytes for v in read]) - sum([v.aval.nbytes for v in wanted])
+        if size < least:
+            least, stored, count = size, (*dear, *needed), len(equations)
+    return stored, tuple(reversed(equations[:count]))
 
 
 def storing(loop: Equation, plan: _Plan, stacks: Sequence[Var]) -> Equation:
