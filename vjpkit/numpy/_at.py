@@ -16,7 +16,8 @@ from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._joining import as_values
-from vjpkit.numpy._writable import fitted
+from vjpkit.numpy._selected import has_unknown_mask
+from vjpkit.numpy._writable import copied, fitted, write_selected
 from vjpkit.ops.index import (
     addresses_once,
     has_tracer,
@@ -85,7 +86,7 @@ class Place:
         """The array with ``values`` added at the index, repeatedly where it repeats."""
 
         def added(x: Value, index: Any) -> Value:
-            if is_basic(index):
+            if is_basic(index) or has_unknown_mask(index):
                 return replaced(x, index, x[index] + as_values(values))
             static, arrays = split_index(index)
             return add_at(*arrays, x, as_values(values), index=static)
@@ -211,6 +212,10 @@ def _width(e: Any) -> int:
 
 def replaced(x: Value, index: Any, values: Value) -> Value:
     """``x`` with ``values`` at ``index``."""
+    if has_unknown_mask(index):
+        out = copied(x)
+        write_selected(out, index, values)
+        return out
     static, arrays = split_index(index)
     value = fitted(x, static, arrays, as_values(values))
     return update(*arrays, x, value, steps=(), index=static)
@@ -224,6 +229,8 @@ def combined(
     promises: dict[str, bool],
 ) -> Value:
     """``x`` with ``function(x[index], *operands)`` at ``index``, one repetition after another."""
+    if has_unknown_mask(index):
+        return replaced(x, index, function(x[index], *operands))
     entries = normalized(index)
     if addresses_once(entries) or promises.get("unique_indices"):
         return replaced(x, index, function(x[index], *operands))

@@ -134,7 +134,8 @@ def array(
     """
     if not has_traced(object):
         rest: Any = {"ndmax": ndmax} if ndmax else {}  # NumPy 2.4 has it
-        return np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin, **rest)
+        made = np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin, **rest)
+        return accepting(made) if copy and type(made) is np.ndarray else made
     refuse("array", ndmax=ndmax or None)
     form = np.array(example(object), dtype, ndmin=ndmin)
     if form.dtype.kind not in "biufc":
@@ -218,13 +219,17 @@ def require(a: Any, dtype: Any = None, requirements: Any = None, *, like: Any = 
 # ---- constants ---------------------------------------------------------------------------------
 
 
+def accepting(fresh: np.ndarray[Any, Any]) -> Value:
+    """A fresh array of numbers as one that accepts traced values, while a transform runs."""
+    return writable(fresh) if RUNNING.get().on and fresh.dtype.kind in "biufc" else fresh
+
+
 def _creator(function: Callable[..., Any]) -> Callable[..., Value]:
     """``function`` of NumPy's; its arrays accept traced values while a transform runs."""
 
     @functools.wraps(function)
     def create(*args: Any, **kwargs: Any) -> Value:
-        out = function(*args, **kwargs)
-        return writable(out) if RUNNING.get().on and out.dtype.kind in "biufc" else out
+        return accepting(function(*args, **kwargs))
 
     @functools.wraps(function)
     def create_like(*args: Any, **kwargs: Any) -> Value:

@@ -2,7 +2,8 @@
 
 How many there are is not known either, so they have no shape. They are kept at their places, in
 an array as large as the mask's, and computed with element by element until they are written back,
-with the mask that selected them, or added up.
+with the mask that selected them, or added up. Arrays with one element for each are brought to the
+same places: that there are as many is found out when the program runs.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.ir import Atom, Equation
 from vjpkit.core.staging import Builder, Staged
 from vjpkit.core.tracer import Tracer
+from vjpkit.ops import selection
+from vjpkit.ops.index import is_basic, stand_in
 
-__all__ = ["Selected", "is_unknown_mask", "same_mask", "selected", "wide"]
+__all__ = [
+    "Selected", "has_unknown_mask", "is_unknown_mask", "mask_in_front", "placed", "same_mask",
+    "selected", "wide",
+]  # fmt: skip
 
 
 def is_unknown_mask(index: Any) -> bool:
@@ -29,6 +35,50 @@ def is_unknown_mask(index: Any) -> bool:
     from vjpkit.transforms.staged import is_abstract
 
     return is_abstract(index)
+
+
+def has_unknown_mask(index: Any) -> bool:
+    """Whether an index is, or has among its entries, a mask of booleans that are not known."""
+    if type(index) is tuple:
+        return any(map(is_unknown_mask, index))
+    return is_unknown_mask(index)
+
+
+def mask_in_front(x: Value, index: Any) -> tuple[Value, Tracer, int]:
+    """A view of ``x``, and a mask for its leading axes, that select what ``index`` does.
+
+    Along which axis of the result its elements come is the third: 0 but where NumPy has others in
+    front.
+    """
+    if type(index) is not tuple:
+        return x, index, 0
+    i, *others = [i for i, e in enumerate(index) if is_unknown_mask(e)]
+    mask = index[i]
+    rest = [e for k, e in enumerate(index) if k != i]
+    if others or not is_basic(tuple(rest)) or (rest and not mask.ndim):
+        raise UnsupportedError(
+            f"a mask of {mask.aval} whose values are not known cannot be an index beside another "
+            f"mask, or arrays of indices{at(calling_position())}\n"
+            "Use np.where(mask, x, 0) to select without changing the shape."
+        )
+    if not rest:
+        return x, mask, 0
+    taken = mask.ndim + sum([e is not None and e is not Ellipsis for e in rest])
+    given = [x.ndim - taken if e is Ellipsis else not hasattr(e, "__index__") for e in index[:i]]
+    axes = range(sum(given), sum(given) + mask.ndim)
+    front = x[(*index[:i], *[slice(None)] * mask.ndim, *index[i + 1 :])]
+    return np.moveaxis(front, axes, range(mask.ndim)), mask, _selected_axis(x, index, i)
+
+
+def _selected_axis(x: Value, index: tuple[Any, ...], i: int) -> int:
+    """Along which axis of ``x[index]`` the elements come that the mask, its entry ``i``, selects.
+
+    Asked of NumPy: it is the one whose length depends on the mask.
+    """
+    like = stand_in(Aval(x.shape, bool))
+    masks = [make(index[i].shape, bool) for make in (np.zeros, np.ones)]
+    none, every = (like[(*index[:i], mask, *index[i + 1 :])].shape for mask in masks)
+    return next((k for k, (n, m) in enumerate(zip(none, every, strict=True)) if n != m), 0)
 
 
 def selected(x: Value, mask: Tracer) -> Selected:
@@ -50,6 +100,19 @@ def wide(x: Value, mask: Tracer) -> Value:
             f"indexed{at(calling_position())}"
         )
     return np.reshape(mask, (*mask.shape, *[1] * (x.ndim - mask.ndim)))
+
+
+def placed(x: Value, mask: Tracer, values: Value) -> Value:
+    """``values`` for each element of ``x`` that the mask selects, at their places, and 1 elsewhere.
+
+    As many as there are, which is an error when the program runs; or one for all.
+    """
+    shape = aval_of(values).shape
+    if shape[0] == 1:
+        return values[0]
+    rest = np.broadcast_shapes(shape[1:], x.shape[mask.ndim :])
+    found = selection.place(np.broadcast_to(values, (shape[0], *rest)), mask, lead=0)
+    return np.where(np.reshape(mask, (*mask.shape, *[1] * len(rest))), found, found.dtype.type(1))
 
 
 class Selected(NDArrayOperatorsMixin):
@@ -113,6 +176,12 @@ class Selected(NDArrayOperatorsMixin):
     def mean(self, axis: Any = None, **kwargs: Any) -> Value:
         return self.reduced(np.mean, axis, kwargs)
 
+    def std(self, axis: Any = None, **kwargs: Any) -> Value:
+        return self.reduced(np.std, axis, kwargs)
+
+    def var(self, axis: Any = None, **kwargs: Any) -> Value:
+        return self.reduced(np.var, axis, kwargs)
+
     def any(self, axis: Any = None, **kwargs: Any) -> Value:
         return self.reduced(np.any, axis, kwargs)
 
@@ -121,7 +190,7 @@ class Selected(NDArrayOperatorsMixin):
 
     def reduced(self, f: Callable[..., Value], axis: Any, kwargs: Any) -> Value:
         """A reduction over everything, or over what the mask selects."""
-        if axis not in (None, 0) or kwargs.keys() - {"dtype"}:
+        if axis not in (None, 0) or kwargs.keys() - {"dtype", "ddof"}:
             self.refuse(f"np.{f.__name__} along axis {axis} with {sorted(kwargs)}")
         axes = None if axis is None else tuple(range(self.mask.ndim))
         return f(self.values, axis=axes, where=wide(self.values, self.mask), **kwargs)
@@ -132,9 +201,12 @@ class Selected(NDArrayOperatorsMixin):
             if not same_mask(x.mask, self.mask):
                 self.refuse(f"{name} of what different masks select")
             return x.values
-        if len(aval_of(x).shape) >= self.ndim:
-            self.refuse(f"{name} with an array of shape {aval_of(x).shape}")
-        return x
+        shape = aval_of(x).shape
+        if len(shape) < self.ndim:
+            return x
+        if len(shape) > self.ndim:
+            self.refuse(f"{name} with an array of shape {shape}")
+        return placed(self.values, self.mask, x)
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Sequence[Any] = (), **kwargs: Any
@@ -155,7 +227,7 @@ class Selected(NDArrayOperatorsMixin):
         return tuple(results) if several else results[0]
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Value:
-        if func.__name__ in ("sum", "prod", "mean", "any", "all") and args[0] is self:
+        if func.__name__ in _REDUCTIONS and args[0] is self:
             return getattr(self, func.__name__)(*args[1:], **kwargs)
         return self.refuse(f"np.{func.__name__}")
 
@@ -166,6 +238,9 @@ class Selected(NDArrayOperatorsMixin):
             "up, and written back with the same mask; for the rest use np.where(mask, x, 0), which "
             "does not change the shape."
         )
+
+
+_REDUCTIONS = "sum", "prod", "mean", "std", "var", "any", "all"
 
 
 def same_mask(one: Value, other: Value) -> bool:

@@ -22,7 +22,15 @@ from vjpkit.core.staging import Builder, Staged
 from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._overlap import overlaid, reads_what_it_writes
-from vjpkit.numpy._selected import Selected, is_unknown_mask, same_mask, selected, wide
+from vjpkit.numpy._selected import (
+    Selected,
+    has_unknown_mask,
+    mask_in_front,
+    placed,
+    same_mask,
+    selected,
+    wide,
+)
 from vjpkit.numpy._views import (
     Root,
     View,
@@ -357,7 +365,7 @@ def is_alone(x: Tracer) -> bool:
 
 def write(x: Tracer, index: Any, value: Value) -> None:
     """``x[index] = value`` as NumPy does it, recorded functionally."""
-    if isinstance(value, Selected) or is_unknown_mask(index):
+    if isinstance(value, Selected) or has_unknown_mask(index):
         write_selected(x, index, value)
         return
     if isinstance(value, Tracer):
@@ -386,22 +394,47 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     root.owner.dirty = True
 
 
-def write_selected(x: Tracer, mask: Any, value: Any) -> None:
-    """``x[mask] = value`` where it is not known what the mask selects: a choice at each place.
+def write_selected(x: Tracer, index: Any, value: Any) -> None:
+    """``x[index] = value`` where it is not known what a mask selects: a choice at each place.
 
-    ``value`` must be what the same mask selects, or the same for all that it selects.
+    ``value`` is what the same mask selects, the same for all that it selects, or one for each: that
+    there are not as many is an error when the program runs.
     """
+    whole = x
+    x, mask, place = mask_in_front(x, index)
     if isinstance(value, Selected):
-        if not (is_unknown_mask(mask) and same_mask(mask, value.mask)):
+        if place or not same_mask(mask, value.mask):
             value.refuse("writing it with another index")
-        value = value.values
+        value = fitted(x, Index((Ellipsis,)), [], value.values)
     else:
-        value = operand(value) if not isinstance(value, Tracer) else value
-        shape, rest = aval_of(value).shape, x.ndim - mask.ndim
-        if len(shape) > rest and shape[: len(shape) - rest] != (1,) * (len(shape) - rest):
-            selected(x, mask).refuse(f"assigning an array of shape {shape}")
-    value = fitted(x, Index((Ellipsis,)), [], value)
+        value = value if isinstance(value, Tracer) else operand(value)
+        if x is whole and mask.ndim == x.ndim and np.ndim(value) > 1:
+            raise TypeError(
+                "NumPy boolean array indexing assignment requires a 0 or 1-dimensional input, "
+                f"input has {np.ndim(value)} dimensions{at(calling_position())}"
+            )
+        value = fitted_in_front(fitted(x, Index((Ellipsis,)), [], value), x, mask, place)
     write(x, Ellipsis, np.where(wide(x, mask), value, x))
+
+
+def fitted_in_front(value: Value, x: Tracer, mask: Tracer, place: int) -> Value:
+    """What is written to the elements of ``x`` that the mask selects, along axis ``place`` of the
+    value, at all places."""
+    axes = 1 + x.ndim - mask.ndim
+    shape = aval_of(value).shape
+    if len(shape) < axes:
+        if not place:
+            return value
+        shape = (1,) * (axes - len(shape)) + shape
+    extra = len(shape) - axes
+    if shape[:extra] != (1,) * extra:
+        raise ValueError(
+            f"could not broadcast input array from shape {shape} to the {axes} axes of what a mask "
+            f"selects{at(calling_position())}"
+        )
+    value = np.moveaxis(np.reshape(value, shape[extra:]), place, 0)
+    count = value.shape[0]
+    return placed(x, mask, np.broadcast_to(value, (count, *x.shape[mask.ndim :])))
 
 
 def require_array(x: Tracer) -> None:
@@ -644,8 +677,10 @@ method("__setitem__")(write)
 @method("__getitem__")
 def read_item(x: Tracer, index: Any) -> Value:
     """``x[index]``, remembered as a view of ``x`` where NumPy gives one."""
-    if is_unknown_mask(index):
-        return selected(x, index)
+    if has_unknown_mask(index):
+        x, mask, place = mask_in_front(x, index)
+        found = selected(x, mask)
+        return found if not place else found.refuse("reading along another axis than the first")
     out = read(x, index)
     if type(out) is Eager:
         value = out.value

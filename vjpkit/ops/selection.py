@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import annihilate, unbroadcast
-from vjpkit.kinds import LinearMany, PiecewiseConstant
+from vjpkit.kinds import Linear, LinearMany, PiecewiseConstant
 from vjpkit.ops import structural
 
 _M = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
@@ -83,6 +83,90 @@ class Same(PiecewiseConstant):
 
 
 same = primitive(Same)
+
+
+# ---- the elements that a mask selects, where it is known how many --------------------------------
+
+
+def _require_selected(mask: np.ndarray[Any, Any], lead: int, size: int) -> None:
+    """Raise unless each example's mask selects ``size`` elements."""
+    counts = mask.reshape(*mask.shape[:lead], -1).sum(-1)
+    wrong = counts[counts != size]
+    if wrong.size:
+        raise ValueError(
+            f"boolean array indexing with {size} values, but the mask is true at {wrong.flat[0]} "
+            "places"
+        )
+
+
+class Place(Linear):
+    """The rows of ``v``, one after the other, where the mask is true, and zero elsewhere.
+
+    The first ``lead`` axes of both are of examples, each of which has a mask of its own.
+    """
+
+    @staticmethod
+    def impl(v: Value, mask: Value, lead: int) -> Value:
+        _require_selected(mask, lead, v.shape[lead])
+        rest = v.shape[lead + 1 :]
+        out = np.zeros(mask.shape + rest, v.dtype)
+        out[mask] = v.reshape(-1, *rest)
+        return out
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, lead: int, **params: Any
+    ) -> Value:
+        return pick(ct, *fixed, lead=lead, size=shape[lead])
+
+    def abstract(self, *avals: Aval, lead: int, **params: Any) -> Aval:
+        v, mask = avals
+        return Aval(mask.shape + v.shape[lead + 1 :], v.dtype)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, lead: int
+    ) -> Value:
+        return place(*structural.all_along_front(values, batched, n), lead=lead + 1)
+
+    def samples(self) -> Iterable[Sample]:
+        mask = np.array([[True, False, True], [False, True, False]])
+        yield Sample(_M[0], mask, lead=0)
+        yield Sample(_M.T, mask, lead=0)
+        yield Sample(_M[:, :2], np.array([[True, False, True]] * 2), lead=1)
+        yield Sample(_M[:, :0], np.zeros((2, 4), bool), lead=1)
+
+
+class Pick(Linear):
+    """The ``size`` elements that the mask selects; the transpose of `Place`."""
+
+    @staticmethod
+    def impl(x: Value, mask: Value, lead: int, size: int) -> Value:
+        _require_selected(mask, lead, size)
+        return x[mask].reshape(*mask.shape[:lead], size, *x.shape[mask.ndim :])
+
+    def transpose(
+        self, ct: Value, shape: Shape, dtype: Any, /, *fixed: Value, lead: int, **params: Any
+    ) -> Value:
+        return place(ct, *fixed, lead=lead)
+
+    def abstract(self, *avals: Aval, lead: int, size: int, **params: Any) -> Aval:
+        x, mask = avals
+        return Aval((*mask.shape[:lead], size, *x.shape[mask.ndim :]), x.dtype)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, lead: int, size: int
+    ) -> Value:
+        return pick(*structural.all_along_front(values, batched, n), lead=lead + 1, size=size)
+
+    def samples(self) -> Iterable[Sample]:
+        mask = np.array([[True, False, True], [False, True, False]])
+        yield Sample(_M, mask, lead=0, size=3)
+        yield Sample(_M, np.array([True, False]), lead=0, size=1)
+        yield Sample(_M, np.array([[True, False, True]] * 2), lead=1, size=2)
+        yield Sample(_M, np.zeros((2, 3), bool), lead=1, size=0)
+
+
+place = primitive(Place)
+pick = primitive(Pick)
 
 
 def aligned(

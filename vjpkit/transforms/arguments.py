@@ -110,7 +110,8 @@ _HINTS = (
     ),
     (
         re.compile("^only integers, slices"),
-        "A plain array takes no traced or mapped index: write vnp.take(a, i, axis=0).",
+        "A plain array takes no traced or mapped index: write vnp.take(a, i, axis=0), or make it "
+        "one that does, vnp.array(a).",
     ),
     (
         re.compile("^Multiple namespaces for array inputs"),
