@@ -313,6 +313,13 @@ def test_a_number_of_a_branch_is_never_narrowed(wrap, flip):
     assert wrap(vk.grad(f))(x) == 1.0
 
 
+def test_a_traced_number_takes_the_dtype_of_the_other_branch():
+    f = vk.jit(lambda p, n: vk.lax.cond(p, lambda: n + 1, lambda: 2.5))
+    for p, want in ((True, 3.0), (False, 2.5)):
+        got = f(p, 2)
+        assert (got, got.dtype) == (want, np.float64)
+
+
 def test_a_float_does_not_become_the_integer_of_another_branch():
     i = np.arange(3)
     f = vk.jit(lambda p, i: vk.lax.cond(p, lambda: i[0], lambda: 2.5))

@@ -144,6 +144,7 @@ FAMILIES = {
         "control/test_checkpointed_loops.py",
         "control/test_products.py",
         "transforms/test_taylor.py",
+        "transforms/test_scopes.py",
         "test_nan_safety.py",
     ),
     "rules": ("control/test_rules.py", "control/test_custom.py", "control/test_outside.py"),

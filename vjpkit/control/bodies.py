@@ -62,14 +62,9 @@ def converted(program: Program, dtypes: tuple[Any, ...]) -> Program:
 
     def run(builder: Builder, xs: Sequence[Value]) -> list[Value]:
         outs = run_staged(builder, program, xs)
-        return [strong(y, d) for y, d in zip(outs, dtypes, strict=True)]
+        return [to_dtype(y, d) for y, d in zip(outs, dtypes, strict=True)]
 
     return built(program.in_avals, run)
-
-
-def strong(y: Value, dtype: Any) -> Value:
-    """A value in a dtype, deciding promotion."""
-    return to_dtype(y, dtype) if isinstance(y, Tracer) else np.asarray(y, dtype)[()]
 
 
 def body(

@@ -96,7 +96,8 @@ def run_staged(
 def position_of(eqn: Equation) -> Any:
     """The line of an equation, where it is known."""
     position: Position | Source | None = eqn.position
-    return None if position is None or position == (None, -1) else position
+    unknown = isinstance(position, tuple) and position[0] is None
+    return None if unknown else position
 
 
 def with_constants(closed: ClosedProgram) -> Program:

@@ -13,7 +13,6 @@ from vjpkit.control.bodies import (
     body,
     python_numbers,
     runs_on_values,
-    strong,
 )
 from vjpkit.control.call import call
 from vjpkit.control.scan_rules import scan_loop
@@ -22,6 +21,7 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Var
 from vjpkit.core.tracer import bind
+from vjpkit.ops.structural import to_dtype
 from vjpkit.passes.handed import handed_on
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import name_of, require_function
@@ -211,7 +211,7 @@ def widened(state: Sequence[Value], avals: Sequence[Aval]) -> list[Value] | None
     """The initial carry in the dtypes that the steps need; None where it has them."""
     if all(aval_of(x).dtype == a.dtype for x, a in zip(state, avals, strict=True)):
         return None
-    return [strong(x, a.dtype) for x, a in zip(state, avals, strict=True)]
+    return [to_dtype(x, a.dtype) for x, a in zip(state, avals, strict=True)]
 
 
 def stable_body(
