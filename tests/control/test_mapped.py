@@ -23,6 +23,13 @@ def test_map(batch_size):
     assert mapped(XS[:0])["a"].shape == (0, 2)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+def test_traced_numbers_in_an_object_array_are_stacked(wrap):
+    f = lambda x: np.sum(vk.lax.map(np.sin, np.array([x, 2.0 * x])))
+    got = wrap(vk.grad(f))(0.3)
+    np.testing.assert_allclose(got, np.cos(0.3) + 2 * np.cos(0.6), rtol=1e-15)
+
+
 @pytest.mark.parametrize("n", range(9))
 @pytest.mark.parametrize("reverse", [False, True])
 def test_associative_scan(n, reverse):

@@ -16,6 +16,7 @@ _WHOLE = "the second operand is a whole number, which is never traced for a deri
 _SLOWER_QUOTIENT = "traced values then take the way by the inverse, the same but for rounding"
 _MORE_SLOTS = "slots at the end that nobody uses, before the product and the marks"
 _TWICE = "projected twice against rounding: the other time alone does it"
+_FROM_END = "a negative index counts from the end, which is the same place"
 _COST = "a product is kept or multiplied out: the same matrix, at another cost"
 _TWO_WAYS = (
     "for constant b and a multiple k of the identity both ways give the same: (b d / d d) k is the "
@@ -114,6 +115,10 @@ EQUIVALENT: dict[str, str] = {
         "the number is not read: every series brings as many terms as it has"
     ),
     "control.programs.of_examples: -1  ->  -2": _RESHAPED,
+    "control.programs._transpose: len(program.inputs) - program.linear  ->  -program.linear": (
+        "no program that is linear in nothing is transposed; " + _FROM_END
+    ),
+    "control.steps.scan_machine: length - 1  ->  -1": _FROM_END,
     "control.programs._linearize: optimize(program)  ->  program": (
         "the passes leave what a program computes as it is: more rows, the same values"
     ),
