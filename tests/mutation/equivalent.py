@@ -72,6 +72,8 @@ EQUIVALENT: dict[str, str] = {
     "ops.reductions.Std.weights: np.where(equal, 1, out)  ->  np.where(equal, 2, out)": (
         "where the values are equal the quotient is not taken: any divisor but 0 will do"
     ),
+    "ops.indexing.permuted: x if axes == tuple(range(len(axes))) else transpose(x, axes=axes)"
+    "  ->  transpose(x, axes=axes)": "axes in their own order leave an array as it is: only slower",
     "ops.updates.Update.batch: x if batched[-2] else np.broadcast_to(x, (n, *shape))"
     "  ->  np.broadcast_to(x, (n, *shape))": _OWN_SHAPE,
     "ops.updates.AddAt.batch: x if batched[-2] else np.broadcast_to(x, (n, *shape))"
