@@ -120,6 +120,8 @@ EQUIVALENT: dict[str, str] = {
     "control.programs._transpose: len(program.inputs) - program.linear  ->  -program.linear": (
         "no program that is linear in nothing is transposed; " + _FROM_END
     ),
+    "control.scan_split.Split._residuals: call(*c, program=self.early) if self.handed else ()"
+    "  ->  call(*c, program=self.early)": "a call of a program without outputs gives none",
     "control.steps.scan_machine: length - 1  ->  -1": _FROM_END,
     "control.programs._linearize: optimize(program)  ->  program": (
         "the passes leave what a program computes as it is: more rows, the same values"

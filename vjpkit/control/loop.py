@@ -258,6 +258,7 @@ class While(Higher):
         inner = stage(lambda w, n, x: [n + 1, np.sin(x) * w + x], avals).program
         params: Any = {"cond": cond, "body": inner, "cond_consts": 1, "body_consts": 1}
         yield Sample(limit, w, n, x, wrt=(1, 3), **params)
+        yield Sample(limit, w, n, x, wrt=(1, 3), **params, slots=2)
         yield Sample(np.array(0.0)[()], w, n, x, wrt=(1, 3), **params)
 
 

@@ -195,11 +195,14 @@ class Scan(Programmatic):
         inner = stage(step, [aval_of(w), aval_of(n), aval_of(x), aval_of(x)]).program
         for reverse in (False, True):
             yield Sample(w, n, x, ys, body=inner, length=2, reverse=reverse, consts=1, carry=2)
-        yield Sample(w, n, x, ys, body=inner, length=2, reverse=True, consts=1, carry=2, slots=1)
+        rows = np.linspace(-1.0, 1.0, 14).reshape(7, 2)
+        kept: Any = {"consts": 1, "carry": 2, "slots": 3}
+        for reverse in (False, True):
+            yield Sample(w, n, x, rows, body=inner, length=7, reverse=reverse, **kept)
         yield Sample(w, n, x, ys[:0], body=inner, length=0, reverse=False, consts=1, carry=2)
         square = stage(lambda x: (x * x, np.sum(x)), [aval_of(x)]).program
         yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1)
-        yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1, slots=2)
+        yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1, slots=1)
 
 
 scan_loop = primitive(Scan)
