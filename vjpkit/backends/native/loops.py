@@ -107,14 +107,14 @@ class Loop(Machine):
         """The kernel's operands and results: one for each of the loop's, or several in one.
 
         A ufunc has no more than `MOST_OPERANDS`; where the loop has more, those of a dtype are
-        packed together, stacks apart from others.
+        packed together: all but stacks, which take long to be copied, or stacks too.
         """
         stacks = self.consts + self.carry, self.carry
         everything = list(zip((self.operands, self.results), stacks, strict=True))
-        if len(self.operands) + len(self.results) <= MOST_OPERANDS:
-            found = [alone(avals) for avals, _ in everything]
-        else:
-            found = [grouped(avals, first) for avals, first in everything]
+        for packed in (alone, grouped_but_stacks, grouped):
+            found = [packed(avals, first) for avals, first in everything]
+            if sum(map(len, found)) <= MOST_OPERANDS:
+                break
         ins, outs = (
             tuple([Packed(js, tuple([avals[j] for j in js]), js[0] >= first) for js in groups])
             for groups, (avals, first) in zip(found, everything, strict=True)
@@ -135,8 +135,12 @@ class Loop(Machine):
         return self.length == 1 and self.cond is None
 
 
-def alone(avals: Sequence[Aval]) -> list[tuple[int, ...]]:
+def alone(avals: Sequence[Aval], first: int) -> list[tuple[int, ...]]:
     return [(j,) for j in range(len(avals))]
+
+
+def grouped_but_stacks(avals: Sequence[Aval], first: int) -> list[tuple[int, ...]]:
+    return [*grouped(avals[:first], first), *[(j,) for j in range(first, len(avals))]]
 
 
 def grouped(avals: Sequence[Aval], first: int) -> list[tuple[int, ...]]:
