@@ -19,6 +19,8 @@ operands' sizes: staged ones over a small state, and those over rows of arrays.
     What kernels take from elsewhere (rolled, joined, read at computed places) or add elsewhere.
 ``steps``, ``loops``
     What one step of a loop computes in registers, and the loop around it.
+``indices``
+    Elements of a step that are read and written at computed places.
 ``straight``
     Groups over small arrays, element by element: loops of one step.
 ``rows``, ``wide``

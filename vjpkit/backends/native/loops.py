@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, TYPES, Code, Value, vector
+from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, INT, TYPES, Code, Value, vector
 from vjpkit.backends.native.engine import host, ufunc
+from vjpkit.backends.native.indices import Memory
 from vjpkit.backends.native.kernels import loaded, store
 from vjpkit.backends.native.machine import Machine, module_of
-from vjpkit.backends.native.steps import WIDTH, Called, Step, why_no_step
+from vjpkit.backends.native.steps import WIDTH, Called, Step, computes_places, why_no_step
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Equation, Program, Var
 from vjpkit.core.primitive import lookup
@@ -113,7 +114,7 @@ class Loop(Machine):
         everything = list(zip((self.operands, self.results), stacks, strict=True))
         for packed in (alone, grouped_but_stacks, grouped):
             found = [packed(avals, first) for avals, first in everything]
-            if sum(map(len, found)) <= MOST_OPERANDS:
+            if sum(map(len, found)) + self.checked <= MOST_OPERANDS:
                 break
         ins, outs = (
             tuple([Packed(js, tuple([avals[j] for j in js]), js[0] >= first) for js in groups])
@@ -125,9 +126,17 @@ class Loop(Machine):
         """The kernel as a generalised ufunc of flat arrays."""
         ins, outs = self.arrays
         words = [[f"({a.size})" if a.is_array else "()" for a in side] for side in (ins, outs)]
+        dtypes = [a.dtype for a in (*ins, *outs)]
+        if self.checked:
+            words[1].append("()")
+            dtypes.append(np.dtype(np.int64))
         signature = "->".join(map(",".join, words))
-        dtypes = tuple([a.dtype for a in (*ins, *outs)])
-        return ufunc(self.text, self.name, dtypes, len(ins), signature)
+        return ufunc(self.text, self.name, tuple(dtypes), len(ins), signature)
+
+    @cached_property
+    def checked(self) -> bool:
+        """Whether places are computed, which may not be there: then the last result is not 0."""
+        return any(map(computes_places, filter(None, (self.body, self.cond))))
 
     @property
     def once(self) -> bool:
@@ -207,15 +216,17 @@ class _Writer:
 
     def module(self) -> str:
         texts = self.called.texts.values()
-        return module_of(self.function, len(self.arrays), self.declared, texts)
+        count = len(self.arrays) + self.loop.checked
+        return module_of(self.function, count, self.declared, texts)
 
     def function(self, exact: bool) -> tuple[str, bool]:
         """The loop over the steps, and whether it has doubts about arguments."""
         loop = self.loop
         before, inside, after = Code(prefix="b"), Code(prefix="t", exact=exact), Code(prefix="a")
-        step = Step(inside, self.steps, self.called if loop.once else None)
         ends = loop.consts, loop.consts + loop.carry
         known = [self.load(before, j, a.size) for j, a in enumerate(loop.operands[: ends[1]])]
+        memory = Memory(self.in_memory(known[: ends[0]]))
+        step = Step(inside, self.steps, self.called if loop.once else None, memory)
         first = known[ends[0] :]
         turned = "steps_" if loop.cond is None else "turn"
         states = [
@@ -243,44 +254,55 @@ class _Writer:
             for a, x, b in zip(starts, xs, results, strict=True)
         ]
         head = Code(prefix="h", exact=exact)
-        goes_on = self.condition(head, constants, states)
+        first_memory = Memory(memory.operands)
+        goes_on = self.condition(head, constants, states, first_memory)
         asked = head.all_doubts()
         before_step = head.anything([Value(head, "%doubt", BOOL), *asked])
         doubts = [*inside.all_doubts(), *asked]
         total = inside.anything([Value(inside, before_step.name, BOOL), *inside.all_doubts()])
+        bad = head.anything([Value(head, "%bad", BOOL), *first_memory.faults])
+        worse = inside.anything([Value(inside, bad.name, BOOL), *memory.faults])
         if goes_on is None:
             turn = [*inside.lines, "%next = add i64 %i, 1",
                     f"%end = icmp eq i64 %next, {self.turns}",
                     "br i1 %end, label %out, label %steps_"]  # fmt: skip
-            doubt = total
+            doubt, fault = total, worse
         else:  # what is doubtful may never end
-            go = goes_on & ~before_step
+            go = goes_on & ~(before_step | bad)
             turn = [f"br i1 {go.name}, label %turn, label %out", "turn:", *inside.lines,
                     "%next = add i64 %i, 1", "br label %steps_"]  # fmt: skip
-            doubt = before_step
-        collected = f"%doubt = phi i1 [false, %entry], [{total.name}, %{turned}]"
+            doubt, fault = before_step, bad
+        collected = [
+            f"%{name} = phi i1 [false, %entry], [{x.name}, %{turned}]"
+            for name, x in (("doubt", total), ("bad", worse))
+        ]
+        if loop.checked:
+            found_fault = Value(after, fault.name, BOOL).to(INT)
+            store(after, f"%p{len(self.arrays)}", "0", found_fault)
         self.declared |= head.declared
         self.declared |= before.declared | inside.declared | after.declared
         name = "exact" if exact else "fast"
         # the arrays of the kernel; what seldom runs is not worth being improved
-        parameters = ", ".join(f"ptr noalias %p{j}" for j in range(len(self.arrays)))
+        count = len(self.arrays) + loop.checked
+        parameters = ", ".join(f"ptr noalias %p{j}" for j in range(count))
         effort = "noinline optnone cold" if exact else "noinline"
         lines = [
             f"define internal i1 @{name}({parameters}) nounwind {effort} "
             f'"prefer-vector-width"="{host().vector_bits}" {{', "entry:",
-            *before.lines, "br label %steps_", "steps_:",
-            f"%i = phi i64 [0, %entry], [%next, %{turned}]", *phis, collected, *self.counting(),
+            *memory.buffers, *first_memory.buffers, *before.lines, "br label %steps_", "steps_:",
+            f"%i = phi i64 [0, %entry], [%next, %{turned}]", *phis, *collected, *self.counting(),
             *head.lines, *turn, "out:", *after.lines, f"ret i1 {doubt.name}", "}",
         ]  # fmt: skip
         return "\n".join(lines), bool(doubts)
 
     def condition(
-        self, code: Code, constants: Sequence[Sequence[Value]], states: Sequence[Sequence[Value]]
-    ) -> Value | None:
+        self, code: Code, constants: Sequence[Sequence[Value]], states: Sequence[Sequence[Value]],
+        memory: Memory,
+    ) -> Value | None:  # fmt: skip
         """Whether another step follows; None where their number is known."""
         if self.loop.cond is None:
             return None
-        step = Step(code)
+        step = Step(code, places=memory)
         inputs = [*constants[: self.loop.cond_consts], *states]
         given = [step.elements_of([Value(code, x.name, x.kind) for x in xs]) for xs in inputs]
         (found,) = step.run(self.loop.cond, given)
@@ -289,7 +311,8 @@ class _Writer:
     @property
     def steps(self) -> int:
         """How many steps are computed at a time."""
-        return WIDTH if not self.loop.carry and self.loop.length >= WIDTH else 1
+        alone = self.loop.carry or self.loop.checked or self.loop.length < WIDTH
+        return 1 if alone else WIDTH
 
     @property
     def turns(self) -> int:
@@ -317,6 +340,13 @@ class _Writer:
             for chunk in Step(code, self.steps).chunks(size)
         ]
         return [code.repeated(x, self.steps) for x in found] if self.steps > 1 else found
+
+    def in_memory(self, constants: Sequence[Sequence[Value]]) -> dict[Any, tuple[str, int]]:
+        """Where constants lie whose elements may be read at computed places."""
+        return {
+            tuple([x.name for x in xs]): (f"%p{self.places[j][0]}", self.places[j][1])
+            for j, xs in enumerate(constants)
+        }
 
     def load_slice(self, code: Code, j: int, size: int) -> list[Value]:
         """The elements of an operand's slice."""

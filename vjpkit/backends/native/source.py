@@ -280,7 +280,10 @@ class NativeSource(Source):
             self.name(outputs[a.members[0]]) if alone else f"{name}_{j}"
             for j, (a, alone) in enumerate(zip(outs, single, strict=True))
         ]
-        self.lines.append(f"{', '.join(names)} = {name}({', '.join(words)})")
+        faults = [f"{name}_fault"] if loop.checked else []
+        self.lines.append(f"{', '.join([*names, *faults])} = {name}({', '.join(words)})")
+        if faults:
+            self.look_at(faults[0])
         for y, a, alone in zip(names, outs, single, strict=True):
             rows, shape = a.rows(loop.length), a.avals[0].shape
             if alone and len(shape) > 1:
@@ -338,15 +341,19 @@ class NativeSource(Source):
             targets.append(f"{name}_fault")
         self.lines.append(f"{', '.join(targets)} = {name}({', '.join(words)})")
         if checked:
-            self.scope.setdefault("in_numpy", self.exact or self.in_numpy())
-            inputs = ", ".join(map(self.name, self.program.inputs))
-            self.lines.append(f"if {name}_fault: return in_numpy({inputs})")
+            self.look_at(f"{name}_fault")
         shaped = kernel.results if flat else [e.outputs[0] for e in kernel.sums]
         sums = {e.outputs[0] for e in kernel.sums}
         for v in shaped:
             if v.aval.ndim > 1 or (v.aval.shape and v in sums):
                 self.lines.append(f"{self.name(v)} = {self.name(v)}.reshape({v.aval.shape})")
         self.ours.update(v for v in kernel.outputs if v not in shaped)
+
+    def look_at(self, fault: str) -> None:
+        """Where a place was not there, NumPy computes everything again."""
+        self.scope.setdefault("in_numpy", self.exact or self.in_numpy())
+        inputs = ", ".join(map(self.name, self.program.inputs))
+        self.lines.append(f"if {fault}: return in_numpy({inputs})")
 
     def in_numpy(self) -> Callable[..., Any]:
         """The program by NumPy, which raises what has to be raised."""

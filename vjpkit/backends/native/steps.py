@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,7 +53,9 @@ __all__ = [
     "Elements",
     "Lane",
     "Step",
+    "computes_places",
     "is_element",
+    "repeated",
     "why_no_element",
     "why_no_step",
 ]
@@ -67,6 +69,8 @@ STRUCTURAL = frozenset(
 """Primitives that choose among the elements of their operands, and zero."""
 WIDTH = 8
 """Lanes of a register."""
+MOST_WRITES = 16
+"""Elements of an index that is written to: each is compared with all others."""
 
 Fold = Callable[[Value, Value], Value]
 
@@ -115,7 +119,8 @@ def why_no_step(body: Program) -> str | None:
     """Why a program cannot be computed in registers, in words; None if it can."""
     if work(body) > LARGEST_STEP:
         return f"a step computes more than {LARGEST_STEP} elements"
-    return next(filter(None, map(why_no_element, body.equations)), None)
+    found = [why_no_element(e, computed=True) for e in body.equations]
+    return next(filter(None, found), None)
 
 
 def work(program: Program) -> int:
@@ -151,8 +156,11 @@ SUMS_OF_PRODUCTS = frozenset({"matmul", "scale_matmul", "contract", "scale_contr
 OF_FLOATS = frozenset({"sum", "prod", "max", "min", "spread", "mean_where", "var", "std", "cumsum"})
 
 
-def why_no_element(eqn: Equation) -> str | None:
-    """Why an equation of a step cannot be computed element by element."""
+def why_no_element(eqn: Equation, computed: bool = False) -> str | None:
+    """Why an equation of a step cannot be computed element by element.
+
+    Elements at ``computed`` places need room for arrays, and somebody who looks at faults.
+    """
     name = eqn.primitive.name
     if any(a.aval.dtype not in TYPES for a in (*eqn.inputs, *eqn.outputs)):
         return f"{name}: dtypes that kernels have not"
@@ -162,12 +170,11 @@ def why_no_element(eqn: Equation) -> str | None:
         if eqn.params.get("slots") is not None:
             return "its states are checkpointed"
         equations = [e for program in programs_in(eqn) for e in program.equations]
-        return next(filter(None, map(why_no_element, equations)), None)
-    if len(eqn.inputs) > {"getitem": 1, "update": 2}.get(name, len(eqn.inputs)):
-        return "indices that are computed"
-    if name == "scatter_sum":
-        static = len(eqn.inputs) == len(eqn.params["indices"])
-        return None if static else "indices that are computed"
+        found = [why_no_element(e, computed) for e in equations]
+        return next(filter(None, found), None)
+    places = index_arrays(eqn)
+    if places:
+        return why_no_place(eqn, places) if computed else "indices that are computed"
     kinds = {a.aval.dtype.kind for a in eqn.inputs}
     out = eqn.outputs[0].aval.dtype
     if name in STRUCTURAL:
@@ -176,7 +183,44 @@ def why_no_element(eqn: Equation) -> str | None:
         return f"{name} of truth values" if out.kind == "b" else None
     if name in OF_FLOATS:
         return None if kinds <= {"f", "b"} and out.kind == "f" else f"{name} of whole numbers"
-    return None if name in ("fill", "constant", "any", "all") else f"{name} in its step"
+    known = name in ("fill", "constant", "any", "all", "scatter_sum")
+    return None if known else f"{name} in its step"
+
+
+def index_arrays(eqn: Equation) -> Sequence[Atom]:
+    """The operands that say which elements are read or written."""
+    name, inputs = eqn.primitive.name, eqn.inputs
+    if name in ("getitem", "take"):
+        return inputs[1:]
+    if name == "scatter_sum":
+        return inputs[: -len(eqn.params["indices"])]
+    if name in ("update", "add_at"):
+        return inputs[:-2]
+    return inputs if name in ("last_writes", "positions") else ()
+
+
+def why_no_place(eqn: Equation, places: Sequence[Atom]) -> str | None:
+    """Why an equation that computes its places is not computed element by element."""
+    atoms, name = (*eqn.inputs, *eqn.outputs), eqn.primitive.name
+    if any(TYPES[a.aval.dtype] != INT for a in places) or not all(a.aval.size for a in atoms):
+        return "indices of truth values, or of nothing"
+    if eqn.params.get("steps"):
+        return "indices that are computed, of views"
+    if name == "last_writes" and eqn.outputs[0].aval.size > MOST_WRITES:
+        return f"more than {MOST_WRITES} writes at computed places"
+    kinds = {a.aval.dtype.kind for a in eqn.inputs if a not in places}
+    if "f" in kinds and eqn.outputs[0].aval.dtype.kind != "f":
+        return "conversions to integers"
+    return None
+
+
+def computes_places(program: Program) -> bool:
+    """Whether elements are read or written at places that a program computes."""
+    return any(
+        any(map(computes_places, programs_in(e))) if e.primitive.name in NESTED
+        else bool(index_arrays(e))
+        for e in program.equations
+    )  # fmt: skip
 
 
 def is_element(eqn: Equation) -> bool:
@@ -226,6 +270,12 @@ class Called:
         return code.make(f"extractvalue {both} {made.name}, 0", kind)
 
 
+class Places(Protocol):
+    """What reads and writes elements at computed places."""
+
+    def result(self, step: Step, eqn: Equation, xs: list[Elements]) -> Elements: ...
+
+
 @dataclass(frozen=True)
 class Step:
     """Writes equations of one step, or of ``steps`` independent ones at once."""
@@ -233,6 +283,7 @@ class Step:
     code: Code
     steps: int = 1
     called: Called | None = None
+    places: Places | None = None
     unsigned: set[tuple[str, int]] = field(default_factory=set)
     """Lanes of registers that are known not to be -0.0, so that adding a zero changes nothing."""
 
@@ -347,6 +398,9 @@ class Step:
         if name in FOLDS:
             rows = [[x.to(kind) for x in row] for row in self.rows(eqn, xs[0])]
             return self.folded(*FOLDS[name], rows, kind)
+        if index_arrays(eqn):
+            assert self.places is not None
+            return self.places.result(self, eqn, xs)
         rule = RULES.get(name)
         if rule is not None:
             return rule(self, eqn, xs)
