@@ -915,6 +915,14 @@ bad(
 )
 bad("array", lambda: vk.grad(lambda x: vnp.array([x[0], "a"]))(X), TypeError, "dtype <U")
 bad("array", lambda: vk.grad(lambda x: vnp.array([x[0], None]))(X), TypeError, "dtype object")
+bad(
+    "array",
+    lambda: vk.grad(lambda x: np.sum(x + np.array([1.0, 2.0, 3.0], dtype=object)))(X),
+    TypeError,
+    "arrays of dtype object",
+    HERE,
+    "x.copy()",
+)
 bad("numpy", lambda: vnp.einsumm, AttributeError, "vjpkit.numpy has no 'einsumm'")
 bad(
     "tree",

@@ -130,6 +130,25 @@ def test_each_over_each(inner, outer, f):
     assert_composed((inner, outer), f)
 
 
+@pytest.mark.parametrize("f", PROGRAMS)
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit, vk.checkpoint])
+def test_the_transposed_pushforward_is_the_pullback(wrap, f):
+    """A program of the tangents alone is linear: what does not depend on them stays outside."""
+    g = wrap(PROGRAMS[f])
+
+    def transposed(x):
+        return vk.linear_transpose(lambda t: vk.jvp(g, (x,), (t,))[1], x)(V)[0]
+
+    def of_an_example(x):
+        push = lambda t: vk.vmap(lambda x, t: vk.jvp(g, (x,), (t,))[1])(x[None], t[None])[0]
+        return vk.linear_transpose(push, x)(V)[0]
+
+    want = vk.vjp(REFERENCE_PROGRAMS[f], X)[1](V)[0]
+    mapped = lambda x: vk.vmap(transposed)(x[None])[0]
+    for h in (transposed, of_an_example, vk.jit(transposed), mapped):
+        np.testing.assert_allclose(h(X), want, rtol=1e-9, atol=1e-10)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.sampled_from(sorted(TRANSFORMS)), min_size=3, max_size=4),

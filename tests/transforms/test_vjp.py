@@ -295,6 +295,24 @@ def test_linear_transpose_checks_linearity() -> None:
         vk.linear_transpose(lambda x: x * x, 1.0)
 
 
+@pytest.mark.parametrize("steps", [np.floor, vk.lax.stop_gradient])
+def test_linear_transpose_takes_zeros_from_outside(steps: Any) -> None:
+    """The derivative of a step function is zero, which is linear; another constant is not."""
+
+    def through(f: Any, x: Any) -> Any:
+        push = lambda t: vk.jvp(lambda x: (f(x), np.sin(x)), (x,), (t,))[1]
+        return vk.linear_transpose(push, x)((np.ones(2), np.ones(2)))[0]
+
+    x = np.array([0.5, -1.5])
+    f = lambda x: through(steps, x)
+    for got in (f(x), vk.jit(f)(x), vk.vmap(f)(x[None])[0]):
+        np.testing.assert_array_equal(got, np.cos(x))
+    np.testing.assert_array_equal(vk.grad(lambda x: np.sum(f(x)))(x), -np.sin(x))
+    for g in (lambda t: (t, np.ones(2)), lambda t: (t, np.array([0.0, 1e-300]))):
+        with pytest.raises(TypeError, match=r"output 1 is a constant f64\[2\] that is not known"):
+            vk.linear_transpose(g, x)
+
+
 def test_the_worked_example() -> None:
     def f(x1: Any, x2: Any) -> Any:
         return x1 * x2, x1 + np.sin(x2)

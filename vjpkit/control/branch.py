@@ -113,7 +113,7 @@ class Branch(Programmatic):
             tangents.append((moved, part.reached))
         return tuple(forward), tangents, residuals
 
-    def with_tangents(
+    def together(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
         branches: Branches = params["branches"]

@@ -94,7 +94,7 @@ class Call(Programmatic):
         form = Form(self, {"program": at.tangent}, (*kept, *vectors(sum(live))), tuple(places))
         return Linearization(primal, form, transpose)
 
-    def with_tangents(
+    def together(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
         program = params["program"]

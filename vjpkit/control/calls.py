@@ -76,7 +76,7 @@ class CallPrimitive(Higher):
     ) -> tuple[Outputs, Backing]:
         return self.call_of(params).linearized(values, live)
 
-    def with_tangents(
+    def together(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[Outputs, Sequence[Value | None]]:
         return self.call_of(params).pushed(values, ts)

@@ -239,7 +239,7 @@ class Checkpoint_(Programmatic):
 
         return Linearization(primal, form(at.tangent, sum(live), places), transpose)
 
-    def with_tangents(
+    def together(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[Outputs, Sequence[Value | None]]:
         program, policy = params["program"], params["policy"]

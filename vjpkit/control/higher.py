@@ -27,6 +27,8 @@ from vjpkit.core.errors import calling_position
 from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import Cotangents, Row, Rows, eager, plain_product
+from vjpkit.core.staging import Staged
+from vjpkit.core.tracer import Tracer
 from vjpkit.kinds import contribute, rule
 from vjpkit.kinds.general import Many, part_row
 from vjpkit.kinds.linear import zeros
@@ -166,7 +168,7 @@ class Higher(Primitive):
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, slots, avals, backing, *_ = row
             given = [ct[j] for j, aval in enumerate(avals) if aval.inexact]
-            pulled = self.walk(backing.pull, given, cts)
+            pulled = self.walk(backing.pull, given, cts[-2] is plain_product)
             for i, c in zip([s for s in slots if s is not None], pulled, strict=True):
                 contribute(cts, i, c)
 
@@ -175,13 +177,13 @@ class Higher(Primitive):
             inner = [ts[s] for s in slots if s is not None]
             ts[k] = None
             if any(t is not None for t in inner):
-                pushed = iter(self.walk(backing.push, inner, ts))
+                pushed = iter(self.walk(backing.push, inner, ts[-2] is plain_product))
                 ts[k] = Many([next(pushed) if aval.inexact else None for aval in avals])
 
         self.pull = rule(self, pull, push)
 
-    def walk(self, apply: Any, vectors: Sequence[Value | None], slots: Cotangents) -> Any:
-        """A backing applied in a walk with its product."""
+    def walk(self, apply: Any, vectors: Sequence[Value | None], plain: bool) -> Any:
+        """A backing applied in a walk, whose products may be ``plain``."""
         return apply(vectors)
 
     def linear_map(
@@ -218,11 +220,38 @@ class Higher(Primitive):
     def with_tangents(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
-        """Outputs and their tangents (None for zero), computed together."""
+        """Outputs and their tangents (None for zero).
+
+        Apart where a program that values are not part of takes the tangents alone.
+        """
+        inside = staged_in(ts) > staged_in(values)
+        return (self.apart if inside else self.together)(values, ts, params, strict)
+
+    def together(
+        self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
+    ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
+        """The same in one equation, where a primitive has one."""
+        return self.apart(values, ts, params, strict)
+
+    def apart(
+        self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
+    ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
+        """The same by the linear map at the values."""
         live = tuple([t is not None for t in ts])
         outs, backing = self.linear_map(values, live, **params)
-        pushed = iter(backing.push([t for t in ts if t is not None]))
+        pushed = iter(self.walk(backing.push, [t for t in ts if t is not None], strict))
         return outs, [next(pushed) if aval_of(o).inexact else None for o in outs]
+
+
+def staged_in(xs: Sequence[Value | None]) -> int:
+    """The level of the innermost program that values are part of; 0 where there is none."""
+    inner = 0
+    for x in xs:
+        while isinstance(x, Tracer):
+            if isinstance(x, Staged):
+                inner = max(inner, x.owner.level)
+            x = getattr(x, "value", None)
+    return inner
 
 
 def live_and_order(series: Sequence[Terms | None]) -> tuple[tuple[bool, ...], int]:
@@ -263,8 +292,8 @@ class Programmatic(Higher):
     **params)`` for forward mode without residuals.
     """
 
-    def walk(self, apply: Any, vectors: Sequence[Value | None], slots: Cotangents) -> Any:
-        return apply(vectors, slots[-2] is plain_product)
+    def walk(self, apply: Any, vectors: Sequence[Value | None], plain: bool) -> Any:
+        return apply(vectors, plain)
 
     def linearization(
         self, live: tuple[bool, ...], avals: tuple[Aval, ...], **params: Any

@@ -152,7 +152,7 @@ class While(Higher):
         )
         return steps.outs, steps
 
-    def with_tangents(
+    def together(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
         loop = Loop(**params)

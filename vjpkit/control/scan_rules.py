@@ -90,7 +90,7 @@ class Scan(Programmatic):
         steps = Steps("scan", scan_machine(values, live, **params), live, slots)
         return steps.outs, steps
 
-    def with_tangents(
+    def together(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[tuple[Value, ...], Sequence[Value | None]]:
         inner, layout = params["body"], Layout(params["consts"], params["carry"])

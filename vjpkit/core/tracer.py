@@ -314,8 +314,8 @@ def _stacked(x: np.ndarray[Any, Any]) -> Value:
     items = [operand(item) if not isinstance(item, Tracer) else item for item in x.ravel().tolist()]
     if not any(map(is_tracer, items)):
         raise UnsupportedError(
-            "arrays of dtype object are not supported together with traced "
-            f"values{at(calling_position())}"
+            "arrays of dtype object are not supported together with traced values"
+            f"{at(calling_position())}\nCast to a dtype of numbers; copy a traced x by x.copy()."
         )
     return np.reshape(np.stack(items), x.shape)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -230,14 +230,33 @@ def linear_transpose(fun: Function, *primals: PyTree) -> LinearMap:
     label = f"linear_transpose({name_of(fun)})"
     leaves, tree = flatten(primals)
     closed, out_tree, outs = staged(label, fun, primals)
-    program = closed.program
-    program = Program(program.inputs, program.equations, program.outputs, linear=len(leaves))
+    program = _with_zeros(closed.program, outs, len(leaves))
     _require_linear(label, program)
     domain = Side.of_leaves([_example(x) for x in leaves], tree, star=True)
     codomain = Side.of_leaves([_example(o) for o in outs], out_tree, star=False)
     if FLOAT0 in {a.dtype for a in (*domain.avals, *codomain.avals)}:
         raise TypeError(f"{label}: integer or boolean arguments and outputs have no transpose")
     return LinearMap(Programmed(ClosedProgram(program, closed.captured)), domain, codomain, label).T
+
+
+def _with_zeros(program: Program, outs: Sequence[Value], linear: int) -> Program:
+    """The program, linear in its last inputs; outputs that are zeros from outside are its own."""
+    own = Builder()
+    outputs = [
+        roles["fill"](own, a.aval.shape, 0, a.aval.dtype).variable if is_zero(y) else a
+        for a, y in zip(program.outputs, outs, strict=True)
+    ]
+    return Program(program.inputs, [*own.equations, *program.equations], outputs, linear)
+
+
+def is_zero(x: Value) -> bool:
+    """Whether ``x`` is an array of zeros, or is staged as one."""
+    if isinstance(x, Batched):
+        return is_zero(x.value)
+    if isinstance(x, Staged):
+        made = next((e for e in x.owner.equations if x.variable in e.outputs), None)
+        return made is not None and not made.inputs and made.primitive.linear_in((), made.params)
+    return type(x) is np.ndarray and x.dtype.kind in "fc" and not x.any()
 
 
 def _example(x: Value) -> Value:

@@ -254,8 +254,10 @@ _BLOCK = 256
 
 
 def _basis(aval: Aval) -> Iterator[Value]:
-    """The coordinate directions, in blocks."""
-    for start in range(0, max(aval.size, 1), _BLOCK):
+    """The coordinate directions, in blocks; where there are no coordinates, that of length 0."""
+    if not aval.size:
+        yield np.zeros((1, *aval.shape), aval.dtype)
+    for start in range(0, aval.size, _BLOCK):
         stop = min(start + _BLOCK, aval.size)
         rows = np.zeros((stop - start, aval.size), aval.dtype)
         rows[np.arange(stop - start), np.arange(start, stop)] = 1

@@ -132,6 +132,25 @@ def test_layouts(layout, dtype):
         assert not np.may_share_memory(a, x)
 
 
+NONE = np.array([], dtype=int)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sin(x[NONE]) * 2.0,
+        lambda x: (np.cos(np.sin(x[NONE])), np.sum(np.sin(x[NONE]) * 3.0)),
+        lambda x: np.exp(x[:0]) / np.sum(np.exp(x[:0])),
+        vk.grad(lambda x: np.sum(np.sin(x[NONE]) * 2.0) + np.sum(x)),
+    ],
+    ids=["read", "added up", "sliced", "pulled back"],
+)
+def test_elements_at_no_places(f):
+    x = np.arange(4.0)
+    for got, want in zip(compiled(f, x)(x), f(x), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_operands_are_broadcast():
     x, y, z = np.arange(6.0).reshape(2, 3), np.array([[0.5], [2.0]]), np.arange(3.0)
     f = lambda x, y, z: (x * y + np.exp(-z) * x, x - y * z)

@@ -106,7 +106,9 @@ class Fused(Together):
         return bool(self.shape) and not joins
 
     def pays(self) -> bool:
-        """Whether one call is cheaper than those of the equations."""
+        """Whether one call is cheaper than those of the equations; kernels of nothing are none."""
+        if 0 in self.shape:
+            return False
         if self.flat and self.shape:
             moved = list(filter(None, map(moves_of, self.equations)))
             return len(self.sums) + len(self.equations) > len(moved) or any(
