@@ -240,3 +240,80 @@ def test_a_rule_may_push_through_any_loop(keeper, options):
         ruled = vk.custom_jvp(f)
         ruled.defjvp(lambda primals, ts, f=f: vk.jvp(f, primals, ts))
         np.testing.assert_allclose(curvature(ruled), curvature(f), rtol=1e-12)
+
+
+def scaled_by(z: Any) -> dict[str, Any]:
+    """x z with its derivative in x by rules that close over z, and by z as what has none."""
+    by_jvp = vk.custom_jvp(lambda x: x * z)
+    by_jvp.defjvp(lambda primals, ts: (primals[0] * z, ts[0] * z))
+    by_vjp = vk.custom_vjp(lambda x: x * z)
+    by_vjp.defvjp(lambda x: (x * z, None), lambda _, ct: (ct * z,))
+    apart = vk.custom_jvp(lambda scale, x: x * scale, nondiff_argnums=0)
+    apart.defjvp(lambda scale, primals, ts: (primals[0] * scale, ts[0] * scale))
+    return {
+        "jvp": by_jvp,
+        "vjp": by_vjp,
+        "transpose": vk.custom_rule(lambda x: x * z, transpose=lambda ct: (ct * z,)),
+        "nondiff": lambda x: apart(z, x),
+    }
+
+
+RULED = ("jvp", "vjp", "transpose", "nondiff")
+ONE = np.array(1.0)
+
+
+@pytest.mark.parametrize("kind", RULED)
+def test_no_derivative_in_what_rules_close_over(kind: str) -> None:
+    """In forward mode too, where the value and its tangent would be lost."""
+
+    def f(z: Any) -> Any:
+        return scaled_by(z)[kind](z)
+
+    derivatives = [
+        lambda: vk.jvp(f, (2.0,), (1.0,)),
+        lambda: vk.jit(lambda z: vk.jvp(f, (z,), (ONE,)))(ONE),
+        lambda: vk.jet(f, (2.0,), ([1.0, 0.0],)),
+        lambda: vk.laplacian(f)(2.0),
+        lambda: vk.grad(f)(2.0),
+        lambda: vk.grad(lambda z: np.sum(vk.vmap(f)(z)))(np.ones(2)),
+        lambda: vk.jvp(lambda z: vk.lax.scan(lambda c, _: (scaled_by(z)[kind](c), None), z,
+                                             length=2)[0], (2.0,), (1.0,)),
+    ]  # fmt: skip
+    for derivative in derivatives:
+        with pytest.raises(RuntimeError, match=r"closes over a traced value.*test_custom.py"):
+            derivative()
+
+
+def test_a_tangent_rule_alone_may_not_close_over_what_is_pushed() -> None:
+    def f(z: Any) -> Any:
+        g = vk.custom_jvp(lambda x: x * x)
+        g.defjvp(lambda primals, ts: (primals[0] ** 2, ts[0] * z))
+        return g(z)
+
+    for push in (lambda: vk.jvp(f, (2.0,), (1.0,)), lambda: vk.jet(f, (2.0,), ([1.0],))):
+        with pytest.raises(RuntimeError, match="closes over a traced value"):
+            push()
+
+
+@pytest.mark.parametrize("kind", RULED)
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit], ids=["eager", "jit"])
+def test_rules_may_close_over_an_example(kind: str, wrap: Any) -> None:
+    zs, xs = np.array([2.0, 3.0]), np.array([5.0, 7.0])
+    f = lambda z, x: scaled_by(z)[kind](x)
+    mapped = wrap(vk.vmap(f))
+    np.testing.assert_array_equal(mapped(zs, xs), zs * xs)
+    np.testing.assert_array_equal(wrap(vk.vmap(f, (0, None)))(zs, 5.0), zs * 5.0)
+    np.testing.assert_array_equal(vk.grad(lambda x: np.sum(mapped(zs, x)))(xs), zs)
+    np.testing.assert_array_equal(vk.jvp(lambda x: mapped(zs, x), (xs,), (xs,))[1], zs * xs)
+    np.testing.assert_array_equal(wrap(vk.vmap(vk.grad(f, 1)))(zs, xs), zs)
+    nested = wrap(vk.vmap(vk.vmap(f, (None, 0)), (0, None)))
+    np.testing.assert_array_equal(nested(zs, xs), np.outer(zs, xs))
+
+
+def test_without_a_rule_for_derivatives_they_are_the_functions_own_in_closures_too() -> None:
+    f = lambda z: vk.custom_rule(lambda x: x * z)(z)
+    assert vk.grad(f)(3.0) == 6.0
+    assert vk.jvp(f, (3.0,), (1.0,)) == (9.0, 6.0)
+    assert vk.jet(f, (3.0,), ([1.0, 0.0],)) == (9.0, [6.0, 1.0])
+    assert vk.laplacian(f)(3.0) == 2.0
+    np.testing.assert_array_equal(vk.vmap(vk.grad(f))(np.arange(3.0)), 2 * np.arange(3.0))

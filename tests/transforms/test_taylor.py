@@ -327,8 +327,8 @@ def test_laplacian_of_arrays_trees_and_many_coordinates():
     assert vk.laplacian(f, argnums=(0, 1))(2.0, 3.0, k=2) == 2 * (2 * 27 + 4 * 18)
     assert vk.laplacian(f, argnums=-1)(2.0, 3.0, k=1) == 4 * 18
     assert vk.laplacian(np.sum)(np.zeros((0,))) == 0.0
-    for f in (lambda x: vk.lax.map(np.sin, x, batch_size=1), vk.jit(lambda x: np.sum(x) + x)):
-        assert vk.laplacian(f)(np.zeros((0,))).shape == (0,)
+    for g in (lambda x: vk.lax.map(np.sin, x, batch_size=1), vk.jit(lambda x: np.sum(x) + x)):
+        assert vk.laplacian(g)(np.zeros((0,))).shape == (0,)
 
 
 @pytest.mark.parametrize(

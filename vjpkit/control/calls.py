@@ -8,17 +8,18 @@ instead, so that programs hold programs and nobody's closures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 
 from vjpkit.control.higher import Higher, RunProgram, live_and_order
 from vjpkit.core.aval import Aval, Value
-from vjpkit.core.errors import ClosedTraceError, at, calling_position
+from vjpkit.core.errors import ClosedTraceError, TracerConversionError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import COPY_LIMIT, Guard, Rows, roles
+from vjpkit.core.rows import COPY_LIMIT, Guard, roles
 from vjpkit.core.staging import Builder, builder_of, stage
-from vjpkit.core.tracer import Tracer, bind, refresh
+from vjpkit.core.tracer import Trace, Tracer, bind, refresh
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import require_arrays, stacked_leaf
 from vjpkit.transforms.backings import Backing
@@ -91,7 +92,7 @@ class CallPrimitive(Higher):
         with np.errstate(all="ignore"):
             return integrated_together(self, values, series, params)
 
-    def require_closed(self, outs: Sequence[Value], trace: Rows, params: Any) -> None:
+    def require_closed(self, outs: Iterable[Value | None], trace: Trace, params: Any) -> None:
         for out in outs:
             if isinstance(out, Tracer) and out.owner.level >= trace.level:
                 raise closed_over(self.call_of(params).name)
@@ -112,7 +113,12 @@ class Apply(CallPrimitive):
     def __call__(self, *xs: Value, **params: Any) -> Value:
         if is_staging(xs):
             return params["call"].staged(xs)
-        return bind(self, xs, params)
+        try:
+            return bind(self, xs, params)
+        except ClosesOverTraced:
+            with suppress(TracerConversionError):  # then what it closes over are operands
+                return params["call"].staged(xs)
+            raise
 
     @staticmethod
     def impl(*leaves: Value, call: Call) -> Outputs:

@@ -10,7 +10,7 @@ tracers, a builder.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import Cotangents, Row, Rows, eager, plain_product
 from vjpkit.core.staging import Staged
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import Trace, Tracer
 from vjpkit.kinds import contribute, rule
 from vjpkit.kinds.general import Many, part_row
 from vjpkit.kinds.linear import zeros
@@ -214,7 +214,7 @@ class Higher(Primitive):
             results.append(eager(out, trace, k))
         return tuple(results)
 
-    def require_closed(self, outs: Sequence[Value], trace: Rows, params: Any) -> None:
+    def require_closed(self, outs: Iterable[Value | None], trace: Trace, params: Any) -> None:
         """Raise where an output depends on the trace in a way that was not declared."""
 
     def with_tangents(

@@ -207,7 +207,9 @@ class Batches(ValueTrace):
             y, differs = primitive.combined(self.n, values[0], mine[0], **params)
             return Batched(y, self) if differs else y
         out = batch_rule(primitive)(primitive, self.n, values, mine, **params)
-        return primitive.pack(tuple([Batched(o, self) for o in primitive.unpack(out)]))
+        outs = primitive.unpack(out)
+        self.require_closed(primitive, outs, params)
+        return primitive.pack(tuple([Batched(o, self) for o in outs]))
 
     def dense(self, y: Value) -> Value:
         """An output with its leading batch axis, repeated where it is the same for all."""

@@ -204,6 +204,7 @@ class Duals(ValueTrace):
         together = getattr(primitive, "with_tangents", None)
         if together is not None:
             outs, tangents = together(values, ts, params, self.strict)
+            self.require_closed(primitive, (*outs, *tangents), params)
         else:
             out = primitive(*values, **params)
             if isinstance(primitive, _SIMPLE):

@@ -84,6 +84,7 @@ class Expansion(ValueTrace):
             values.append(x.value if mine else _snapshot(x))
             series.append(x.terms if mine else None)
         outs, terms = self.expanded(primitive, values, series, params)
+        self.require_closed(primitive, [*outs, *[t for s in terms for t in s or ()]], params)
         return primitive.pack(tuple(map(self.series, outs, terms)))
 
     def expanded(

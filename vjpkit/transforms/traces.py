@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from vjpkit.core.aval import Value
@@ -33,6 +34,12 @@ class ValueTrace:
                 f"{at(calling_position())}\nReturn values from the function instead of storing "
                 "them."
             )
+
+    def require_closed(self, primitive: Any, outs: Iterable[Value], params: Any) -> None:
+        """An error where a function that a primitive calls closes over values of this trace."""
+        check = getattr(primitive, "require_closed", None)
+        if check is not None:
+            check(outs, self, params)
 
     def foreign(self, y: Value, lost: str) -> Value:
         """An output that is not this trace's; an error where it is a finished inner one's.
