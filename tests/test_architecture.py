@@ -33,7 +33,10 @@ TO_TRANSFORMS = (*TO_BACKENDS, "transforms")
 TO_CONTROL = (*TO_TRANSFORMS, "control")
 TO_NUMPY = (*TO_CONTROL, "numpy")
 TO_SCIPY = (*TO_NUMPY, "scipy")
-LIBRARY = (*TO_SCIPY, "debug", "lax", "nn", "tree", "tree_util", "memory")
+LIBRARY = (
+    *TO_SCIPY, "custom_derivatives", "debug", "flatten_util", "lax", "nn", "tree", "tree_util",
+    "memory",
+)  # fmt: skip
 PUBLIC = (*LIBRARY, "testing", "test_util")
 
 # Imports go down this table, never up; "" is vjpkit/__init__.py. SciPy is optional, so nothing
@@ -53,7 +56,9 @@ LAYERS = {
     "numpy": Layer(TO_CONTROL, NUMERIC),
     "scipy": Layer(TO_NUMPY, NUMERIC),
     "lax": Layer(TO_SCIPY, NUMERIC),
+    "custom_derivatives": Layer(("control",)),
     "debug": Layer(TO_SCIPY),
+    "flatten_util": Layer(TO_CORE),
     "nn": Layer((*TO_SCIPY, "lax"), NUMERIC),
     "testing": Layer(LIBRARY, NUMERIC),
     "test_util": Layer(("testing",)),

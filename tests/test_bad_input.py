@@ -23,6 +23,7 @@ from vjpkit.core.errors import (
     TracerConversionError,
     UnsupportedError,
 )
+from vjpkit.flatten_util import ravel_pytree
 
 # These calls are wrong on purpose, and a type checker would be the first to say so.
 np: Any = numpy
@@ -693,39 +694,47 @@ bad(
     ValueError,
     "vmap(same): argument [0] has shape ()",
     "no axis 0",
+    HERE,
     "in_axes=None",
 )
 bad("vmap", lambda: vk.vmap(same)({"w": A, "b": 1.0}), ValueError, "argument [0]['b'] has shape ()")
-bad(
-    "vmap", lambda: vk.vmap(same, in_axes=1)(X), ValueError, "argument [0] has shape (3,)", "axis 1"
-)
-bad("vmap", lambda: vk.vmap(same, in_axes="a"), TypeError, "in_axes must be an int", "'a'")
-bad("vmap", lambda: vk.vmap(same, in_axes=("a",))(A), TypeError, "in_axes must hold ints", "'a'")
-bad("vmap", lambda: vk.vmap(same, in_axes=(0, 0))(A), ValueError, "2 entries for 1 positional")
+bad("vmap", lambda: vk.vmap(same, in_axes=1)(X), ValueError, "[0] has shape (3,)", "axis 1", HERE)
+bad("vmap", lambda: vk.vmap(same, in_axes="a"), TypeError, "must be an int", "'a'", HERE)
+bad("vmap", lambda: vk.vmap(same, in_axes=("a",))(A), TypeError, "must hold ints", "'a'", HERE)
+bad("vmap", lambda: vk.vmap(same, in_axes=(0, 0))(A), ValueError, "2 entries for 1", HERE)
 bad("vmap", lambda: vk.vmap(same, in_axes=({"a": 0},))(A), ValueError, "at [0], expected a dict")
 bad(
     "vmap",
     lambda: vk.vmap(lambda x, y: x)(A, X),
     ValueError,
     "must have the same length",
+    HERE,
     "argument [0] has 2 (shape (2, 3))",
     "argument [1] has 3",
 )
 bad("vmap", lambda: vk.vmap(same, axis_size=4)(A), ValueError, "[0] has 2", "axis_size is 4")
-bad("vmap", lambda: vk.vmap(same, axis_size="a")(A), TypeError, "axis_size must be an int", "'a'")
-bad("vmap", lambda: vk.vmap(same, out_axes=None)(A), ValueError, "out_axes is None", "differs")
+bad("vmap", lambda: vk.vmap(same, axis_size="a")(A), TypeError, "must be an int", "'a'", HERE)
+bad(
+    "vmap", lambda: vk.vmap(same, out_axes=None)(A), ValueError, "is None", "differs", HERE, "pmean"
+)
 bad(
     "vmap",
     lambda: vk.vmap(same, out_axes=3)(A),
     ValueError,
     "vmap(same): out_axes puts the batch at axis 3",
     "(2, 3)",
+    HERE,
 )
-bad("vmap", lambda: vk.vmap(same, out_axes="a")(A), TypeError, "out_axes must hold ints", "'a'")
+bad("vmap", lambda: vk.vmap(same, out_axes="a")(A), TypeError, "must hold ints", "'a'", HERE)
 bad("vmap", lambda: vk.vmap(same, out_axes=(0, 0))(A), ValueError, "out_axes", "expected a tuple")
 bad("vmap", lambda: vk.vmap(same)(TEXT), UnsupportedError, "vmap(same): argument [0]", "<U1", HERE)
 bad("vmap", lambda: vk.vmap(same)(MASKED), UnsupportedError, "argument [0]", "MaskedArray", HERE)
 bad("vmap", lambda: vk.vmap(same)({"m": MATRIX}), UnsupportedError, "[0]['m']", "matrix", HERE)
+
+bad("ravel_pytree", lambda: ravel_pytree({"a": [X, "b"]}), TypeError,
+    "ravel_pytree: ['a'][1] is a str", HERE, "Leave it out")  # fmt: skip
+bad("ravel_pytree", lambda: ravel_pytree({"a": X})[1](A), ValueError,
+    "unravel: got an array of shape (2, 3), but (3,) is wanted", HERE)  # fmt: skip
 
 # ------------------------------------------------------------------ custom rules and checkpointing
 
@@ -1148,6 +1157,7 @@ def test_plain_arrays_would_lose_the_derivative(mode: str, number: int) -> None:
         lambda x: math.sin(x[0]),
         lambda x: x[0] if x[0] > 0 else 0.0,
         lambda x: round(x[0]),
+        lambda x: f"{x[0]:.2f}",
         lambda x: max(x),
         lambda x: range(np.argmax(x)),
         lambda x: [1, 2, 3][np.argmax(x)],
@@ -1158,7 +1168,9 @@ def test_abstract_values_are_not_known(mode: str, ask: Any) -> None:
     what = {"make_ir": "is not known while the function is being staged", "vmap": "stands for 2"}
     with pytest.raises(TracerConversionError) as caught:
         MODES[mode](ask)
-    assert_says(caught.value, (what[mode], "Python control flow", HERE, "Use np.where"))
+    assert_says(
+        caught.value, (what[mode], "Python control flow", HERE, "Use np.where", "vk.debug.print")
+    )
 
 
 @pytest.mark.parametrize("mode", ["make_ir", "vmap"])

@@ -16,7 +16,7 @@ from vjpkit.transforms.linear import LinearMap
 from vjpkit.transforms.sides import float0
 
 if TYPE_CHECKING:
-    from vjpkit import debug, lax, nn, tree, tree_util
+    from vjpkit import custom_derivatives, debug, flatten_util, lax, nn, tree, tree_util
     from vjpkit import test_util as test_util
     from vjpkit.control.checkpointing import checkpoint
     from vjpkit.control.checkpointing import checkpoint as remat
@@ -51,6 +51,7 @@ __all__ = [
     "checkpoint_name",
     "checkpoint_policies",
     "closure_convert",
+    "custom_derivatives",
     "custom_jvp",
     "custom_rule",
     "custom_vjp",
@@ -58,6 +59,7 @@ __all__ = [
     "debug_nans",
     "directional_derivatives",
     "eval_shape",
+    "flatten_util",
     "float0",
     "grad",
     "hessian",
@@ -118,7 +120,34 @@ _HOMES = {
     "ShapeDtypeStruct": "transforms.staged",
     "vmap": "transforms.mapping",
 }
-_MODULES = ("debug", "lax", "nn", "test_util", "tree", "tree_util")
+_MODULES = (
+    "custom_derivatives", "debug", "flatten_util", "lax", "nn", "test_util", "tree", "tree_util",
+)  # fmt: skip
+
+_HERE = "arrays are NumPy's, and are there when a call returns"
+_WAYS = {
+    "make_jaxpr": "use vk.make_ir",
+    "custom_gradient": "use vk.custom_vjp",
+    "custom_batching": "use vk.custom_rule(f, vmap=rule)",
+    "custom_transpose": "use vk.custom_rule(f, transpose=rule)",
+    "pure_callback": "call NumPy code as it is; vk.numeric_vjp(f, result=...) where it is staged",
+    "io_callback": "call it as it is; vk.debug.print prints in staged code",
+    "named_call": "use vk.named_scope",
+    "ad_checkpoint": "use vk.checkpoint and vk.checkpoint_name",
+    "disable_jit": "call f.__wrapped__, the function itself, or use vk.jit(f, passes=False)",
+    "debug_infs": "use vk.debug_nans(f, inf=True)",
+    "ensure_compile_time_eval": "values that are not traced are computed while staging as they are",
+    "enable_x64": "dtypes are NumPy's, and float64 is the default",
+    "config": "options are arguments; float64 is the default",
+    "random": "use numpy.random.default_rng, and pass what is drawn as arguments",
+    "scipy": "scipy.special's ufuncs take traced values; wrap other functions by vk.custom_jvp",
+    "experimental": "jet is vk.jet, and what is sparse is vk.LinearMap.as_scipy",
+    "Array": "use numpy.ndarray, and vjpkit.core.tracer.Tracer for traced values",
+    "pmap": "use vk.vmap; there is one device",
+    "shard_map": "use vk.vmap; there is one device",
+    **dict.fromkeys(("block_until_ready", "device_put", "device_get", "devices"), _HERE),
+}
+"""What to write instead of names that JAX has."""
 
 LATER.append("vjpkit.control.primitives")
 LATER.extend(
@@ -143,7 +172,8 @@ if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in ever
         if name in _MODULES:
             return import_module(f"vjpkit.{name}")
         if name not in _HOMES:
-            raise AttributeError(f"module 'vjpkit' has no attribute {name!r}")
+            way = f": {_WAYS[name]}" if name in _WAYS else ""
+            raise AttributeError(f"module 'vjpkit' has no attribute {name!r}{way}")
         module, _, attribute = _HOMES[name].partition(":")
         found = getattr(import_module(f"vjpkit.{module}"), attribute or name)
         globals()[name] = found

@@ -163,6 +163,7 @@ def test_bwd_may_return_what_it_keeps() -> None:
             ValueError,
             r"bwd returned a cotangent at \[0\] of shape \(2,\), but \(3,\)",
         ),
+        (lambda r, ct: ("a",), TypeError, r"a cotangent at \[0\] of dtype <U1, but f64\[3\] is"),
     ],
 )
 def test_wrong_cotangents_are_refused(bwd: Any, error: Any, words: str) -> None:

@@ -257,6 +257,8 @@ bad("associative_scan", lambda: lax.associative_scan(np.add, (X, A)), ValueError
     "slices along axis 0 disagree: [0] has 3, [1] has 2", HERE)  # fmt: skip
 bad("associative_scan", lambda: lax.associative_scan(lambda a, b: (a, b), X), TypeError,
     "associative_scan: <lambda> returned the tree", HERE, "like its arguments")  # fmt: skip
+bad("associative_scan", lambda: lax.associative_scan(lambda a, b: a[:1], X[[0, 1, 2, 0]]),
+    ValueError, "<lambda> returned shape (1,) at elems for slices of shape (2,)", HERE)  # fmt: skip
 bad("associative_scan", lambda: lax.associative_scan(np.add, "a"), TypeError,
     "associative_scan: elems is a str", HERE)  # fmt: skip
 

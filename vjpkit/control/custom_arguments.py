@@ -255,6 +255,11 @@ class Bound:
         t = t if hasattr(t, "dtype") else np.asarray(t)[()]
         if t.dtype == FLOAT0:
             return None
+        if t.dtype.kind not in "biufc":
+            raise TypeError(
+                f"{self.name}: {said} of dtype {t.dtype}, but {aval} is wanted"
+                f"{at(calling_position())}"
+            )
         if tuple(t.shape) != aval.shape:
             raise ValueError(
                 f"{self.name}: {said} of shape {tuple(t.shape)}, but {aval.shape} is "

@@ -95,6 +95,13 @@ def associative_scan(
                 f"associative_scan: {name_of(fn)} returned the tree {found}, but elems has {tree}"
                 f"{at(calling_position())}.\nReturn a tree like its arguments."
             )
+        for y, x, (path, _) in zip(out, flatten(first)[0], paths, strict=True):
+            if np.shape(y) != np.shape(x):
+                raise ValueError(
+                    f"associative_scan: {name_of(fn)} returned shape {np.shape(y)} at "
+                    f"{keystr(path) or 'elems'} for slices of shape {np.shape(x)}"
+                    f"{at(calling_position())}.\nCombine slices element by element along the axis."
+                )
         return [np.moveaxis(y, axis, 0) for y in out]
 
     out = _scanned(combined, moved)

@@ -180,8 +180,8 @@ class checkpoint_policies:
     """Policies for `checkpoint`, under JAX's names.
 
     * ``everything_saveable``, ``nothing_saveable``;
-    * ``dots_saveable`` (``checkpoint_dots``), ``dots_with_no_batch_dims_saveable``: products of
-      matrices are saved;
+    * ``dots_saveable``, ``dots_with_no_batch_dims_saveable`` (and JAX's older names,
+      ``checkpoint_dots``, ``checkpoint_dots_with_no_batch_dims``): products of matrices are saved;
     * ``save_only_these_names(*names)``; ``save_any_names_but_these(*names)``: named values alone,
       but for these; ``save_anything_except_these_names(*names)``: any value, but for these;
     * ``save_from_both_policies(p, q)``: what one of them saves.
@@ -194,6 +194,7 @@ class checkpoint_policies:
     nothing_saveable = Policy("nothing_saveable")
     dots_saveable = checkpoint_dots = Policy("dots_saveable")
     dots_with_no_batch_dims_saveable = Policy("dots_with_no_batch_dims_saveable")
+    checkpoint_dots_with_no_batch_dims = dots_with_no_batch_dims_saveable
     save_only_these_names = staticmethod(_by_names("save_only_these_names"))
     save_any_names_but_these = staticmethod(_by_names("save_any_names_but_these"))
     save_anything_except_these_names = staticmethod(_by_names("save_anything_except_these_names"))

@@ -60,7 +60,7 @@ class Staged(Tracer):
             f"{at(calling_position())}\nThe value comes from {origin}. Use np.where, vk.lax.cond "
             "or vk.lax.while_loop for a choice that depends on it, or make the argument that "
             "decides static; to write it into an array, start the array with vnp.zeros(...) or "
-            "np.zeros_like(x) inside."
+            "np.zeros_like(x) inside; vk.debug.print shows it when it is there."
         )
 
     __float__ = __complex__ = concrete

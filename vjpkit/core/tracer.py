@@ -147,6 +147,9 @@ class Tracer:
         """The value as NumPy would have it, without derivative; abstract tracers raise."""
         raise NotImplementedError
 
+    def __format__(self, spec: str) -> str:
+        return format(self.concrete(), spec) if spec else str(self)
+
     def __bool__(self) -> bool:
         return bool(self.concrete())
 
@@ -214,9 +217,6 @@ class ConcreteTracer(Tracer):
 
     def __str__(self) -> str:
         return str(self.value)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
 
 
 def named_info() -> Any:

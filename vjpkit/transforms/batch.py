@@ -51,10 +51,10 @@ class Batched(Tracer):
     def concrete(self) -> NoReturn:
         raise TracerConversionError(
             f"a batched value of {self.aval} stands for {self.owner.n} examples, so it cannot "
-            "decide "
-            f"Python control flow or become one Python number.{at(calling_position())}\n"
+            f"decide Python control flow or become one Python number.{at(calling_position())}\n"
             "Use np.where for a choice that depends on it, NumPy's functions instead of Python's "
-            "or math's, or a Python loop over the examples instead of vmap."
+            "or math's, vk.debug.print to look at it, or a Python loop over the examples instead "
+            "of vmap."
         )
 
     __float__ = __complex__ = concrete

@@ -41,6 +41,7 @@ class VMap(Transformed):
         if not (in_axes is None or isinstance(in_axes, int | tuple | dict)):
             raise TypeError(
                 f"vmap: in_axes must be an int, None, or a tuple of them, got {in_axes!r}"
+                f"{at(calling_position())}"
             )
         self.in_axes = in_axes
         self.out_axes = out_axes
@@ -74,7 +75,8 @@ class VMap(Transformed):
         if isinstance(self.in_axes, tuple) and len(self.in_axes) != len(args):
             raise ValueError(
                 f"{self.label}: in_axes has {len(self.in_axes)} entries for {len(args)} positional "
-                "arguments"
+                f"arguments{at(calling_position())}.\nGive one per argument; keyword arguments are "
+                "mapped along axis 0."
             )
         name = f"{self.label}: in_axes"
         return [
@@ -89,18 +91,24 @@ class VMap(Transformed):
             if axis is None:
                 continue
             if not isinstance(axis, int):
-                raise TypeError(f"{self.label}: in_axes must hold ints and None, got {axis!r}")
+                raise TypeError(
+                    f"{self.label}: in_axes must hold ints and None, got {axis!r}"
+                    f"{at(calling_position())}"
+                )
             shape = np.shape(x)
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(
                     f"{self.label}: {_place(tree, i)} has shape {shape}, which has no axis {axis} "
-                    "to "
-                    "map over; use in_axes=None for arguments that are the same for every example"
+                    f"to map over{at(calling_position())}.\nUse in_axes=None for arguments that "
+                    "are the same for every example."
                 )
             sizes[i] = shape[axis]
         if self.axis_size is not None:
             if not isinstance(self.axis_size, int) or self.axis_size < 0:
-                raise TypeError(f"{self.label}: axis_size must be an int, got {self.axis_size!r}")
+                raise TypeError(
+                    f"{self.label}: axis_size must be an int, got {self.axis_size!r}"
+                    f"{at(calling_position())}"
+                )
             sizes[-1] = self.axis_size
         if not sizes:
             raise ValueError(
@@ -122,7 +130,8 @@ class VMap(Transformed):
             for i, n in sizes.items()
         ]
         raise ValueError(
-            f"{self.label}: the mapped axes must have the same length:\n  " + "\n  ".join(words)
+            f"{self.label}: the mapped axes must have the same length{at(calling_position())}:\n  "
+            + "\n  ".join(words)
         )
 
     def _out(self, trace: Batches, y: Value, axis: int | None) -> Value:
@@ -131,16 +140,21 @@ class VMap(Transformed):
             if isinstance(y, Batched) and y.owner is trace:
                 raise ValueError(
                     f"{self.label}: out_axes is None for an output that differs between examples"
+                    f"{at(calling_position())}.\nGive its axis, or combine the examples first: "
+                    "vk.lax.psum, pmean, pmax."
                 )
             return current(y)
         dense = trace.dense(y)
         if not isinstance(axis, int):
-            raise TypeError(f"{self.label}: out_axes must hold ints and None, got {axis!r}")
+            raise TypeError(
+                f"{self.label}: out_axes must hold ints and None, got {axis!r}"
+                f"{at(calling_position())}"
+            )
         ndim = np.ndim(dense)
         if not -ndim <= axis < ndim:
             raise ValueError(
                 f"{self.label}: out_axes puts the batch at axis {axis} of an output that has "
-                f"{ndim} axes with it (shape {np.shape(dense)})"
+                f"{ndim} axes with it (shape {np.shape(dense)}){at(calling_position())}"
             )
         if axis == 0:
             return dense if isinstance(y, Batched) else fresh_copy(dense)
