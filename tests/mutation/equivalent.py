@@ -122,6 +122,9 @@ EQUIVALENT: dict[str, str] = {
     ),
     "control.scan_split.Split._residuals: call(*c, program=self.early) if self.handed else ()"
     "  ->  call(*c, program=self.early)": "a call of a program without outputs gives none",
+    "control.scan_split.summing: total if p is None else total + ct  ->  total + ct": (
+        "of what gets no cotangent the program gives zeros: only slower"
+    ),
     "control.steps.scan_machine: length - 1  ->  -1": _FROM_END,
     "control.programs._linearize: optimize(program)  ->  program": (
         "the passes leave what a program computes as it is: more rows, the same values"
