@@ -40,6 +40,9 @@ TESTS = Path(__file__).parents[1]
 PATIENCE = 5
 """Checks that take so many times as long as without the mutant have noticed something."""
 
+LONG = 60
+"""No written test takes so many seconds without a mutant."""
+
 FEW = 3
 """So many primitives are tried on a mutant that is proved to be equivalent."""
 
@@ -256,6 +259,12 @@ def first_failed(tests: list[str]) -> str | None:
                 failed.append(report.nodeid)
 
         pytest_collectreport = pytest_runtest_logreport
+
+        def pytest_runtest_logstart(self) -> None:
+            signal.setitimer(signal.ITIMER_PROF, LONG)  # a test that does not end has failed
+
+        def pytest_runtest_logfinish(self) -> None:
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
