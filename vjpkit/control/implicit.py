@@ -104,9 +104,9 @@ class Equations:
     def linearized(self) -> Equations:
         """The equations for a tangent: linear, with the point among their constants."""
         consts = [ShapeDtypeStruct(a.shape, a.dtype) for a in self.program.in_avals[: self.count]]
-        x = self.tree.unflatten([ShapeDtypeStruct(a.shape, a.dtype) for a in self.avals])
+        x = [ShapeDtypeStruct(a.shape, a.dtype) for a in self.avals]
 
-        def tangent(consts: Sequence[Value], x: PyTree, t: PyTree) -> PyTree:
+        def tangent(consts: Sequence[Value], x: list[Value], t: list[Value]) -> PyTree:
             return jvp(self.function(consts), (x,), (t,))[1]
 
         label = f"{self.label}: tangent"
