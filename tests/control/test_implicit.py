@@ -231,6 +231,23 @@ def test_without_a_transposed_solver_forward_mode_works_and_reverse_mode_says_wh
     assert vk.jit(f)(1.5, B) == pytest.approx(np.sum(np.linalg.solve(1.5 * A, B)))
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+def test_an_unknown_that_no_equation_reads(wrap):
+    """One of many solutions is taken, and one of the transposed equations."""
+
+    def some(matvec, b):
+        y, _ = matvec((np.ones(3), np.zeros(2)))
+        return b[0] / y, np.zeros(2)
+
+    def f(a, b, c):
+        x, y = solve_linear(lambda x: (a * x[0], x[0][:2]), (b, c), some, some)
+        return np.sum(V * x * x) + np.sum(y)
+
+    got = wrap(vk.grad(f, (0, 1, 2)))(1.5, B, np.ones(2))
+    direct = vk.grad(lambda a, b: np.sum(V * (b / a) ** 2), (0, 1))(1.5, B)
+    assert_equal(got, (*direct, np.zeros(2)))
+
+
 def test_aux_comes_back_and_has_no_derivative():
     def solver(matvec, b):
         x = dense(matvec, b)
@@ -432,7 +449,15 @@ def closing_linear(a):
     )  # fmt: skip
 
 
+def closing_aux(a):
+    """The same with solvers that return more."""
+    m = A + a * np.eye(3)
+    both = lambda m: lambda _, b: (np.linalg.solve(m, b), a * b)
+    return np.sum(solve_linear(lambda x: m @ x, B, both(m), both(m.T), has_aux=True)[0])
+
+
 CLOSING = {
+    "aux": (closing_aux, lambda a: np.sum(np.linalg.solve(A + a * np.eye(3), B))),
     "root": (closing_root, np.sqrt),
     "linear": (closing_linear, lambda a: np.sum(np.linalg.solve(A + a * np.eye(3), B))),
 }

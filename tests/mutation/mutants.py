@@ -405,10 +405,13 @@ def name_of(item: ast.stmt) -> str:
 
 
 def reached_names(node: ast.AST, module: ModuleType) -> set[str]:
-    """Names of a module, and of attributes, that a piece of its code mentions."""
-    names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
-    attributes = {child.attr for child in ast.walk(node) if isinstance(child, ast.Attribute)}
-    return names & set(vars(module)) | attributes
+    """Names of a module, of attributes and of late imports that a piece of its code mentions."""
+    inside = list(ast.walk(node))
+    names = {child.id for child in inside if isinstance(child, ast.Name)}
+    attributes = {child.attr for child in inside if isinstance(child, ast.Attribute)}
+    late = [child for child in inside if isinstance(child, ast.ImportFrom)]
+    imported = {alias.name for child in late for alias in child.names}
+    return names & set(vars(module)) | attributes | imported
 
 
 @cache
