@@ -381,6 +381,10 @@ def test_dtypes_are_those_of_the_unknown():
     value, gradient = vk.value_and_grad(root)(np.float32(4.0))
     assert (value.dtype, gradient.dtype) == (np.float32, np.float32)
     assert gradient == pytest.approx(0.25, rel=1e-6)
+    coarse = lambda f, x: np.float32(_newton(f, x))
+    root = lambda a: find_root(lambda x: x * x - a, 1.0, coarse, _divide)
+    value, gradient = vk.value_and_grad(root)(4.0)
+    assert (value.dtype, gradient.dtype) == (np.float64, np.float64)
 
 
 def test_plain_solvers_announce_that_a_batch_runs_example_by_example():
@@ -498,6 +502,8 @@ def test_what_is_wrong_is_said():
     assert "custom_root(<lambda>) stages f" in raised.value.__notes__[0]
     with pytest.raises(ValueError, match=r"returned a solution f64\[2\], but f64\[3\] is wanted"):
         grad_of(lambda b: solve_linear(lambda x: A @ x, b, lambda _, b: b[:2], dense))
+    with pytest.raises(ValueError, match=r"returned a solution c128\[3\], but f64\[3\] is wanted"):
+        grad_of(lambda b: solve_linear(lambda x: A @ x, b, lambda _, b: b + 1j, dense))
     with pytest.raises(TypeError, match=r"returned a solution of tree"):
         grad_of(lambda b: solve_linear(lambda x: A @ x, b, lambda _, b: (b, b), dense))
     with pytest.raises(TypeError, match=r"has_aux=True .* must return a pair"):
