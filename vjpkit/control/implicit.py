@@ -34,6 +34,7 @@ from vjpkit.core.errors import (
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program, nonlinear_equation
 from vjpkit.core.tracer import RUNNING, Tracer
+from vjpkit.ops.structural import to_dtype
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import name_of, require_function, stacked
 from vjpkit.transforms.closures import closes_over_traced
@@ -254,7 +255,7 @@ class Run:
                     f"{self.equations.label}: {name_of(self.solve)} returned a solution "
                     f"{aval_of(x)}, but {aval} is wanted{at(calling_position())}"
                 )
-            out.append(x if x.dtype == aval.dtype else x.astype(aval.dtype))
+            out.append(to_dtype(x, aval.dtype))
         return out
 
     def result(self, outs: Sequence[Value]) -> PyTree:

@@ -201,7 +201,8 @@ class Scan(Programmatic):
             yield Sample(w, n, x, rows, body=inner, length=7, reverse=reverse, **kept)
         yield Sample(w, n, x, ys[:0], body=inner, length=0, reverse=False, consts=1, carry=2)
         forgetful = stage(lambda x, y: (np.cos(y), x * y), [aval_of(x)] * 2).program
-        yield Sample(x, rows, body=forgetful, length=7, reverse=False, consts=0, carry=1)
+        params: Any = {"body": forgetful, "length": 7, "consts": 0, "carry": 1}
+        yield Sample(x, rows, wrt=(0,), **params, reverse=False)
         square = stage(lambda x: (x * x, np.sum(x)), [aval_of(x)]).program
         yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1)
         yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1, slots=1)
