@@ -191,6 +191,8 @@ def test_steps_of_unknown_length_repeat_no_step_more_often(length, slots):
     assert vk.grad(f)(0.3) == pytest.approx(derivative_of(length), rel=1e-12)
     again = max(1, repetitions(length, slots)) + 1
     assert counter.count <= min(forward_steps(length, slots) * 1.5, again * length) + length
+    if length < slots:  # every state is kept
+        assert counter.count == length
     assert counter.linearized == length
 
 

@@ -231,6 +231,17 @@ def test_without_a_transposed_solver_forward_mode_works_and_reverse_mode_says_wh
     assert vk.jit(f)(1.5, B) == pytest.approx(np.sum(np.linalg.solve(1.5 * A, B)))
 
 
+def test_equations_are_not_staged_where_no_transform_runs():
+    seen = []
+
+    def f(x):
+        seen.append(type(x))
+        return x * x - 4.0 if x > 0 else x
+
+    assert find_root(f, 1.0, lambda f, x: x - f(x) / 2.0, _divide) == 2.5
+    assert set(seen) == {np.float64}
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
 def test_an_unknown_that_no_equation_reads(wrap):
     """One of many solutions is taken, and one of the transposed equations."""

@@ -259,6 +259,20 @@ def test_nondiff_arguments_by_name_and_functions() -> None:
     assert vk.grad(lambda x: h(np.sin, x, n=2))(2.0) == 14.0
 
 
+def test_what_leaks_from_a_mapped_rule_is_closed() -> None:
+    leaked = []
+
+    @vk.custom_jvp
+    def f(x: Any) -> Any:
+        leaked.append(x)
+        return np.sin(x)
+
+    f.defjvp(lambda primals, tangents: (f(*primals), np.cos(primals[0]) * tangents[0]))
+    vk.vmap(f)(np.arange(3.0))
+    with pytest.raises(ClosedTraceError, match="vmap"):
+        np.sin(leaked[-1])
+
+
 def test_residuals_are_any_tree() -> None:
     f = vk.custom_vjp(lambda x: np.sin(x))
     f.defvjp(
