@@ -277,3 +277,5 @@ def test_the_option_is_printed_in_the_program():
     text = str(vk.make_ir(lambda x: without_slices(W, x, XS, **SLOTS))(X))
     assert "slots=3" in text
     assert str(vk.parse_ir(text)) == text
+    for f in (without_slices, until):
+        assert "slots" not in str(vk.make_ir(vk.jit(lambda x, f=f: f(W, x, XS)))(X))

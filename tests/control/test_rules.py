@@ -273,6 +273,20 @@ def test_what_leaks_from_a_mapped_rule_is_closed() -> None:
         np.sin(leaked[-1])
 
 
+def test_an_output_that_all_examples_share() -> None:
+    @vk.custom_vjp
+    def f(x: Any, y: Any) -> Any:
+        return 2.0 * x, x * y
+
+    f.defvjp(
+        lambda x, y: (f(x, y), (x, y)), lambda r, ct: (2.0 * ct[0] + ct[1] * r[1], ct[1] * r[0])
+    )
+    ys = np.array([0.5, -1.0, 2.0])
+    over = vk.vmap(f, in_axes=(None, 0))
+    got = vk.grad(lambda x: np.sum(over(x, ys)[0] ** 2) + np.sum(over(x, ys)[1]))(1.5)
+    assert got == 3 * 8.0 * 1.5 + np.sum(ys)
+
+
 def test_residuals_are_any_tree() -> None:
     f = vk.custom_vjp(lambda x: np.sin(x))
     f.defvjp(

@@ -125,6 +125,10 @@ EQUIVALENT: dict[str, str] = {
     "control.scan_split.summing: total if p is None else total + ct  ->  total + ct": (
         "of what gets no cotangent the program gives zeros: only slower"
     ),
+    "control.implicit.System.transposed: self.equations if self.symmetric else"
+    " self.equations.transposed()  ->  self.equations.transposed()": (
+        "a symmetric matrix is its own transpose: only slower"
+    ),
     "control.steps.scan_machine: length - 1  ->  -1": _FROM_END,
     "control.programs._linearize: optimize(program)  ->  program": (
         "the passes leave what a program computes as it is: more rows, the same values"

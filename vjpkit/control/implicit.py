@@ -259,12 +259,12 @@ class Run:
         return out
 
     def result(self, outs: Sequence[Value]) -> PyTree:
-        """What the user gets; aux has no derivative."""
+        """What the user gets."""
         n = self.equations.tree.num_leaves
         solution = self.equations.tree.unflatten(outs[:n])
         if not self.has_aux:
             return solution
-        return solution, stop_gradient(self.aux_tree[0].unflatten(outs[n:]))
+        return solution, self.aux_tree[0].unflatten(outs[n:])
 
 
 def in_the_open(f: Solver) -> bool:
