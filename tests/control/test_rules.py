@@ -167,6 +167,21 @@ def test_a_transpose_beside_arguments_that_are_not_linear() -> None:
     assert vk.hessian(with_jvp, (0, 1))(2.0, 5.0)[0][1] == 10.0
 
 
+def test_a_transpose_of_several_outputs_is_mapped() -> None:
+    both = vk.custom_rule(
+        lambda a, x: (a * x, 3.0 * x),
+        transpose=lambda a, ct: (a * ct[0] + 3.0 * ct[1],),
+        linear_argnums=1,
+    )
+    xs, a = np.arange(3.0), np.array([2.0, -1.0, 0.5])
+
+    def total(x: Any) -> Any:
+        first, second = vk.vmap(both)(a, x)
+        return np.sum(first * second)
+
+    np.testing.assert_allclose(vk.grad(total)(xs), 6.0 * a * xs, rtol=1e-15)
+
+
 def test_without_derivative_rules_the_function_is_differentiated() -> None:
     calls = []
 
