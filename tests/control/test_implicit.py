@@ -519,3 +519,21 @@ def test_what_is_wrong_is_said():
         grad_of(lambda b: solve_linear(lambda x: A @ x, b, lambda _, b: (b, b), dense))
     with pytest.raises(TypeError, match=r"has_aux=True .* must return a pair"):
         grad_of(lambda b: solve_linear(lambda x: A @ x, b, dense, dense, has_aux=True)[0])
+
+
+def test_the_transposed_pushforward_of_a_root_in_a_rule_is_its_pullback():
+    """The rule's own linear system is staged inside of a rule, and is linear there too."""
+
+    def cube_root(x):
+        return find_root(lambda y: y**3 - x, np.ones(2), newton_staged, dense)
+
+    ruled = vk.custom_vjp(cube_root)
+    ruled.defvjp(lambda x: vk.vjp(cube_root, x), lambda pullback, ct: pullback(ct))
+    x, ct = np.array([0.5, 2.0]), np.array([1.0, -3.0])
+
+    def transposed(x):
+        return vk.linear_transpose(lambda t: vk.jvp(ruled, (x,), (t,))[1], x)(ct)[0]
+
+    want = ct / (3 * np.cbrt(x) ** 2)
+    for f in (transposed, vk.jit(transposed), lambda x: vk.vmap(transposed)(x[None])[0]):
+        np.testing.assert_allclose(f(x), want, rtol=1e-10)

@@ -351,8 +351,7 @@ class CustomCall(CallPrimitive):
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
         if not any(mask):
             return False
-        by_rule = params["transpose"] is not None
-        by_rule = by_rule and all(i in params["linear"] for i, m in enumerate(mask) if m)
+        by_rule = self.call_of(params).is_linear_in(mask)
         return by_rule or is_linear_in(params["program"], mask)
 
     def samples(self) -> Iterable[Sample]:

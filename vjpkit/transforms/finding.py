@@ -278,7 +278,8 @@ def debug_nans(
     the user's line, and the step of a loop or the branch that it ran in. Around a gradient,
     ``debug_nans(grad(f))``, it looks into the backward pass too; programs of `jit` are run equation
     by equation. What a selection discards is no error: only what reaches the result is.
-    ``inf=False`` lets infinities pass.
+    ``inf=False`` lets infinities pass. It looks at values, so it stands around what is staged,
+    ``debug_nans(jit(f))``: inside, where they are not known yet, it finds nothing.
 
     >>> import numpy as np, vjpkit as vk
     >>> try:
