@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
-from tests.numpy.agreement import source
-from vjpkit.core.errors import TracerConversionError
+from tests.numpy.agreement import agrees, source
+from vjpkit.core.errors import TracerConversionError, UnsupportedError
 
 untyped: Any = np  # for calls that are wrong
 X = np.array([[0.3, -1.2, 2.5], [1.7, 0.4, -0.6]])
@@ -110,3 +110,85 @@ def test_shape_dtype_and_kind_of_out():
         vk.vjp(lambda x: np.cumsum(x * 1j, axis=0, out=np.zeros_like(x)), X)
     with pytest.raises(TypeError, match="mean: out must be an array, got list"):
         vk.vjp(lambda x: untyped.mean(x, axis=0, out=[0.0]), X)
+
+
+FFT_OUT: dict[str, Any] = {
+    "fft of itself": lambda x, y, z: np.fft.fft(z, out=z),
+    "ifft into a view": lambda x, y, z: np.fft.ifft(x[:, ::-1], norm="ortho", out=z[::-1]),
+    "rfft": lambda x, y, z: np.fft.rfft(x, 4, out=z),
+    "irfft": lambda x, y, z: np.fft.irfft(z, 3, out=y),
+    "ihfft": lambda x, y, z: np.fft.ihfft(x, 5, out=z),
+    "fft2 of itself": lambda x, y, z: np.fft.fft2(z, out=z),
+    "fftn of a view": lambda x, y, z: np.fft.fftn(z[::-1], axes=(1, 0), out=z),
+    "ifftn": lambda x, y, z: np.fft.ifftn(x, out=z),
+    "rfft2": lambda x, y, z: np.fft.rfft2(x, (2, 4), out=z),
+    "irfftn": lambda x, y, z: np.fft.irfftn(z, (2, 3), (0, 1), out=y),
+}
+
+
+@pytest.mark.parametrize("name", FFT_OUT)
+def test_transforms_write_every_step_to_out(name):
+    def f(x):
+        y = 2 * x
+        z = x * (1 + 0.5j)
+        out = FFT_OUT[name](x, y, z)
+        assert out is y or out.shape == z.shape
+        return y, np.real(z), np.imag(z)
+
+    for got, wanted in zip(vk.vjp(f, X)[0], f(X), strict=True):
+        np.testing.assert_allclose(got, wanted, 1e-13, 1e-13)
+    agrees(f, X, order=1)
+
+
+@pytest.mark.parametrize("name", FFT_OUT)
+def test_steps_that_do_not_fit_raise_as_in_numpy(name):
+    def f(x):
+        return FFT_OUT[name](x, np.zeros_like(x, shape=(3, 3)), np.zeros_like(x, shape=(4, 3)))
+
+    with pytest.raises((ValueError, TypeError)) as wanted:
+        f(X)
+    with pytest.raises((ValueError, TypeError)):
+        vk.vjp(f, X)
+    assert wanted
+
+
+IGNORING: dict[str, Any] = {
+    "hfft": lambda x, out: np.fft.hfft(x, 3, out=out),
+    "irfft2": lambda x, out: np.fft.irfft2(x, (2, 3), out=out),
+    "ifft2": lambda x, out: np.fft.ifft2(x, out=out),
+}
+
+
+@pytest.mark.parametrize("name", IGNORING)
+def test_where_numpy_takes_an_out_and_does_not_write_to_it_is_an_error(name):
+    """As NumPy 2.1 to 2.4 do; whoever reads it there reads what was in it before."""
+    kind = complex if name == "ifft2" else float
+    out = np.full((2, 3), np.nan, kind)
+    IGNORING[name](X, out)
+    f = lambda x: IGNORING[name](x, x.astype(kind))
+    if not np.isnan(out).all():
+        vk.vjp(f, X)
+        return
+    with pytest.raises(UnsupportedError, match=r"does not write to out(.|\n)*out\[\.\.\.\]"):
+        vk.vjp(f, X)
+
+
+@pytest.mark.parametrize("dtype", [float, complex, np.uint64])
+def test_places_are_written_to_integers_alone(dtype):
+    def f(x):
+        return np.argmax(x, axis=1, out=np.zeros_like(x, shape=2, dtype=dtype))
+
+    with pytest.raises(TypeError):
+        f(X)
+    with pytest.raises(TypeError, match="argmax: Cannot cast out"):
+        vk.vjp(f, X)
+
+
+def test_a_reduction_is_not_spread_over_out():
+    def f(x):
+        return np.add.reduce(x, 0, out=np.zeros_like(x))
+
+    with pytest.raises(ValueError, match="number of dimensions"):
+        f(X)
+    with pytest.raises(ValueError, match=r"add\.reduce: out has the shape \(2, 3\)"):
+        vk.vjp(f, X)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import index
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Value
+from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import implements
-from vjpkit.numpy._writing import delivers
+from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops import fourier
 
 __all__: list[str] = []
@@ -67,10 +68,25 @@ def irfft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = 
     return _along(fourier.irfft, a, n, axis, norm)
 
 
+def _require_out(numpys: Any, out: Any) -> None:
+    """Raise where NumPy takes an ``out`` and does not write to it, as 2.4 does in three places."""
+    if out is None:
+        return
+    probe = np.full((2, 2), np.nan, complex if numpys is np.fft.ifft2 else float)
+    numpys(np.ones((2, 2)), out=probe)
+    if np.isnan(probe).all():
+        name = f"np.fft.{numpys.__name__}"
+        raise UnsupportedError(
+            f"{name}: NumPy {np.__version__} does not write to out={at(calling_position())}\n"
+            f"Write out[...] = {name}(...), or use the result."
+        )
+
+
 @implements(np.fft.hfft)
 @delivers
 def hfft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = None) -> Value:
     """The real spectrum of a signal that is its own conjugate backwards: `irfft`, unscaled."""
+    _require_out(np.fft.hfft, out)
     other = fourier.swapped(_normalization(norm))
     return _along(fourier.irfft, np.conjugate(as_array(a)), n, axis, other)
 
@@ -112,29 +128,28 @@ def _sizes(a: Value, s: Any, axes: Any, half: bool = False) -> tuple[Value, list
     return x, [(x.shape[k] if n == -1 else n, k) for n, k in zip(lengths, axes, strict=True)]
 
 
-def _one_by_one(primitive: Any, x: Value, sizes: Sequence[tuple[Any, Any]], norm: Any) -> Value:
-    """The transform along each of the axes."""
+def _one_by_one(
+    name: str, primitive: Any, x: Value, sizes: Sequence[tuple[Any, Any]], norm: Any, out: Any
+) -> Value:
+    """The transform along each of the axes; NumPy writes what each gives to ``out``."""
     for n, axis in sizes:
         x = _along(primitive, x, n, axis, norm)
+        x = x if out is None else delivered(name, x, out)
     return x
 
 
 def _complex(primitive: Any, numpys: Any, by_default: Any) -> None:
     """Define a transform over several axes, between complex arrays."""
+    name = f"fft.{numpys.__name__}"
 
-    @delivers
+    @implements(numpys)
     def several(
         a: Value, s: Any = None, axes: Any = by_default, norm: Any = None, out: Any = None
     ) -> Value:
+        if numpys is np.fft.ifft2:
+            _require_out(numpys, out)
         x, sizes = _sizes(a, s, axes)
-        return _one_by_one(primitive, x, sizes[::-1], norm)
-
-    _define(several, numpys)
-
-
-def _define(function: Callable[..., Value], numpys: Any) -> None:
-    function.__name__ = numpys.__name__
-    implements(numpys)(function)
+        return _one_by_one(name, primitive, x, sizes[::-1], norm, out)
 
 
 _PLANE = (-2, -1)
@@ -145,31 +160,28 @@ _complex(fourier.ifft, np.fft.ifft2, _PLANE)
 
 
 @implements(np.fft.rfftn)
-@delivers
 def rfftn(a: Value, s: Any = None, axes: Any = None, norm: Any = None, out: Any = None) -> Value:
     x, sizes = _sizes(a, s, axes)
-    x = _along(fourier.rfft, x, *sizes[-1], norm)
-    return _one_by_one(fourier.fft, x, sizes[-2::-1], norm)
+    x = _one_by_one("fft.rfftn", fourier.rfft, x, sizes[-1:], norm, out)
+    return _one_by_one("fft.rfftn", fourier.fft, x, sizes[-2::-1], norm, out)
 
 
 @implements(np.fft.rfft2)
-@delivers
 def rfft2(a: Value, s: Any = None, axes: Any = _PLANE, norm: Any = None, out: Any = None) -> Value:
-    return rfftn(a, s, axes, norm)
+    return rfftn(a, s, axes, norm, out)
 
 
 @implements(np.fft.irfftn)
-@delivers
 def irfftn(a: Value, s: Any = None, axes: Any = None, norm: Any = None, out: Any = None) -> Value:
     x, sizes = _sizes(a, s, axes, half=True)
-    x = _one_by_one(fourier.ifft, x, sizes[:-1], norm)
-    return _along(fourier.irfft, x, *sizes[-1], norm)
+    x = _one_by_one("fft.irfftn", fourier.ifft, x, sizes[:-1], norm, None)
+    return _one_by_one("fft.irfftn", fourier.irfft, x, sizes[-1:], norm, out)
 
 
 @implements(np.fft.irfft2)
-@delivers
 def irfft2(a: Value, s: Any = None, axes: Any = _PLANE, norm: Any = None, out: Any = None) -> Value:
-    return irfftn(a, s, axes, norm)
+    _require_out(np.fft.irfft2, out)
+    return irfftn(a, s, axes, norm, out)
 
 
 # ---- shifts ------------------------------------------------------------------------------------

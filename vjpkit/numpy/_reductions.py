@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
+from vjpkit.core.errors import at, calling_position
 from vjpkit.core.rows import Eager
 from vjpkit.numpy._arguments import (
     as_array,
@@ -390,8 +391,13 @@ def count_nonzero(a: Value, axis: Any = None, *, keepdims: Any = False) -> Value
     return np.sum(mask, axis=axis, keepdims=keepdims)
 
 
-def _place(primitive: Any, a: Value, axis: Any, keepdims: Any) -> Value:
+def _place(name: str, primitive: Any, a: Value, axis: Any, keepdims: Any, out: Any) -> Value:
     a = as_array(a)
+    if out is not None and not np.can_cast(out.dtype, np.intp):
+        raise TypeError(
+            f"{name}: Cannot cast out from {out.dtype!r} to {np.dtype(np.intp)!r} according to the "
+            f"rule 'safe'{at(calling_position())}"
+        )
     if a.ndim == 0:
         a, keepdims = np.reshape(a, 1), False
     axis = None if axis is None else normalize_axis(axis, a.ndim)
@@ -402,11 +408,11 @@ def _place(primitive: Any, a: Value, axis: Any, keepdims: Any) -> Value:
 @implements(np.argmax)
 @delivers
 def argmax(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
-    return _place(reductions.argmax, a, axis, keepdims)
+    return _place("argmax", reductions.argmax, a, axis, keepdims, out)
 
 
 @method("argmin")
 @implements(np.argmin)
 @delivers
 def argmin(a: Value, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Value:
-    return _place(reductions.argmin, a, axis, keepdims)
+    return _place("argmin", reductions.argmin, a, axis, keepdims, out)

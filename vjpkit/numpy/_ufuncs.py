@@ -277,7 +277,13 @@ def reduce(
         result = _log_sum(ufunc, array, **keywords)
     else:
         result = _folded(ufunc, array, dtype=dtype, **keywords)
-    return _delivered(f"{ufunc.__name__}.reduce", result, target, True, "same_kind")
+    name = f"{ufunc.__name__}.reduce"
+    if target is not None and target.shape != aval_of(result).shape:
+        raise ValueError(
+            f"np.{name}: out has the shape {target.shape}, but the result has "
+            f"{aval_of(result).shape}{at(calling_position())}"
+        )
+    return _delivered(name, result, target, True, "same_kind")
 
 
 def _reduces_to_constants(ufunc: np.ufunc) -> bool:

@@ -43,7 +43,6 @@ SCALAR = dict.fromkeys(
     ("value", "staged"), "a 0-d array or a scalar, as NumPy happened to contract"
 )
 LEADING = {"dtypes": "rounding decides which leading zeros the remainder has"}
-OUT_IGNORED = {"dtypes": "NumPy 2.4 itself does not write to out, here it is written to"}
 UNSET = dict.fromkeys(
     ("value", "first", "second", "staged", "mapped", "dtypes"), "its elements are not set"
 )
