@@ -330,3 +330,29 @@ def test_a_plain_array_is_made_to_take_a_mask():
     assert vk.jit(f)(X) == f(X)
     g = lambda x: np.sum(vnp.array(plain)[np.argmax(x)] * x)
     assert vk.jit(g)(X) == vk.vmap(g)(X[None])[0] == g(X)
+
+
+def test_a_mask_that_is_written_to_selects_what_it_did():
+    def f(x):
+        mask = x > 0
+        y = np.copy(x)
+        taken = y[mask]
+        mask[1] = True
+        y[x > 0] = taken * 2
+        y[mask] += 1.0
+        return y
+
+    for g in (vk.jit(f), lambda x: vk.vmap(f)(x[None])[0]):
+        np.testing.assert_array_equal(g(X), f(X))
+
+    def mixed(x):
+        mask = x > 0
+        taken = x[mask]
+        mask[1] = True
+        y = np.copy(x)
+        y[mask] = taken  # NumPy's error is that there are fewer
+        return y
+
+    for call in (lambda: vk.jit(mixed)(X), lambda: vk.vmap(mixed)(X[None])):
+        with pytest.raises(UnsupportedError, match="writing it with another index"):
+            call()

@@ -9,6 +9,7 @@ import pytest
 
 import vjpkit as vk
 import vjpkit.numpy as vnp
+from vjpkit.core.errors import TracerConversionError
 from vjpkit.core.ir import check
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy import _writable
@@ -751,3 +752,72 @@ def test_arrays_of_no_axis_are_written_and_scalars_rebound(f, transform):
     value, slope = VALUE_AND_SLOPE[transform](f)(x)
     assert np.allclose(value, f(x), rtol=1e-14)
     assert np.allclose(slope, (f(x + 1e-6) - f(x - 1e-6)) / 2e-6, rtol=1e-7)
+
+
+READS: dict[str, Callable[[Any], Any]] = {
+    "str": str,
+    "format": lambda v: f"{v:}",
+    "nonzero": lambda v: np.nonzero(v)[0],
+    "argwhere": np.argwhere,
+    "unique": lambda v: vk.lax.stop_gradient(np.unique(v)),
+    "isin": lambda v: np.isin(v, [0.0, 5.0]),
+    "array2string": np.array2string,
+    "trim_zeros": lambda v: vk.lax.stop_gradient(np.trim_zeros(v)),
+    "where": lambda v: np.where(v)[0],
+    "bool": lambda v: bool(v[0, ...]),
+    "truth of a view": lambda v: [bool(e) for e in (v[:1].reshape(()), v[1:2].reshape(()))],
+    "greater": lambda v: v > 4.0,
+    "count_nonzero": np.count_nonzero,
+    "sort": lambda v: vk.lax.stop_gradient(np.sort(v)),
+}
+
+
+@pytest.mark.parametrize("start", [np.copy, np.zeros_like])
+@pytest.mark.parametrize("name", READS)
+def test_what_reads_the_values_of_a_view_reads_them_as_they_are_now(name, start):
+    """Printing, conditions, and functions whose results depend on values."""
+    read: list[Any] = []
+
+    def f(x):
+        y = start(x)
+        view = y[:3][::1]
+        zero = view[2, ...]
+        y[0], y[1], y[2] = 5.0 * x[0], 0.0 * x[1], x[2]
+        read.append((READS[name](view), bool(zero)))
+        return y
+
+    x = np.array([0.0, 2.0, -1.0, 4.0]) + 1.0
+    f(x)
+    for run in (
+        lambda: vk.vjp(f, x),
+        lambda: vk.jvp(f, (x,), (x,)),
+        lambda: vk.grad(lambda x: np.sum(vk.vjp(f, x)[0]))(x),
+        lambda: vk.jacfwd(lambda x: vk.grad(lambda x: np.sum(f(x)))(x))(x),
+    ):
+        run()
+        (wanted, truth), (got, its) = read[0], read.pop()
+        assert truth == its
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_view_of_constants_that_an_example_writes_to_is_compared_as_the_examples():
+    def f(x):
+        z = np.zeros_like(x)
+        view = z[1:]
+        z[...] = x
+        return view < 0.5, np.where(view > 1, view, 0.0)
+
+    xs = np.arange(6.0).reshape(2, 3) / 2
+    for got, *wanted in zip(vk.vmap(f)(xs), *map(f, xs), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_view_of_constants_that_was_written_to_does_not_lose_a_derivative():
+    def f(x):
+        z = np.zeros_like(x)
+        view = z[1, ...]
+        z[...] = x
+        return float(view)
+
+    with pytest.raises(TracerConversionError, match="would lose its derivative"):
+        vk.grad(f)(np.ones(3))

@@ -209,14 +209,14 @@ class ConcreteTracer(Tracer):
         return aval_of(self.value)
 
     def concrete(self) -> Value:
-        value = self.value
+        value = below(self)
         return value.concrete() if isinstance(value, Tracer) else value
 
     def __repr__(self) -> str:
-        return f"Traced({self.value!r})"
+        return f"Traced({below(self)!r})"
 
     def __str__(self) -> str:
-        return str(self.value)
+        return str(below(self))
 
 
 def named_info() -> Any:
@@ -264,6 +264,11 @@ def require_open(x: Value) -> Value:
 def refresh(x: Tracer) -> Tracer:
     """A handle whose value is current, in a trace in which arrays were written to."""
     return _hooks["refresh"](x)  # type: ignore[no-any-return]  # hooks are untyped
+
+
+def below(x: Tracer) -> Value:
+    """The value that a tracer carries, current too in a trace in which arrays were written to."""
+    return _hooks["below"](x) if x.owner.dirty else x.value
 
 
 def dispatch_rest(kind: str, handler: Callable[..., Value]) -> None:
@@ -333,9 +338,7 @@ def bind(
         if not isinstance(x, Tracer):
             x = checked[i] = operand(x)
         if isinstance(x, Tracer):
-            trace = x.owner
-            if trace.dirty:
-                trace = refresh(x).owner
+            trace = refresh(x).owner if x.owner.dirty else x.owner
             if top is None or trace.level > top.level:
                 top = trace
     if top is None:

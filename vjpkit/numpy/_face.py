@@ -119,7 +119,7 @@ def unwrapped(x: Value) -> Value:
     while isinstance(x, Tracer) and not isinstance(x, Batched | Staged):
         if x.owner.dirty:
             x = refresh(x)
-            if isinstance(x, Staged):  # read by a branch or a loop's body
+            if isinstance(x, Batched | Staged):  # written by an example, read by a loop's body
                 break
         x = x.value
     return x

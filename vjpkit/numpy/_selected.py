@@ -17,8 +17,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.ir import Atom, Equation
+from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, Staged
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import Tracer, refresh
 from vjpkit.ops import selection
 from vjpkit.ops.index import is_basic, stand_in
 
@@ -44,6 +45,12 @@ def has_unknown_mask(index: Any) -> bool:
     return is_unknown_mask(index)
 
 
+def as_it_is(mask: Tracer) -> Tracer:
+    """A mask that later writes to the array do not change."""
+    now: Tracer = roles["snapshot"](refresh(mask))
+    return now
+
+
 def mask_in_front(x: Value, index: Any) -> tuple[Value, Tracer, int]:
     """A view of ``x``, and a mask for its leading axes, that select what ``index`` does.
 
@@ -51,9 +58,9 @@ def mask_in_front(x: Value, index: Any) -> tuple[Value, Tracer, int]:
     front.
     """
     if type(index) is not tuple:
-        return x, index, 0
+        return x, as_it_is(index), 0
     i, *others = [i for i, e in enumerate(index) if is_unknown_mask(e)]
-    mask = index[i]
+    mask = as_it_is(index[i])
     rest = [e for k, e in enumerate(index) if k != i]
     if others or not is_basic(tuple(rest)) or (rest and not mask.ndim):
         raise UnsupportedError(

@@ -19,7 +19,7 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.rows import Eager, Rows, innermost, roles
 from vjpkit.core.staging import Builder, Staged
-from vjpkit.core.tracer import LEVELS, Tracer, dispatch_rest, operand
+from vjpkit.core.tracer import LEVELS, ConcreteTracer, Tracer, dispatch_rest, operand
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._overlap import overlaid, reads_what_it_writes
 from vjpkit.numpy._selected import (
@@ -89,21 +89,28 @@ class Plain(Tracer):
         return aval_of(self.value)
 
     def concrete(self) -> Value:
-        return self.value
+        value = below(self)
+        return value.concrete() if isinstance(value, Tracer) else value
+
+    def constants(self) -> Value:
+        """The array; the tracer that it has become where its root was written to."""
+        value = below(self)
+        return value if type(self) is Plain else self
 
     def __float__(self) -> float:
-        return float(self.value)
+        return float(self.constants())
 
     def __complex__(self) -> complex:
-        return complex(self.value)
+        return complex(self.constants())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.array(self.value, dtype)
+        return np.array(self.constants(), dtype)
 
     def __repr__(self) -> str:
-        return repr(self.value)
+        return repr(self.constants())
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return str(self.constants())
 
 
 class PlainTrace:
@@ -195,6 +202,11 @@ def refresh(x: Tracer) -> Tracer:
     """
     if x.owner.inside is not None and x.owner.inside.takes(x):
         return x.owner.inside.taken(x)  # type: ignore[no-any-return]  # a trace's is untyped
+    return settled(x)
+
+
+def settled(x: Tracer) -> Tracer:
+    """``x`` after the writes to its root, if it is a view of one."""
     base = base_of(x)
     if type(base) is not View:
         return x
@@ -209,6 +221,13 @@ def refresh(x: Tracer) -> Tracer:
     return x
 
 
+def below(x: Tracer) -> Value:
+    """The value that ``x`` carries now: ``x`` itself where it has become abstract by a write."""
+    if not x.owner.closed:
+        settled(x)
+    return x.value if isinstance(x, ConcreteTracer | Plain) else x
+
+
 def restore(trace: Rows) -> None:
     """Give arrays from outside that ``trace`` wrote to their primal values back, at its end."""
     for root in trace.lifted:
@@ -217,6 +236,7 @@ def restore(trace: Rows) -> None:
             count_write(root)
 
 
+dispatch_rest("below", below)
 dispatch_rest("refresh", refresh)
 roles["restore"] = restore
 roles["snapshot"] = snapshot

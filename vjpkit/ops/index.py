@@ -148,7 +148,8 @@ def _normalized(e: Any) -> Any:
     if e is None or e is Ellipsis or isinstance(e, bool):
         return e
     if isinstance(e, Tracer):  # at the lowest level are constants
-        return e if e.owner.level else _normalized(refresh(e).value)
+        e = e if e.owner.level else refresh(e)
+        return e if e.owner.level else _normalized(e.value)
     if isinstance(e, slice):
         return slice(*[None if v is None else _bound(v) for v in (e.start, e.stop, e.step)])
     if isinstance(e, int | np.integer):
