@@ -821,3 +821,94 @@ def test_a_view_of_constants_that_was_written_to_does_not_lose_a_derivative():
 
     with pytest.raises(TracerConversionError, match="would lose its derivative"):
         vk.grad(f)(np.ones(3))
+
+
+def pullback_of_an_argument_written_later(a):
+    x = np.copy(a)
+    _, pullback = vk.vjp(lambda t: np.sum(t**3), x)
+    x[0] = 7.0
+    return np.sum(pullback(1.0)[0])
+
+
+def pullback_of_a_view_written_later(a):
+    x = np.copy(a)
+    _, pullback = vk.vjp(lambda t: t**3, x[::-1])
+    x *= 2.0
+    return np.sum(vk.vmap(lambda ct: pullback(ct)[0])(np.eye(3)))
+
+
+def linearization_of_an_argument_written_later(a):
+    x = np.copy(a)
+    y, push = vk.linearize(np.exp, x)
+    x[1] *= 5.0
+    y[0] = 0.0  # which exp keeps
+    return np.sum(push(np.ones(3)))
+
+
+def residual_of_a_custom_rule(a):
+    @vk.custom_vjp
+    def square(t):
+        return t**2
+
+    square.defvjp(lambda t: (t**2, t), lambda t, ct: (2 * t * ct,))
+    x = np.copy(a)
+    _, pullback = vk.vjp(square, x)
+    x[0] = 9.0
+    return np.sum(pullback(np.ones(3))[0] * a)
+
+
+def cotangent_written_after(a):
+    x = np.copy(a)
+    _, pullback = vk.vjp(lambda t, u: t + u, a, a)
+    g, h = pullback(x)
+    x[0] = 9.0
+    g[1] = 5.0
+    return np.sum(g * a) + np.sum(h**2) + np.sum(x)
+
+
+def tangent_written_after(a):
+    x = np.copy(a)
+    _, push = vk.linearize(lambda t: t + 0.0, a)
+    _, s = vk.jvp(lambda t: t + 0.0, (a,), (x,))
+    t = push(x)
+    x[0] = 9.0
+    s[1] *= 3.0
+    return np.sum(t**2) + np.sum(s * a) + np.sum(x)
+
+
+def result_written_after(a):
+    y, pullback, aux = vk.vjp(lambda t: (np.exp(t), np.sin(t) * t), np.copy(a), has_aux=True)
+    y[0] = a[1]
+    aux[1] = a[2]
+    return np.sum(pullback(y)[0]) + np.sum(aux)
+
+
+AROUND: dict[str, Callable[[Program], Program]] = {
+    "grad": vk.value_and_grad,
+    "jit of grad": lambda f: vk.jit(vk.value_and_grad(f)),
+    "grad of jit": lambda f: vk.value_and_grad(vk.jit(f)),
+    "vmap": lambda f: lambda a: [y[0] for y in vk.vmap(vk.value_and_grad(f))(a[None])],
+    "jacfwd": lambda f: lambda a: (vk.jvp(f, (a,), (a,))[0], vk.jacfwd(f)(a)),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize(
+    "f",
+    [
+        pullback_of_an_argument_written_later,
+        pullback_of_a_view_written_later,
+        linearization_of_an_argument_written_later,
+        residual_of_a_custom_rule,
+        cotangent_written_after,
+        tangent_written_after,
+        result_written_after,
+    ],
+)
+def test_writes_around_an_inner_derivative_do_not_change_it(f, around):
+    """What the inner transformation was given, keeps and gives are values of their own."""
+    a, h = np.array([1.0, 2.0, 3.0]), 1e-6
+    value, slope = AROUND[around](f)(a)
+    np.testing.assert_allclose(value, f(a), 1e-13)
+    differences = [(f(a + h * e) - f(a - h * e)) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(slope, differences, 1e-7, 1e-7)

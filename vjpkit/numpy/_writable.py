@@ -176,6 +176,14 @@ def snapshot(x: Tracer) -> Value:
     return frozen
 
 
+def held(x: Tracer) -> Value:
+    """The present value of a handle as a value of its own, which writes to the handle do not change
+    nor it them."""
+    x = refresh(x)
+    frozen = snapshot(x)
+    return array_of_no_axis(frozen) if not x.shape and is_array(x) else frozen
+
+
 def copied(x: Tracer) -> Tracer:
     """A copy of an array: a root of its own that shares the buffer until one of them is written."""
     x = refresh(x)
@@ -238,6 +246,7 @@ def restore(trace: Rows) -> None:
 
 dispatch_rest("below", below)
 dispatch_rest("refresh", refresh)
+roles["held"] = held
 roles["restore"] = restore
 roles["snapshot"] = snapshot
 

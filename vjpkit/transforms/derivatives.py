@@ -18,6 +18,7 @@ from vjpkit.core.rows import (
     filled_like,
     new_slots,
     pull_once,
+    roles,
 )
 from vjpkit.core.staging import builder_of, pull_staged
 from vjpkit.core.tracer import Tracer
@@ -344,6 +345,8 @@ def linearized(
             x = leaves[i] = primal_leaf(label, primals, i, x)
         if is_differentiable(x):
             held = trace.keep(x) if type(x) is np.ndarray else x
+            if isinstance(x, Tracer):  # which may be written to before the pullback runs
+                held = roles["held"](x)
             if type(x) is np.ndarray and held.strides != x.strides:
                 held = copy_with_layout(x)  # the layout decides what is a view
             argument = trace.argument(held)
@@ -356,7 +359,7 @@ def linearized(
     aux = None
     if has_aux:
         y, aux = _split_aux(label, y)
-        aux = tree_map(trace.lower, aux)
+        aux = tree_map(lambda x: _given(trace, rows, trace.lower(x)), aux)
     outs, out_tree = flatten(y)
     require_arrays(label, y, outs)
     values: list[Value] = []
@@ -389,6 +392,8 @@ def primal_leaf(label: str, primals: PyTree, i: int, x: Value) -> Value:
 
 def _given(trace: Rows, rows: list[Row], value: Value) -> Value:
     """A primal output as the user gets it: changing it in place must not change the linear map."""
+    if isinstance(value, Tracer):
+        return roles["held"](value)
     if type(value) is not np.ndarray:
         return value
     if value.nbytes <= COPY_LIMIT:

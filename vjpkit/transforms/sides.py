@@ -10,6 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import calling_position, note_line
+from vjpkit.core.rows import roles
 from vjpkit.core.tracer import Tracer, operand
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_up_to, flatten_with_path, keystr
 
@@ -150,7 +151,7 @@ def fresh(x: Value | None, aval: Aval, scalar: bool, taken: set[int]) -> Value:
     if x is None:
         return aval.dtype.type(0) if scalar and not aval.shape else np.zeros(aval.shape, aval.dtype)
     if isinstance(x, Tracer):
-        return x
+        return roles["held"](x)
     if not isinstance(x, np.ndarray):
         return x if scalar or not isinstance(x, np.generic) else np.array(x)
     if scalar and not x.shape:
