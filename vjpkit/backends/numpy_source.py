@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,7 +31,16 @@ from vjpkit.passes.common import with_products_shared
 from vjpkit.passes.factors import with_common_factors, with_quotients
 from vjpkit.passes.sums import with_products_of_sums
 
-__all__ = ["Lowered", "Part", "Source", "Unavailable", "explained", "lower", "quick_form"]
+__all__ = [
+    "Compiled",
+    "Lowered",
+    "Part",
+    "Source",
+    "Unavailable",
+    "explained",
+    "lower",
+    "quick_form",
+]
 
 _PASS_NAN_ON = frozenset(
     {
@@ -59,6 +68,16 @@ _KEEP_NOTHING = frozenset(
     }
 )  # fmt: skip
 """Primitives, beside ufuncs, whose results never share memory with an operand."""
+
+
+@runtime_checkable
+class Compiled(Protocol):
+    """A primitive that runs programs, and does so in a backend's form of them."""
+
+    def compiled(
+        self, backend: str, params: Mapping[str, Any]
+    ) -> Callable[..., tuple[Value, ...]] | None:
+        """Its function of operands; None where ``impl`` is no worse."""
 
 
 class Unavailable(ImportError):
@@ -208,6 +227,8 @@ class Source:
     """Writes the function: one line per equation; a large array is deleted after its last use."""
 
     lowered: ClassVar[type[Lowered]] = Lowered
+    backend: ClassVar[str] = "numpy"
+    """By which programs inside of equations run."""
 
     @staticmethod
     def in_short(program: Program) -> Program:
@@ -390,10 +411,20 @@ class Source:
             if text is not None:
                 return text
         function = f"{primitive.name}_{i}"
+        compiled = self.compiled(eqn)
+        if compiled is not None:
+            self.scope[function] = compiled
+            return f"{function}({', '.join(words)})"
         self.scope[function] = primitive.quick if quick else primitive.impl
         for key, value in eqn.params.items():
             words.append(f"{key}={self.parameter(value, f'{key}_{i}')}")
         return f"{function}({', '.join(words)})"
+
+    def compiled(self, eqn: Equation) -> Callable[..., tuple[Value, ...]] | None:
+        """The function of an equation that runs programs, in this backend's form of them."""
+        if not self.private or not isinstance(eqn.primitive, Compiled):
+            return None
+        return eqn.primitive.compiled(self.backend, eqn.params)
 
     def word(self, a: Atom) -> str:
         """An operand of a function or an operator."""

@@ -3,14 +3,16 @@
 How many steps a ``while`` takes is not known before it has run, so its residuals are no arrays of a
 program. Two equations stand for its linear map instead: ``push`` gives J t, ``pull`` Jᵀ ct, each of
 a program at a point. They run the program again with the eager machinery, whose rows are as long as
-they need to be. Each is linear in its vectors and the other's transpose; their own derivatives are
-``push`` and ``pull`` of the program that consists of one of them, so every order is there.
+they need to be; compiled, ``pull`` of a ``while`` goes through blocks of its steps instead (see
+`vjpkit.control.unwound`). Each is linear in its vectors and the other's transpose; their own
+derivatives are ``push`` and ``pull`` of the program that consists of one of them, so every order is
+there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -282,6 +284,15 @@ class Push(Dynamic):
         return backing.push(vectors)
 
 
+@runtime_checkable
+class Unwinding(Protocol):
+    """A primitive whose pullback is known as a function of values."""
+
+    def pullback(
+        self, backend: str, live: tuple[bool, ...], params: Mapping[str, Any]
+    ) -> Callable[..., tuple[Value, ...]] | None: ...
+
+
 class Pull(Dynamic):
     """Cotangents of the live inputs of a program, from those of its real outputs."""
 
@@ -290,6 +301,19 @@ class Pull(Dynamic):
 
     def applied(self, backing: Backing, vectors: Sequence[Value]) -> Sequence[Value | None]:
         return backing.pull(vectors)
+
+    def compiled(
+        self, backend: str, params: Mapping[str, Any]
+    ) -> Callable[..., tuple[Value, ...]] | None:
+        """Its function where the program is one equation that has a pullback of its own."""
+        program: Program = params["program"]
+        if len(program.equations) != 1:
+            return None
+        (eqn,) = program.equations
+        whole = eqn.inputs == program.inputs and eqn.outputs == program.outputs
+        if not whole or not isinstance(eqn.primitive, Unwinding):
+            return None
+        return eqn.primitive.pullback(backend, params["moving"], eqn.params)
 
 
 Push.transposed = Pull()

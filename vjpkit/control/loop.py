@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,12 +122,19 @@ class While(Higher):
 
     @staticmethod
     def impl(*operands: Value, **params: Any) -> tuple[Value, ...]:
-        loop = Loop(**params)
-        fixed, consts, state = loop.split(operands)
-        goes_on, step = executable(loop.cond), executable(loop.body)
-        while goes_on(*fixed, *state)[0]:
-            state = step(*consts, *state)
-        return tuple(state)
+        return looped("numpy", Loop(**params))(*operands)
+
+    def compiled(self, backend: str, params: Mapping[str, Any]) -> Callable[..., tuple[Value, ...]]:
+        """Its function, the steps run by a backend."""
+        return looped(backend, Loop(**params))
+
+    def pullback(
+        self, backend: str, live: Mask, params: Mapping[str, Any]
+    ) -> Callable[..., tuple[Value, ...]] | None:
+        """Of operands and cotangents of real results: those of live operands, by a backend."""
+        from vjpkit.control.unwound import unwound
+
+        return unwound(Loop(**params), live, backend)
 
     def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, ...]:
         return params["body"].out_avals  # type: ignore[no-any-return]  # a Program
@@ -260,6 +267,19 @@ class While(Higher):
         yield Sample(limit, w, n, x, wrt=(1, 3), **params)
         yield Sample(limit, w, n, x, wrt=(1, 3), **params, slots=2)
         yield Sample(np.array(0.0)[()], w, n, x, wrt=(1, 3), **params)
+
+
+def looped(backend: str, loop: Loop) -> Callable[..., tuple[Value, ...]]:
+    """The function of a loop whose steps are run by a backend."""
+    goes_on, step = executable(loop.cond, backend), executable(loop.body, backend)
+
+    def run(*operands: Value) -> tuple[Value, ...]:
+        fixed, consts, state = loop.split(operands)
+        while goes_on(*fixed, *state)[0]:
+            state = step(*consts, *state)
+        return tuple(state)
+
+    return run
 
 
 while_body = primitive(While)

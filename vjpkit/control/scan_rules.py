@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -48,16 +49,14 @@ class Scan(Programmatic):
         slots: int | None = None,
     ) -> tuple[Value, ...]:  # fmt: skip
         run = executable(body)
-        fixed, state, xs = Layout(consts, carry).split(operands)
-        avals = body.out_avals[carry:]
-        ys = [np.empty((length, *a.shape), a.dtype) for a in avals]
-        steps = range(length - 1, -1, -1) if reverse else range(length)
-        for i in steps:
-            outs = run(*fixed, *state, *[x[i] for x in xs])
-            state = outs[:carry]
-            for y, out in zip(ys, outs[carry:], strict=True):
-                y[i] = out
-        return (*state, *ys)
+        return stepped(run, *operands, body=body, length=length, reverse=reverse, consts=consts,
+                       carry=carry)  # fmt: skip
+
+    def compiled(self, backend: str, params: Mapping[str, Any]) -> Callable[..., tuple[Value, ...]]:
+        """Its function, the steps run by a backend."""
+        run = executable(params["body"], backend)
+        given = {name: value for name, value in params.items() if name != "slots"}
+        return partial(stepped, run, **given)
 
     def abstract(
         self, *avals: Aval, body: Program, length: int, reverse: bool, consts: int, carry: int,
@@ -206,6 +205,23 @@ class Scan(Programmatic):
         square = stage(lambda x: (x * x, np.sum(x)), [aval_of(x)]).program
         yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1)
         yield Sample(x, body=square, length=3, reverse=False, consts=0, carry=1, slots=1)
+
+
+def stepped(
+    run: Callable[..., tuple[Value, ...]], *operands: Value, body: Program, length: int,
+    reverse: bool, consts: int, carry: int,
+) -> tuple[Value, ...]:  # fmt: skip
+    """One step after the other."""
+    fixed, state, xs = Layout(consts, carry).split(operands)
+    avals = body.out_avals[carry:]
+    ys = [np.empty((length, *a.shape), a.dtype) for a in avals]
+    steps = range(length - 1, -1, -1) if reverse else range(length)
+    for i in steps:
+        outs = run(*fixed, *state, *[x[i] for x in xs])
+        state = outs[:carry]
+        for y, out in zip(ys, outs[carry:], strict=True):
+            y[i] = out
+    return (*state, *ys)
 
 
 scan_loop = primitive(Scan)

@@ -191,6 +191,27 @@ def test_what_no_kernel_takes_runs_on_numpy_and_says_why():
         assert reason in "\n".join(map(str, fast.explain(X[0])))
 
 
+def test_steps_too_large_for_registers_are_machine_code_one_by_one():
+    grid = np.sin(np.arange(10_000.0)).reshape(100, 100)
+
+    def spread(c, _):
+        around = np.roll(c, 1, 0) + np.roll(c, -1, 0) + np.roll(c, 1, 1) + np.roll(c, -1, 1)
+        return c + 0.1 * (np.tanh(around) - c), np.sum(c)
+
+    def counted(c):
+        step = lambda s: (spread(s[0], None)[0], s[1] + 1)
+        return np.sum(vk.lax.while_loop(lambda s: s[1] < 3, step, (c, 0))[0] ** 2)
+
+    f = lambda c: np.sum(vk.lax.scan(spread, c, None, length=3)[0] ** 2)
+    for g in (f, counted, vk.grad(f), vk.grad(counted)):
+        fast = vk.jit(g, backend="native")
+        assert_same(fast(grid), g(grid))
+        parts = [
+            p for p in fast.explain(grid) if any(w in str(p) for w in ("scan", "while", "pull"))
+        ]
+        assert {part.where for part in parts} == {"native steps"}, parts
+
+
 def test_the_text_of_a_loop_can_be_read():
     fast = vk.jit(scanned(STEPS["elementwise"]), backend="native").compile(X, W)
     assert "define void @loop_" in fast.native_ir(X, W)

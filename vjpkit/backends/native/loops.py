@@ -33,6 +33,8 @@ MOST_OPERANDS = 64
 
 SHORTEST = 1000
 """Running sums that take longer in NumPy than the call of a loop."""
+LONGEST_TURNED = 128
+"""Elements of a step that are read and written one by one, where several steps are one."""
 LOOPS = frozenset({"scan", "while"})
 """Primitives that are loops."""
 
@@ -308,11 +310,13 @@ class _Writer:
         (found,) = step.run(self.loop.cond, given)
         return step.register(found).to(BOOL)
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """How many steps are computed at a time."""
-        alone = self.loop.carry or self.loop.checked or self.loop.length < WIDTH
-        return 1 if alone else WIDTH
+        loop = self.loop
+        alone = loop.carry or loop.checked or loop.length < WIDTH
+        turned = sum([a.size // loop.length for a in self.arrays if a.stacked])
+        return 1 if alone or turned > LONGEST_TURNED else WIDTH
 
     @property
     def turns(self) -> int:

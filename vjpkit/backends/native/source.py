@@ -27,7 +27,15 @@ from vjpkit.backends.native.places import Move, deposit_of, is_gather, moves_of
 from vjpkit.backends.native.rows import Rows, row_by_row
 from vjpkit.backends.native.straight import Straight, straight
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
-from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower, quick_form
+from vjpkit.backends.numpy_source import (
+    Compiled,
+    Lowered,
+    Part,
+    Source,
+    explained,
+    lower,
+    quick_form,
+)
 from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.primitive import lookup
@@ -36,7 +44,7 @@ from vjpkit.passes.recompute import with_residuals_recomputed
 
 __all__ = ["NativeLowered", "lower_native"]
 
-KERNEL, LOOP = "native kernel", "native loop"
+KERNEL, LOOP, STEPS = "native kernel", "native loop", "native steps"
 """Where machine code runs."""
 LONGEST = 5000
 """Equations of a group: what they keep has room on the stack, a few elements at a time."""
@@ -167,7 +175,7 @@ class NativeLowered(Lowered):
 
     @property
     def is_native(self) -> bool:
-        return any(part.where in (KERNEL, LOOP) for part in self.explain())
+        return any(part.where in (KERNEL, LOOP, STEPS) for part in self.explain())
 
     @property
     def direct(self) -> Callable[..., Any] | None:
@@ -231,9 +239,11 @@ def explained_native(part: Equation | Together) -> Part:
         return Part(tuple(part.equations), LOOP, f"{part.length} rows, each in registers")
     if isinstance(part, Equation) and part.primitive.name in LOOPS:
         reason = why_no_loop(part, step_of(part))
-        where = LOOP if reason is None else "one call"
+        where = LOOP if reason is None else STEPS if has_native_steps(part) else "one call"
         count = part.params.get("length", "unknown many")
         return Part((part,), where, reason or f"{count} steps in registers")
+    if isinstance(part, Equation) and compiled_by_itself(part) is not None:
+        return Part((part,), STEPS, "blocks of steps, each a program")
     if isinstance(part, Equation) and running(part) is not None:
         return Part((part,), LOOP, f"{part.outputs[0].aval.size} sums, each of the last one")
     if isinstance(part, Equation) and is_elementwise(part):
@@ -246,6 +256,7 @@ class NativeSource(Source):
     """Writes the function; a fused group is one call of its kernel."""
 
     lowered: ClassVar[type[Lowered]] = NativeLowered
+    backend: ClassVar[str] = "native"
 
     @staticmethod
     def in_short(program: Program) -> Program:
@@ -406,6 +417,22 @@ def step_of(eqn: Equation) -> Program:
 def is_loop(eqn: Equation) -> bool:
     """Whether a loop is machine code."""
     return why_no_loop(eqn, step_of(eqn)) is None
+
+
+def has_native_steps(loop: Equation) -> bool:
+    """Whether the steps of a loop that is none in machine code are."""
+    from vjpkit.backends import executable
+
+    step = executable(loop.params["body"], NativeSource.backend)
+    return isinstance(step, Lowered) and step.is_native
+
+
+def compiled_by_itself(eqn: Equation) -> Callable[..., Any] | None:
+    """The function of an equation that runs programs as machine code."""
+    primitive = eqn.primitive
+    if not isinstance(primitive, Compiled):
+        return None
+    return primitive.compiled(NativeSource.backend, eqn.params)
 
 
 def is_kernel_work(eqn: Equation) -> bool:
