@@ -196,6 +196,13 @@ def test_steps_of_unknown_length_repeat_no_step_more_often(length, slots):
     assert counter.linearized == length
 
 
+def test_a_loop_of_unknown_length_keeps_no_more_states_than_it_may():
+    """With more of them it would take fewer steps than are possible with so many."""
+    counter = Counter()
+    vk.grad(counter.until(200, checkpoint="revolve", slots=5))(0.3)
+    assert counter.count > forward_steps(200, 5)
+
+
 def test_every_pullback_is_the_same():
     counter = Counter()
     _, pullback = vk.vjp(counter.scan(30, checkpoint="revolve", slots=4), 0.3)

@@ -302,6 +302,14 @@ def test_an_output_that_all_examples_share() -> None:
     assert got == 3 * 8.0 * 1.5 + np.sum(ys)
 
 
+def test_a_cotangent_that_all_examples_share() -> None:
+    f = vk.custom_vjp(lambda x, y: np.sin(x) + 0.0 * y)
+    f.defvjp(lambda x, y: (f(x, y), x), lambda x, ct: (np.cos(x) * ct, np.zeros(())))
+    xs = np.arange(3.0)
+    got = vk.grad(lambda x, y: np.sum(vk.vmap(f)(x, y)), (0, 1))(xs, xs)
+    np.testing.assert_allclose(got, (np.cos(xs), np.zeros(3)), rtol=1e-15)
+
+
 def test_residuals_are_any_tree() -> None:
     f = vk.custom_vjp(lambda x: np.sin(x))
     f.defvjp(
