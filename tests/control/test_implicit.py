@@ -242,6 +242,20 @@ def test_equations_are_not_staged_where_no_transform_runs():
     assert set(seen) == {np.float64}
 
 
+def test_a_right_hand_side_that_moves_in_part():
+    def f(b):
+        matvec = lambda x: (2.0 * x[0], 3.0 * x[1] + x[0])
+        (x, y), _ = solve_linear(matvec, (b, B), pair, has_aux=True)
+        return x + y
+
+    def pair(matvec, b):
+        first = b[0] / 2.0
+        return (first, (b[1] - first) / 3.0), None
+
+    tangent = vk.jvp(f, (B,), (V,))[1]
+    np.testing.assert_allclose(tangent, V / 2.0 - V / 6.0, rtol=1e-15)
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
 def test_an_unknown_that_no_equation_reads(wrap):
     """One of many solutions is taken, and one of the transposed equations."""

@@ -118,6 +118,17 @@ def test_transposed_in_what_is_linear():
     np.testing.assert_allclose(back(1.0)[0], vk.grad(until_large, 1)(W, X), rtol=1e-10)
 
 
+def test_loops_in_the_linearized_equations_of_a_root_are_transposed():
+    """There the operands of a loop are tangents, of which nothing may be read."""
+    step = lambda c, y: (c[0] + 1, 0.5 * c[1] + y * y)
+    f = lambda y: vk.lax.while_loop(lambda c: c[0] < 3, lambda c: step(c, y), (0, y))[1]
+    newton = lambda g, y: vk.lax.fori_loop(0, 9, lambda _, y: y - g(y) / vk.grad(g)(y), y)
+    root = lambda a: vk.lax.custom_root(lambda y: f(y) - a, 1.0, newton, lambda g, y: y / g(1.0))
+    y = root(2.0)
+    assert vk.grad(root)(2.0) == pytest.approx(1 / vk.grad(f)(y), rel=1e-12)
+    assert vk.jit(vk.grad(root))(2.0) == pytest.approx(1 / vk.grad(f)(y), rel=1e-12)
+
+
 def test_bad_input():
     with pytest.raises(
         TypeError, match=r"(?s)carry f64\[3\] at \['b'\].*started with f64\[\].*test_loop"

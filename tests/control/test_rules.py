@@ -303,11 +303,17 @@ def test_an_output_that_all_examples_share() -> None:
 
 
 def test_a_cotangent_that_all_examples_share() -> None:
-    f = vk.custom_vjp(lambda x, y: np.sin(x) + 0.0 * y)
-    f.defvjp(lambda x, y: (f(x, y), x), lambda x, ct: (np.cos(x) * ct, np.zeros(())))
-    xs = np.arange(3.0)
-    got = vk.grad(lambda x, y: np.sum(vk.vmap(f)(x, y)), (0, 1))(xs, xs)
-    np.testing.assert_allclose(got, (np.cos(xs), np.zeros(3)), rtol=1e-15)
+    """As if the rule had been called for each: the weights get the sum."""
+    f = vk.custom_vjp(lambda w, x, y: np.sin(x) + 0.0 * (y + np.sum(w)))
+    f.defvjp(
+        lambda w, x, y: (f(w, x, y), x),
+        lambda x, ct: (np.full(2, 0.5), np.cos(x) * ct, np.zeros(())),
+    )
+    xs, w = np.arange(3.0), np.ones(2)
+    over = vk.vmap(f, in_axes=(None, 0, 0))
+    got = vk.grad(lambda w, x, y: np.sum(over(w, x, y)), (0, 1, 2))(w, xs, xs)
+    for a, b in zip(got, (np.full(2, 1.5), np.cos(xs), np.zeros(3)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-15)
 
 
 def test_residuals_are_any_tree() -> None:
