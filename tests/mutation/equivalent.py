@@ -129,6 +129,9 @@ EQUIVALENT: dict[str, str] = {
     " self.equations.transposed()  ->  self.equations.transposed()": (
         "a symmetric matrix is its own transpose: only slower"
     ),
+    "control.loop.Loop.machine: lambda k: k  ->  lambda k: -k": (
+        "a while loop reads and writes nothing slice by slice: no place is asked for"
+    ),
     "control.steps.scan_machine: length - 1  ->  -1": _FROM_END,
     "control.programs._linearize: optimize(program)  ->  program": (
         "the passes leave what a program computes as it is: more rows, the same values"
