@@ -125,6 +125,7 @@ FAMILIES = {
     ),
     "loop": (
         "control/test_loop.py",
+        "control/test_refusals.py",
         "control/test_checkpointed_loops.py",
         "test_nan_safety.py",
     ),
@@ -152,7 +153,7 @@ FAMILIES = {
     ),
     "rules": ("control/test_rules.py", "control/test_custom.py", "control/test_outside.py"),
     "mapped_rules": ("control/test_rules.py", "transforms/test_collectives.py"),
-    "implicit": ("control/test_implicit.py",),
+    "implicit": ("control/test_implicit.py", "control/test_refusals.py"),
     "staged_rules": ("control/test_rules.py", "control/test_custom.py", "control/test_implicit.py"),
     "calls": ("control/test_rules.py", "control/test_custom.py", "control/test_checkpoint.py"),
     "checkpointing": (
