@@ -313,6 +313,7 @@ def test_a_cotangent_that_all_examples_share() -> None:
     over = vk.vmap(f, in_axes=(None, 0, 0))
     got = vk.grad(lambda w, x, y: np.sum(over(w, x, y)), (0, 1, 2))(w, xs, xs)
     for a, b in zip(got, (np.full(2, 1.5), np.cos(xs), np.zeros(3)), strict=True):
+        assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-15)
 
 
