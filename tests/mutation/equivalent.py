@@ -132,6 +132,9 @@ EQUIVALENT: dict[str, str] = {
     "control.loop.Loop.machine: lambda k: k  ->  lambda k: -k": (
         "a while loop reads and writes nothing slice by slice: no place is asked for"
     ),
+    "control.programs._split: known.update(eqn.outputs)  ->  eqn.outputs": (
+        "what is made of constants in two steps is then made again in each step: only slower"
+    ),
     "control.steps.scan_machine: length - 1  ->  -1": _FROM_END,
     "control.programs._linearize: optimize(program)  ->  program": (
         "the passes leave what a program computes as it is: more rows, the same values"

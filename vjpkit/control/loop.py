@@ -267,6 +267,13 @@ class While(Higher):
         yield Sample(limit, w, n, x, wrt=(1, 3), **params)
         yield Sample(limit, w, n, x, wrt=(1, 3), **params, slots=2)
         yield Sample(np.array(0.0)[()], w, n, x, wrt=(1, 3), **params)
+        avals = [aval_of(v) for v in (n, x, x)]
+        few = stage(lambda n, x, y: [n < 3], avals).program
+        forgetful = stage(
+            lambda w, n, x, y: [n + 1, np.cos(w), x * y], [aval_of(w), *avals]
+        ).program
+        params = {"cond": few, "body": forgetful, "cond_consts": 0, "body_consts": 1}
+        yield Sample(w, n, x, x, wrt=(2,), **params)
 
 
 def looped(backend: str, loop: Loop) -> Callable[..., tuple[Value, ...]]:
