@@ -2,7 +2,8 @@
 
 import warnings
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,43 @@ def by_attribute(x):
     return helper(x, MODEL)
 
 
+def by_default(x):
+    return np.sum(x * SETTINGS.w)
+
+
+def by_namespace(x):
+    return np.sum(x * SPACE.inner.w)
+
+
+def by_text(x):
+    return np.sum(x * getattr(SPACE.inner, "w"))  # noqa: B009  # what is tested
+
+
+class Ways:
+    @staticmethod
+    def static(x):
+        return np.sum(x * W)
+
+    @classmethod
+    def of_class(cls, x):
+        return np.sum(x * W)
+
+    @property
+    def factor(self):
+        return W
+
+
+def decorated(f):
+    @wraps(f)
+    def called(x):
+        return f(x)
+
+    return called
+
+
+SETTINGS, SPACE, WAYS = Settings(), SimpleNamespace(inner=SimpleNamespace(w=2.0)), Ways()
+
+
 def set_global(w):
     global W
     W = w
@@ -93,6 +131,13 @@ PLACES: dict[str, tuple[Any, Any]] = {
     "attribute": (by_attribute, lambda w: setattr(MODEL, "w", w)),
     "bound method": (MODEL.scaled, lambda w: setattr(MODEL, "w", w)),
     "callable object": (MODEL, lambda w: setattr(MODEL, "w", w)),
+    "over a class's default": (by_default, lambda w: setattr(SETTINGS, "w", w)),
+    "namespace": (by_namespace, lambda w: setattr(SPACE.inner, "w", w)),
+    "attribute by its text": (by_text, lambda w: setattr(SPACE.inner, "w", w)),
+    "static method": (lambda x: Ways.static(x), set_global),
+    "class method": (lambda x: WAYS.of_class(x), set_global),
+    "property": (lambda x: np.sum(x * WAYS.factor), set_global),
+    "decorated": (decorated(by_global), set_global),
 }
 
 
@@ -146,6 +191,45 @@ def test_a_closure_variable():
     assert np.signbit(j(3.0))
     w = 0.0
     assert not np.signbit(j(3.0))
+
+
+def test_a_value_over_a_default_of_the_class():
+    """The attribute was the class's when the program was made, and is the object's now."""
+    fresh = Settings()
+    j = vk.jit(lambda x: x * fresh.w)
+    assert j(3.0) == 6.0
+    fresh.w = 5.0
+    assert j(3.0) == 15.0
+    del fresh.w
+    assert j(3.0) == 6.0
+
+
+def test_what_static_arguments_hold():
+    class Layer:
+        def __init__(self, w):
+            self.w = w
+
+        @partial(vk.jit, static_argnums=0)
+        def __call__(self, x):
+            return x * self.w
+
+    layer, other = Layer(2.0), Layer(7.0)
+    assert (layer(3.0), other(3.0)) == (6.0, 21.0)
+    layer.w = 4.0
+    assert (layer(3.0), other(3.0)) == (12.0, 21.0)
+    assert vk.grad(layer)(3.0) == 4.0
+    layer.w = np.array([1.0, 2.0])
+    np.testing.assert_array_equal(layer(3.0), [3.0, 6.0])
+    layer.w[0] = 9.0
+    np.testing.assert_array_equal(layer(3.0), [27.0, 6.0])
+
+    apply = vk.jit(lambda f, x: f(x), static_argnums=0)
+    try:
+        assert apply(by_global, X) == pytest.approx(2 * np.sum(X))
+        set_global(3.0)
+        assert apply(by_global, X) == pytest.approx(3 * np.sum(X))
+    finally:
+        set_global(2.0)
 
 
 def test_an_array_that_numpy_alone_reads():

@@ -339,7 +339,8 @@ class Jit(Transformed):
         closed = builder.finish(outs)
         sources = originals(builder, closed)
         execute = executable(closed.program, self.backend, self.passes)
-        closure = closure_of(self.fun, closed, sources)
+        held = tuple([fixed.value for _, fixed in signature.static])
+        closure = closure_of(Closure(self.fun, held), closed, sources)
         quiet = has_derivatives(closed.program)
         made = Staged(closed, sources, out_tree, execute, closure, arrays, quiet)
         self._note(signature, change)
@@ -419,14 +420,13 @@ def originals(builder: Builder, closed: ClosedProgram) -> tuple[Value, ...]:
 
 
 def closure_of(
-    fun: Callable[..., PyTree], closed: ClosedProgram, sources: tuple[Value, ...]
+    closure: Closure, closed: ClosedProgram, sources: tuple[Value, ...]
 ) -> Closure | None:
-    """What ``fun`` reads beyond its arguments and beyond ``sources``, which are inputs.
+    """What a function reads beyond its arguments and beyond ``sources``, which are inputs.
 
     An array that is a source is an input of the program, unless NumPy alone computed with what
-    ``fun`` reads: then its elements too are compared from call to call.
+    the function reads: then its elements too are compared from call to call.
     """
-    closure = Closure(fun)
     closure.guard(() if has_derived(closed.program, sources, closure) else sources)
     return closure if closure else None
 
@@ -496,7 +496,8 @@ def jit(
 
     Arrays that ``fun`` closes over are inputs of the program, read anew at each call. Whatever else
     its code names (closure variables, globals, attributes, elements of containers, the functions it
-    calls) is looked at before each call: where it has changed ``fun`` is staged anew.
+    calls; static arguments' too) is looked at before each call: where it has changed ``fun`` is
+    staged anew.
 
     ``backend`` names what runs the program. ``"numpy"`` calls NumPy; ``"native"`` is machine code
     by llvmlite (`pip install vjpkit[native]`): a kernel's first compilation takes some 50 ms and is

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from operator import is_
 from os.path import sep
 from sys import modules
@@ -82,9 +82,13 @@ class Content:
 
 @dataclass
 class Closure:
-    """What a function reads beyond its arguments, as it was when this was made."""
+    """What a function reads beyond its arguments, as it was when this was made.
+
+    ``held`` are arguments that it holds like a closure: those that are static.
+    """
 
     fun: Any
+    held: tuple[Any, ...] = ()
     places: list[Names | Items] = field(default_factory=list)
     arrays: dict[int, tuple[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
     traced: list[Tracer] = field(default_factory=list)
@@ -129,6 +133,7 @@ class Walk:
 
     def run(self) -> None:
         self.visit(self.closure.fun, "the function")
+        self._held(self.closure.held, "a static argument")
         while self._attributes():
             pass
 
@@ -154,6 +159,10 @@ class Walk:
 
     def _partial(self, x: partial[Any], what: str) -> None:
         self._held((x.func, *x.args, *x.keywords.values()), what)
+
+    def _descriptor(self, x: Any, what: str) -> None:
+        held = ("fget", "__func__", "func")  # of properties, of class and static methods, of cached
+        self._held([getattr(x, name, None) for name in held], what)
 
     def _container(self, x: Any, what: str) -> None:
         self.closure.places.append(Items(what, x, items(x)))
@@ -196,15 +205,20 @@ class Walk:
                 self.names.add("__call__")
         elif not isinstance(x, type) and INTERNAL[file or ""]:
             self._held(filter(callable, getattr(x, "__dict__", {}).values()), what)
+        elif not isinstance(x, type):  # a namespace, or what a decorator made of a function
+            self.owners.append((f"{kind.__name__}'s", x))
+            self.visit(getattr(x, "__dict__", {}).get("__wrapped__"), what)
 
     def _attributes(self) -> bool:
         """Watch the attributes that any code found so far names; whether there were new ones."""
         before = len(self.watched)
         for what, owner in list(self.owners):
             for kind in owner.__mro__ if isinstance(owner, type) else (owner,):
-                held = getattr(kind, "__dict__", {})
+                held = {*getattr(kind, "__dict__", ())}
+                if not isinstance(owner, type):
+                    held |= defaults_of(type(owner))
                 slots = [n for n in self.names if is_slot(type(kind), n)]
-                self._watch(what, kind, {*(self.names & held.keys()), *slots})
+                self._watch(what, kind, {*(self.names & held), *slots})
         return len(self.watched) > before
 
     def _watch(self, what: str, owner: Any, names: Iterable[str]) -> None:
@@ -230,6 +244,7 @@ KINDS: tuple[tuple[Any, Callable[[Walk, Any, str], None]], ...] = (
     (FunctionType, Walk._function),
     (MethodType, Walk._method),
     (partial, Walk._partial),
+    (property | classmethod | staticmethod | cached_property, Walk._descriptor),
     (tuple | frozenset, Walk._held),
     (list | dict | set, Walk._container),
     (ModuleType, Walk._module),
@@ -256,6 +271,12 @@ def _attribute(owner: Any, name: str) -> Any:
     return held[name] if name in held else getattr(owner, name, None)
 
 
+def defaults_of(kind: type) -> set[str]:
+    """Names of values in a class, which its objects may come to have values of their own for."""
+    held = [pair for base in kind.__mro__ for pair in vars(base).items()]
+    return {name for name, value in held if not hasattr(type(value), "__get__")}
+
+
 def is_slot(kind: type, name: str) -> bool:
     """Whether ``name`` is one of the ``__slots__`` of a class."""
     return type(getattr(kind, name, None)).__name__ == "member_descriptor"
@@ -276,11 +297,13 @@ def is_installed(filename: str) -> bool:
 
 
 def names_of(code: CodeType) -> set[str]:
-    """Globals and attributes that code names, functions within it included."""
+    """Globals and attributes that code and functions in it name, as texts too: for getattr."""
     names = set(code.co_names)
     for const in code.co_consts:
         if isinstance(const, CodeType):
             names |= names_of(const)
+        elif isinstance(const, str) and const.isidentifier():
+            names.add(const)
     return names
 
 
