@@ -19,13 +19,15 @@ from vjpkit.core.aval import Value
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
 from vjpkit.passes import optimize
+from vjpkit.passes.splitting import with_loops_split
 
 __all__ = ["BACKENDS", "Executable", "executable", "executed"]
 
 
 def by_numpy(program: Program) -> Lowered:
     """``program`` as calls of NumPy."""
-    return lower(optimize(program), private=True, kind=SourceOfNumbers)
+    split = optimize(with_loops_split(optimize(program)))
+    return lower(split, private=True, kind=SourceOfNumbers)
 
 
 def machine_code(program: Program) -> Lowered:

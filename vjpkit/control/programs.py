@@ -255,6 +255,9 @@ def mapped_program(
     return kept(program, key, lambda: _map(program, n, batched, dense))
 
 
+roles["mapped"] = mapped_program
+
+
 def _map(program: Program, n: int, batched: Mask, dense: Mask | None) -> tuple[Program, Mask]:
     builder = Builder()
     trace = Batches(n)

@@ -425,21 +425,29 @@ def _permuted(new: Rewriter, eqn: Equation) -> Atom | None:
 
 
 def _sum_of_products(new: Rewriter, eqn: Equation) -> Atom | None:
-    """The sum over a stack of products of matrices is one product, up to rounding."""
-    product = new.made_by(eqn.inputs[0], "matmul", "scale_matmul")
+    """The sum over a stack of products of matrices, or of columns with rows, is one product of
+    matrices, up to rounding."""
+    names = {"multiply": "matmul", "scale": "scale_matmul"}
+    product = new.made_by(eqn.inputs[0], "matmul", "scale_matmul", *names)
     if product is None or eqn.params["keepdims"] or not eqn.inputs[0].aval.inexact:
         return None
     x, y = product.inputs
+    name = names.get(product.primitive.name, product.primitive.name)
+    if x.aval.ndim != y.aval.ndim or x.aval.ndim < 3 or x.aval.shape[:-2] != y.aval.shape[:-2]:
+        return None
+    if product.primitive.name in names:
+        x, y = (x, y) if x.aval.shape[-1] == 1 else (y, x)
+        if x.aval.shape[-1] != 1 or y.aval.shape[-2] != 1 or x.aval.dtype != y.aval.dtype:
+            return None
     stack, rows = x.aval.shape[:-2], math.prod(y.aval.shape[:-1])
-    whole = x.aval.ndim == y.aval.ndim > 2 and stack == y.aval.shape[:-2]
-    if not whole or eqn.params["axes"] != tuple(range(len(stack))) or not rows:
+    if eqn.params["axes"] != tuple(range(len(stack))) or not rows:
         return None
     swapped = (*range(len(stack)), x.aval.ndim - 1, x.aval.ndim - 2)
     left = _simplest(new, eqn, "transpose", x, axes=swapped)
     left = _simplest(new, eqn, "reshape", left, shape=(rows, x.aval.shape[-2]))
     right = _simplest(new, eqn, "reshape", y, shape=(rows, y.aval.shape[-1]))
     left = _simplest(new, eqn, "transpose", left, axes=(1, 0))
-    return _simplest(new, eqn, product.primitive.name, left, right)
+    return _simplest(new, eqn, name, left, right)
 
 
 def _minus_outward(new: Rewriter, eqn: Equation) -> Atom | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from vjpkit.core.ir import Atom, Equation, Program, Var
 from vjpkit.passes.rewriting import Rewriter
 
-__all__ = ["FEW", "with_calls_inlined"]
+__all__ = ["FEW", "inlined", "with_calls_inlined"]
 
 FEW = 32
 """Equations up to which a program may stand in the place of every call of it."""
@@ -29,15 +30,15 @@ def with_calls_inlined(program: Program) -> Program:
         if eqn.primitive.name == "call":
             called = with_calls_inlined(eqn.params["program"])
             if times[id(eqn.params["program"])] == 1 or len(called.equations) <= FEW:
-                new.replace(eqn, _inlined(new, eqn, called))
+                new.replace(eqn, inlined(new, eqn.inputs, called))
                 continue
         new.keep(eqn)
     return new.finish() if new.stands_for else program
 
 
-def _inlined(new: Rewriter, call: Equation, program: Program) -> tuple[Atom, ...]:
-    """The outputs of a program at the operands of its call, its equations added to ``new``."""
-    here: dict[Var, Atom] = dict(zip(program.inputs, call.inputs, strict=True))
+def inlined(new: Rewriter, operands: Sequence[Atom], program: Program) -> tuple[Atom, ...]:
+    """The outputs of a program at some operands, its equations added to ``new``."""
+    here: dict[Var, Atom] = dict(zip(program.inputs, operands, strict=True))
 
     def read(a: Atom) -> Atom:
         return here.get(a, a) if isinstance(a, Var) else a

@@ -41,6 +41,7 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.primitive import lookup
 from vjpkit.passes import optimize
 from vjpkit.passes.recompute import with_residuals_recomputed
+from vjpkit.passes.splitting import with_loops_split
 
 __all__ = ["NativeLowered", "lower_native"]
 
@@ -444,4 +445,5 @@ def is_kernel_work(eqn: Equation) -> bool:
 def lower_native(program: Program) -> Lowered:
     """``program``, its elementwise groups as machine code; `Unavailable` without llvmlite."""
     host()
-    return lower(with_residuals_recomputed(program, is_loop), private=True, kind=NativeSource)
+    split = optimize(with_loops_split(program, is_loop))
+    return lower(with_residuals_recomputed(split, is_loop), private=True, kind=NativeSource)
