@@ -283,9 +283,9 @@ STEP = st.lists(
     st.tuples(st.sampled_from("sctelmadwp"), st.integers(0, 99), st.integers(0, 99)),
     min_size=4, max_size=14,
 )  # fmt: skip
-UNARY = {"s": np.sin, "c": np.cos, "t": np.tanh, "e": lambda x: np.exp(-x * x),
+UNARY: dict[str, Any] = {"s": np.sin, "c": np.cos, "t": np.tanh, "e": lambda x: np.exp(-x * x),
          "l": lambda x: np.log(1.5 + np.sin(x))}  # fmt: skip
-BINARY = {"m": lambda x, y: x * y, "a": lambda x, y: x + y, "d": lambda x, y: x - y,
+BINARY: dict[str, Any] = {"m": lambda x, y: x * y, "a": lambda x, y: x + y, "d": lambda x, y: x - y,
           "w": lambda x, y: np.where(x > y, x, 0.5 * y),
           "p": lambda x, y: x / (1.0 + y * y)}  # fmt: skip
 
