@@ -29,13 +29,14 @@ from vjpkit.control.calls import (
     closed_over,
     flat_outputs,
     guarded,
+    is_staging,
 )
 from vjpkit.control.mapped_rules import Mapped
 from vjpkit.control.rules import RuledCall, linearized_at
 from vjpkit.control.slots import slots_of
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import ClosedTraceError, at, calling_position
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import Tracer, bind
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.backings import Backing, Residual
@@ -446,7 +447,8 @@ def checkpoint_loop(
     operands = [*leaves, *arg_leaves, *item_leaves]
     try:
         if any(isinstance(x, Tracer) for x in operands):
-            outs = apply(*operands, call=loop)
+            staging = is_staging(operands)  # never because of what body closes over: see below
+            outs = loop.staged(operands) if staging else bind(apply, operands, {"call": loop})
             return loop.trees[0].unflatten(outs)
         outs = loop.compute(*operands)
         if any(isinstance(x, Tracer) for x in outs):
