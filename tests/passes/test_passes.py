@@ -154,6 +154,17 @@ RULES: dict[str, Any] = {
     "gradient of a sorted vector": (vk.grad(lambda x: np.sum(np.sort(x) * STACK[0, 0])), 2),
     "gradient of sorted rows": (vk.grad(lambda x: np.sum(np.sort(STACK[0] * x) * STACK[1])), 8),
     "a number with an axis": (lambda x: np.sum(x).reshape(1) * np.sin(x), 3),
+    "transposed and back": (lambda x: (np.exp(np.sin(BIG * x).T) * 2.0).T, 4),
+    "vectors beside": (lambda x: (np.exp(BIG * x).T * x[:, None] + np.arange(5.0)).T, 5),
+    "axes in turn": (
+        lambda x: np.transpose(
+            np.transpose(STACK * x, (1, 2, 0)) * x[:, None] * np.arange(6.0), (2, 0, 1)
+        ),
+        6,
+    ),
+    "transposed alike": (lambda x: (np.sin(BIG * x).T + np.cos(BIG * x).T).T, 4),
+    "transposed and not": (lambda x: np.exp(np.sin(BIG[:3] * x).T + BIG[:3] * x), 6),
+    "a transposed result": (lambda x: np.exp((BIG * x).T), 3),
     "the same place": (vk.grad(lambda x: np.sum(np.sin(x[1:]) * x[1:])), 6),
 }
 
@@ -269,7 +280,7 @@ def columns_to_the_left(x):
 CANCELLING = {
     "a shift by the maximum": (shifted_log_sum_exp, 8),
     "a shift of each row": (shifted_cross_entropy, 21),
-    "a shift of a transpose": (columns_to_the_left, 12),
+    "a shift of a transpose": (columns_to_the_left, 13),
 }
 
 

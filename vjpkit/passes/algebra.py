@@ -47,7 +47,11 @@ def _simpler(new: Rewriter, eqn: Equation) -> Atom | None:
     rule = RULES.get(eqn.primitive.name)
     found = rule(new, eqn) if rule is not None else None
     if found is None and (isinstance(eqn.primitive, Ufunc) or eqn.primitive.name == "scale"):
-        return _without_broadcasts(new, eqn) or _before_reshape(new, eqn)
+        return (
+            _without_broadcasts(new, eqn)
+            or _before_reshape(new, eqn)
+            or _before_transpose(new, eqn)
+        )
     return found
 
 
@@ -379,6 +383,39 @@ def _before_reshape(new: Rewriter, eqn: Equation) -> Atom | None:
         inputs = [_reshaped(new, eqn, a, s) for a, s in zip(eqn.inputs, shapes, strict=True)]
     inner = _simplest(new, eqn, eqn.primitive.name, *inputs)
     return _simplest(new, eqn, "reshape", inner, shape=out.aval.shape)
+
+
+def _before_transpose(new: Rewriter, eqn: Equation) -> Atom | None:
+    """An elementwise equation of a transposed array, and of vectors and numbers beside it, is
+    computed before the transpose: memory is read in its order.
+
+    A transpose back, which often follows, then is nothing.
+    """
+    (out,) = eqn.outputs
+    whole = [a for a in eqn.inputs if a.aval.shape == out.aval.shape and out.aval.ndim > 1]
+    maker = new.made_by(whole[0], "transpose") if whole else None
+    if maker is None or eqn.params or eqn.primitive.name == "negative" or out in new.results:
+        return None
+    axes: tuple[int, ...] = maker.params["axes"]
+    inputs = [_before(new, eqn, a, axes) for a in eqn.inputs]
+    if any(a is None for a in inputs):
+        return None
+    inner = _simplest(new, eqn, eqn.primitive.name, *[a for a in inputs if a is not None])
+    return _simplest(new, eqn, "transpose", inner, axes=axes)
+
+
+def _before(new: Rewriter, eqn: Equation, a: Atom, axes: tuple[int, ...]) -> Atom | None:
+    """What ``a`` is before axes are permuted; None where that would be another transpose."""
+    maker = new.made_by(a, "transpose")
+    if maker is not None and maker.params["axes"] == axes:
+        return maker.inputs[0]
+    shape = (*[1] * (len(axes) - a.aval.ndim), *a.aval.shape)
+    if sum(n != 1 for n in shape) > 1:
+        return None
+    before = [n for _, n in sorted(zip(axes, shape, strict=True))]
+    while before and before[0] == 1:  # which broadcasting adds
+        del before[0]
+    return _reshaped(new, eqn, a, tuple(before)) if a.aval.ndim else a
 
 
 def _without_axes(shape: Shape, unit: Sequence[int], ndim: int) -> Shape:

@@ -43,6 +43,11 @@ class Rewriter:
         reads: list[Atom] = [v for e in self.program.equations for v in set(used(e.inputs))]
         return Counter([*reads, *used(self.program.outputs)])
 
+    @cached_property
+    def results(self) -> frozenset[Atom]:
+        """The outputs of the old program."""
+        return frozenset(used(self.program.outputs))
+
     def read(self, eqn: Equation) -> Equation:
         """The equation with its operands as the new program has them."""
         stands_for = self.stands_for
