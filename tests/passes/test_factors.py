@@ -8,13 +8,14 @@ from hypothesis import given
 
 import vjpkit as vk
 from benchmarks.cases.arrays import arithmetic, arithmetic_by_hand
+from benchmarks.cases.small import tiny, tiny_by_hand
 from tests.laws.test_metamorphic import POINT, close, programs, some
 from vjpkit.backends import executable
 from vjpkit.core.ir import check
 from vjpkit.passes import optimize
 from vjpkit.passes.cancelling import LARGE
 from vjpkit.passes.common import with_products_shared
-from vjpkit.passes.factors import with_common_factors, with_quotients
+from vjpkit.passes.factors import FEW, with_common_factors, with_quotients
 
 GENERATOR = np.random.default_rng(0)
 A, B, C = GENERATOR.normal(size=(3, LARGE))
@@ -70,10 +71,20 @@ STAY: dict[str, Any] = {
     "factors that cancel": lambda a, b, c: (a * b) / b + a,
     "read elsewhere": lambda a, b, c: [(p := a * b * c), (q := a * b * a), p + q],
     "nothing in common": lambda a, b, c: a * b + c * c + a / b,
-    "small": lambda a, b, c: a[:9] * b[:9] * c[:9] + (a[:9] * b[:9]) * a[:9],
     "of integers": lambda a, b, c: (i := a.astype(int)) * i * 3 + (i * i) * 5 * i,
     "of float32": lambda a, b, c: (i := a.astype("f4")) * i * i * i + (i * i) * i,
 }
+
+
+def long_and_small(a: Any, b: Any, c: Any) -> Any:
+    """A long program of small arrays."""
+    a, b, c = a[:9], b[:9], c[:9]
+    for _ in range(FEW // 2):
+        c = np.sin(a * b * c + (a * b) * a) * 0.5
+    return c
+
+
+STAY["long and small"] = long_and_small
 
 
 @pytest.mark.parametrize("name", STAY)
@@ -99,6 +110,19 @@ def test_small_differences_keep_their_digits(name, tier):
     a, f = 1.0 + 2.0**-30 * np.round(8 * A), EXACT[name]
     got, want = vk.jit(f, backend=tier)(a, a[::-1], C), f(a, a[::-1], C)
     np.testing.assert_allclose(got, want, 1e-13, 1e-23)
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 100])
+def test_few_elements(size):
+    """The gradient of a quotient of squares: 17 equations, as by hand."""
+    gradient = vk.grad(lambda x: tiny(np, x))
+    x = A[:size]
+    program, made = staged(gradient, x)
+    assert len(program.equations) == 22
+    assert len(made.equations) == 17
+    np.testing.assert_allclose(made.eval(x)[0], tiny_by_hand(x), 1e-13, 1e-13)
+    for tier in TIERS:
+        np.testing.assert_allclose(vk.jit(gradient, backend=tier)(x), gradient(x), 1e-13, 1e-13)
 
 
 def test_rows_repeat():
@@ -147,7 +171,7 @@ def test_zero_wins_over_what_a_quotient_makes(tier):
 @given(programs)
 def test_random_programs(f):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vjpkit.passes.factors.LARGE", 2)
+        patch.setattr("vjpkit.passes.factors.FEW", 10_000)
         closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
         check(with_quotients(with_common_factors(optimize(closed.program))))
         outs = executable(closed.program)(*closed.consts, POINT)
@@ -159,7 +183,7 @@ def test_random_programs(f):
 @given(programs)
 def test_random_second_derivatives(f):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vjpkit.passes.factors.LARGE", 2)
+        patch.setattr("vjpkit.passes.factors.FEW", 10_000)
         product = lambda x: vk.jvp(vk.grad(f.scalar), (x,), (x,))[1]
         closed = vk.make_ir(product)(POINT)
         outs = executable(closed.program)(*closed.consts, POINT)

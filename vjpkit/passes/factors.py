@@ -13,9 +13,7 @@ may be exact, of ``a * x - a * y`` it is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 
 from vjpkit.core.aval import Aval
@@ -25,10 +23,14 @@ from vjpkit.passes.cancelling import LARGE
 from vjpkit.passes.dead import without_dead_code
 from vjpkit.passes.rewriting import Rewriter
 
-__all__ = ["with_common_factors", "with_quotients"]
+__all__ = ["FEW", "with_common_factors", "with_quotients"]
 
-MOST_TERMS, MOST_FACTORS, MOST_VISITED, MOST_PLANS = 6, 6, 64, 32
-"""Beyond these a value is a factor by itself: the pass is linear in the program's length."""
+MOST_TERMS, MOST_FACTORS, MOST_VISITED, MOST_PLANS = 6, 6, 32, 4
+"""Beyond these a value is a factor by itself, or a plan not found: the pass is linear in the length
+of the program."""
+
+FEW = 128
+"""Equations of a program in which small arrays, too, are worth it."""
 
 DIVISION = 2
 """What a quotient costs, in sums or products."""
@@ -43,14 +45,18 @@ _ARITHMETIC = frozenset({"add", "subtract", "negative", "multiply", "scale", "di
 
 
 def with_common_factors(program: Program) -> Program:
-    """Large sums of products with their common factors taken out, where that is less work.
+    """Sums of products with their common factors taken out, where that is less work.
+
+    Of a long program only where arrays are large: looking for a shorter one takes a while.
 
     Law: equal outputs up to rounding of their terms, and not finite where the old ones are not,
     while no value is beyond 1e150. A nan in what ``scale`` makes is for the old program to decide.
     """
-    if sum(map(_is_large_arithmetic, program.equations)) < 3:
+    size = LARGE if len(program.equations) > FEW else 0
+    work = {e.outputs[0]: e for e in program.equations if _is_arithmetic(e, size)}
+    if len(work) < 3:
         return program
-    new = _Factoring(program)
+    new = _Factoring(program, work)
     for eqn in program.equations:
         new.visit(new.read(eqn), eqn)
     return without_dead_code(new.finish()) if new.stands_for else program
@@ -81,7 +87,7 @@ def _read_by_scale(program: Program) -> set[Var]:
 
 
 def _quotient(new: Rewriter, eqn: Equation) -> Equation | None:
-    if eqn.primitive.name != "scale" or eqn.outputs[0].aval.size < LARGE:
+    if eqn.primitive.name != "scale":
         return None
     for one, b in (eqn.inputs, eqn.inputs[::-1]):
         inner = new.made_by(one, "divide")
@@ -95,59 +101,61 @@ def _quotient(new: Rewriter, eqn: Equation) -> Equation | None:
 
 # ---- plans ---------------------------------------------------------------------------------------
 
-
 Term = tuple[float, Var | None, "Plan | None"]
 """A coefficient, a factor (None for a number), and a sum that it multiplies."""
 
 
-@dataclass(frozen=True)
 class Plan:
-    """A sum."""
+    """A sum, how many sums and products writing it takes, and what it reads."""
 
-    terms: tuple[Term, ...]
+    __slots__ = ("operations", "terms", "values")
 
-    @cached_property
-    def operations(self) -> int:
-        """Sums and products that writing it takes."""
-        signs = [c for c, _, _ in self.terms]
-        numbers = sum(v is not None and abs(c) != 1 for c, v, _ in self.terms)
-        minus = max(signs) < 0 and self.terms[0][0] == -1 and self.terms[0][1] is not None
-        inner = sum(1 + plan.operations for _, _, plan in self.terms if plan is not None)
-        return len(self.terms) - 1 + numbers + minus + inner
+    operations: int
+    values: set[Var]
 
-    def values(self) -> Iterator[Var]:
-        """The variables that it reads."""
-        for _, v, plan in self.terms:
+    def __init__(self, terms: tuple[Term, ...]) -> None:
+        self.terms = terms
+        count = len(terms) - 1
+        values = set[Var]()
+        for c, v, plan in terms:
             if v is not None:
-                yield v
+                values.add(v)
+                count += c not in (1.0, -1.0)
             if plan is not None:
-                yield from plan.values()
+                values |= plan.values
+                count += 1 + plan.operations
+        negative = all(c < 0 for c, _, _ in terms)
+        self.operations = count + (negative and terms[0][0] == -1.0 and terms[0][1] is not None)
+        self.values = values
 
     def scaled(self) -> tuple[float, Plan]:
         """The coefficient that all terms share, and the sum without it."""
-        sizes = {abs(c) for c, _, _ in self.terms}
-        if len(sizes) > 1 or any(v is None for _, v, _ in self.terms):
+        first = self.terms[0][0]
+        if any(v is None or abs(c) != abs(first) for c, v, _ in self.terms):
             return 1.0, self
-        sign = -1.0 if all(c < 0 for c, _, _ in self.terms) else 1.0
-        c = sign * sizes.pop()
-        return c, Plan(tuple([(d / c, v, plan) for d, v, plan in self.terms]))
+        c = first if all(d == first for d, _, _ in self.terms) else abs(first)
+        return c, self if c == 1.0 else Plan(tuple([(d / c, v, p) for d, v, p in self.terms]))
 
 
 class _Plans:
-    """Ways to write a form by values that are there."""
+    """Ways to write a form by values that are there, of which ``dear`` says what they cost."""
 
-    def __init__(self, there: Mapping[Monomial, tuple[float, Var]]) -> None:
+    def __init__(
+        self, there: Mapping[Monomial, tuple[float, Var]], dear: Callable[[Plan], int]
+    ) -> None:
         self.there = there
+        self.dear = dear
         self.known: dict[frozenset[tuple[Monomial, float]], list[Plan]] = {}
 
     def of(self, form: Form) -> list[Plan]:
-        """Sums equal to ``form``, those of few operations first; none where it needs others."""
+        """Sums equal to ``form``, the cheapest first; none where it needs others."""
         key = frozenset(form.items())
         if key not in self.known:
             visited = len(self.known) < MOST_VISITED
             self.known[key] = []
-            plans = dict.fromkeys(self.made(form)) if visited else ()
-            self.known[key] = sorted(plans, key=lambda plan: plan.operations)[:MOST_PLANS]
+            plans = list(self.made(form)) if visited else []
+            plans.sort(key=self.dear)
+            self.known[key] = plans[:MOST_PLANS]
         return self.known[key]
 
     def made(self, form: Form) -> Iterator[Plan]:
@@ -157,14 +165,14 @@ class _Plans:
             yield Plan(tuple(terms))
         for factor, (size, v) in self.there.items():
             taken = {m: c / size for m, c in form.items() if _divides(factor, m)}
-            if len(taken) < min(len(form), 2) or set(taken) == {factor}:
+            if len(taken) < min(len(form), 2) or (len(taken) == 1 and factor in taken):
                 continue
             inside = self.of({_over(m, factor): c for m, c in taken.items()})
             rest = {m: c for m, c in form.items() if m not in taken}
-            others = self.of(rest) if rest else [Plan(())]
+            others = (self.of(rest) if rest else [None]) if inside else []
             for c, inner in [plan.scaled() for plan in inside]:
                 for other in others:
-                    yield Plan(((c, v, inner), *other.terms))
+                    yield Plan(((c, v, inner), *(() if other is None else other.terms)))
 
     def term(self, monomial: Monomial, c: float) -> Term | None:
         """One term; None where it is not there, nor a product of what is."""
@@ -193,15 +201,19 @@ def _over(monomial: Monomial, factor: Monomial) -> Monomial:
 
 
 class _Factoring(Rewriter):
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, work: Mapping[Var, Equation]) -> None:
         super().__init__(program)
         self.forms: dict[Atom, Form] = {}
-        self.work = {e.outputs[0]: e for e in program.equations if _is_large_arithmetic(e)}
-        """The equations that are arithmetic of large arrays, by what they make."""
+        """What values are to their readers: a sum that several read is a factor by itself."""
+        self.work = work
+        """The equations that are arithmetic, by what they make."""
+        self.sums: dict[Var, Form] = {}
         self.read_as_terms: dict[Atom, int] = {}
         """By how many equations a value is read through its form."""
-        for eqn in self.work.values():
-            self.forms[eqn.outputs[0]] = self.form_of(eqn)
+        for out, eqn in self.work.items():
+            form = self.sums[out] = self.form_of(eqn)
+            several = len(form) > 1 and self.readers[out] > 1
+            self.forms[out] = _alone(out) if several else form
 
     def visit(self, new: Equation, old: Equation) -> None:
         """An equation whose operands stand for those of ``old``."""
@@ -233,7 +245,8 @@ class _Factoring(Rewriter):
         if form is None or not _is_fit(form):
             return _alone(out)
         for a in dict.fromkeys(used(eqn.inputs)):
-            self.read_as_terms[a] = self.read_as_terms.get(a, 0) + 1
+            if a in self.forms and self.forms[a] is self.sums[a]:
+                self.read_as_terms[a] = self.read_as_terms.get(a, 0) + 1
         return form
 
     def operand(self, a: Atom, out: Aval) -> Form:
@@ -245,19 +258,17 @@ class _Factoring(Rewriter):
 
     def plan(self, root: Var) -> Plan | None:
         """A better way to a sum that something else reads than its terms; None for itself."""
-        form = self.forms[root]
+        form = self.sums[root]
         sums = len(form) > 1 or self.work[root].primitive.name in ("add", "subtract")
         if not sums or self.readers[root] <= self.read_as_terms.get(root, 0):
             return None
-        there = self.on_the_way(root)
         own = self.own_work(root)
-        before = self.cost(own)
-        best: tuple[int, Plan] | None = None
-        for plan in _Plans(there).of(form):
-            cost = plan.operations + self.cost(self.needed(plan, own))
-            if cost < before and (best is None or cost < best[0]):
-                best = cost, plan
-        return best[1] if best else None
+
+        def cost(plan: Plan) -> int:
+            return plan.operations + self.cost(self.needed(plan.values, own))
+
+        plans = _Plans(self.on_the_way(root), cost).of(form)
+        return plans[0] if plans and cost(plans[0]) < self.cost(own) else None
 
     def on_the_way(self, root: Var) -> Mapping[Monomial, tuple[float, Var]]:
         """Products that are factors of terms of a sum, and its variables."""
@@ -268,7 +279,7 @@ class _Factoring(Rewriter):
             if v in seen:
                 continue
             seen.add(v)
-            form = self.forms.get(v, _alone(v))
+            form = self.sums[v] if v is root else self.forms.get(v, _alone(v))
             if len(form) == 1 and v is not root:
                 ((monomial, c),) = form.items()
                 if monomial and (monomial not in found or c == 1.0 != found[monomial][0]):
@@ -291,9 +302,9 @@ class _Factoring(Rewriter):
                     pending.append(a)
         return own
 
-    def needed(self, plan: Plan, own: set[Var]) -> set[Var]:
-        """What of this work a plan is based on."""
-        needed, pending = set[Var](), list(plan.values())
+    def needed(self, values: Iterable[Var], own: set[Var]) -> set[Var]:
+        """What of this work some values are based on."""
+        needed, pending = set[Var](), list(values)
         while pending:
             v = pending.pop()
             if v in own and v not in needed:
@@ -335,11 +346,12 @@ class _Factoring(Rewriter):
         return self.emit(lookup(name), inputs, {}, eqn.position)
 
 
-def _is_large_arithmetic(eqn: Equation) -> bool:
+def _is_arithmetic(eqn: Equation, size: int) -> bool:
+    """Whether an equation is arithmetic of arrays of so many elements."""
     if eqn.primitive.name not in _ARITHMETIC:
         return False
     (out,) = eqn.outputs
-    plain = out.aval.dtype == "f8" and not out.aval.weak and out.aval.size >= LARGE
+    plain = out.aval.dtype == "f8" and not out.aval.weak and out.aval.size >= size
     return plain and all(map(_is_plain, eqn.inputs))
 
 
