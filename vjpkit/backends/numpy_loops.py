@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from vjpkit.backends.numpy_numbers import FLOAT, LONGEST, Few, Writer, is_known, words
-from vjpkit.backends.numpy_source import Lowered, Source, lower
+from vjpkit.backends.numpy_source import Lowered, Source, lower, quick_form
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.ir import Atom, Equation, Program, Var
 from vjpkit.passes import optimize
@@ -34,7 +34,7 @@ def loop_of_numbers(eqn: Equation) -> Callable[..., tuple[Value, ...]] | None:
     if not eqn.params["length"]:
         return None
     step = optimize(eqn.params["body"])
-    quick = Source.in_short(step)
+    quick = quick_form(step)
     read = eqn.params["consts"] + eqn.params["carry"]
     if not (_is_of_numbers(step, read) and _is_of_numbers(quick, read)):
         return None

@@ -29,7 +29,7 @@ MOST_TERMS, MOST_FACTORS, MOST_VISITED, MOST_PLANS = 6, 6, 32, 4
 """Beyond these a value is a factor by itself, or a plan not found: the pass is linear in the length
 of the program."""
 
-FEW = 128
+FEW = 64
 """Equations of a program in which small arrays, too, are worth it."""
 
 DIVISION = 2
