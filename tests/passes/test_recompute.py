@@ -39,10 +39,12 @@ def changed(f, *values, fits=lambda eqn: True):
     before = optimize(closed.program)
     after = with_residuals_recomputed(before, fits)
     check(after)
-    for got, want in zip(
-        after.eval(*closed.consts, *values), before.eval(*closed.consts, *values), strict=True
-    ):
-        np.testing.assert_array_equal(got, want)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vjpkit.passes.factors.FEW", 0)  # steps would round as they are written
+        for got, want in zip(
+            after.eval(*closed.consts, *values), before.eval(*closed.consts, *values), strict=True
+        ):
+            np.testing.assert_array_equal(got, want)
     return before, after
 
 
