@@ -112,6 +112,13 @@ def test_small_differences_keep_their_digits(name, tier):
     np.testing.assert_allclose(got, want, 1e-13, 1e-23)
 
 
+@pytest.mark.parametrize("tier", TIERS)
+def test_tenths_are_no_multiples_of_a_rounded_tenth(tier):
+    f = lambda a, b, c: np.round(a, 1) + b * c
+    got = vk.jit(f, backend=tier)(A, B, np.zeros_like(C))
+    np.testing.assert_array_equal(got, np.round(A, 1))
+
+
 @pytest.mark.parametrize("size", [1, 3, 10, 100])
 def test_few_elements(size):
     """The gradient of a quotient of squares: 17 equations, as by hand."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
+from math import frexp
 
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
@@ -235,8 +236,7 @@ class _Factoring(Rewriter):
             form = _times(*operands)
         elif name == "divide":
             x, y = operands
-            over = y if len(y) == 1 else _alone(eqn.inputs[1])
-            form = _divided(x, over)
+            form = _divided(x, y if len(y) == 1 else _alone(eqn.inputs[1]))
         elif name == "negative":
             form = {m: -c for m, c in operands[0].items()}
         else:
@@ -406,6 +406,8 @@ def _times(x: Form, y: Form) -> Form | None:
 
 
 def _divided(x: Form, y: Form) -> Form | None:
-    """The quotient by one term; None where factors cancel."""
+    """The quotient by one term; None where factors cancel or the inverse of a number rounds."""
     ((monomial, c),) = y.items()
+    if frexp(c)[0] not in (0.5, -0.5):
+        return None
     return _times(x, {frozenset([(v, -k) for v, k in monomial]): 1.0 / c})
