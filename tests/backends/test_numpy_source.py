@@ -298,3 +298,25 @@ def test_of_what_is_repeated_the_small_one_is_looked_at_for_nan():
     assert lines.index(asked) < len(lines) - 2
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(compiled(f, x)(x)[0][:, 0], [1.0, *[1.25] * 49])
+
+
+@pytest.mark.parametrize("value", [0.5, np.inf, np.nan, 1e200])
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_large_products_are_asked_by_their_factors(value, backend):
+    """A row that is masked adds nothing, whatever is in it: zero wins in the product."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(4, 300))
+    x[2, 5] = value
+    kept = np.array([[True], [True], [False], [True]])
+
+    def f(w, x):
+        return np.sum(np.where(kept, np.tanh(x @ w), 0.0))
+
+    w = generator.normal(size=(300, 200)) / 300
+    gradient = vk.jit(vk.grad(f), backend=backend)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(gradient(w, x), vk.grad(f)(w, x), 1e-12, 1e-12)
+        assert np.all(np.isfinite(gradient(w, x)))
+    source = executable(vk.make_ir(vk.grad(f))(w, x).program, backend).source
+    assert source.count("of_finite_norm") == 2
+    assert source.count("if not tame") == 1

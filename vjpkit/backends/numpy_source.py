@@ -26,6 +26,7 @@ from vjpkit.core.errors import note_line
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
+from vjpkit.kinds.linear import of_finite_norm
 from vjpkit.passes.cancelling import without_what_cancels
 from vjpkit.passes.common import with_products_shared
 from vjpkit.passes.factors import with_common_factors, with_quotients
@@ -57,6 +58,9 @@ SMALL = 1 << 12
 
 FEW = 1 << 8
 """Elements up to which a vector is asked for nan where it stands: a call would cost as much."""
+
+MANY = 1 << 14
+"""Elements of a product from which its factors are asked, where they are much smaller."""
 
 MOST_KEPT = 1 << 16
 """Elements up to which an array that depends on nothing is made once."""
@@ -258,6 +262,8 @@ class Source:
         self.numbers: dict[Any, str] = {}
         self.doubtful: set[Var] = set()
         """What may be nan because of a quick form, and has not been looked at."""
+        self.tame: dict[Var, str] = {}
+        """Large products, and the word that says whether their factors let them have no nan."""
         self.keep = set(program.outputs)
         if self.fresh or exact is not None:
             self.keep.update(program.inputs)
@@ -370,6 +376,11 @@ class Source:
         primitive = eqn.primitive
         quick = self.quick(eqn)
         self.examine(self.doubts(eqn, quick))
+        if quick and _is_of_few(eqn):
+            word = self.tame[eqn.outputs[0]] = f"tame_{i}"
+            asks = self.function(of_finite_norm, "of_finite_norm")
+            factors = " and ".join([f"{asks}({self.name(a)})" for a in eqn.inputs])
+            self.lines.append(f"{word} = {factors}")
         call = ufunc_call(eqn) if self.private and (primitive.quick is None or quick) else None
         if call is not None and eqn.outputs[0].aval.ndim:
             self.ufunc_line(eqn, *call, dying)
@@ -520,7 +531,10 @@ class Source:
 
     def examination(self, *asked: tuple[Var, str]) -> str:
         """The line that asks whether one of some values has a nan."""
-        questions = [_asks_for_nan(a.aval, word) for a, word in asked]
+        questions = [
+            (f"not {self.tame[a]} and " if a in self.tame else "") + _asks_for_nan(a.aval, word)
+            for a, word in asked
+        ]
         inputs = ", ".join(map(self.name, self.program.inputs))
         return f"if {' or '.join(questions)}: return exact({inputs})"
 
@@ -571,6 +585,14 @@ class Source:
 
 def _keeps_nothing(eqn: Equation) -> bool:
     return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING
+
+
+def _is_of_few(eqn: Equation) -> bool:
+    """Whether it is quicker to look at the factors of a product than at the product."""
+    (out,) = eqn.outputs
+    products = eqn.primitive.name in ("scale_matmul", "scale_contract")
+    few = out.aval.size > 4 * sum([a.aval.size for a in eqn.inputs]) and out.aval.size >= MANY
+    return products and few and out.aval.dtype.char in "fd"
 
 
 def _asks_for_nan(aval: Aval, word: str) -> str:
