@@ -1,8 +1,11 @@
 """Passes: a program to a better program with the same meaning.
 
 `optimize` is the pipeline. Each pass is one file, and its docstring states its law: exact to the
-bit, or exact up to rounding. What would need finite values is not applied. ``recompute`` is a pass
-that a backend asks for, because only the backend knows which loops it gains by.
+bit, or exact up to rounding. What would need finite values is not applied.
+
+Others a backend asks for: ``splitting`` and ``recompute``, because only it knows which loops gain
+by them; ``cancelling``, ``sums`` and ``factors``, because it has the exact program at hand where
+what they take for granted does not hold.
 """
 
 from __future__ import annotations
