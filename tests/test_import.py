@@ -100,15 +100,15 @@ def test_type_checkers_are_told_the_same():
 
 def test_names_of_jax_that_are_spelt_otherwise():
     with pytest.raises(AttributeError, match=r"no attribute 'make_jaxpr': use vk\.make_ir$"):
-        _ = vk.make_jaxpr  # type: ignore[attr-defined]
+        _ = vk.make_jaxpr  # type: ignore[attr-defined]  # what is tested
     with pytest.raises(AttributeError, match=r"numpy\.random\.default_rng"):
-        _ = vk.random  # type: ignore[attr-defined]
+        _ = vk.random  # type: ignore[attr-defined]  # what is tested
     assert not [name for name in vk._WAYS if name in vk.__all__ or hasattr(vk, name)]
 
 
 def test_an_unknown_name():
     with pytest.raises(AttributeError, match=r"^module 'vjpkit' has no attribute 'gard'$"):
-        _ = vk.gard  # type: ignore[attr-defined]
+        _ = vk.gard  # type: ignore[attr-defined]  # what is tested
 
 
 def test_the_registry_is_whole():

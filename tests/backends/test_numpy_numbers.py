@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import vjpkit as vk
 from vjpkit.backends import executable
-from vjpkit.backends.numpy_numbers import _ARITHMETIC, _EXPRESSIONS, _FUNCTIONS, MOST
+from vjpkit.backends.numpy_numbers import _ARITHMETIC, _EXPRESSIONS, _FUNCTIONS
 from vjpkit.core.primitive import lookup
+from vjpkit.passes.splitting import MOST
 
 FLOATS = "Python's floats"
 

@@ -9,8 +9,8 @@ from hypothesis import given
 import vjpkit as vk
 from benchmarks.cases.arrays import arithmetic, arithmetic_by_hand
 from benchmarks.cases.small import tiny, tiny_by_hand
-from tests.laws.test_metamorphic import POINT, close, programs, some
-from vjpkit.backends import executable
+from tests.laws.test_metamorphic import programs, some
+from tests.passes.compiled import same_compiled
 from vjpkit.core.ir import check
 from vjpkit.passes import optimize
 from vjpkit.passes.cancelling import LARGE
@@ -177,22 +177,8 @@ def test_zero_wins_over_what_a_quotient_makes(tier):
 @some
 @given(programs)
 def test_random_programs(f):
+    product = lambda x: vk.jvp(vk.grad(f.scalar), (x,), (x,))[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vjpkit.passes.factors.FEW", 10_000)
-        closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
-        check(with_quotients(with_common_factors(optimize(closed.program))))
-        outs = executable(closed.program)(*closed.consts, POINT)
-        for got, want in zip(outs, closed(POINT), strict=True):
-            close(got, want)
-
-
-@some
-@given(programs)
-def test_random_second_derivatives(f):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vjpkit.passes.factors.FEW", 10_000)
-        product = lambda x: vk.jvp(vk.grad(f.scalar), (x,), (x,))[1]
-        closed = vk.make_ir(product)(POINT)
-        outs = executable(closed.program)(*closed.consts, POINT)
-        for got, want in zip(outs, closed(POINT), strict=True):
-            close(got, want)
+        for function in (vk.value_and_grad(f.scalar), product):
+            same_compiled(function, lambda p: with_quotients(with_common_factors(p)))

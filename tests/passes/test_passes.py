@@ -8,6 +8,7 @@ from hypothesis import given
 
 import vjpkit as vk
 from tests.laws.test_metamorphic import POINT, close, programs, some
+from tests.passes.compiled import same_compiled
 from vjpkit.backends import executable
 from vjpkit.control.programs import linearized_program
 from vjpkit.core.aval import aval_of
@@ -50,10 +51,7 @@ def test_random_programs_in_tiny_blocks(f):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vjpkit.backends.groups.SMALLEST", 1)
         patch.setattr("vjpkit.backends.groups.BLOCK", 2)
-        closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
-        outs = executable(closed.program)(*closed.consts, POINT)
-        for got, want in zip(outs, closed(POINT), strict=True):
-            close(got, want)
+        same_compiled(vk.value_and_grad(f.scalar))
 
 
 @some
@@ -62,11 +60,7 @@ def test_random_programs_in_which_sums_may_cancel(f):
     """What cancels is looked for in arrays of any size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vjpkit.passes.cancelling.LARGE", 2)
-        closed = vk.make_ir(vk.value_and_grad(f.scalar))(POINT)
-        check(without_what_cancels(optimize(closed.program)))
-        outs = executable(closed.program)(*closed.consts, POINT)
-        for got, want in zip(outs, closed(POINT), strict=True):
-            close(got, want)
+        same_compiled(vk.value_and_grad(f.scalar), without_what_cancels)
 
 
 @pytest.mark.parametrize("transform", [vk.jacfwd, vk.jacrev, vk.hessian])

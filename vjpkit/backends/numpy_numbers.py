@@ -28,11 +28,9 @@ from vjpkit.backends.numpy_calls import number
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
 from vjpkit.core.aval import Shape, Value
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
+from vjpkit.passes.splitting import MOST
 
 __all__ = ["FLOAT", "LONGEST", "Few", "SourceOfNumbers", "Writer", "is_known", "words"]
-
-MOST = 32
-"""Elements of an array up to which it may be a tuple of numbers."""
 
 LONGEST = 2000
 """Operations on numbers up to which a program has any: compiling a line takes microseconds."""

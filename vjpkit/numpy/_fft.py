@@ -68,11 +68,11 @@ def irfft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = 
     return _along(fourier.irfft, a, n, axis, norm)
 
 
-def _require_out(numpys: Any, out: Any) -> None:
+def _require_out(numpys: Any, out: Any, dtype: type) -> None:
     """Raise where NumPy takes an ``out`` and does not write to it, as 2.4 does in three places."""
     if out is None:
         return
-    probe = np.full((2, 2), np.nan, complex if numpys is np.fft.ifft2 else float)
+    probe: Value = np.full((2, 2), np.nan, dtype)
     numpys(np.ones((2, 2)), out=probe)
     if np.isnan(probe).all():
         name = f"np.fft.{numpys.__name__}"
@@ -86,7 +86,7 @@ def _require_out(numpys: Any, out: Any) -> None:
 @delivers
 def hfft(a: Value, n: Any = None, axis: Any = -1, norm: Any = None, out: Any = None) -> Value:
     """The real spectrum of a signal that is its own conjugate backwards: `irfft`, unscaled."""
-    _require_out(np.fft.hfft, out)
+    _require_out(np.fft.hfft, out, float)
     other = fourier.swapped(_normalization(norm))
     return _along(fourier.irfft, np.conjugate(as_array(a)), n, axis, other)
 
@@ -146,8 +146,7 @@ def _complex(primitive: Any, numpys: Any, by_default: Any) -> None:
     def several(
         a: Value, s: Any = None, axes: Any = by_default, norm: Any = None, out: Any = None
     ) -> Value:
-        if numpys is np.fft.ifft2:
-            _require_out(numpys, out)
+        _require_out(numpys, out, complex)
         x, sizes = _sizes(a, s, axes)
         return _one_by_one(name, primitive, x, sizes[::-1], norm, out)
 
@@ -180,7 +179,7 @@ def irfftn(a: Value, s: Any = None, axes: Any = None, norm: Any = None, out: Any
 
 @implements(np.fft.irfft2)
 def irfft2(a: Value, s: Any = None, axes: Any = _PLANE, norm: Any = None, out: Any = None) -> Value:
-    _require_out(np.fft.irfft2, out)
+    _require_out(np.fft.irfft2, out, float)
     return irfftn(a, s, axes, norm, out)
 
 

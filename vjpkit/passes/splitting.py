@@ -20,11 +20,12 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.primitive import lookup
 from vjpkit.core.rows import roles
 from vjpkit.kinds.elementwise import Ufunc
+from vjpkit.passes import optimize
 from vjpkit.passes.inlining import inlined
 from vjpkit.passes.invariant import is_ours
 from vjpkit.passes.rewriting import Rewriter
 
-__all__ = ["with_loops_split"]
+__all__ = ["MOST", "with_loops_split"]
 
 FEWEST = 16
 """Steps from which a call for all of them is worth the stacks."""
@@ -34,6 +35,13 @@ SPARE = 1 << 20
 """Bytes of stacks that a loop may need more than before."""
 LARGEST = 1 << 26
 """Bytes of an array for all steps."""
+MOST = 32
+"""Elements of an array up to which it may be a tuple of Python's numbers."""
+WORTH = 0.15
+"""The part of a step's time that has to be saved."""
+_OF_NUMBERS, _NUMBER = (0.0, 10.0), (0.0, 20.0)
+_CALL, _ROW = (200.0, 0.3), (120.0, 0.3)
+"""Nanoseconds to compute an array, or a slice of a stack, and for each element of it."""
 
 _MAPPED = frozenset(
     {
@@ -209,21 +217,12 @@ class _Parts:
         moved = [v for e in (*self.early, *self.late) for v in e.outputs]
         moved += [term for terms in self.sums.values() for _, term in terms]
         made = [v for e in self.body.equations for v in e.outputs]
-        numbers = all(v.aval.size <= FEW for v in made)
+        numbers = all(v.aval.size <= MOST for v in made)
         cost, stacked = (_OF_NUMBERS, _NUMBER) if numbers else (_CALL, _ROW)
         saved = _time(moved, cost) - _time(stacks, stacked) + _time(before, stacked)
         more = self.length * (_bytes(stacks) - _bytes(before))
         largest = self.length * max([v.aval.nbytes for v in moved], default=0)
         return saved > WORTH * _time(made, cost) and more <= SPARE and largest <= LARGEST
-
-
-FEW = 32
-"""Elements up to which Python's floats compute an array."""
-WORTH = 0.15
-"""The part of a step's time that has to be saved."""
-_OF_NUMBERS, _NUMBER = (0.0, 10.0), (0.0, 20.0)
-_CALL, _ROW = (200.0, 0.3), (120.0, 0.3)
-"""Nanoseconds to compute an array, or a slice of a stack, and for each element of it."""
 
 
 def _time(values: Iterable[Var], cost: tuple[float, float]) -> float:
@@ -243,8 +242,6 @@ def _adds_up(at: Var, term: Var, eqn: Equation) -> bool:
 
 class _Splitting(Rewriter):
     def parts(self, old: Equation, eqn: Equation) -> _Parts:
-        from vjpkit.passes import optimize
-
         wanted = [self.readers[v] > 0 for v in old.outputs]
         return _Parts(eqn, optimize(eqn.params["body"]), wanted)
 
