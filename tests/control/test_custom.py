@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
+from vjpkit.core.errors import NotLinearError
 from vjpkit.core.tracer import Tracer
 
 X = np.array([0.1, 0.2, 0.3])
@@ -318,3 +319,52 @@ def test_without_a_rule_for_derivatives_they_are_the_functions_own_in_closures_t
     assert vk.jet(f, (3.0,), ([1.0, 0.0],)) == (9.0, [6.0, 1.0])
     assert vk.laplacian(f)(3.0) == 2.0
     np.testing.assert_array_equal(vk.vmap(vk.grad(f))(np.arange(3.0)), 2 * np.arange(3.0))
+
+
+NONLINEAR = {
+    "absolute": lambda primals, tangents: (primals[0] ** 2, np.abs(tangents[0])),
+    "sin": lambda primals, tangents: (primals[0] ** 2, np.sin(tangents[0])),
+    "add": lambda primals, tangents: (primals[0] ** 2, tangents[0] + 1.0),
+    "multiply": lambda primals, tangents: (primals[0] ** 2, tangents[0] * tangents[0]),
+    "greater": lambda primals, tangents: (
+        primals[0] ** 2,
+        np.where(tangents[0] > 0, tangents[0], 0.0),
+    ),
+}
+DERIVED = {
+    "grad": lambda f: vk.grad(f)(3.0),
+    "jit": lambda f: vk.jit(vk.grad(f))(3.0),
+    "vjp": lambda f: vk.vjp(f, 3.0),
+    "linearize": lambda f: vk.linearize(f, 3.0),
+    "second order": lambda f: vk.grad(vk.grad(f))(3.0),
+    "mapped": lambda f: vk.vmap(vk.grad(f))(np.arange(3.0)),
+}
+
+
+@pytest.mark.parametrize("how", DERIVED)
+@pytest.mark.parametrize("name", NONLINEAR)
+def test_a_rule_that_is_not_linear_in_its_tangents_has_no_transpose(name, how):
+    """At zero it has a derivative, which is another map: 0 for abs, 1 for sin."""
+    f = vk.custom_jvp(lambda x: x**2)
+    f.defjvp(NONLINEAR[name])
+    with pytest.raises(
+        NotLinearError, match=rf"not linear in the tangents: {name}   \(test_custom"
+    ):
+        DERIVED[how](f)
+
+
+def test_rules_that_are_linear_in_their_tangents_in_a_roundabout_way():
+    """Zeros added, a choice by the value, a derivative within, a loop, dtypes, products."""
+
+    def rule(primals, tangents):
+        (x,), (t,) = primals, tangents
+        inner = vk.jvp(np.sin, (x,), (t,))[1]
+        looped = vk.lax.fori_loop(0, 3, lambda i, s: s * 0.5 + t, np.zeros_like(t))
+        chosen = np.where(x > 0, t, -t) + np.zeros(3)
+        return np.sin(x), inner + 0.0 * looped + 0.0 * chosen + 0.0 * np.cumsum(t)[::-1]
+
+    f = vk.custom_jvp(np.sin)
+    f.defjvp(rule)
+    x = np.array([0.3, -1.2, 2.5])
+    for how in (vk.grad, lambda g: vk.jit(vk.grad(g))):
+        np.testing.assert_allclose(how(lambda x: np.sum(f(x)))(x), np.cos(x))

@@ -272,6 +272,9 @@ def custom_jvp(
 ) -> CustomJVP | Callable[[Function], CustomJVP]:
     """A function with a forward rule of its own; the pullback is the rule's transpose.
 
+    So the rule must be linear in the tangents: `NotLinearError` where reverse mode meets ``abs(t)``
+    or ``t + 1``, which forward mode takes as they are.
+
     >>> import numpy as np, vjpkit as vk
     >>> @vk.custom_jvp
     ... def f(x):

@@ -313,6 +313,7 @@ class System:
             transpose=self.transpose,
             linear=tuple(range(count, count + n)),
             owner=self.owner,
+            proven=True,
         )
 
     def jvp(self, values: Sequence[Value], ts: Sequence[Maybe]) -> tuple[Outputs, Sequence[Maybe]]:
@@ -372,7 +373,7 @@ def with_aux(system: System, run: Run) -> RuledCall:
         tangents = system.tangents(values, ts, outs[:n])
         return outs, [*tangents, *[None] * (len(outs) - n)]
 
-    call = RuledCall(run.equations.label, run, jvp=rule, owner=set())
+    call = RuledCall(run.equations.label, run, jvp=rule, owner=set(), proven=True)
     return call
 
 
@@ -540,5 +541,5 @@ def root_call(run: Run, tangent_solve: Solver, transpose_solve: Solver) -> Ruled
         dx = linear_solution(linear, rhs, tangent_solve, transpose_solve)
         return outs, [*flatten(dx)[0], *nothing[n:]]
 
-    call = RuledCall(equations.label, run, jvp=rule, owner=set())
+    call = RuledCall(equations.label, run, jvp=rule, owner=set(), proven=True)
     return call

@@ -18,8 +18,11 @@ import numpy as np
 from vjpkit.control.calls import Outputs, apply, closed_over, guarded, zeros_of
 from vjpkit.control.mapped_rules import Mapped
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import NotDifferentiableError, at, calling_position
+from vjpkit.core.errors import NotDifferentiableError, NotLinearError, at, calling_position
+from vjpkit.core.ir import Equation, Literal, nonlinear_equation
 from vjpkit.core.rows import cast
+from vjpkit.core.staging import ClosedProgram, stage
+from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.pytree import PyTree, flatten
 from vjpkit.transforms.backings import Backing, Residual
 from vjpkit.transforms.derivatives import jvp, linearize
@@ -46,6 +49,7 @@ class RuledCall:
     zero, one per operand and output. The first ``closed`` operands are values that the rules close
     over. ``owner`` holds the threads that are staging a rule of the same function just now: rules
     that call the function they belong to are staged one level deep, and ``deferred`` below it.
+    ``jvp`` is looked at for linearity in the tangents unless it is ``proven``, by construction.
     """
 
     name: str
@@ -59,6 +63,7 @@ class RuledCall:
     closed: int = 0
     owner: set[int] | None = None
     deferred: bool = False
+    proven: bool = False
 
     def compute(self, *leaves: Value) -> Outputs:
         return self.run(*leaves)
@@ -116,7 +121,26 @@ class RuledCall:
 
         zeros = [zeros_of(aval_of(values[i]).strong(), [values[i]]) for i in chosen]
         _, linear = linearize(tangents, *zeros)
-        return tuple(outs), linear.backing
+        found = tuple(outs)
+        if not self.proven:
+            self._require_linear(stage(tangents, [aval_of(z) for z in zeros], len(zeros)))
+        return found, linear.backing
+
+    def _require_linear(self, tangents: ClosedProgram) -> None:
+        """Raise where a rule is not linear in the tangents: its derivative at zero is another map.
+
+        Of elementwise equations it is certain; what is added may be zeros that nobody sees here.
+        """
+        offender = nonlinear_equation(tangents.program)
+        if isinstance(offender, Equation) and isinstance(offender.primitive, Ufunc):
+            added = offender.primitive.name in ("add", "subtract")
+            if not added or any(isinstance(a, Literal) for a in offender.inputs):
+                where = "" if offender.source is None else f"   ({offender.source})"
+                raise NotLinearError(
+                    f"{self.name}: its jvp rule is not linear in the tangents: "
+                    f"{offender.primitive.name}{where}.\nA tangent may be multiplied by values, "
+                    "added to tangents, and moved: J t, not a function of t."
+                )
 
     def pushed(
         self, values: Sequence[Value], ts: Sequence[Maybe]
