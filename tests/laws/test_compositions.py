@@ -18,6 +18,9 @@ from hypothesis import given, settings
 
 import vjpkit as vk
 
+# Watched parts are also drawn within staged ones, where debug_nans says that it sees nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:debug_nans.*not known")
+
 Function = Callable[[Any], Any]
 Pair = tuple[Function, Function]
 """A composition with vjpkit's means, and the reference."""

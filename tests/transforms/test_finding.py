@@ -91,6 +91,17 @@ def test_results_are_those_of_the_function():
     assert vk.debug_nans(inf=False)(np.sum)(X) == 5.0
 
 
+def test_within_staged_code_it_warns():
+    """There are no values to look at: around it there are."""
+    f = vk.debug_nans(np.sqrt)
+    first = vk.grad(vk.jit(lambda x: f(x[0])))
+    for staged in (vk.jit(f), vk.make_ir(f), vk.vmap(vk.jit(f)), first):
+        with pytest.warns(RuntimeWarning, match=r"debug_nans\(sqrt\).*not known.*(\n|.)*jit\(f\)"):
+            staged(np.array([1.0, 4.0]))
+    assert "sqrt, in a program, gave nan" in found(vk.jit(np.sqrt), -1.0)
+
+
+@pytest.mark.filterwarnings("ignore:debug_nans.*not known")
 def test_rules_of_functions_are_kept():
     """A watched function has the derivative that its own rules give it."""
 

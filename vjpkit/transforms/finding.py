@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -17,10 +18,12 @@ from vjpkit.core.errors import (
     Position,
     Source,
     TracerConversionError,
+    at,
     calling_position,
 )
 from vjpkit.core.ir import Atom, Literal, Program
-from vjpkit.core.rows import Row, roles
+from vjpkit.core.rows import Row, innermost, roles
+from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import Transformed, called
@@ -260,6 +263,14 @@ class DebugNans(Transformed):
                     )
                 out = out.value
             outs.append(out)
+        if any(isinstance(innermost(out), Staged) for out in outs):
+            warnings.warn(
+                f"{self.label}: values are not known while a function is staged, so nothing is "
+                f"looked at{at(calling_position())}.\nPut it around what is staged: "
+                "vk.debug_nans(vk.jit(f)).",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return tree.unflatten(outs)
 
 
@@ -279,7 +290,7 @@ def debug_nans(
     ``debug_nans(grad(f))``, it looks into the backward pass too; programs of `jit` are run equation
     by equation. What a selection discards is no error: only what reaches the result is.
     ``inf=False`` lets infinities pass. It looks at values, so it stands around what is staged,
-    ``debug_nans(jit(f))``: inside, where they are not known yet, it finds nothing.
+    ``debug_nans(jit(f))``: inside, where they are not known yet, it finds nothing, and warns.
 
     >>> import numpy as np, vjpkit as vk
     >>> try:
