@@ -15,7 +15,7 @@ from vjpkit.core.errors import TracerConversionError, UnsupportedError
 from vjpkit.core.rows import Rows, roles
 from vjpkit.core.staging import Builder
 from vjpkit.core.tracer import Tracer
-from vjpkit.numpy._writable import is_array
+from vjpkit.numpy._no_axis import is_array
 from vjpkit.transforms.batch import Batched, Batches
 from vjpkit.tree import flatten
 

@@ -27,25 +27,26 @@ from vjpkit.numpy import (
     _face,
     _indices,
     _joining,
+    _masked,
     _methods,
     _namespace,
     _ordering,
     _products,
     _queries,
+    _reading,
     _reductions,
     _selection,
     _shape,
     _ufuncs,
     _vectorize,
-    _writable,
     _writing,
 )
 
 # Modules that attach themselves to tracers and to NumPy's functions when they are imported.
 _ATTACHED = (
     _at, _creation, _differences, _elementwise, _face, _indices, _joining,
-    _methods, _ordering, _products, _queries, _reductions, _selection,
-    _shape, _ufuncs, _vectorize, _writable, _writing,
+    _masked, _methods, _ordering, _products, _queries, _reading, _reductions, _selection,
+    _shape, _ufuncs, _vectorize, _writing,
 )  # fmt: skip
 
 _NAMES = _namespace.names()

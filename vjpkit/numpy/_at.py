@@ -16,8 +16,10 @@ from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._joining import as_values
+from vjpkit.numpy._masked import write_selected
+from vjpkit.numpy._reading import copied
 from vjpkit.numpy._selected import has_unknown_mask
-from vjpkit.numpy._writable import copied, fitted, write_selected
+from vjpkit.numpy._writable import fitted
 from vjpkit.ops.index import (
     addresses_once,
     has_tracer,

@@ -20,8 +20,10 @@ from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import FUNCTIONS, RUNNING, Tracer
 from vjpkit.numpy._arguments import as_array, concrete, known
 from vjpkit.numpy._dispatch import implements, refuse
+from vjpkit.numpy._handles import writable
+from vjpkit.numpy._no_axis import array_of_no_axis, is_array
+from vjpkit.numpy._reading import copied
 from vjpkit.numpy._views import is_abstract, marked
-from vjpkit.numpy._writable import array_of_no_axis, copied, is_array, writable
 from vjpkit.ops import structural
 from vjpkit.ops.index import stand_in
 from vjpkit.transforms.batch import Batched

@@ -13,7 +13,9 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, scalar
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._face import unwrapped
-from vjpkit.numpy._writable import array_of_no_axis, view, write
+from vjpkit.numpy._no_axis import array_of_no_axis
+from vjpkit.numpy._reading import view
+from vjpkit.numpy._writable import write
 from vjpkit.numpy._writing import delivers, destination
 from vjpkit.ops import complex_numbers, special
 from vjpkit.ops.structural import to_dtype

@@ -13,7 +13,8 @@ from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import Tracer, refresh
 from vjpkit.kinds import Elementwise
 from vjpkit.numpy._dispatch import method
-from vjpkit.numpy._writable import hold_all, in_place
+from vjpkit.numpy._handles import hold_all
+from vjpkit.numpy._writable import in_place
 from vjpkit.ops import constant, elementwise, products
 from vjpkit.transforms.batch import Batched
 

@@ -14,8 +14,8 @@ from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
 from vjpkit.numpy._creation import has_traced, laid_out
 from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._joining import as_values
+from vjpkit.numpy._reading import view
 from vjpkit.numpy._shape import integers, ravel, reshape
-from vjpkit.numpy._writable import view
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import indexing, structural
 from vjpkit.ops.index import Index, stand_in

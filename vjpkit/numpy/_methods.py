@@ -15,8 +15,10 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy import _indices, _joining, _shape
 from vjpkit.numpy._creation import laid_out, strides_of
 from vjpkit.numpy._dispatch import method
+from vjpkit.numpy._handles import keep_standard, snapshot
+from vjpkit.numpy._no_axis import is_array
 from vjpkit.numpy._overlap import overlaid
-from vjpkit.numpy._writable import is_array, keep_standard, snapshot, write
+from vjpkit.numpy._writable import write
 from vjpkit.ops import structural
 
 __all__: list[str] = []

@@ -18,8 +18,8 @@ from vjpkit.core.aval import Shape, Value
 from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
+from vjpkit.numpy._no_axis import array_of_no_axis
 from vjpkit.numpy._overlap import require_apart
-from vjpkit.numpy._writable import array_of_no_axis
 from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops import structural
 from vjpkit.ops.products import LETTERS, contract, matmul

@@ -13,9 +13,9 @@ from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, concrete, given, grid, known, normalize_axis
 from vjpkit.numpy._creation import is_contiguous
 from vjpkit.numpy._dispatch import implements, method
+from vjpkit.numpy._no_axis import array_of_no_axis
 from vjpkit.numpy._overlap import require_apart
 from vjpkit.numpy._views import root_of
-from vjpkit.numpy._writable import array_of_no_axis
 from vjpkit.numpy._writing import delivered, delivered_in_turn, delivers
 from vjpkit.ops import selection, structural
 from vjpkit.ops.cumulative import along

@@ -19,7 +19,8 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._creation import is_contiguous, laid_out, strides_of
 from vjpkit.numpy._dispatch import implements
-from vjpkit.numpy._writable import array_of_no_axis, is_array, view
+from vjpkit.numpy._no_axis import array_of_no_axis, is_array
+from vjpkit.numpy._reading import view
 from vjpkit.ops import structural
 from vjpkit.ops.index import stand_in
 

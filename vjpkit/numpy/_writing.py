@@ -15,8 +15,10 @@ from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import ConcreteTracer, Tracer
 from vjpkit.numpy._arguments import as_array, known
 from vjpkit.numpy._dispatch import implements
+from vjpkit.numpy._masked import assign
 from vjpkit.numpy._overlap import Operation, overlaid
-from vjpkit.numpy._writable import copied, write, write_whole
+from vjpkit.numpy._reading import copied
+from vjpkit.numpy._writable import write, write_whole
 from vjpkit.ops.index import Index, addresses_once, normalized, repetitions, split_index
 from vjpkit.ops.indexing import read
 from vjpkit.ops.structural import to_dtype
@@ -265,7 +267,7 @@ def _write_at(ufunc: np.ufunc, a: Any, index: Any, operands: Sequence[Value]) ->
     """Write ``ufunc`` of the elements at an index that addresses none of them twice."""
     result = ufunc(a[index], *operands)
     require_castable(f"ufunc '{ufunc.__name__}'", aval_of(result).dtype, a.dtype)
-    write(a, index, result)
+    assign(a, index, result)
 
 
 def _positions(a: Tracer, index: Index, arrays: Sequence[Value]) -> Array:

@@ -17,7 +17,7 @@ from typing import Any
 import vjpkit.numpy as vnp
 from vjpkit.core.aval import Value
 from vjpkit.numpy import _namespace
-from vjpkit.numpy._writable import STANDARD, Plain, hold_all
+from vjpkit.numpy._handles import STANDARD, Plain, hold_all
 
 __all__ = [*vnp.__all__, *_namespace.extensions]
 
