@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
+from vjpkit.core.ir import check
 from vjpkit.test_util import check_grads
 
 W, X = np.array([1.5, 1.2]), np.array([0.3, 0.5])
@@ -213,3 +214,22 @@ def test_arrays_keep_their_dtype(transform):
         loop = transform(lambda c, step=step: vk.lax.fori_loop(0, 3, step, c))
         with pytest.raises(TypeError, match=r"started with i64\[\]"):
             loop(np.int64(1))
+
+
+@pytest.mark.parametrize("start", [0, 0.0, np.zeros(2)], ids=["integer", "number", "array"])
+def test_the_pullback_of_a_loop_with_outputs_that_are_not_reached_is_linear(start):
+    """Their cotangents are zeros beside a value that may be zero too: of these one is a vector."""
+
+    def loop(x):
+        def step(c):
+            i, x, w = c
+            return i + 1, np.sin(x) * 1.1, 0.5 * w
+
+        return vk.lax.while_loop(lambda c: np.sum(c[0]) < 3, step, (start, x, W))[1:]
+
+    _, linear = vk.jit(lambda x: vk.linearize(loop, x))(X)
+    for program in (linear.program, linear.T.program, linear.T.T.program):
+        check(program)
+    (back,) = vk.linear_transpose(linear, X)((W, X))
+    assert np.array_equal(back, vk.vjp(loop, X)[1]((W, X))[0])
+    assert np.array_equal(back, vk.vjp(loop, X)[1]((W, 0 * X))[0])

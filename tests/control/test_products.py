@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import vjpkit as vk
 import vjpkit.numpy as vnp
+from vjpkit.core.ir import Program, nonlinear_equation
 
 X, V = np.array([0.4, -0.7, 1.1]), np.array([0.3, 1.0, -0.5])
 
@@ -232,3 +233,41 @@ def test_results_are_arrays(made, wrap):
         vk.jit(vk.vmap(f))(xs),
     ]
     assert {type(y) for y in results} == {np.ndarray}
+
+
+def residual_and_vectors(name):
+    """r (a + b), linear in a and b together and in neither alone, held by each primitive."""
+    f = lambda r, a, b: r * (a + b)
+    return {
+        "call": vk.jit(f),
+        "checkpoint": vk.checkpoint(f),
+        "cond": lambda r, a, b: vk.lax.cond(np.sum(r * r) < 3.0, f, f, r, a, b),
+        "scan over a": lambda r, a, b: vk.lax.scan(
+            lambda c, s: (r * (c + s), c), a, np.stack([b, b])
+        ),
+        "scan over b": lambda r, a, b: vk.lax.scan(
+            lambda c, s: (r * (c + s), c), b, np.stack([a, a])
+        ),
+        "custom rule": vk.custom_rule(
+            f, jvp=lambda p, t: (f(*p), f(p[0], t[1], t[2]) + f(t[0], p[1], p[2]))
+        ),
+    }[name]
+
+
+@pytest.mark.parametrize("zero", [True, False], ids=["residual 0", "residual"])
+@pytest.mark.parametrize(
+    "name", ["call", "checkpoint", "cond", "scan over a", "scan over b", "custom rule"]
+)
+def test_zeros_are_residuals_or_vectors(name, zero):
+    """A program is linear if one choice of the operands that are zero makes its equations so."""
+    f, x = residual_and_vectors(name), np.array([0.3, 0.5])
+    still = lambda t: f(np.zeros_like(t) if zero else x, t, np.zeros_like(t))
+    moving = lambda t: f(np.zeros_like(t) if zero else x, t, np.ones_like(t))
+    twice = lambda t: f(t, t, np.zeros_like(t))
+    offenders = []
+    for g in (still, moving, twice):
+        made = vk.make_ir(g)(x).program
+        linear = Program(made.inputs, made.equations, made.outputs, linear=1)
+        offenders.append(nonlinear_equation(linear))
+    assert offenders[0] is None
+    assert None not in offenders[1:]

@@ -174,9 +174,10 @@ class Branch(Programmatic):
             outs = [of_examples(mine, y, z) for y, z in zip(found, outs or found, strict=True)]
         return tuple(outs)
 
-    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
         branches: Branches = params["branches"]
-        return not mask[0] and any(mask) and all(is_linear_in(b, mask[1:]) for b in branches)
+        linear = (is_linear_in(b, mask[1:], zeros[1:]) for b in branches)
+        return not mask[0] and any(mask) and all(linear)
 
     def samples(self) -> Iterable[Sample]:
         x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])

@@ -40,12 +40,14 @@ def linear_last(program: Program, live: Sequence[bool]) -> Program:
     return made
 
 
-def is_linear_in(program: Program, live: Sequence[bool]) -> bool:
-    """Whether every output is linear in the inputs that ``live`` marks."""
-    key = ("is linear", tuple(live))
-    answer: tuple[bool] = program.cached(
-        key, lambda: (nonlinear_equation(linear_last(program, live)) is None,)
-    )
+def is_linear_in(program: Program, live: Sequence[bool], zeros: Sequence[bool]) -> bool:
+    """Whether every output is linear in the inputs that ``live`` marks, where ``zeros`` are 0."""
+
+    def make() -> tuple[bool]:
+        known = [v for v, zero in zip(program.inputs, zeros, strict=True) if zero]
+        return (nonlinear_equation(linear_last(program, live), known) is None,)
+
+    answer: tuple[bool] = program.cached(("is linear", tuple(live), tuple(zeros)), make)
     return answer[0]
 
 
@@ -116,8 +118,8 @@ class Call(Programmatic):
         mapped, _ = mapped_program(program, n, tuple(batched), every)
         return self(*values, program=mapped)  # type: ignore[no-any-return]
 
-    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        return any(mask) and is_linear_in(params["program"], mask)
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
+        return any(mask) and is_linear_in(params["program"], mask, zeros)
 
     def samples(self) -> Iterable[Sample]:
         x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])

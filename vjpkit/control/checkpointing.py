@@ -267,8 +267,8 @@ class Checkpoint_(Programmatic):
         mapped, _ = mapped_program(params["program"], n, tuple(batched), every)
         return self(*values, program=mapped, policy=params["policy"])  # type: ignore[no-any-return]
 
-    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        return any(mask) and is_linear_in(params["program"], mask)
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
+        return any(mask) and is_linear_in(params["program"], mask, zeros)
 
     def samples(self) -> Iterable[Sample]:
         x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])

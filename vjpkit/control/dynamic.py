@@ -29,7 +29,7 @@ from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.derivatives import linearize
 from vjpkit.transforms.staged import is_abstract
 
-__all__ = ["DynamicMap", "VectorMap", "alone", "pull", "push", "recorded_map"]
+__all__ = ["DynamicMap", "VectorMap", "alone", "in_vectors", "pull", "push", "recorded_map"]
 
 
 DYNAMIC = {
@@ -181,15 +181,20 @@ class Dynamic(Higher):
         ]
         return self(*operands, program=mapped, moving=live)  # type: ignore[no-any-return]
 
-    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        count = len(params["program"].inputs)
-        return all(mask[count:]) and any(mask) and not any(mask[:count])
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
+        return in_vectors(mask, zeros, len(params["program"].inputs))
 
     def samples(self) -> Iterable[Sample]:
         x, y = np.array([0.3, -1.2]), np.array([1.7, 0.4])
         program = stage(lambda x, y: (np.sin(x) * y, np.sum(x)), [aval_of(x)] * 2).program
         vectors = [np.full(a.shape, 0.5)[()] for a in self.vectors(program, (True, True))]
         yield Sample(x, y, *vectors, program=program, moving=(True, True))
+
+
+def in_vectors(mask: Sequence[bool], zeros: Sequence[bool], count: int) -> bool:
+    """Whether all that ``mask`` marks are vectors, which follow ``count`` values, or zeros."""
+    every = all(m or z for m, z in zip(mask[count:], zeros[count:], strict=True))
+    return every and any(mask) and not any(mask[:count])
 
 
 class Dense:

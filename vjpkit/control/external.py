@@ -15,7 +15,7 @@ from typing import Any, ClassVar, overload
 import numpy as np
 
 from vjpkit.control.calls import Outputs, closed_over, flat_outputs
-from vjpkit.control.dynamic import VectorMap
+from vjpkit.control.dynamic import VectorMap, in_vectors
 from vjpkit.control.higher import Higher
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, TracerConversionError, at, calling_position
@@ -232,9 +232,8 @@ class Difference(Opaque):
         ends = [p.vectors(avals, call, marks) for p in (self, self.transposed)]
         return outs, VectorMap(self, values[:count], live[count:], ends[0], ends[1], params)
 
-    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        count = len(params["moving"])
-        return all(mask[count:]) and any(mask) and not any(mask[:count])
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
+        return in_vectors(mask, zeros, len(params["moving"]))
 
     def samples(self) -> Iterable[Sample]:
         live = (True,) * len(_POINT)

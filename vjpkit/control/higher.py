@@ -214,6 +214,12 @@ class Higher(Primitive):
             results.append(eager(out, trace, k))
         return tuple(results)
 
+    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return self.linear_with(mask, (False,) * len(mask), params)
+
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
+        return False
+
     def require_closed(self, outs: Iterable[Value | None], trace: Trace, params: Any) -> None:
         """Raise where an output depends on the trace in a way that was not declared."""
 

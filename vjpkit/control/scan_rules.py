@@ -181,9 +181,13 @@ class Scan(Programmatic):
         dense = [batched_along_front(v, b, n) for v, b in zip(last, carries, strict=True)]
         return (*dense, *[np.moveaxis(y, 1, 0) for y in ys])
 
-    def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        _, carries, _ = Layout(params["consts"], params["carry"]).split(mask)
-        return all(carries) and any(mask) and is_linear_in(params["body"], mask)
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
+        layout = Layout(params["consts"], params["carry"])
+        (c, k, x), (zero_c, zero_k, zero_x) = layout.split(mask), layout.split(zeros)
+        starts = all(m or z for m, z in zip(k, zero_k, strict=True))
+        moving = [True] * layout.carry, [False] * layout.carry
+        inner, still = [*c, *moving[0], *x], [*zero_c, *moving[1], *zero_x]
+        return starts and any(mask) and is_linear_in(params["body"], inner, still)
 
     def samples(self) -> Iterable[Sample]:
         def step(w: Value, n: Value, x: Value, y: Value) -> tuple[Value, ...]:

@@ -295,9 +295,15 @@ def live_equations(
     return kept, live
 
 
-def nonlinear_equation(program: Program) -> Equation | Atom | None:
-    """The first equation not linear in the linear inputs, or first output neither linear nor 0."""
-    return _linearity(program)[1]
+Offender = Equation | Atom | None
+
+
+def nonlinear_equation(program: Program, zeros: Iterable[Var] = ()) -> Offender:
+    """The first equation not linear in the linear inputs, or first output neither linear nor 0.
+
+    ``zeros`` are inputs that are known to be 0.
+    """
+    return _linearity(program, zeros)[1]
 
 
 def linear_variables(program: Program) -> set[Var]:
@@ -305,7 +311,7 @@ def linear_variables(program: Program) -> set[Var]:
     return _linearity(program)[0]
 
 
-def _linearity(program: Program) -> tuple[set[Var], Equation | Atom | None]:
+def _linearity(program: Program, given: Iterable[Var] = ()) -> tuple[set[Var], Offender]:
     """Variables that depend on the linear inputs, and what first breaks linearity.
 
     Zeros are linear in anything. They are literals, and whatever is linear in zeros; a primitive
@@ -314,25 +320,21 @@ def _linearity(program: Program) -> tuple[set[Var], Equation | Atom | None]:
     linear = set(program.inputs[len(program.inputs) - program.linear :])
     if not linear:
         return linear, None
-    zeros: set[Var] = set()
+    zeros = set(given)
 
     def is_zero(a: Atom) -> bool:
-        if isinstance(a, Var):
-            return a in zeros
-        return a.aval.dtype.kind != "b" and bool(a.value == 0)
+        return a in zeros if isinstance(a, Var) else a.aval.dtype.kind != "b" and a.value == 0
 
     for eqn in program.equations:
         mask = tuple([isinstance(a, Var) and a in linear for a in eqn.inputs])
-        wider = tuple([m or is_zero(a) for m, a in zip(mask, eqn.inputs)])
-        linear_in = eqn.primitive.linear_in
+        zero = tuple(map(is_zero, eqn.inputs))
         if any(mask):
-            if not linear_in(mask, eqn.params) and not linear_in(wider, eqn.params):
+            if not eqn.primitive.linear_with(mask, zero, eqn.params):
                 return linear, eqn
             linear.update(eqn.outputs)
-        elif (any(wider) or not wider) and linear_in(wider, eqn.params):
+        elif (any(zero) or not zero) and eqn.primitive.linear_in(zero, eqn.params):
             zeros.update(eqn.outputs)
-    free = (a for a in program.outputs if a not in linear and not is_zero(a))
-    return linear, next(free, None)
+    return linear, next((a for a in program.outputs if a not in linear and not is_zero(a)), None)
 
 
 def check(program: Program) -> None:

@@ -146,6 +146,11 @@ class Primitive:
         """Whether the outputs are linear, jointly, in the operands that ``mask`` marks."""
         return False
 
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
+        """The same where ``zeros`` marks operands that are 0: any of them may count as marked."""
+        wider = tuple([m or z for m, z in zip(mask, zeros)])
+        return self.linear_in(mask, params) or self.linear_in(wider, params)
+
     def samples(self) -> Iterable[Sample]:
         """Points at which the generated tests check this primitive."""
         return ()

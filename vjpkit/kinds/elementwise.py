@@ -252,7 +252,14 @@ class Elementwise(Ufunc):
         return t if plain or t is None or not has_nan(t) else tangent(values, ts, out, annihilate)
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
-        return tuple(map(int, mask)) in self.linear
+        return self.linear_with(mask, (False,) * len(mask), params)
+
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
+        spans = [(m, m or z) for m, z in zip(mask, zeros, strict=True)]
+        return any(
+            all(low <= entry <= high for entry, (low, high) in zip(wanted, spans, strict=True))
+            for wanted in self.linear
+        )
 
 
 def fit_of(x: Value, out: Value) -> tuple[Shape, Any, Shape, Any] | None:

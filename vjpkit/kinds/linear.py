@@ -203,8 +203,11 @@ class LinearMany(Primitive):
         return self.total(ts[n:], [aval_of(v) for v in values[n:]], values[:n], params)
 
     def linear_in(self, mask: tuple[bool, ...], params: Any) -> bool:
+        return self.linear_with(mask, (False,) * len(mask), params)
+
+    def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
         n = self.fixed(params)
-        return all(mask[n:]) and not any(mask[:n])
+        return all(m or z for m, z in zip(mask[n:], zeros[n:], strict=True)) and not any(mask[:n])
 
 
 def zeros(aval: Aval, like: Value) -> Value:
