@@ -1,10 +1,11 @@
 """Does every mistake in a rule make a generated test fail?
 
-``python -m tests.mutation [PRIMITIVE OR MODULE ...]`` makes the mutants of `tests.mutation.mutants`
-in turn, and runs the laws of the primitives concerned until one fails; if all hold, then the
-written tests of the family. It prints a table per module, the mutants that nothing noticed, and the
-percentage. Mutants that cannot be noticed, because they compute the same, are in
-`tests.mutation.equivalent`, with the proof. It takes minutes, so it is no part of the suite.
+``python -m tests.mutation [PRIMITIVE OR MODULE ...] [--after LINE]`` makes the mutants of
+`tests.mutation.mutants` in turn, and runs the laws of the primitives concerned until one fails; if
+all hold, then the written tests of the family. It prints a table per module, the mutants that
+nothing noticed, and the percentage; ``--after`` goes on where a run was broken off. Mutants that
+cannot be noticed, because they compute the same, are in `tests.mutation.equivalent`, with the
+proof. It takes hours, so it is no part of the suite.
 """
 
 import itertools
@@ -29,6 +30,7 @@ from tests.mutation.mutants import (
     Mutant,
     Source,
     concerned,
+    modules_of_rules,
     mutants_of_declarations,
 )
 from vjpkit.core.primitive import Primitive, registered
@@ -92,6 +94,9 @@ FAMILIES = {
         "numpy/test_linalg.py",
         "test_kinks.py",
     ),
+    "revolve": ("control/test_revolve.py", "control/test_checkpointed_loops.py"),
+    "custom": ("control/test_custom.py",),
+    "custom_arguments": ("control/test_custom.py", "control/test_outside.py"),
     "spectra": (
         "ops/test_thresholds.py",
         "ops/test_linalg.py",
@@ -274,6 +279,14 @@ def first_failed(tests: list[str]) -> str | None:
     return next(iter(failed), None) if code else None
 
 
+def lines_asked(arguments: list[str]) -> tuple[list[str], int]:
+    """The names, and the line after which the mutants begin: a run that was broken off goes on."""
+    if "--after" not in arguments:
+        return arguments, 0
+    i = arguments.index("--after")
+    return arguments[:i] + arguments[i + 2 :], int(arguments[i + 1])
+
+
 def selected(names: list[str]) -> list[Primitive]:
     """The primitives asked for, by name or by module; all of vjpkit's without a name."""
     ours = [p for p in registered().values() if type(p).__module__.startswith(vk.__name__)]
@@ -287,19 +300,22 @@ def stop(*_: object) -> None:
     raise TimeIsUp
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    names, line = lines_asked(arguments)
     signal.signal(signal.SIGPROF, stop)
     warnings.simplefilter("error")
     start = time.monotonic()
     wanted, everything = selected(names), selected([])
-    machinery = [name for name in MACHINERY if not names or name.split(".")[1] in names]
-    if not wanted and not machinery:
+    whole = [name for name in modules_of_rules() if not names or name.split(".")[-1] in names]
+    if not wanted and not whole:
         sys.exit(f"no primitive and no module of primitives is called {' or '.join(names)}")
     caught: dict[str, Counter[str]] = defaultdict(Counter)
     survivors = 0
     equivalent: set[str] = set()
     last: Primitive | None = None
-    for mutant, primitives in all_mutants(wanted, everything, machinery):
+    for mutant, primitives in all_mutants(wanted, everything, whole):
+        if mutant.line <= line:
+            continue
         proved = str(mutant) in EQUIVALENT
         law = None
         for p in sorted(primitives, key=lambda p: p is not last)[: FEW if proved else None]:
@@ -335,17 +351,18 @@ def checks_of(primitive: Primitive) -> Checks:
 
 
 def all_mutants(
-    wanted: list[Primitive], everything: list[Primitive], machinery: Sequence[str] = ()
+    wanted: list[Primitive], everything: list[Primitive], owners: Sequence[str]
 ) -> Iterator[tuple[Mutant, list[Primitive]]]:
     """Mutants, each with the primitives whose checks may notice it."""
     bases = [c.__module__ for p in wanted for c in type(p).__mro__[1:]]
     shared = [name for name in bases if name.startswith(f"{vk.__name__}.ops.")]
-    whole = [f"{vk.__name__}.{name}" for name in machinery]
+    whole = [f"{vk.__name__}.{name}" for name in owners]
     modules = dict.fromkeys([*(type(p).__module__ for p in wanted), *shared, *whole])
     for source in [Source(import_module(name)) for name in modules]:  # before any is changed
         for rule in source.rules():
             primitives = concerned(rule, everything)
-            if source.owner in machinery or any(p in wanted for p in primitives):
+            asked = source.owner in owners and (source.owner in MACHINERY or primitives)
+            if asked or any(p in wanted for p in primitives):
                 yield from ((mutant, primitives) for mutant in source.mutants(rule))
     for primitive in wanted:
         for mutant in mutants_of_declarations(primitive):

@@ -29,6 +29,8 @@ _OTHER_POWER = (
     "the rules of the power are then used, and give for a positive base what exp(y log x) gives"
 )
 _ONLY_BOOL = "NumPy takes `bool` and `np.dtype(bool)` for the same dtype"
+_ONLY_VARIABLES = "of the set only variables are looked up, and no literal is one"
+_TERMS_OF_TANGENTS = "the terms are then made from the call's tangents, which gives the same ones"
 
 EQUIVALENT: dict[str, str] = {
     "ops.structural.Copy.batch: copy(values[0], order=order)  ->  values[0]": (
@@ -110,9 +112,12 @@ EQUIVALENT: dict[str, str] = {
     "  ->  np.where((x == 0) & (y == -1), 2, 1 + y)": _ZERO_DIVIDED,
     "ops.scipy_elementary.Entr.partials: np.where(x < 0, 1, x)  ->  np.where(x < 0, 2, x)": _MASKED,
     "ops.scipy_bessel._over_x: np.where(x == 0, 1, x)  ->  np.where(x == 0, 2, x)": _MASKED,
-    "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  params": (
-        "the terms are then made from the call's tangents, which gives the same ones"
-    ),
+    "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  params": _TERMS_OF_TANGENTS,
+    "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  self": _TERMS_OF_TANGENTS,
+    "control.policies.split_by: used(residuals)  ->  residuals": _ONLY_VARIABLES,
+    "control.policies.split_by: used(inputs)  ->  inputs": _ONLY_VARIABLES,
+    "control.policies._saved_equations: used(e.inputs)  ->  e.inputs": _ONLY_VARIABLES,
+    "control.policies._saved_equations: used(residuals)  ->  residuals": _ONLY_VARIABLES,
     "control.calls.CallPrimitive.with_series: live_and_order(series)  ->  series": (
         "the number is not read: every series brings as many terms as it has"
     ),

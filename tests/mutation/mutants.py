@@ -2,11 +2,14 @@
 
 A rule is what a primitive's class says about derivatives, batching and linearity: its methods other
 than ``impl``, ``abstract`` and ``samples``, the functions among its attributes, and the functions
-of its module that these call. The machinery of control flow, which makes programs from programs,
-counts as rules as a whole. A mutant changes one node of the syntax tree of such a function (a
-sign, a term, a factor, a call replaced by its argument, a constant); the module is compiled again,
-and the code objects that differ are put into the functions that exist. Declarations that are no
-functions (numbers among the partials, ``linear``, ``singular``, ...) are changed on the class.
+that these call, in whatever module of the operations, of control flow and of kinds. The machinery
+of control flow, which makes programs from programs, and the kinds, which supply what follows from
+a kind, count as rules as a whole. A mutant changes one node of the syntax tree of such a function
+(a sign, a term, a factor or their order, a call replaced by an argument, a method, a conjugate or a
+transpose left out, another branch, another constant, a statement that adds or writes left out); the
+module is compiled again, and the code objects that differ are put into the functions that exist.
+Declarations that are no functions (numbers among the partials, ``linear``, ``singular``, ...) are
+changed on the class.
 """
 
 from __future__ import annotations
@@ -32,19 +35,32 @@ from vjpkit.transforms import batch
 
 __all__ = ["MACHINERY", "Mutant", "Rule", "Source", "concerned", "mutants_of_declarations"]
 
-MACHINERY = tuple([
-    f"control.{name}"
-    for name in (
-        "bodies", "higher", "implicit", "layout", "loop", "mapped_rules", "programs", "rules",
-        "scan_split", "steps",
-    )
-])  # fmt: skip
+MACHINERY = (
+    "kinds.general", "kinds.linear", "kinds.series",
+    *[
+        f"control.{name}"
+        for name in (
+            "bodies", "checkpointing", "custom", "custom_arguments", "dynamic", "external",
+            "higher", "implicit", "layout", "loop", "mapped_rules", "programs", "revolve", "rules",
+            "scan_split", "staged_rules", "steps",
+        )
+    ],
+)  # fmt: skip
 """Modules in which every function and method is a rule."""
+
+CHOICES = {"where", "select"}
+"""Calls of which any operand may be taken for the result."""
+
+OF_CONTAINERS = {
+    "add", "append", "extend", "get", "items", "join", "keys", "pop", "setdefault", "update",
+    "values",
+}  # fmt: skip
+"""Methods of containers: their objects are no arrays."""
 
 NOT_RULES = {
     "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed",
     "impl", "out_dtype", "quick", "read", "real_value", "record", "samples", "ufunc",
-    "unknown",
+    "unknown", "walked",
 }  # fmt: skip
 """Methods that say what is computed, not how it is differentiated."""
 
@@ -135,35 +151,65 @@ def is_data(node: ast.expr) -> bool:
     )  # fmt: skip
 
 
-def replacements(node: ast.AST) -> Iterator[ast.expr]:
-    """What an expression may be mistaken for."""
+def replacements(node: ast.AST, modules: set[str]) -> Iterator[ast.expr]:
+    """What an expression may be mistaken for; ``modules`` are names that stand for modules."""
     match node:
         case ast.BinOp(left, ast.Add(), right):
             yield from (left, right, ast.BinOp(left, ast.Sub(), right))
         case ast.BinOp(left, ast.Sub(), right):
             yield from (left, negative(right), ast.BinOp(left, ast.Add(), right))
-        case ast.BinOp(left, ast.Mult() | ast.MatMult(), right):
+        case ast.BinOp(left, ast.MatMult(), right):
+            yield from (left, right, ast.BinOp(right, ast.MatMult(), left))
+        case ast.BinOp(left, ast.Mult() | ast.BitAnd() | ast.BitOr(), right):
             yield from (left, right)
         case ast.BinOp(left, ast.Div(), right):
             yield from (left, ast.BinOp(left, ast.Mult(), right))
-        case ast.BinOp(left, ast.Pow(), _):
+        case ast.BinOp(left, ast.Pow() | ast.FloorDiv() | ast.Mod(), _):
             yield left
-        case ast.UnaryOp(ast.USub(), operand):
+        case ast.UnaryOp(ast.USub() | ast.Not() | ast.Invert(), operand):
             yield operand
-        case ast.Call(function, [first, *_]) if not isinstance(first, ast.Starred):
-            name = (
-                function.attr
-                if isinstance(function, ast.Attribute)
-                else getattr(function, "id", "")
-            )
-            if name not in NOT_ARITHMETIC and name[:1] != "_" * (name[:1].isupper()):
-                yield first
+        case ast.Attribute(value, "T" | "mT" | "real" | "imag") if not names(value, modules):
+            yield value
+        case ast.Call():
+            yield from instead_of_call(node, modules)
         case ast.IfExp(_, body, orelse) if not (is_none(body) or is_none(orelse)):
             if not saves_work(body, orelse):
                 yield body
             yield orelse
-        case ast.Constant(int() | float() as value) if not isinstance(value, bool):
+        case ast.Constant(bool() as value):
+            yield ast.Constant(not value)
+        case ast.Constant(int() | float() as value):
             yield ast.Constant(value + 1)
+
+
+def names(node: ast.expr, modules: set[str]) -> bool:
+    """Whether an expression is the name of a module."""
+    return isinstance(node, ast.Name) and node.id in modules
+
+
+def instead_of_call(node: ast.Call, modules: set[str]) -> Iterator[ast.expr]:
+    """A function's first two operands, a method's object, the branches of a choice."""
+    function, args = node.func, node.args
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if not name or name in NOT_ARITHMETIC:
+        return
+    given = [x for x in args[: 3 if name in CHOICES else 2] if not isinstance(x, ast.Starred)]
+    yield from (x for i, x in enumerate(given) if not i or is_data(x))
+    if not isinstance(function, ast.Attribute) or name in OF_CONTAINERS:
+        return
+    if not names(function.value, modules):
+        yield function.value
+
+
+def dropped(node: ast.AST) -> Iterator[ast.stmt]:
+    """What a statement that changes something may be mistaken for."""
+    match node:
+        case ast.AugAssign(target, ast.Add() | ast.Sub() as op, value):
+            yield ast.Pass()
+            other = ast.Sub() if isinstance(op, ast.Add) else ast.Add()
+            yield ast.AugAssign(target, other, value)
+        case ast.AugAssign() | ast.Assign([ast.Subscript()]):
+            yield ast.Pass()
 
 
 def results(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
@@ -191,8 +237,8 @@ class Site:
     """A node of a tree, by the way to it, and what takes its place."""
 
     path: tuple[tuple[str, int | None], ...]
-    new: ast.expr
-    old: ast.expr
+    new: ast.expr | ast.stmt
+    old: ast.expr | ast.stmt
 
     def way(self, tree: ast.Module) -> list[Any]:
         """The nodes from the root of a tree to the place of the mistake."""
@@ -230,24 +276,27 @@ class Site:
 
 
 def sites(
-    node: ast.AST, path: tuple[tuple[str, int | None], ...], skip: Callable[[ast.AST, str], bool]
+    node: ast.AST, path: tuple[tuple[str, int | None], ...], modules: set[str]
 ) -> Iterator[Site]:
-    """Every mistake below a node."""
+    """Every mistake below a node; ``modules`` are names that stand for modules."""
     if isinstance(node, ast.expr):
-        for new in replacements(node):
+        for new in replacements(node, modules):
             yield Site(path, new, node)
+    elif isinstance(node, ast.stmt):
+        for statement in dropped(node):
+            yield Site(path, statement, node)
     for parent, field, i in results(node):
         old = getattr(parent, field) if i is None else getattr(parent, field)[i]
         inner = path if parent is node else (*path, (result_field(node), None))
         if not (isinstance(old, ast.UnaryOp) and isinstance(old.op, ast.USub)):
             yield Site((*inner, (field, i)), negative(old), old)
     for field, value in ast.iter_fields(node):
-        if skip(node, field):
+        if not_arithmetic(node, field):
             continue
         for i, child in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(child, ast.AST):
                 step = (field, i if isinstance(value, list) else None)
-                yield from sites(child, (*path, step), skip)
+                yield from sites(child, (*path, step), modules)
 
 
 def result_field(node: ast.AST) -> str:
@@ -293,12 +342,13 @@ class Rule:
     node: ast.AST
     tree: ast.Module
     path: tuple[tuple[str, int | None], ...]
+    modules: set[str]
 
     def sites(self) -> Iterator[tuple[Site, str]]:
         """Every mistake in it, with its words."""
         seen: set[tuple[str, int, int]] = set()
         texts: Counter[str] = Counter()
-        for site in sites(self.node, self.path, not_arithmetic):
+        for site in sites(self.node, self.path, self.modules):
             at = (ast.unparse(site.new), site.old.lineno, site.old.col_offset)
             if ast.unparse(site.old) == at[0] or at in seen:
                 continue
@@ -315,6 +365,7 @@ class Source:
         self.owner = module.__name__.removeprefix("vjpkit.")
         self.file = inspect.getsourcefile(module) or ""
         self.body = ast.parse(inspect.getsource(module)).body
+        self.modules = {k for k, value in vars(module).items() if isinstance(value, ModuleType)}
         self.functions: dict[tuple[Any, ...], list[FunctionType]] = defaultdict(list)
         for x in gc.get_objects():
             if isinstance(x, FunctionType) and x.__code__.co_filename == self.file:
@@ -325,33 +376,31 @@ class Source:
 
     def rules(self) -> Iterator[Rule]:
         """Every function that is a rule, or is called by one."""
-        helpers: dict[str, tuple[ast.AST, ast.Module]] = {}
-        roots = []
-        whole = self.owner in MACHINERY
+        reached = called_by_rules()
         imports = [node for node in self.body if isinstance(node, ast.Import | ast.ImportFrom)]
         statement = ("body", len(imports))
+        helpers = []
         for node in self.body:
-            tree = ast.Module([*imports, node], [])
-            if isinstance(node, ast.FunctionDef) and whole:
-                roots.append(Rule(self.owner, node.name, node, tree, (statement,)))
-            elif isinstance(node, ast.FunctionDef):
-                helpers[node.name] = node, tree
+
+            def rule(
+                name: str, part: ast.AST, *path: tuple[str, int | None], node: ast.stmt = node
+            ) -> Rule:
+                tree = ast.Module([*imports, node], [])
+                return Rule(self.owner, name, part, tree, (statement, *path), self.modules)
+
+            if isinstance(node, ast.FunctionDef):
+                if (self.owner, node.name) in reached:
+                    helpers.append(rule(node.name, node))
             elif isinstance(node, ast.ClassDef):
                 for j, item in enumerate(node.body):
                     if is_rule(item):
-                        name = f"{node.name}.{name_of(item)}"
-                        roots.append(Rule(self.owner, name, item, tree, (statement, ("body", j))))
-        yield from roots
-        pending: list[ast.AST] = [rule.node for rule in roots]
-        reached: set[str] = set()
-        while pending:
-            for child in ast.walk(pending.pop()):
-                name = child.id if isinstance(child, ast.Name) else ""
-                if name in helpers and name not in reached:
-                    reached.add(name)
-                    function, tree = helpers[name]
-                    pending.append(function)
-                    yield Rule(self.owner, name, function, tree, (statement,))
+                        yield rule(f"{node.name}.{name_of(item)}", item, ("body", j))
+                    elif self.owner in MACHINERY and isinstance(item, ast.FunctionDef):
+                        for k, inner in enumerate(item.body):  # what a constructor makes
+                            if isinstance(inner, ast.FunctionDef):
+                                name = f"{node.name}.{inner.name}"
+                                yield rule(name, inner, ("body", j), ("body", k))
+        yield from helpers
 
     def mutants(self, rule: Rule) -> Iterator[Mutant]:
         """Every mutant of a rule by which a function in memory differs."""
@@ -359,7 +408,7 @@ class Source:
         functions = [self.functions.get(positions(code), []) for code in before]
         for site, text in rule.sites():
             # The old expression stays in the code, unreached: closures keep their variables.
-            both = Site(site.path, ast.IfExp(ast.Constant(1), site.new, site.old), site.old)
+            both = Site(site.path, unless_unreached(site), site.old)
             codes = list(codes_in(self.compiled(both.mutated(rule.tree))))
             if len(codes) != len(before):
                 continue
@@ -372,6 +421,15 @@ class Source:
             ]  # fmt: skip
             if swaps:
                 yield Mutant(self.owner, rule.name, site.old.lineno, text, swapped(swaps))
+
+
+def unless_unreached(site: Site) -> ast.expr | ast.stmt:
+    """The mistake, and what it is made of where it never runs."""
+    if isinstance(site.new, ast.expr) and isinstance(site.old, ast.expr):
+        return ast.IfExp(ast.Constant(1), site.new, site.old)
+    assert isinstance(site.new, ast.stmt)
+    assert isinstance(site.old, ast.stmt)
+    return ast.If(ast.Constant(1), [site.new], [site.old])
 
 
 def swapped(swaps: list[tuple[FunctionType, CodeType]]) -> Callable[[], Callable[[], None]]:
@@ -404,6 +462,61 @@ def name_of(item: ast.stmt) -> str:
     return target.id if isinstance(target, ast.Name) else ast.unparse(target) if target else ""
 
 
+@cache
+def called_by_rules() -> set[tuple[str, str]]:
+    """The functions that rules call, by module and name; all of the machinery's."""
+    found: set[tuple[str, str]] = set()
+    pending: list[tuple[ModuleType, ast.AST]] = []
+    functions: dict[tuple[str, str], tuple[ModuleType, ast.AST]] = {}
+    for owner, module in modules_of_rules().items():
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.FunctionDef):
+                functions[owner, node.name] = module, node
+                if owner in MACHINERY:
+                    found.add((owner, node.name))
+                    pending.append((module, node))
+            elif isinstance(node, ast.ClassDef) and (
+                owner in MACHINERY or (module.__name__, node.name) in classes_of_primitives()
+            ):
+                pending += [(module, item) for item in node.body if is_rule(item)]
+    while pending:
+        for called in functions_named(*pending.pop()[::-1]):
+            if called in functions and called not in found:
+                found.add(called)
+                pending.append(functions[called])
+    return found
+
+
+@cache
+def classes_of_primitives() -> set[tuple[str, str]]:
+    """The classes of all primitives and their bases, by module and name."""
+    classes = [cls for p in registered().values() for cls in type(p).__mro__]
+    return {(cls.__module__, cls.__name__) for cls in classes}
+
+
+def modules_of_rules() -> dict[str, ModuleType]:
+    """The modules of operations, of control flow and of kinds, by their names below vjpkit."""
+    parts = ("vjpkit.ops.", "vjpkit.control.", "vjpkit.kinds.")
+    loaded = {name: m for name, m in list(sys.modules.items()) if name.startswith(parts)}
+    return {name.removeprefix("vjpkit."): module for name, module in sorted(loaded.items())}
+
+
+def functions_named(node: ast.AST, module: ModuleType) -> Iterator[tuple[str, str]]:
+    """The functions that a piece of a module's code mentions, by module and name."""
+    seen: list[Any] = []
+    for child in ast.walk(node):
+        if isinstance(child, ast.Name):
+            seen.append(vars(module).get(child.id))
+        elif isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name):
+            seen.append(getattr(vars(module).get(child.value.id), child.attr, None))
+        elif isinstance(child, ast.ImportFrom):
+            late = sys.modules.get(child.module or "")
+            seen += [getattr(late, alias.name, None) for alias in child.names]
+    for value in map(inspect.unwrap, filter(callable, seen)):
+        if isinstance(value, FunctionType):
+            yield value.__module__.removeprefix("vjpkit."), value.__name__
+
+
 def reached_names(node: ast.AST, module: ModuleType) -> set[str]:
     """Names of a module, of attributes and of late imports that a piece of its code mentions."""
     inside = list(ast.walk(node))
@@ -420,7 +533,7 @@ def mentioned() -> tuple[dict[str, set[str]], dict[tuple[str, str], set[str]]]:
     functions: dict[str, set[str]] = defaultdict(set)
     classes = {}
     for name, module in list(sys.modules.items()):
-        if name.startswith(("vjpkit.ops.", "vjpkit.control.")):
+        if name.startswith(("vjpkit.ops.", "vjpkit.control.", "vjpkit.kinds.")):
             for node in ast.parse(inspect.getsource(module)).body:
                 if isinstance(node, ast.FunctionDef):
                     functions[node.name] |= reached_names(node, module)
