@@ -1,5 +1,6 @@
 """Making arrays, with traced values in them and without."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.numpy.against_numpy import (
     staged,
     traced,
 )
-from vjpkit.core.errors import TracerConversionError
+from vjpkit.core.errors import TracerConversionError, UnsupportedError
 from vjpkit.core.tracer import Tracer
 
 NESTED = [
@@ -224,6 +225,89 @@ def test_numpys_own_array_of_tracers_is_stacked_where_it_is_used():
     x = np.array([0.3, 0.5, 0.7])
     g = lambda x: np.sum(np.sin(vnp.array([x[0] * x[1], x[2]])) * vnp.array([[1.0], [x[0]]]))
     np.testing.assert_allclose(vk.grad(f)(x), vk.grad(g)(x), rtol=1e-14)
+
+
+STANDING = [np.asarray, np.asanyarray, np.ascontiguousarray, np.require]
+RUNS: list[Callable[[Any, Any], Any]] = [
+    lambda f, x: vk.vjp(f, x)[0],
+    lambda f, x: vk.jvp(f, (x,), (x,))[0],
+    lambda f, x: vk.jit(f)(x),
+    lambda f, x: vk.vmap(f)(x[None])[0],
+]
+
+
+@pytest.mark.parametrize("make", STANDING)
+@pytest.mark.parametrize(
+    "start", [np.sin, lambda x: (x * 2)[::-1], np.zeros_like], ids=["result", "view", "zeros"]
+)
+def test_what_stands_for_an_array_and_would_not_see_a_write_forbids_it(make, start):
+    """NumPy gives the array itself, so that each sees what is written to the other."""
+    x = np.array([0.3, 0.5, 0.7])
+
+    def written(x):
+        y = start(x)
+        made = make(y)
+        y[1:][0] = x[0]
+        return np.sum(y * made)
+
+    def through(x):
+        y = start(x)
+        made = make(y)
+        made[0] = 1.0
+        return np.sum(y * x)
+
+    def view_before(x):
+        y = start(x)
+        part = y[:2]
+        made = make(part)
+        assert np.shares_memory(made, y)
+        assert np.may_share_memory(y, made[1:])
+        assert not np.shares_memory(made, x * 3)
+        np.sin(y, out=y)
+        return made
+
+    for run in RUNS:
+        with pytest.raises(UnsupportedError, match=r"would not see it(.|\n)*vnp\.asarray"):
+            run(written, x)
+        with pytest.raises(UnsupportedError, match="would not see it"):
+            run(view_before, x)
+        with pytest.raises(ValueError, match="is read-only") as caught:
+            run(through, x)
+        assert any("vnp.asarray(x)" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("make", STANDING)
+def test_what_stood_for_an_array_does_not_forbid_a_write_later(make):
+    def f(x):
+        y = np.sin(x)
+        total = np.sum(make(y) ** 2)
+        y[0] = x[1] * x[2]
+        made = make(y)
+        copy = np.array(y)
+        copy[1] = 3.0 * y[0]
+        del made
+        y *= 2.0
+        both = np.array([y, y])
+        y[2] = 0.0
+        return total + np.sum(y * vnp.array(copy)) + np.sum(vnp.array(both) ** 2)
+
+    x = np.array([0.3, 0.5, 0.7])
+    for run in RUNS:
+        np.testing.assert_allclose(run(f, x), f(x), rtol=1e-14)
+    assert_linearized(lambda x: vnp.array([f(x)]), x)
+
+
+def test_memory_of_views_after_a_write():
+    def f(x):
+        y = np.sin(x)
+        whole, tail, head = y[...], y[1:], y[:1]
+        y[0] = 2.0
+        pairs = [(tail, y), (whole, head), (head, tail), (x, y), (y[::2], y[1::2])]
+        return [bool(np.shares_memory(a, b)) for a, b in pairs]
+
+    x = np.array([0.3, 0.5, 0.7])
+    assert vk.vjp(lambda x: (0.0, f(x)), x, has_aux=True)[2] == f(x)
+    assert f(x) == [True, True, False, False, False]
 
 
 def test_an_array_with_text_in_it_is_refused():

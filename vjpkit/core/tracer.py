@@ -176,24 +176,7 @@ class Tracer:
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """An object array of this shape: NumPy's own ``np.array([t1, t2])`` keeps the tracers."""
-        if dtype is not None and np.dtype(dtype) != _OBJECT:
-            raise TracerConversionError(
-                f"a traced value of shape {self.shape} cannot become a plain array of "
-                f"{np.dtype(dtype)}: its derivative would be lost.{at(calling_position())}\n"
-                "Use vnp.array or np.stack to build arrays from traced values, np.zeros_like(x) or "
-                "vnp.zeros to start one that accepts them, stop_gradient for the plain value."
-            )
-        if self.size > 10_000:
-            raise TracerConversionError(
-                f"np.array of a traced value of {self.size} elements would make that many "
-                f"single-element tracers.{at(calling_position())}\nUse vnp.array or np.stack "
-                "instead."
-            )
-        out = np.empty(self.shape, object)
-        for i in np.ndindex(*self.shape):
-            out[i] = self[i]  # type: ignore[index]  # attached by vjpkit.numpy
-        return out
+        return _hooks["array"](self, dtype, copy)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"a traced value cannot be pickled{at(calling_position())}")

@@ -30,6 +30,7 @@ from vjpkit.numpy import (
     _masked,
     _methods,
     _namespace,
+    _objects,
     _ordering,
     _products,
     _queries,
@@ -45,7 +46,7 @@ from vjpkit.numpy import (
 # Modules that attach themselves to tracers and to NumPy's functions when they are imported.
 _ATTACHED = (
     _at, _creation, _differences, _elementwise, _face, _indices, _joining,
-    _masked, _methods, _ordering, _products, _queries, _reading, _reductions, _selection,
+    _masked, _methods, _objects, _ordering, _products, _queries, _reading, _reductions, _selection,
     _shape, _ufuncs, _vectorize, _writing,
 )  # fmt: skip
 

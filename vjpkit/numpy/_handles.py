@@ -55,9 +55,6 @@ class Plain(Tracer):
     def __complex__(self) -> complex:
         return complex(self.constants())
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.array(self.constants(), dtype)
-
     def __repr__(self) -> str:
         return repr(self.constants())
 

@@ -15,13 +15,13 @@ from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.rows import innermost
 from vjpkit.core.tracer import Tracer
-from vjpkit.numpy._views import chain_of, is_abstract, root_of
+from vjpkit.numpy._views import chain_of, is_abstract, root_of, standing_for
 from vjpkit.ops.index import is_basic
 from vjpkit.ops.indexing import take
 from vjpkit.ops.structural import to_dtype
 from vjpkit.ops.updates import Steps, through
 
-__all__ = ["overlaid", "overlapping", "reads_what_it_writes", "require_apart"]
+__all__ = ["lying_as", "overlaid", "overlapping", "reads_what_it_writes", "require_apart"]
 
 Array = np.ndarray[Any, Any]
 Operation = Callable[[Sequence[Array], Array], object]
@@ -59,13 +59,27 @@ def _siblings(out: Tracer, operands: Sequence[Value]) -> list[Steps | None]:
 
 def overlapping(out: Tracer, operands: Sequence[Value]) -> bool:
     """Whether one of the operands may share memory with ``out``."""
-    found = [steps for steps in _siblings(out, operands) if steps is not None]
-    if not found:
-        return False
-    root, steps, _ = chain_of(out)
-    memory = _unnumbered(root)
-    target = through(memory, steps)
-    return any(np.may_share_memory(target, through(memory, s)) for s in found)
+    siblings = [x for x in operands if isinstance(x, Tracer) and root_of(x) is root_of(out)]
+    return any(np.may_share_memory(*lying_as(out, x)) for x in siblings)
+
+
+def lying_as(x: Value, y: Value) -> tuple[Any, Any]:
+    """Two arrays that lie in memory as ``x`` and ``y`` do to each other, as NumPy has it."""
+    if isinstance(x, Tracer) and isinstance(y, Tracer) and root_of(x) is root_of(y):
+        memory = _unnumbered(root_of(x))
+        return through(memory, chain_of(x)[1]), through(memory, chain_of(y)[1])
+    for one, other in ((x, y), (y, x)):
+        if isinstance(one, Tracer) and any(
+            np.may_share_memory(a, other) for a in standing_for(one)
+        ):
+            return other, other
+    return _below_all(x), _below_all(y)
+
+
+def _below_all(x: Value) -> Any:
+    """The array below all traces; one without any memory while it is abstract."""
+    value = innermost(x)
+    return np.empty(0) if isinstance(value, Tracer) else value
 
 
 def require_apart(name: str, out: Any, operands: Sequence[Value]) -> None:

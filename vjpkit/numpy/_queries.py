@@ -13,6 +13,7 @@ from vjpkit.numpy._arguments import concrete, known
 from vjpkit.numpy._creation import has_traced, promoting
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._joining import as_values
+from vjpkit.numpy._overlap import lying_as
 from vjpkit.ops.index import stand_in
 
 __all__: list[str] = []
@@ -58,23 +59,14 @@ def common_type(*arrays: Value) -> Any:
     return np.common_type(*[stand_in(aval_of(as_values(a))) for a in arrays])
 
 
-def _memory(x: Any) -> Any:
-    """The array below all traces; one without any memory while it is abstract."""
-    while isinstance(x, Tracer):
-        if not hasattr(x, "value"):
-            return np.empty(0)
-        x = x.value
-    return x
-
-
 @implements(np.shares_memory)
 def shares_memory(a: Any, b: Any, /, max_work: Any = -1) -> bool:
-    return np.shares_memory(_memory(a), _memory(b), max_work)
+    return np.shares_memory(*lying_as(a, b), max_work)
 
 
 @implements(np.may_share_memory)
 def may_share_memory(a: Any, b: Any, /, max_work: Any = 0) -> bool:
-    return np.may_share_memory(_memory(a), _memory(b), max_work)
+    return np.may_share_memory(*lying_as(a, b), max_work)
 
 
 # ---- text: printed by value, without derivative ------------------------------------------------

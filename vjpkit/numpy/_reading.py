@@ -34,6 +34,7 @@ from vjpkit.ops.updates import copy_with_layout, through
 
 __all__ = [
     "copied",
+    "read_item",
     "refresh",
     "view",
     "viewed",

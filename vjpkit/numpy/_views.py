@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import UnsupportedError, at, calling_position
@@ -24,7 +27,10 @@ __all__ = [
     "marked",
     "require_certain",
     "require_unlocked",
+    "require_unshared",
     "root_of",
+    "share",
+    "standing_for",
     "version",
 ]
 
@@ -69,12 +75,14 @@ class Root:
     axis: otherwise it is a scalar, which has no views. ``packed`` says that it is a copy in one
     piece, C order. ``locked`` names the staged function that closes over it and must not write: the
     write would happen while staging, not when the program runs.
+    ``shared`` are plain arrays that stand for it and would not see a write.
     """
 
-    __slots__ = ("array", "locked", "packed", "version")
+    __slots__ = ("array", "locked", "packed", "shared", "version")
 
     def __init__(self) -> None:
         self.version = 0
+        self.shared: list[weakref.ref[np.ndarray[Any, Any]]] = []
         self.locked = ""
         self.array = self.packed = False
 
@@ -169,6 +177,36 @@ def require_unlocked(root: Tracer) -> None:
         )
 
 
+def share(x: Tracer, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``array``, which NumPy takes for ``x`` itself: neither sees what is written to the other.
+
+    So it cannot be written to, nor can ``x`` as long as it is there.
+    """
+    array.flags.writeable = False
+    marked(root_of(x)).shared.append(weakref.ref(array))
+    return array
+
+
+def standing_for(x: Tracer) -> list[np.ndarray[Any, Any]]:
+    """The arrays in use that stand for ``x`` or another view of its root."""
+    base = base_of(root_of(x))
+    if type(base) is not Root or not base.shared:
+        return []
+    found = [(ref, ref()) for ref in base.shared]
+    base.shared = [ref for ref, array in found if array is not None]
+    return [array for _, array in found if array is not None]
+
+
+def require_unshared(root: Tracer) -> None:
+    """Raise where an array is written to that a plain one of NumPy's own stands for."""
+    if standing_for(root):
+        raise UnsupportedError(
+            f"an array of {root.aval} is written to while what np.asarray made of it is in use, "
+            f"which would not see it{at(calling_position())}\nUse vnp.asarray(x), which gives the "
+            "array itself, or make a copy, np.copy(x)."
+        )
+
+
 @contextlib.contextmanager
 def locked(label: str, fun: Callable[..., Any]) -> Iterator[None]:
     """While ``fun`` is staged, the traced arrays that it closes over are not to be written."""
@@ -185,7 +223,7 @@ def locked(label: str, fun: Callable[..., Any]) -> Iterator[None]:
     finally:
         for root, base in taken:
             base.locked = ""
-            if not (base.version or base.array or base.packed):
+            if not (base.version or base.array or base.packed or base.shared):
                 root.origin = None
 
 

@@ -28,6 +28,7 @@ from vjpkit.numpy._views import (
     count_write,
     require_certain,
     require_unlocked,
+    require_unshared,
     root_of,
     version,
 )  # fmt: skip
@@ -94,6 +95,7 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     root, steps, readonly = chain_of(x)
     require_certain(x)
     require_unlocked(root)
+    require_unshared(root)
     if readonly:
         raise ValueError(
             f"assignment destination is read-only{at(calling_position())}{advice(steps)}"

@@ -114,6 +114,11 @@ _HINTS = (
         "one that does, vnp.array(a).",
     ),
     (
+        re.compile("^(assignment destination|output array) is read-only$"),
+        "What np.asarray makes of a traced array cannot be written to: vnp.asarray(x) gives the "
+        "array itself, np.array(x) a copy.",
+    ),
+    (
         re.compile("^Multiple namespaces for array inputs"),
         "The arrays of one call have to be of one kind: make a plain one of the traced ones' with "
         "x.__array_namespace__().asarray(a).",

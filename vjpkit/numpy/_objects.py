@@ -1,0 +1,57 @@
+"""Traced arrays as NumPy's own: arrays of objects, each a traced number.
+
+NumPy asks for one where it is given a traced value in a list, and in functions that it does not
+dispatch, ``np.asarray`` among them. What these return stands for the traced array itself, as NumPy
+has it, which shares its memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vjpkit.core.errors import TracerConversionError, at, calling_position
+from vjpkit.core.tracer import Tracer, dispatch_rest
+from vjpkit.numpy._handles import Plain
+from vjpkit.numpy._no_axis import is_array
+from vjpkit.numpy._reading import read_item
+from vjpkit.numpy._views import share
+
+__all__: list[str] = []
+
+_MOST = 10_000
+
+
+def as_numpys(x: Tracer, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    """An array of objects of this shape: NumPy's own ``np.array([t1, t2])`` keeps the tracers.
+
+    Of an array of constants, the constants.
+    """
+    found = x.constants() if isinstance(x, Plain) else x
+    out = objects(found, dtype) if isinstance(found, Tracer) else np.array(found, dtype)
+    return share(x, out) if not copy and is_array(x) and out.dtype in (x.dtype, object) else out
+
+
+dispatch_rest("array", as_numpys)
+
+
+def objects(x: Tracer, dtype: Any) -> np.ndarray[Any, Any]:
+    """Each element as a tracer of its own."""
+    if dtype is not None and np.dtype(dtype) != object:
+        raise TracerConversionError(
+            f"a traced value of shape {x.shape} cannot become a plain array of "
+            f"{np.dtype(dtype)}: its derivative would be lost.{at(calling_position())}\n"
+            "Use vnp.array or np.stack to build arrays from traced values, np.zeros_like(x) or "
+            "vnp.zeros to start one that accepts them, stop_gradient for the plain value."
+        )
+    if x.size > _MOST:
+        raise TracerConversionError(
+            f"np.array of a traced value of {x.size} elements would make that many "
+            f"single-element tracers.{at(calling_position())}\nUse vnp.array or np.stack "
+            "instead."
+        )
+    out = np.empty(x.shape, object)
+    for i in np.ndindex(*x.shape):
+        out[i] = read_item(x, i)
+    return out
