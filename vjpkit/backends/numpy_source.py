@@ -572,7 +572,8 @@ class Source:
         words, given = [], set[Atom]()
         for a in self.outputs:
             eqn = makers.get(a) if isinstance(a, Var) else None
-            fresh = a not in given and eqn is not None and _keeps_nothing(eqn)
+            fresh = eqn is not None and (a in self.ours or _keeps_nothing(eqn))
+            fresh = fresh and a not in given
             word = self.name(a)
             words.append(word if fresh or isinstance(a, Literal) else f"own({word}, taken)")
             given.add(a)

@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("llvmlite", reason="the native tier is an extra")
 
 from tests.backends.native.test_kernels import CASES, operands
+from vjpkit.backends.native.chains import Chain
 from vjpkit.backends.native.kernels import Kernel
-from vjpkit.backends.native.loops import Loop
+from vjpkit.backends.native.loops import Call, Loop
 from vjpkit.core.aval import aval_of
 from vjpkit.core.ir import Equation, Program, Var
 from vjpkit.core.primitive import PRIMITIVES
@@ -30,8 +31,9 @@ def in_a_loop(name: str, xs: list[np.ndarray], shared: bool) -> Any:
     avals = tuple(map(aval_of, xs))
     stack = applied(name, xs)[1].outputs[0].aval
     consts, length = (len(xs), 1) if shared else (0, xs[0].size)
+    operands, results = tuple(map(Var, avals)), (Var(stack),)
     loop = Loop(program, avals, (stack,), consts, 0, length, False)
-    return loop.compile()(*xs)
+    return Chain((Call(loop, operands, results),), results).compile()(*xs)
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)

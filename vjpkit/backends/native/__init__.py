@@ -23,6 +23,8 @@ operands' sizes: staged ones over a small state, and those over rows of arrays.
     Elements of a step that are read and written at computed places.
 ``straight``
     Groups over small arrays, element by element: loops of one step.
+``chains``
+    Loops, and what little lies between them, as one function.
 ``rows``, ``wide``
     Groups that compute rows from rows: short ones in registers, many at a time; longer ones one
     after the other, in the cache.

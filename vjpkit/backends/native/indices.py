@@ -94,11 +94,10 @@ class Places:
 class Memory:
     """Arrays in memory, for one step.
 
-    ``operands`` says where registers of the loop's constants come from: the array, and the number
-    of the first element there.
+    ``operands`` says from which array the registers of each of the loop's constants come.
     """
 
-    operands: dict[tuple[str, ...], tuple[str, int]] = field(default_factory=dict)
+    operands: dict[tuple[str, ...], str] = field(default_factory=dict)
     buffers: list[str] = field(default_factory=list)
     """Lines that make room on the stack, once before the loop."""
     faults: list[Value] = field(default_factory=list)
@@ -183,14 +182,13 @@ class Memory:
         kind = TYPES[aval.dtype]
         code = step.code
         registers = step.registers(x)
-        where = self.operands.get(tuple([r.name for r in registers]))
-        if where is None:
-            where = self.stored(step, x, aval.size, kind), 0
-        pointer, start = where
+        pointer = self.operands.get(tuple([r.name for r in registers]))
+        if pointer is None:
+            pointer = self.stored(step, x, aval.size, kind)
         places = Places(aval.shape, entries_of(eqn), tuple(arrays))
         found: Elements = []
         for run, at in self.runs(places, indices, code):
-            y = self.load(code, pointer, (at + start).name, vector(kind, len(run)))
+            y = self.load(code, pointer, at.name, vector(kind, len(run)))
             found += step.elements_of([y])
         return [y.to(TYPES[eqn.outputs[0].aval.dtype]) for y in found]
 

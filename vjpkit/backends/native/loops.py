@@ -1,4 +1,4 @@
-"""A staged loop over a small state as one kernel.
+"""A staged loop over a small state as a function.
 
 The states live in registers from step to step. A loop without states computes `WIDTH` steps at a
 time; the last of them overlap, where the length is no multiple of that.
@@ -9,27 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, ClassVar
-
-import numpy as np
 
 from vjpkit.backends.native.code import BOOL, DOUBLE, FLOAT, INT, TYPES, Code, Value, vector
-from vjpkit.backends.native.engine import host, ufunc
+from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.indices import Memory
 from vjpkit.backends.native.kernels import loaded, store
-from vjpkit.backends.native.machine import Machine, module_of
 from vjpkit.backends.native.steps import WIDTH, Called, Step, computes_places, why_no_step
 from vjpkit.core.aval import Aval
-from vjpkit.core.ir import Equation, Program, Var
+from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import lookup
 from vjpkit.passes import optimize
 
-__all__ = ["LOOPS", "Loop", "joined", "loop_of", "running", "why_no_loop"]
-
-MOST_OPERANDS = 64
-"""Operands and results of a ufunc."""
-
+__all__ = ["LOOPS", "Call", "Loop", "is_loop", "loop_call", "running", "step_of", "why_no_loop"]
 
 SHORTEST = 1000
 """Running sums that take longer in NumPy than the call of a loop."""
@@ -39,8 +30,18 @@ LOOPS = frozenset({"scan", "while"})
 """Primitives that are loops."""
 
 
-def why_no_loop(eqn: Equation, body: Program) -> str | None:
-    """Why a loop of `LOOPS` cannot be a kernel, in words; None if it can."""
+def step_of(eqn: Equation) -> Program:
+    """What a loop does in one step, optimised."""
+    return optimize(eqn.params["body"])
+
+
+def is_loop(eqn: Equation) -> bool:
+    """Whether an equation is a loop that can be machine code."""
+    return eqn.primitive.name in LOOPS and why_no_loop(eqn) is None
+
+
+def why_no_loop(eqn: Equation) -> str | None:
+    """Why a loop of `LOOPS` cannot be machine code, in words; None if it can."""
     if eqn.params.get("slots") is not None:
         return "its states are checkpointed"
     avals = [a.aval for a in (*eqn.inputs, *eqn.outputs)]
@@ -48,10 +49,10 @@ def why_no_loop(eqn: Equation, body: Program) -> str | None:
     if other is not None or not eqn.params.get("length", 1) or not eqn.outputs:
         return f"kernels have no {other or 'loops of no steps'}"
     cond = eqn.params.get("cond")
-    return why_no_step(body) or (why_no_step(optimize(cond)) if cond is not None else None)
+    return why_no_step(step_of(eqn)) or (why_no_step(optimize(cond)) if cond is not None else None)
 
 
-def running(eqn: Equation) -> Loop | None:
+def running(eqn: Equation) -> Call | None:
     """The loop of running sums of a vector, where it is worth a call; else None.
 
     They begin with -0.0, to which any number can be added without a change.
@@ -65,12 +66,18 @@ def running(eqn: Equation) -> Loop | None:
     sofar, element, total = Var(number), Var(number), Var(number)
     add = Equation(lookup("add"), (sofar, element), {}, (total,))
     body = Program([sofar, element], [add], [total, total])
-    return Loop(body, (number, x), (number, out), 0, 1, x.size, eqn.params["reverse"])
+    loop = Loop(body, (number, x), (number, out), 0, 1, x.size, eqn.params["reverse"])
+    first = Literal(number.dtype.type(-0.0))
+    return Call(loop, (first, *eqn.inputs), (Var(number), *eqn.outputs))
 
 
-def loop_of(eqn: Equation, body: Program) -> Loop:
-    """The kernel of a loop whose step is ``body``."""
-    params = eqn.params
+def loop_call(eqn: Equation) -> Call:
+    """A loop that is machine code."""
+    return Call(loop_of(eqn), eqn.inputs, eqn.outputs)
+
+
+def loop_of(eqn: Equation) -> Loop:
+    params, body = eqn.params, step_of(eqn)
     avals = tuple([a.aval.strong() for a in eqn.inputs])
     outs = tuple([v.aval for v in eqn.outputs])
     if eqn.primitive.name == "while":
@@ -83,14 +90,12 @@ def loop_of(eqn: Equation, body: Program) -> Loop:
 
 
 @dataclass(frozen=True)
-class Loop(Machine):
+class Loop:
     """A scan: constants, states and slices in, states and stacks out.
 
     With ``cond`` it goes on as long as that holds, and has states only; the first ``cond_consts``
     constants are those of the condition.
     """
-
-    prefix: ClassVar[str] = "loop"
 
     body: Program
     operands: tuple[Aval, ...]
@@ -102,38 +107,15 @@ class Loop(Machine):
     cond: Program | None = None
     cond_consts: int = 0
 
-    def write(self) -> str:
-        return _Writer(self).module()
+    def write(self, called: Called) -> list[str]:
+        """Its function, without a name: the fast form, and the exact one if the first has doubts.
 
-    @cached_property
-    def arrays(self) -> tuple[tuple[Packed, ...], tuple[Packed, ...]]:
-        """The kernel's operands and results: one for each of the loop's, or several in one.
-
-        A ufunc has no more than `MOST_OPERANDS`; where the loop has more, those of a dtype are
-        packed together: all but stacks, which take long to be copied, or stacks too.
+        It takes pointers to the loop's operands and results, and one more if it is `checked`; the
+        fast form says whether it was given arguments that it does not take.
         """
-        stacks = self.consts + self.carry, self.carry
-        everything = list(zip((self.operands, self.results), stacks, strict=True))
-        for packed in (alone, grouped_but_stacks, grouped):
-            found = [packed(avals, first) for avals, first in everything]
-            if sum(map(len, found)) + self.checked <= MOST_OPERANDS:
-                break
-        ins, outs = (
-            tuple([Packed(js, tuple([avals[j] for j in js]), js[0] >= first) for js in groups])
-            for groups, (avals, first) in zip(found, everything, strict=True)
-        )
-        return ins, outs
-
-    def compile(self) -> np.ufunc:
-        """The kernel as a generalised ufunc of flat arrays."""
-        ins, outs = self.arrays
-        words = [[f"({a.size})" if a.is_array else "()" for a in side] for side in (ins, outs)]
-        dtypes = [a.dtype for a in (*ins, *outs)]
-        if self.checked:
-            words[1].append("()")
-            dtypes.append(np.dtype(np.int64))
-        signature = "->".join(map(",".join, words))
-        return ufunc(self.text, self.name, tuple(dtypes), len(ins), signature)
+        writer = _Writer(self, called)
+        fast, doubtful = writer.function(False)
+        return [fast, *([writer.function(True)[0]] if doubtful else [])]
 
     @cached_property
     def checked(self) -> bool:
@@ -146,80 +128,20 @@ class Loop(Machine):
         return self.length == 1 and self.cond is None
 
 
-def alone(avals: Sequence[Aval], first: int) -> list[tuple[int, ...]]:
-    return [(j,) for j in range(len(avals))]
-
-
-def grouped_but_stacks(avals: Sequence[Aval], first: int) -> list[tuple[int, ...]]:
-    return [*grouped(avals[:first], first), *[(j,) for j in range(first, len(avals))]]
-
-
-def grouped(avals: Sequence[Aval], first: int) -> list[tuple[int, ...]]:
-    """Numbers of operands by dtype, those from ``first`` on apart from those before."""
-    groups: dict[Any, list[int]] = {}
-    for j, a in enumerate(avals):
-        groups.setdefault((j >= first, a.dtype), []).append(j)
-    return [tuple(js) for js in groups.values()]
-
-
 @dataclass(frozen=True)
-class Packed:
-    """Operands or results of a loop as one array of the kernel.
+class Call:
+    """A loop, what it reads and what it makes."""
 
-    Stacks lie side by side: for each step the slices of all of them.
-    """
-
-    members: tuple[int, ...]
-    avals: tuple[Aval, ...]
-    stacked: bool
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.avals[0].dtype
-
-    @property
-    def size(self) -> int:
-        return sum([a.size for a in self.avals])
-
-    @property
-    def is_array(self) -> bool:
-        return len(self.avals) > 1 or bool(self.avals[0].shape)
-
-    def rows(self, length: int) -> int:
-        """Slices that lie one after the other."""
-        return length if self.stacked else 1
-
-    def columns(self, length: int) -> list[tuple[int, int]]:
-        """For each member where its part of a row begins and ends."""
-        ends = np.cumsum([0, *[a.size // self.rows(length) for a in self.avals]]).tolist()
-        return list(pairwise(ends))
-
-
-def joined(values: Sequence[Any], dtype: np.dtype[Any], rows: int) -> Any:
-    """Several operands as one array of a kernel."""
-    parts = [np.reshape(np.asarray(v, dtype), (rows, -1)) for v in values]
-    return np.concatenate(parts, axis=1).reshape(-1)
+    loop: Loop
+    operands: tuple[Atom, ...]
+    results: tuple[Var, ...]
 
 
 class _Writer:
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, called: Called) -> None:
         self.loop = loop
-        self.declared: set[str] = set()
-        self.called = Called(self.declared)
-        ins, outs = loop.arrays
-        self.arrays = [*ins, *outs]
-        count = len(loop.operands)
-        self.places: dict[int, tuple[int, int, int]] = {}
-        """Of an operand or result: its array, its first element there, and elements of a step."""
-        for i, a in enumerate(self.arrays):
-            row = a.size // a.rows(loop.length)
-            for j, (start, _) in zip(a.members, a.columns(loop.length), strict=True):
-                self.places[j + count * (i >= len(ins))] = i, start, row
-
-    def module(self) -> str:
-        texts = self.called.texts.values()
-        count = len(self.arrays) + self.loop.checked
-        return module_of(self.function, count, self.declared, texts)
+        self.called = called
+        self.avals = [*loop.operands, *loop.results]
 
     def function(self, exact: bool) -> tuple[str, bool]:
         """The loop over the steps, and whether it has doubts about arguments."""
@@ -280,16 +202,15 @@ class _Writer:
         ]
         if loop.checked:
             found_fault = Value(after, fault.name, BOOL).to(INT)
-            store(after, f"%p{len(self.arrays)}", "0", found_fault)
-        self.declared |= head.declared
-        self.declared |= before.declared | inside.declared | after.declared
-        name = "exact" if exact else "fast"
-        # the arrays of the kernel; what seldom runs is not worth being improved
-        count = len(self.arrays) + loop.checked
+            store(after, f"%p{len(self.avals)}", "0", found_fault)
+        for code in (before, head, inside, after):
+            self.called.declared |= code.declared
+        count = len(self.avals) + loop.checked
         parameters = ", ".join(f"ptr noalias %p{j}" for j in range(count))
+        # what seldom runs is not worth being improved
         effort = "noinline optnone cold" if exact else "noinline"
         lines = [
-            f"define internal i1 @{name}({parameters}) nounwind {effort} "
+            f"({parameters}) nounwind {effort} "
             f'"prefer-vector-width"="{host().vector_bits}" {{', "entry:",
             *memory.buffers, *first_memory.buffers, *before.lines, "br label %steps_", "steps_:",
             f"%i = phi i64 [0, %entry], [%next, %{turned}]", *phis, *collected, *self.counting(),
@@ -315,7 +236,8 @@ class _Writer:
         """How many steps are computed at a time."""
         loop = self.loop
         alone = loop.carry or loop.checked or loop.length < WIDTH
-        turned = sum([a.size // loop.length for a in self.arrays if a.stacked])
+        stacks = [*loop.operands[loop.consts :], *loop.results]
+        turned = sum([a.size // loop.length for a in stacks])
         return 1 if alone or turned > LONGEST_TURNED else WIDTH
 
     @property
@@ -334,30 +256,25 @@ class _Writer:
     # ---- memory ------------------------------------------------------------------------------
 
     def kind(self, j: int) -> str:
-        return TYPES[self.arrays[self.places[j][0]].dtype]
+        return TYPES[self.avals[j].dtype]
 
     def load(self, code: Code, j: int, size: int) -> list[Value]:
         """The elements of an operand; each for all steps that are computed at once."""
-        array, start, _ = self.places[j]
         found = [
-            loaded(code, f"%p{array}", str(start + chunk.start), vector(self.kind(j), len(chunk)))
+            loaded(code, f"%p{j}", str(chunk.start), vector(self.kind(j), len(chunk)))
             for chunk in Step(code, self.steps).chunks(size)
         ]
         return [code.repeated(x, self.steps) for x in found] if self.steps > 1 else found
 
-    def in_memory(self, constants: Sequence[Sequence[Value]]) -> dict[Any, tuple[str, int]]:
+    def in_memory(self, constants: Sequence[Sequence[Value]]) -> dict[tuple[str, ...], str]:
         """Where constants lie whose elements may be read at computed places."""
-        return {
-            tuple([x.name for x in xs]): (f"%p{self.places[j][0]}", self.places[j][1])
-            for j, xs in enumerate(constants)
-        }
+        return {tuple([x.name for x in xs]): f"%p{j}" for j, xs in enumerate(constants)}
 
     def load_slice(self, code: Code, j: int, size: int) -> list[Value]:
         """The elements of an operand's slice."""
-        array, start, row = self.places[j]
-        pointer, first = f"%p{array}", Value(code, "%at", "i64") * row + start
-        if self.steps == 1 or row == 1:
-            lanes = self.steps if row == 1 else 0
+        pointer, first = f"%p{j}", Value(code, "%at", "i64") * size
+        if self.steps == 1 or size == 1:
+            lanes = self.steps if size == 1 else 0
             return [
                 loaded(code, pointer, (first + c.start).name, vector(self.kind(j), lanes or len(c)))
                 for c in Step(code, self.steps).chunks(size)
@@ -367,7 +284,7 @@ class _Writer:
         for k in range(size):
             made: Value | None = None
             for i in range(self.steps):
-                x = loaded(code, pointer, (first + (i * row + k)).name, self.kind(j))
+                x = loaded(code, pointer, (first + (i * size + k)).name, self.kind(j))
                 made = code.with_lane(made, i, x, kind)
             assert made is not None
             found.append(made)
@@ -375,14 +292,13 @@ class _Writer:
 
     def store(self, code: Code, j: int, values: Sequence[Value]) -> None:
         """The elements of a result."""
-        array, start, _ = self.places[j]
         for k, x in enumerate(values):
-            store(code, f"%p{array}", str(start + k * WIDTH), x)
+            store(code, f"%p{j}", str(k * WIDTH), x)
 
     def store_slice(self, code: Code, j: int, values: Sequence[Value]) -> None:
         """The elements of a result's slice."""
-        array, start, row = self.places[j]
-        pointer, first = f"%p{array}", Value(code, "%at", "i64") * row + start
+        row = self.avals[j].size // self.loop.length
+        pointer, first = f"%p{j}", Value(code, "%at", "i64") * row
         for k, x in enumerate(values):
             if self.steps == 1 or row == 1:
                 store(code, pointer, (first + k * WIDTH).name, x)

@@ -13,7 +13,7 @@ from typing import Any
 
 from vjpkit.backends.groups import Together, beginning, is_elementwise
 from vjpkit.backends.native.equations import CASTS
-from vjpkit.backends.native.loops import Loop
+from vjpkit.backends.native.loops import Call, Loop
 from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.steps import why_no_element
 from vjpkit.core.aval import Aval
@@ -77,8 +77,8 @@ class Rows(Together):
         names = {e.primitive.name for e in self.equations}
         return sum(map(is_elementwise, self.equations)) > 1 and not names.isdisjoint(MOVING)
 
-    def loop(self, outputs: Sequence[Var]) -> tuple[Loop, list[Var]]:
-        """The loop that makes ``outputs``, and its operands."""
+    def calls(self, outputs: Sequence[Var]) -> list[Call]:
+        """The loop that makes ``outputs``."""
         outside = dict.fromkeys(
             a for e in self.equations for a in used(e.inputs) if a not in self.members
         )
@@ -103,7 +103,8 @@ class Rows(Together):
         body = Program(inputs, equations, [stands_for[v] for v in outputs])
         avals = tuple([a.aval.strong() for a in operands])
         results = tuple([v.aval for v in outputs])
-        return Loop(body, avals, results, len(shared), 0, self.length, False), operands
+        loop = Loop(body, avals, results, len(shared), 0, self.length, False)
+        return [Call(loop, tuple(operands), tuple(outputs))]
 
 
 def one_row(aval: Aval) -> Aval:

@@ -9,19 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vjpkit.backends.groups import Together, beginning, is_elementwise, schedule
+from vjpkit.backends.native.chains import (
+    MOST_OPERANDS,
+    Chain,
+    Chained,
+    Packed,
+    chained,
+    joined,
+)
 from vjpkit.backends.native.engine import host
 from vjpkit.backends.native.equations import CASTS, is_native, why_not
 from vjpkit.backends.native.kernels import Kernel
-from vjpkit.backends.native.loops import (
-    LOOPS,
-    MOST_OPERANDS,
-    Loop,
-    Packed,
-    joined,
-    loop_of,
-    running,
-    why_no_loop,
-)
+from vjpkit.backends.native.loops import LOOPS, is_loop, running, why_no_loop
 from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.places import Move, deposit_of, is_gather, moves_of
 from vjpkit.backends.native.rows import Rows, row_by_row
@@ -164,14 +163,10 @@ class NativeLowered(Lowered):
         """The LLVM text of the kernels, in the order in which they are called."""
         texts = []
         for part in self.parts:
-            if isinstance(part, Fused | Rows | LongRows | Straight):
+            if isinstance(part, Fused | Rows | LongRows | Straight | Chained):
                 texts += [kernel.text for kernel in part.made]
-            elif isinstance(part, Equation) and part.primitive.name in LOOPS:
-                step = step_of(part)
-                if why_no_loop(part, step) is None:
-                    texts.append(loop_of(part, step).text)
             elif isinstance(part, Equation) and (sums := running(part)) is not None:
-                texts.append(sums.text)
+                texts.append(Chain((sums,), part.outputs).text)
         return "\n".join(texts)
 
     @property
@@ -238,11 +233,17 @@ def explained_native(part: Equation | Together) -> Part:
         return Part(tuple(part.equations), LOOP, "small arrays, element by element in registers")
     if isinstance(part, Rows):
         return Part(tuple(part.equations), LOOP, f"{part.length} rows, each in registers")
+    if isinstance(part, Chained):
+        lengths = [
+            str(e.params.get("length", "unknown many"))
+            for e in part.equations if e.primitive.name in LOOPS
+        ]  # fmt: skip
+        between = " and small arrays" if len(lengths) < len(part.equations) else ""
+        words = f"{', then '.join(lengths)} steps{between} in registers"
+        return Part(tuple(part.equations), LOOP, words)
     if isinstance(part, Equation) and part.primitive.name in LOOPS:
-        reason = why_no_loop(part, step_of(part))
-        where = LOOP if reason is None else STEPS if has_native_steps(part) else "one call"
-        count = part.params.get("length", "unknown many")
-        return Part((part,), where, reason or f"{count} steps in registers")
+        where = STEPS if has_native_steps(part) else "one call"
+        return Part((part,), where, why_no_loop(part) or "")
     if isinstance(part, Equation) and compiled_by_itself(part) is not None:
         return Part((part,), STEPS, "blocks of steps, each a program")
     if isinstance(part, Equation) and running(part) is not None:
@@ -266,66 +267,58 @@ class NativeSource(Source):
 
     def schedule(self) -> Sequence[Equation | Together]:
         parts: Sequence[Equation | Together] = self.program.equations
-        for begun in (row_by_row, swept, straight, fused):
+        loops = any(e.primitive.name in LOOPS for e in self.program.equations)
+        for begun in (*[chained] * loops, row_by_row, swept, straight, fused):
             parts = schedule(parts, begun)
         return parts
 
     def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
-        """A loop over a small state is one call of its kernel; anything else is NumPy's."""
+        """Long running sums are one call of a loop; anything else is NumPy's."""
         sums = running(eqn)
-        if sums is not None:
-            first = Literal(eqn.outputs[0].aval.dtype.type(-0.0))
-            self.loop(i, sums, (first, *eqn.inputs), (Var(first.aval), *eqn.outputs))
-            return
-        if eqn.primitive.name not in LOOPS or why_no_loop(eqn, step_of(eqn)) is not None:
+        if sums is None:
             super().equation(i, eqn, dying)
-            return
-        self.loop(i, loop_of(eqn, step_of(eqn)), eqn.inputs, eqn.outputs)
+        else:
+            self.chain(i, Chain((sums,), eqn.outputs))
 
-    def loop(self, i: int, loop: Loop, inputs: Sequence[Atom], outputs: Sequence[Var]) -> None:
-        """The lines that call the kernel of a loop."""
-        self.examine(used(inputs))
-        ins, outs = loop.arrays
+    def chain(self, i: int, chain: Chain) -> None:
+        """The lines that call a chain of loops."""
+        self.examine(chain.operands)
+        ins, outs = chain.arrays
         name = f"loop{i}"
-        self.scope[name] = loop.compile()
-        words = [self.joined([inputs[j] for j in a.members], a, loop.length) for a in ins]
-        single = [len(a.members) == 1 for a in outs]
+        self.scope[name] = chain.compile()
         names = [
-            self.name(outputs[a.members[0]]) if alone else f"{name}_{j}"
-            for j, (a, alone) in enumerate(zip(outs, single, strict=True))
+            self.name(a.members[0]) if len(a.members) == 1 else f"{name}_{j}"
+            for j, a in enumerate(outs)
         ]
-        faults = [f"{name}_fault"] if loop.checked else []
-        self.lines.append(f"{', '.join([*names, *faults])} = {name}({', '.join(words)})")
+        faults = [f"{name}_fault"] if chain.checked else []
+        words = ", ".join(map(self.joined, ins))
+        self.lines.append(f"{', '.join([*names, *faults])} = {name}({words})")
         if faults:
             self.look_at(faults[0])
-        for y, a, alone in zip(names, outs, single, strict=True):
-            rows, shape = a.rows(loop.length), a.avals[0].shape
-            if alone and len(shape) > 1:
-                self.lines.append(f"{y} = {y}.reshape({shape})")
-            elif not alone:
-                self.lines.append(f"{y} = {y}.reshape({rows}, -1)")
-                for j, (start, end), aval in zip(
-                    a.members, a.columns(loop.length), a.avals, strict=True
-                ):
-                    part = f"[:, {start}:{end}].reshape({aval.shape})"
-                    part = part if aval.shape else f"[0, {start}]"
-                    self.lines.append(f"{self.name(outputs[j])} = {y}{part}")
+        for y, array in zip(names, outs, strict=True):
+            alone = len(array.members) == 1
+            for v, start, end in array.places():
+                word = y if alone else f"{y}[{start}:{end}]" if v.aval.shape else f"{y}[{start}]"
+                word += f".reshape({v.aval.shape})" if v.aval.ndim > 1 else ""
+                if word != y:
+                    self.lines.append(f"{self.name(v)} = {word}")
+            if alone:
+                self.ours.update(array.members)
 
-    def joined(self, atoms: Sequence[Atom], array: Packed, length: int) -> str:
-        """An operand of a loop's kernel."""
-        words = list(map(self.name, atoms))
+    def joined(self, array: Packed) -> str:
+        """An operand of a chain."""
+        words = list(map(self.name, array.members))
         if len(words) == 1:
             return f"{words[0]}.ravel()" if array.is_array else words[0]
         dtype = self.constant(array.dtype)
-        function = self.function(joined, "joined")
-        return f"{function}(({', '.join(words)}), {dtype}, {array.rows(length)})"
+        return f"{self.function(joined, 'joined')}(({', '.join(words)}), {dtype})"
 
     def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
         outputs = self.needed(i, group, last)
-        if isinstance(group, Rows | Straight):
-            loop, operands = group.loop(outputs)
-            group.made.append(loop)
-            self.loop(i, loop, operands, outputs)
+        if isinstance(group, Rows | Straight | Chained):
+            chain = Chain(tuple(group.calls(outputs)), tuple(outputs))
+            group.made.append(chain)
+            self.chain(i, chain)
             return
         assert isinstance(group, Fused | LongRows)
         for part, made in fitting(group, outputs):
@@ -361,7 +354,7 @@ class NativeSource(Source):
         for v in shaped:
             if v.aval.ndim > 1 or (v.aval.shape and v in sums):
                 self.lines.append(f"{self.name(v)} = {self.name(v)}.reshape({v.aval.shape})")
-        self.ours.update(v for v in kernel.outputs if v not in shaped)
+        self.ours.update(kernel.results)
 
     def look_at(self, fault: str) -> None:
         """Where a place was not there, NumPy computes everything again."""
@@ -408,16 +401,6 @@ def fitting(
     early = [v for e in first.equations for v in e.outputs if v in wanted]
     late = [v for v in outputs if v in second.members]
     return [*fitting(first, early), *fitting(second, late)]
-
-
-def step_of(eqn: Equation) -> Program:
-    """What a loop does in one step, optimised."""
-    return optimize(eqn.params["body"])
-
-
-def is_loop(eqn: Equation) -> bool:
-    """Whether a loop is machine code."""
-    return why_no_loop(eqn, step_of(eqn)) is None
 
 
 def has_native_steps(loop: Equation) -> bool:

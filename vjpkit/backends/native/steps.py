@@ -48,6 +48,10 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.passes import optimize
 
 __all__ = [
+    "FOLDS",
+    "OF_FLOATS",
+    "STRUCTURAL",
+    "SUMS_OF_PRODUCTS",
     "WIDTH",
     "Called",
     "Elements",
@@ -58,6 +62,7 @@ __all__ = [
     "repeated",
     "why_no_element",
     "why_no_step",
+    "work_of",
 ]
 
 LARGEST_STEP = 8000

@@ -12,12 +12,21 @@ from typing import ClassVar
 
 from vjpkit.backends.groups import Together, beginning, is_elementwise
 from vjpkit.backends.native.equations import CASTS, is_dear
-from vjpkit.backends.native.loops import Loop
+from vjpkit.backends.native.loops import Call, Loop
 from vjpkit.backends.native.machine import Machine
-from vjpkit.backends.native.steps import STRUCTURAL, WIDTH, is_element, why_no_element
+from vjpkit.backends.native.steps import (
+    FOLDS,
+    OF_FLOATS,
+    STRUCTURAL,
+    SUMS_OF_PRODUCTS,
+    WIDTH,
+    is_element,
+    why_no_element,
+    work_of,
+)
 from vjpkit.core.ir import Equation, Program, Var, used
 
-__all__ = ["Straight", "straight"]
+__all__ = ["Straight", "straight", "straight_call"]
 
 LONGEST = 128
 """Elements of an array."""
@@ -31,6 +40,8 @@ FEWEST = 4
 """Equations that move elements from which a call is cheaper than theirs."""
 MOVING = frozenset({*STRUCTURAL, "scatter_sum"})
 """What takes no instructions."""
+TOGETHER = frozenset({"fill", *FOLDS, *SUMS_OF_PRODUCTS, *OF_FLOATS})
+"""What takes elements together, each of which may be in another register."""
 
 
 @dataclass
@@ -51,7 +62,9 @@ class Straight(Together):
         inner = avals[1:] if is_element(eqn) else avals[:-1] if name == "scatter_sum" else avals
         if any(a.size > LONGEST for a in inner):
             return False
-        if not (is_elementwise(eqn) or name in MOVING or name in CASTS or name == "fill"):
+        if not (is_elementwise(eqn) or name in MOVING or name in CASTS or name in TOGETHER):
+            return False
+        if name in TOGETHER and work_of(eqn) > LONGEST:
             return False
         places, code = self.needs(eqn)
         room = self.places + places <= MOST_PLACES and self.code + code <= MOST_CODE
@@ -59,10 +72,12 @@ class Straight(Together):
 
     def needs(self, eqn: Equation) -> tuple[int, int]:
         """The places that an equation reads and makes, and its instructions."""
-        size = eqn.outputs[0].aval.size
+        size, name = eqn.outputs[0].aval.size, eqn.primitive.name
         places = size + (0 if is_element(eqn) else sum([a.aval.size for a in eqn.inputs]))
-        if eqn.primitive.name in MOVING:
+        if name in MOVING:
             return places, len(eqn.inputs)
+        if name in TOGETHER:
+            return places, places + work_of(eqn)
         return places, -(-size // WIDTH) * (5 if is_dear(eqn) else 2)
 
     def add(self, eqn: Equation) -> None:
@@ -75,14 +90,20 @@ class Straight(Together):
         """Whether enough is moved: the rest may be a kernel as well."""
         return sum(e.primitive.name in MOVING for e in self.equations) >= FEWEST
 
-    def loop(self, outputs: Sequence[Var]) -> tuple[Loop, list[Var]]:
-        """The loop of one step that makes ``outputs``, and its operands."""
-        read = [a for e in self.equations for a in used(e.inputs) if a not in self.members]
-        operands = list(dict.fromkeys(read))
-        body = Program(operands, self.equations, list(outputs))
-        avals = tuple([a.aval.strong() for a in operands])
-        results = tuple([v.aval for v in outputs])
-        return Loop(body, avals, results, len(operands), 0, 1, False), operands
+    def calls(self, outputs: Sequence[Var]) -> list[Call]:
+        return [straight_call(self.equations, outputs)]
+
+
+def straight_call(equations: Sequence[Equation], outputs: Sequence[Var]) -> Call:
+    """The loop of one step that makes ``outputs``."""
+    made = {v for e in equations for v in e.outputs}
+    read = [a for e in equations for a in used(e.inputs) if a not in made]
+    operands = tuple(dict.fromkeys(read))
+    body = Program(operands, equations, outputs)
+    avals = tuple([a.aval.strong() for a in operands])
+    results = tuple([v.aval for v in outputs])
+    loop = Loop(body, avals, results, len(operands), 0, 1, False)
+    return Call(loop, operands, tuple(outputs))
 
 
 def straight(eqn: Equation) -> Straight | None:
