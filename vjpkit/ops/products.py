@@ -217,7 +217,7 @@ def plan(subscripts: str) -> Plan:
     return Plan(x, y, out, batch, rows, inner, columns)
 
 
-_SMALL = 4096
+_FEW = 4096
 """Products of so few terms are not worth the calls that BLAS needs."""
 
 
@@ -230,7 +230,7 @@ def _contract(x: Value, y: Value, subscripts: str) -> Value:
         return math.prod([sizes[i] for i in indices])
 
     terms = count(p.batch + p.rows + p.inner + p.columns)
-    few = terms < _SMALL or not p.inner or (p.batch and not (p.rows and p.columns))
+    few = terms < _FEW or not p.inner or (p.batch and not (p.rows and p.columns))
     if few or x.dtype.kind not in "fc" or y.dtype.kind not in "fc":
         return np.einsum(subscripts, x, y)
     lead = [sizes[i] for i in p.batch]
