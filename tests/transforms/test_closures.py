@@ -193,6 +193,90 @@ def test_a_closure_variable():
     assert not np.signbit(j(3.0))
 
 
+def make_unassigned():
+    w: Any = 0.0
+
+    def f(x):
+        try:
+            return x * w
+        except NameError:
+            return x
+
+    def assign():
+        nonlocal w
+        w = 5.0
+
+    del w
+    return f, assign
+
+
+def make_none():
+    model = Model(None)
+    return lambda x: x if model.w is None else x * model.w, lambda: setattr(model, "w", 5.0)
+
+
+def make_deleted():
+    settings = Settings()
+    settings.w = 7.0
+    return lambda x: x * settings.w, lambda: delattr(settings, "w")
+
+
+def make_own():
+    settings = Settings()
+    return lambda x: x * settings.w, lambda: setattr(settings, "w", 5.0)
+
+
+def make_longer():
+    terms = [1.0, 2.0]
+    return lambda x: x * sum(terms), lambda: terms.append(3.0)
+
+
+def make_set():
+    terms = {1.0, 2.0}
+    return lambda x: x * sum(terms), lambda: terms.remove(2.0)
+
+
+def make_element():
+    array = np.ones(3)
+    return lambda x: x * float(array[1]), lambda: array.__setitem__(1, 4.0)
+
+
+def make_new_key():
+    table = {"a": 1.0}
+    return lambda x: x * table.get("b", 2.0), lambda: table.update(b=3.0)
+
+
+def make_namespace():
+    """An object whose dictionary is another one."""
+    space = SimpleNamespace(w=2.0)
+    return lambda x: x * space.w, lambda: space.__dict__.update(w=3.0)
+
+
+MAKERS = [value for name, value in list(globals().items()) if name.startswith("make_")]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__.removeprefix("make_"))
+def test_the_short_way_in_sees_it_too(make):
+    f, change = make()
+    j = vk.jit(f)
+    assert [j(3.0) for _ in range(4)] == [f(3.0)] * 4
+    assert j.cache_info().misses == 1
+    before = f(3.0)
+    change()
+    assert f(3.0) != before
+    assert [j(3.0) for _ in range(4)] == [f(3.0)] * 4
+    assert j.cache_info().misses == 2
+
+
+def test_equal_values_stage_nothing_anew():
+    w: Any = 2.5
+    j = vk.jit(lambda x: x * w)
+    for _ in range(4):
+        assert j(2.0) == 5.0
+        w = float("2.5")
+    assert j.cache_info().misses == 1
+
+
 def test_a_value_over_a_default_of_the_class():
     """The attribute was the class's when the program was made, and is the object's now."""
     fresh = Settings()

@@ -114,8 +114,10 @@ class Loop(Source):
         )
         self.writer.require_finite(self.program.outputs[len(self.outputs) :])
         text = [f"def run({', '.join(map(self.name, self.program.inputs))}):"]
-        text += [f"    {line}" for line in [*self.writer.before, *self.rows(), *self.steps()]]
-        results = [*map(self.writer.packed, self.carry), *self.stacks()]
+        last = [line for v in self.carry for line in self.writer.packed(v)]
+        lines = [*self.writer.before, *self.rows(), *self.steps(), *last]
+        text += [f"    {line}" for line in lines]
+        results = [*map(self.name, self.carry), *self.stacks()]
         text.append(f"    return ({''.join(f'{result}, ' for result in results)})")
         exec(compile("\n".join(text), _FILE, "exec"), self.scope)
         return self.scope["run"]  # type: ignore[no-any-return]  # what exec has made

@@ -15,9 +15,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from string import Formatter
+from struct import Struct
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from vjpkit.backends.groups import Together, beginning, is_elementwise, schedule
 from vjpkit.backends.numpy_calls import number
-from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, lower
+from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, has_products, lower
 from vjpkit.core.aval import Shape, Value
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.passes.splitting import MOST
@@ -302,13 +303,25 @@ class Writer:
         self.values[v] = numbers.reshape(v.aval.shape)
         return self.values[v]
 
-    def packed(self, v: Var) -> str:
-        """The expression of an array, or number, of NumPy's: the value of a variable."""
-        numbers = self.values[v].tolist()
+    def packed(self, v: Var) -> list[str]:
+        """The lines that make an array, or number, of NumPy's: the value of a variable."""
+        name, names, dtype = self.source.name(v), ", ".join(words(self.values[v])), v.aval.dtype
         if not v.aval.ndim:
-            (word,) = words(self.values[v])
-            return word if v.aval.weak else f"{self.source.constant(v.aval.dtype.type)}({word})"
-        return f"array({_nested(numbers)}, {self.source.constant(v.aval.dtype)})"
+            strong = f"{self.source.constant(dtype.type)}({names})"
+            return [f"{name} = {names if v.aval.weak else strong}"]
+        form = f"{v.aval.size}{dtype.char}"
+        empty = self.source.function(np.empty, "empty")
+        pack = self.source.function(_packer(form), f"pack_{form}".replace("?", "b"))
+        return [
+            f"{name} = {empty}({v.aval.shape}, {self.source.constant(dtype)})",
+            f"{pack}({name}, 0, {names})",
+        ]
+
+
+@lru_cache(maxsize=256)
+def _packer(form: str) -> Callable[..., None]:
+    """What writes numbers into an array, sooner than NumPy reads a list of them."""
+    return Struct(form).pack_into
 
 
 def _numbers(value: Any) -> Numbers:
@@ -318,13 +331,6 @@ def _numbers(value: Any) -> Numbers:
 def words(numbers: Numbers) -> list[Word]:
     """The names, in C order."""
     return [x.word for x in numbers.flat]
-
-
-def _nested(numbers: Any) -> str:
-    """Lists of numbers as lists of names in the source."""
-    if isinstance(numbers, Number):
-        return numbers.word
-    return f"[{', '.join(map(_nested, numbers))}]"
 
 
 # ---- primitives with a way of their own --------------------------------------------------------
@@ -484,6 +490,12 @@ def _is_few(a: Atom) -> bool:
 class LoweredNumbers(Lowered):
     """A program as a function of arrays, parts of it as arithmetic of Python's floats."""
 
+    @property
+    def silent(self) -> bool:
+        """Whether floats compute all of it, and what does so exactly is silent."""
+        floats = all(isinstance(part, Few) and part.quick for part in self.parts)
+        return floats and (not self.parts or has_products(self.program))
+
     def explain(self) -> tuple[Part, ...]:
         return tuple(p.explained() if isinstance(p, Few) else explained(p) for p in self.parts)
 
@@ -532,7 +544,7 @@ class SourceOfNumbers(Source):
             "    failed = True",
             f"if failed: {self.otherwise(i, group, outputs)}",
             "else:",
-            *[f"    {self.name(v)} = {writer.packed(v)}" for v in outputs],
+            *[f"    {line}" for v in outputs for line in writer.packed(v)],
         ]
 
     def otherwise(self, i: int, group: Few, outputs: list[Var]) -> str:

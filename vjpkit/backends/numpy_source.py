@@ -201,7 +201,8 @@ def lower(
     """
     kind = kind or Source
     quick = kind.in_short(program) if private else program
-    if quick is program and all(eqn.primitive.quick is None for eqn in program.equations):
+    derivatives = has_products(program)
+    if quick is program and not derivatives:
         return kind(program, private, fresh).compile()
     made: list[Lowered] = []
 
@@ -210,7 +211,14 @@ def lower(
             made.append(kind(program, private, fresh).compile())
         return made[0](*values)
 
+    if derivatives:  # of which NumPy's warnings are no news
+        exact = np.errstate(all="ignore")(exact)
     return kind(quick, private, fresh, exact, len(program.outputs)).compile()
+
+
+def has_products(program: Program) -> bool:
+    """Whether some equation is a product of derivatives, which has a quick form."""
+    return any(eqn.primitive.quick is not None for eqn in program.equations)
 
 
 def quick_form(program: Program) -> Program:

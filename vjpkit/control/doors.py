@@ -43,22 +43,22 @@ def door(
     out_tree: PyTreeDef,
     arrays: Sequence[int],
     run: Callable[..., tuple[Value, ...]],
-    change: Callable[[], str | None] | None,
+    unchanged: Callable[[], bool] | None,
 ) -> Door:
     """The function of ``(args, kwargs)`` that answers calls like this one; else `MISS`.
 
     ``static`` are numbers and names of static arguments, which must have the same values.
     ``execute`` takes ``sources`` and the leaves, and so does ``run``, which runs it. ``arrays`` are
     the numbers of results that are arrays of no axis, which ``run`` gives as scalars.
-    ``change`` tells whether what the program was made from has changed. Where ``execute`` is not
-    settled the door closes when it is.
+    ``unchanged`` tells whether what the program was made from is as it was. Where ``execute`` is
+    not settled the door closes when it is.
     """
     text = Text(execute, run)
     text.arguments(args, kwargs, static)
     if not execute.settled:
         text.require(f"not {text.constant(execute)}.settled")
-    if change is not None:
-        text.require(f"{text.constant(change)}() is None")
+    if unchanged is not None:
+        text.require(f"{text.constant(unchanged)}()")
     text.run([*map(text.constant, sources), *text.leaves], out_tree.num_leaves)
     text.lines += [f"r{i} = asarray(r{i})" for i in arrays]
     text.lines.append(f"return {text.tree(out_tree, iter(text.results))}")

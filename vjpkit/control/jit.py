@@ -244,7 +244,7 @@ class Jit(Transformed):
         values = [*found.sources, *leaves]
         if signature.axes or any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # as above
             return None
-        change = None if found.closure is None else found.closure.change
+        unchanged = None if found.closure is None else found.closure.look()
         static = {n for n, _ in signature.static}
         found.settled = execute.settled
         found.door = door(
@@ -256,7 +256,7 @@ class Jit(Transformed):
             found.out_tree,
             found.arrays,
             found.quieted,
-            change,
+            unchanged,
         )
         return found.door
 
