@@ -172,6 +172,28 @@ def test_a_place_that_is_not_there_is_numpys_error(at, bad):
         np.testing.assert_array_equal(f(x, i), f(x, i))
 
 
+@pytest.mark.parametrize("shape", [(1,), (700,), (30, 40)], ids=str)
+def test_numbers_of_elements_that_several_arrays_are_read_at(shape):
+    """They are found where they are used; a place that is not there is NumPy's error."""
+    x, y = numbers((9, 7), "f8"), numbers((9, 7), "f8", 1)
+    i, j = places(shape, 9, 1), places(shape, 7, 2)
+    f = lambda x, y, i, j: np.sum((x[i, j] * y[i, j] + x[(i + 1) % 9, j] * y[(i + 1) % 9, j]) ** 2)
+    for g in (f, vk.grad(f, (0, 1))):
+        fast = vk.jit(g, backend="native")
+        got, want = (vk.tree.leaves(h(x, y, i, j)) for h in (fast, g))
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+        parts = [p for p in fast.explain(x, y, i, j) if "positions" in str(p)]
+        assert parts
+        assert {p.where for p in parts} == {"native kernel"}
+        for array, bad, n in ((i, 9, 0), (j, -8, 1), (i, -(2**63), 0), (j, 2**62, 1)):
+            kept = array.reshape(-1)[-1]
+            array.reshape(-1)[-1] = bad
+            with pytest.raises(IndexError, match=f"index {bad} is out of bounds for axis {n}"):
+                fast(x, y, i, j)
+            array.reshape(-1)[-1] = kept
+
+
 def test_places_in_doubt_are_computed_exactly():
     """The fast sine takes no such angles: the exact one decides which element is read."""
     x = np.arange(10.0)

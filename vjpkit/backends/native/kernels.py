@@ -49,6 +49,7 @@ from vjpkit.backends.native.places import (
     Table,
     gathered,
     is_gather,
+    is_numbering,
 )
 from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, params_key, used
@@ -124,6 +125,10 @@ class Kernel(Machine):
         return tuple([e for e in self.equations if is_gather(e, self.shape)])
 
     @cached_property
+    def numberings(self) -> tuple[Equation, ...]:
+        return tuple([e for e in self.equations if is_numbering(e, self.shape)])
+
+    @cached_property
     def sources(self) -> tuple[Var, ...]:
         """The arrays that elements are taken from."""
         found = [a for m in self.moves for a in m.sources]
@@ -139,7 +144,7 @@ class Kernel(Machine):
     @property
     def checked(self) -> bool:
         """Whether places are computed, which may not be there."""
-        return bool(self.gathers or self.deposits)
+        return bool(self.gathers or self.numberings or self.deposits)
 
     @property
     def table(self) -> Table | None:
@@ -396,6 +401,9 @@ class _Writer:
                 x, *indices = used(eqn.inputs)
                 at = gathered(list(map(loop.read, indices)), x.aval.shape, loop.faults)
                 values[out] = taken(loop.code, loop.place(self.source[x]), at, kind_of(x))
+            elif eqn in self.kernel.numberings:
+                given = list(map(loop.read, eqn.inputs))
+                values[out] = gathered(given, eqn.params["shape"], loop.faults)
             else:
                 values[out] = computed(loop.code, eqn, list(map(loop.read, eqn.inputs)))
             for v in places.get(out, ()):  # at once: it need not stay in a register

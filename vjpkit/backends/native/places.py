@@ -30,6 +30,7 @@ __all__ = [
     "deposit_of",
     "gathered",
     "is_gather",
+    "is_numbering",
     "moves_of",
 ]
 
@@ -131,6 +132,14 @@ def is_gather(eqn: Equation, shape: Shape) -> bool:
     good = all(isinstance(a, Var) and a.aval.shape == shape for a in arrays)
     integers = all(TYPES.get(a.aval.dtype) == INT for a in arrays)
     return whole and good and integers and x.aval.dtype in TYPES and x.aval.size > 0
+
+
+def is_numbering(eqn: Equation, shape: Shape) -> bool:
+    """Whether the numbers of elements are computed at places that arrays of this shape give."""
+    if eqn.primitive.name != "positions":
+        return False
+    given = [isinstance(a, Var) and TYPES.get(a.aval.dtype) == INT for a in eqn.inputs]
+    return all(given) and all(a.aval.shape == shape for a in (*eqn.inputs, *eqn.outputs))
 
 
 def is_full(index: Any, ndim: int) -> bool:

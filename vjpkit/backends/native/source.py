@@ -22,7 +22,7 @@ from vjpkit.backends.native.equations import CASTS, is_native, why_not
 from vjpkit.backends.native.kernels import Kernel
 from vjpkit.backends.native.loops import LOOPS, is_loop, running, why_no_loop
 from vjpkit.backends.native.machine import Machine
-from vjpkit.backends.native.places import Move, deposit_of, is_gather, moves_of
+from vjpkit.backends.native.places import Move, deposit_of, is_gather, is_numbering, moves_of
 from vjpkit.backends.native.rows import Rows, row_by_row
 from vjpkit.backends.native.straight import Straight, straight
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
@@ -76,7 +76,11 @@ class Fused(Together):
         return bool(self.shape) and self.even and self.places(eqn)
 
     def places(self, eqn: Equation) -> bool:
-        """Whether the equation takes elements of arrays that the group does not make."""
+        """Whether the equation takes elements of arrays that the group does not make, or numbers
+        them.
+        """
+        if is_numbering(eqn, self.shape):
+            return True
         if is_gather(eqn, self.shape):
             return eqn.inputs[0] not in self.members
         return moves_of(eqn) is not None and self.members.isdisjoint(eqn.inputs)
@@ -144,7 +148,7 @@ class Fused(Together):
         inside = {*self.members, *[m.var for m in moves], *[e.outputs[0] for e in equations]}
         read: dict[Var, None] = {}
         for eqn in equations:
-            read.update(dict.fromkeys(used(eqn.inputs[0 if is_kernel_work(eqn) else 1 :])))
+            read.update(dict.fromkeys(used(eqn.inputs[is_gather(eqn, self.shape) :])))
         read.update(dict.fromkeys(a for d in deposits for term in d.terms for a in term))
         outside = [a for a in read if a not in inside]
         arrays = tuple([a for a in outside if a.aval.shape])
