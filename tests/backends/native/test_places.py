@@ -121,6 +121,67 @@ def places(shape: tuple[int, ...], n: int, seed: int) -> Any:
     return np.random.default_rng(seed).integers(-n, n, shape)
 
 
+def windows(shape: tuple[int, ...], inner: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """Slices of one shape, in an order in which some begin before those laid so far."""
+    starts = [0, 2, 1, 2, 0]
+    turns = [[starts[(k + axis) % 5] for axis in range(len(shape))] for k in range(5)]
+    return [tuple([slice(i, i + n) for i, n in zip(at, inner, strict=True)]) for at in turns]
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize(
+    "shape", [(150,), (513,), (5000,), (20, 16), (3, 700), (60, 70), (4, 5, 300)], ids=str
+)
+def test_what_is_read_by_slices_is_laid_there_on_the_way_back(shape, dtype):
+    """Small whole numbers, so that whatever the order of additions the sums are exact."""
+    x = np.round(numbers(shape, dtype))
+    parts = windows(shape, tuple([n - 2 for n in shape]))
+
+    def f(x):
+        total = 0.0
+        for k, s in enumerate(parts):
+            total = total + (k + 1.0) * np.sum(x[s] * x[parts[k - 1]])
+        return total
+
+    fast = vk.jit(vk.grad(f), backend="native")
+    np.testing.assert_array_equal(fast(x), vk.grad(f)(x))
+    assert fast(x).dtype == dtype
+    (last,) = [p for p in fast.explain(x) if "scatter_sum" in str(p)]
+    assert last.where == "native kernel"
+    assert {"multiply", "scatter_sum"} <= {e.primitive.name for e in last.equations}
+    flipped = x[::-1] if x.ndim == 1 else np.asfortranarray(x)
+    np.testing.assert_array_equal(fast(flipped), vk.grad(f)(flipped))
+
+
+def test_the_sign_of_zeros_that_are_laid():
+    """What is assigned keeps it, what is added to zeros does not."""
+    x = np.linspace(-1.0, 1.0, 900)
+    part = lambda x, s: np.sum(np.abs(x[s]) * 0.0 * -1.0)
+    one = vk.grad(lambda x: part(x, slice(5, 800)))
+    two = vk.grad(lambda x: part(x, slice(5, 800)) + part(x, slice(105, 900)))
+    signs = np.signbit(vk.jit(one, backend="native")(x))
+    np.testing.assert_array_equal(signs, np.signbit(one(x)))
+    assert signs.any()
+    assert not np.signbit(vk.jit(two, backend="native")(x)).any()
+
+
+def test_views_are_read_where_they_lie():
+    """A flat kernel would have to copy them first."""
+    u = numbers((60, 70), "f8")
+
+    def f(u):
+        near = u[2:, 1:-1] + u[:-2, 1:-1] + u[1:-1, 2:] + u[1:-1, :-2]
+        return np.sum((near - 4.0 * u[1:-1, 1:-1]) ** 2)
+
+    for g in (f, vk.grad(f), vk.jit(lambda u: vk.hvp(f, (u,), (u,)))):
+        fast = vk.jit(g, backend="native")
+        np.testing.assert_allclose(fast(u), g(u), rtol=1e-12)
+        np.testing.assert_allclose(fast(u.T.copy().T), g(u), rtol=1e-12)
+    program = stage(lambda u: (f(u),), [aval_of(u)]).program
+    (line,) = [s for s in executable(program, "native").source.splitlines() if "kernel" in s]
+    assert line.count(".ravel()") == 1
+
+
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "?"])
 @pytest.mark.parametrize("shape", [(600,), (20, 31), (4, 5, 6)], ids=str)
 def test_elements_at_computed_places(shape, dtype):

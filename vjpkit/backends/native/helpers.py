@@ -8,7 +8,8 @@ from vjpkit.backends.native.code import Code, Value, vector
 from vjpkit.backends.native.engine import Helper
 
 __all__ = [
-    "BRING", "FIXED", "ROWS", "SEND", "STAGES", "added", "copied", "deposited", "moved", "total",
+    "BRING", "FIXED", "ROWS", "SEND", "STAGES", "added", "copied", "deposited", "laid", "moved",
+    "total",
 ]  # fmt: skip
 
 LANES = 8
@@ -256,6 +257,96 @@ done:
 }}
 """
     return Helper("void", name, "ptr, ptr, ptr, i64", module)
+
+
+@cache
+def laid(kind: str, alone: bool) -> Helper:
+    """Lays a block of a value along its runs; ``%cursor`` has the run, ``%front`` the place up to
+    which the result has been written.
+
+    What is there is added to. What is not is the sum with a zero, or the value itself where it is
+    ``alone``: of numbers that are assigned, zeros keep their sign.
+    """
+    name = f"vjpkit_laid_{kind}{'_alone' if alone else ''}"
+    new = f"bitcast {kind} %u to {kind}" if alone else f"fadd {kind} %u, 0.0"
+    module = f"""declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare i64 @llvm.smax.i64(i64, i64)
+declare i64 @llvm.smin.i64(i64, i64)
+define void @{name}(ptr noalias %to, ptr noalias %from, ptr noalias %table,
+    ptr noalias %cursor, ptr noalias %front, i64 %b, i64 %m) nounwind {{
+entry:
+  %first = load i64, ptr %cursor
+  br label %head
+head:
+  %c = phi i64 [%first, %entry], [%c2, %next]
+  %done = phi i64 [0, %entry], [%done2, %next]
+  %r = mul i64 %c, 2
+  %r0 = getelementptr i64, ptr %table, i64 %r
+  %r1 = getelementptr i64, ptr %r0, i64 1
+  %end = load i64, ptr %r0
+  %base = load i64, ptr %r1
+  %at = add i64 %b, %done
+  %left = sub i64 %m, %done
+  %room = sub i64 %end, %at
+  %ends = icmp sle i64 %room, %left
+  %count = select i1 %ends, i64 %room, i64 %left
+  %c1 = add i64 %c, 1
+  %c2 = select i1 %ends, i64 %c1, i64 %c
+  %done2 = add i64 %done, %count
+  %place = add i64 %at, %base
+  %stop = add i64 %place, %count
+  %sofar = load i64, ptr %front
+  %dest = getelementptr {kind}, ptr %to, i64 %place
+  %source = getelementptr {kind}, ptr %from, i64 %done
+  %gap = sub i64 %place, %sofar
+  %skips = icmp sgt i64 %gap, 0
+  br i1 %skips, label %clear, label %clean
+clear:
+  %bytes = mul i64 %gap, {SIZES[kind]}
+  %hole = getelementptr {kind}, ptr %to, i64 %sofar
+  call void @llvm.memset.p0.i64(ptr %hole, i8 0, i64 %bytes, i1 false)
+  br label %clean
+clean:
+  %edge = call i64 @llvm.smax.i64(i64 %sofar, i64 %place)
+  %cut = call i64 @llvm.smin.i64(i64 %edge, i64 %stop)
+  %old = sub i64 %cut, %place
+  %further = call i64 @llvm.smax.i64(i64 %sofar, i64 %stop)
+  store i64 %further, ptr %front
+  %some = icmp sgt i64 %old, 0
+  br i1 %some, label %add, label %added
+add:
+  %i = phi i64 [0, %clean], [%i1, %add]
+  %x0 = getelementptr {kind}, ptr %source, i64 %i
+  %x = load {kind}, ptr %x0
+  %y0 = getelementptr {kind}, ptr %dest, i64 %i
+  %y = load {kind}, ptr %y0
+  %z = fadd {kind} %y, %x
+  store {kind} %z, ptr %y0
+  %i1 = add i64 %i, 1
+  %again = icmp slt i64 %i1, %old
+  br i1 %again, label %add, label %added
+added:
+  %fresh = icmp slt i64 %old, %count
+  br i1 %fresh, label %write, label %next
+write:
+  %k = phi i64 [%old, %added], [%k1, %write]
+  %u0 = getelementptr {kind}, ptr %source, i64 %k
+  %u = load {kind}, ptr %u0
+  %v0 = getelementptr {kind}, ptr %dest, i64 %k
+  %v = {new}
+  store {kind} %v, ptr %v0
+  %k1 = add i64 %k, 1
+  %on = icmp slt i64 %k1, %count
+  br i1 %on, label %write, label %next
+next:
+  %more = icmp slt i64 %done2, %m
+  br i1 %more, label %head, label %out
+out:
+  store i64 %c2, ptr %cursor
+  ret void
+}}
+"""
+    return Helper("void", name, "ptr, ptr, ptr, ptr, ptr, i64, i64", module)
 
 
 def _copying(name: str, inward: bool) -> Helper:

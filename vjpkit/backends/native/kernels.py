@@ -19,8 +19,8 @@ A sum adds each block in `LANES` fixed lanes, and the blocks with the rounding e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any, ClassVar
@@ -45,6 +45,7 @@ from vjpkit.backends.native.helpers import DOUBT, FAULT, SIZES
 from vjpkit.backends.native.machine import Machine, quietly
 from vjpkit.backends.native.places import (
     Deposit,
+    Laid,
     Move,
     Table,
     gathered,
@@ -86,8 +87,9 @@ class Kernel(Machine):
 
     ``sums`` are the equations that add up one of ``equations``' results over everything.
     ``equations`` may read ``moves``, and elements of ``sources`` at computed places; ``deposits``
-    are the equations that add their results at such places. Then the operands are followed by
-    ``table``, and the results by a number that is not zero where a place was not there.
+    are the equations that add their results at such places, ``laid`` those that do at known ones.
+    Then the operands are followed by ``table``, and the results by a number that is not zero where
+    a place was not there.
     """
 
     prefix: ClassVar[str] = "kernel"
@@ -99,6 +101,7 @@ class Kernel(Machine):
     sums: tuple[Equation, ...] = ()
     moves: tuple[Move, ...] = ()
     deposits: tuple[Deposit, ...] = ()
+    laid: tuple[Laid, ...] = ()
 
     @property
     def operands(self) -> tuple[Var, ...]:
@@ -107,11 +110,12 @@ class Kernel(Machine):
     @property
     def results(self) -> tuple[Var, ...]:
         sums = [e.outputs[0] for e in self.sums]
-        return (*self.outputs, *sums, *[d.out for d in self.deposits])
+        added = [d.out for d in self.deposits] + [d.out for d in self.laid]
+        return (*self.outputs, *sums, *added)
 
     @property
     def arity(self) -> int:
-        return len(self.operands) + len(self.results) + bool(self.moves) + self.checked
+        return len(self.operands) + len(self.results) + bool(self.runs) + self.checked
 
     @cached_property
     def shape(self) -> Shape:
@@ -139,7 +143,7 @@ class Kernel(Machine):
     @property
     def placed(self) -> bool:
         """Whether not every element stays where it is."""
-        return bool(self.moves or self.checked)
+        return bool(self.moves or self.laid or self.checked)
 
     @property
     def checked(self) -> bool:
@@ -147,9 +151,20 @@ class Kernel(Machine):
         return bool(self.gathers or self.numberings or self.deposits)
 
     @property
+    def runs(self) -> list[Table]:
+        """Those of all moves, and of all that is laid."""
+        return [m.table for m in self.moves] + [t for d in self.laid for _, t in d.terms]
+
+    @property
     def table(self) -> Table | None:
-        """The runs of all moves."""
-        return np.concatenate([m.table for m in self.moves]).reshape(-1) if self.moves else None
+        """All runs, one after the other."""
+        return np.concatenate([t.reshape(-1) for t in self.runs]) if self.runs else None
+
+    def reading(self, views: Mapping[Var, Move]) -> Kernel:
+        """The kernel that reads elements of arrays where these are views of them."""
+        moves = tuple([views[v] for v in self.arrays if v in views])
+        arrays = tuple([v for v in self.arrays if v not in views])
+        return replace(self, arrays=arrays, moves=(*self.moves, *moves)) if moves else self
 
     @cached_property
     def written(self) -> tuple[str, tuple[Helper, ...]]:
@@ -294,6 +309,7 @@ class _Writer:
         made = {e.outputs[0]: i for i, s in enumerate(self.stages) for e in s}
         summed = [e.inputs[0] for e in kernel.sums]
         summed += [term[0] for d in kernel.deposits for term in d.terms]
+        summed += [term[0] for d in kernel.laid for term in d.terms]
         crossing = [a for d in kernel.deposits for term in d.terms for a in term[1:]]
         self.shifted = [m.var for m in kernel.moves]
         crossing += [
@@ -453,7 +469,7 @@ class _Writer:
                     f"ptr @fast_arguments, {exact}, ptr %places, i64 %padded)")  # fmt: skip
         if kernel.outputs:
             body.append(f"  call void @{self.helper(helpers.SEND)}({given})")
-        body += [*self.added(), *self.deposited(), "  %b1 = add i64 %b, %m",
+        body += [*self.added(), *self.deposited(), *self.laying(), "  %b1 = add i64 %b, %m",
                  "  %more = icmp slt i64 %b1, %n",
                  "  br i1 %more, label %blocks, label %done"]  # fmt: skip
         before, after, (needs, quiet) = self.starting(), self.finished(), quietly()
@@ -502,7 +518,7 @@ class _Writer:
 
     @property
     def first_result(self) -> int:
-        return len(self.kernel.operands) + bool(self.kernel.moves)
+        return len(self.kernel.operands) + bool(self.kernel.runs)
 
     def argument(self, j: int) -> str:
         """Where an operand or a result of the ufunc lies."""
@@ -547,6 +563,13 @@ class _Writer:
             for k, v in enumerate(move.sources):
                 lines += [f"  %ms{j}_{k} = getelementptr ptr, ptr %ms{j}, i64 {k}",
                           f"  store ptr {self.address(v)}, ptr %ms{j}_{k}"]  # fmt: skip
+        for j, laid in enumerate(kernel.laid):
+            lines += [f"  %lf{j} = alloca i64", f"  store i64 0, ptr %lf{j}"]
+            runs = self.argument(len(kernel.operands))
+            for k, (_, found) in enumerate(laid.terms):
+                lines += [f"  %lc{j}_{k} = alloca i64", f"  store i64 0, ptr %lc{j}_{k}",
+                          f"  %lt{j}_{k} = getelementptr i64, ptr {runs}, i64 {first}"]  # fmt: skip
+                first += found.size
         for j, deposit in enumerate(kernel.deposits):
             size, base = deposit.out.aval.nbytes, deposit.base
             name, start = "memset.p0", "i8 0"
@@ -587,8 +610,20 @@ class _Writer:
             lines += [*found, f"  call void @{name}(ptr %S{j}, {block}, i64 %m)"]
         return lines
 
+    def laying(self) -> list[str]:
+        """A block laid into each of such results."""
+        lines = []
+        for j, laid in enumerate(self.kernel.laid):
+            to = self.deposit(len(self.kernel.deposits) + j)
+            name = self.helper(helpers.laid(kind_of(laid.out), len(laid.terms) == 1))
+            for k, (value, _) in enumerate(laid.terms):
+                found, (block,) = self.blocks(f"L{j}_{k}_", [value])
+                given = f"ptr {to}, ptr {block[4:]}, ptr %lt{j}_{k}, ptr %lc{j}_{k}, ptr %lf{j}, "
+                lines += [*found, f"  call void @{name}({given}i64 %b, i64 %m)"]
+        return lines
+
     def deposit(self, j: int) -> str:
-        """Where a result lies to which is added at places."""
+        """Where a result lies to which is added at places: the deposits, then what is laid."""
         kernel = self.kernel
         return self.argument(self.first_result + len(kernel.outputs) + len(kernel.sums) + j)
 
@@ -614,8 +649,17 @@ class _Writer:
         for j, eqn in enumerate(kernel.sums):
             name = self.helper(helpers.total(sum_kind(eqn)))
             lines.append(f"  call void @{name}(ptr %S{j}, ptr {self.argument(base + j)})")
+        for j, laid in enumerate(kernel.laid):
+            to, kind = self.deposit(len(kernel.deposits) + j), kind_of(laid.out)
+            self.declared.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+            lines += [f"  %le{j} = load i64, ptr %lf{j}",
+                      f"  %lr{j} = sub i64 {laid.out.aval.size}, %le{j}",
+                      f"  %lb{j} = mul i64 %lr{j}, {size_of(laid.out)}",
+                      f"  %lp{j} = getelementptr {kind}, ptr {to}, i64 %le{j}",
+                      f"  call void @llvm.memset.p0.i64(ptr %lp{j}, i8 0, i64 %lb{j}, i1 false)",
+                      ]  # fmt: skip
         if kernel.checked:
-            place = self.deposit(len(kernel.deposits))
+            place = self.deposit(len(kernel.deposits) + len(kernel.laid))
             lines += ["  %badly = load i64, ptr %bad", f"  %faults = and i64 %badly, {FAULT}",
                       f"  store i64 %faults, ptr {place}"]  # fmt: skip
         return lines

@@ -6,6 +6,10 @@ the result is number ``base + step * p`` there; ``step`` is 1, or 0 where one is
 within one run is read where it lies, others are copied first. Where places are computed, elements
 are read, or added, one by one; a place outside of the array is a fault, upon which NumPy computes
 everything again, and raises its error.
+
+Where values are added at places that are known, they are *laid* along runs too, block by block. The
+result need not be zeros first: what lies beyond all that has been written so far is written, the
+rest is added to.
 """
 
 from __future__ import annotations
@@ -26,12 +30,15 @@ from vjpkit.core.primitive import Primitive
 
 __all__ = [
     "Deposit",
+    "Laid",
     "Move",
     "deposit_of",
     "gathered",
     "is_gather",
     "is_numbering",
+    "laid_of",
     "moves_of",
+    "view_of",
 ]
 
 MOVES = frozenset({"roll", "concatenate", "stack", "scatter_sum", "tril", "triu"})
@@ -89,6 +96,22 @@ def moves_of(eqn: Equation) -> tuple[Move, ...] | None:
     if len(found) < len(tables):
         return None
     return tuple([Move(*part, table) for part, table in zip(parts, found, strict=True)])
+
+
+VIEWS = frozenset({"getitem", "broadcast_to"})
+"""Primitives whose results are views of an operand, of which a flat array would be a copy."""
+
+
+def view_of(eqn: Equation) -> Move | None:
+    """What a view is that is not one piece of memory; None where it is, or is anything else."""
+    (out, *others), params = eqn.outputs, eqn.params
+    if eqn.primitive.name not in VIEWS or others or len(eqn.inputs) != 1:
+        return None
+    (x,) = eqn.inputs
+    if not isinstance(x, Var) or x.aval.dtype not in TYPES or not 0 < out.aval.size <= LARGEST:
+        return None
+    table = table_of(eqn.primitive, params_key(params), (x.aval,))
+    return None if table is None or len(table) == 1 else Move(out, (x,), table)
 
 
 @lru_cache(64)
@@ -184,6 +207,49 @@ def deposit_of(eqn: Equation, shape: Shape) -> Deposit | None:
     places = [arrays[k * aval.ndim : (k + 1) * aval.ndim] for k in range(len(indices))]
     terms = tuple([(v, *mine) for v, mine in zip(values, places, strict=True)])
     return Deposit(out, base[0] if base else None, terms)
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Values of the kernel's shape, added to zeros along runs.
+
+    For each term its value, and for each run of this its end, and what is added to the number of an
+    element for its place.
+    """
+
+    out: Var
+    terms: tuple[tuple[Var, Table], ...]
+
+
+def laid_of(eqn: Equation, shape: Shape) -> Laid | None:
+    """What an equation adds where places are known; None where it does something else."""
+    if eqn.primitive.name != "scatter_sum" or len(eqn.outputs) != 1:
+        return None
+    (out,), indices = eqn.outputs, eqn.params["indices"]
+    values = used_only(eqn.inputs)
+    if any(index.arrays for index in indices) or not 0 < len(values) == len(eqn.inputs) <= MOST:
+        return None
+    avals = [a.aval for a in (out, *values)]
+    floats = all(a.dtype == out.aval.dtype and a.dtype in TYPES for a in avals)
+    if not floats or out.aval.dtype.kind != "f" or not 0 < out.aval.size <= LARGEST:
+        return None
+    if any(v.aval.shape != shape for v in values):
+        return None
+    tables = [runs_of(out.aval.shape, index.entries, shape) for index in indices]
+    found = [t for t in tables if t is not None]
+    return Laid(out, tuple(zip(values, found, strict=True))) if len(found) == len(tables) else None
+
+
+def runs_of(whole: Shape, entries: tuple[Any, ...], shape: Shape) -> Table | None:
+    """The runs of values that are added at an index; None where they are short."""
+    chosen = np.arange(prod(whole)).reshape(whole)[entries]
+    if chosen.shape != shape or not chosen.size:
+        return None
+    places = np.ravel(chosen)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(places) != 1) + 1])
+    if len(starts) * SHORTEST > len(places) and len(starts) > 1:
+        return None
+    return np.stack([[*starts[1:], len(places)], places[starts] - starts], axis=1).astype(np.int64)
 
 
 def used_only(atoms: Sequence[Any]) -> tuple[Var, ...]:

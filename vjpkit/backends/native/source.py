@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,15 @@ from vjpkit.backends.native.equations import CASTS, is_native, why_not
 from vjpkit.backends.native.kernels import Kernel
 from vjpkit.backends.native.loops import LOOPS, is_loop, running, why_no_loop
 from vjpkit.backends.native.machine import Machine
-from vjpkit.backends.native.places import Move, deposit_of, is_gather, is_numbering, moves_of
+from vjpkit.backends.native.places import (
+    Move,
+    deposit_of,
+    is_gather,
+    is_numbering,
+    laid_of,
+    moves_of,
+    view_of,
+)
 from vjpkit.backends.native.rows import Rows, row_by_row
 from vjpkit.backends.native.straight import Straight, straight
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
@@ -95,13 +104,18 @@ class Fused(Together):
         self.even &= placed or self.is_even(eqn)
 
     def sums_up(self, eqn: Equation) -> bool:
-        """Whether the equation adds up a member over everything, or at computed places.
+        """Whether the equation adds up a member over everything, or at places.
 
         All operands must be as large.
         """
         deposit = deposit_of(eqn, self.shape)
         if deposit is not None:
             fits = self.even and deposit.base not in self.members
+            self.flat |= fits
+            return fits
+        laid = laid_of(eqn, self.shape)
+        if laid is not None:
+            fits = self.even and any(v in self.members for v, _ in laid.terms)
             self.flat |= fits
             return fits
         if eqn.primitive.name != "sum" or eqn.inputs[0] not in self.members:
@@ -145,17 +159,19 @@ class Fused(Together):
                 equations += total_of([m.var for m in found], eqn)
         sums = [e for e in self.sums if e.primitive.name == "sum"]
         deposits = list(filter(None, [deposit_of(e, self.shape) for e in self.sums]))
+        laid = list(filter(None, [laid_of(e, self.shape) for e in self.sums]))
         inside = {*self.members, *[m.var for m in moves], *[e.outputs[0] for e in equations]}
         read: dict[Var, None] = {}
         for eqn in equations:
             read.update(dict.fromkeys(used(eqn.inputs[is_gather(eqn, self.shape) :])))
         read.update(dict.fromkeys(a for d in deposits for term in d.terms for a in term))
+        read.update(dict.fromkeys(v for d in laid for v, _ in d.terms))
         outside = [a for a in read if a not in inside]
         arrays = tuple([a for a in outside if a.aval.shape])
         numbers = tuple([a for a in outside if not a.aval.shape])
         return Kernel(
             arrays, numbers, tuple(equations), tuple(outputs), tuple(sums), tuple(moves),
-            tuple(deposits),
+            tuple(deposits), tuple(laid),
         )  # fmt: skip
 
 
@@ -276,6 +292,12 @@ class NativeSource(Source):
             parts = schedule(parts, begun)
         return parts
 
+    @cached_property
+    def views(self) -> dict[Var, Move]:
+        """Which values are views that are not one piece of memory, and of what."""
+        found = filter(None, map(view_of, self.program.equations))
+        return {move.var: move for move in found}
+
     def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
         """Long running sums are one call of a loop; anything else is NumPy's."""
         sums = running(eqn)
@@ -327,10 +349,13 @@ class NativeSource(Source):
         assert isinstance(group, Fused | LongRows)
         for part, made in fitting(group, outputs):
             kernel = part.kernel(made)
-            group.made.append(kernel)
             flat = isinstance(kernel, Sweep) or (
                 kernel.placed or (bool(kernel.sums) and len(group.shape) != 1)
             )
+            if flat and isinstance(kernel, Kernel):
+                reading = kernel.reading(self.views)
+                kernel = reading if reading.arity <= MOST_OPERANDS else kernel
+            group.made.append(kernel)
             self.call(kernel, flat)
 
     def call(self, kernel: Kernel | Sweep, flat: bool) -> None:
