@@ -84,6 +84,18 @@ def test_names_inside_jit_are_seen() -> None:
     assert extra == SIZE
 
 
+def test_names_inside_a_long_function_that_is_called_twice_are_seen() -> None:
+    def steps(x: Any) -> Any:
+        for _ in range(40):
+            x = np.sin(x)
+        return vk.checkpoint_name(x, "a")
+
+    names, staged = POLICIES.save_only_these_names("a"), vk.jit(steps)
+    seen = again(names, lambda x: steps(steps(x)))
+    assert again(names, lambda x: staged(staged(x))) == seen
+    assert seen[1] == SIZE
+
+
 def test_names_of_examples_are_seen() -> None:
     names = POLICIES.save_only_these_names("a")
     assert again(names, vk.vmap(named)) == again(names)

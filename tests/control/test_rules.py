@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vjpkit as vk
+import vjpkit.numpy as vnp
 from vjpkit.core.errors import ClosedTraceError, NotDifferentiableError
 
 X = np.array([0.1, 0.7, -0.4])
@@ -315,6 +316,28 @@ def test_a_cotangent_that_all_examples_share() -> None:
     for a, b in zip(got, (np.full(2, 1.5), np.cos(xs), np.zeros(3)), strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-15)
+
+
+def test_zero_tangents_are_zeros_in_programs_too() -> None:
+    f = vk.custom_jvp(lambda x, y: (x * y, np.sin(x)))
+    f.defjvp(lambda primals, ts: (f(*primals), (2.0 * ts[0] + 5.0 * ts[1], None)))
+    for g in (f, vk.jit(f)):
+        push = lambda x: vk.jvp(lambda x: g(x, 0.7), (x,), (1.0,))[1]  # noqa: B023
+        for h in (push, vk.jit(push), vk.jit(vk.jit(push))):
+            assert h(0.3) == (2.0, 0.0)
+
+
+def test_a_view_of_what_was_written_to_is_staged() -> None:
+    f = by_vjp()
+
+    def within(x: Any) -> Any:
+        y = vnp.zeros(3)
+        view = y[:2]
+        y[0] = x
+        return f(view)
+
+    program = vk.make_ir(within)(0.5).program
+    assert [eqn.primitive.name for eqn in program.equations][-1] == "custom_call"
 
 
 def test_residuals_are_any_tree() -> None:

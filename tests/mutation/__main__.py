@@ -117,6 +117,7 @@ FAMILIES = {
     "collective": ("transforms/test_collectives.py",),
     "call": (
         "control/test_jit.py",
+        "control/test_checkpoint.py",
         "test_nan_safety.py",
     ),
     "branch": (

@@ -31,6 +31,7 @@ _OTHER_POWER = (
 _ONLY_BOOL = "NumPy takes `bool` and `np.dtype(bool)` for the same dtype"
 _ONLY_VARIABLES = "of the set only variables are looked up, and no literal is one"
 _TERMS_OF_TANGENTS = "the terms are then made from the call's tangents, which gives the same ones"
+_ZERO = "zero is its own negative"
 
 EQUIVALENT: dict[str, str] = {
     "ops.structural.Copy.batch: copy(values[0], order=order)  ->  values[0]": (
@@ -114,6 +115,10 @@ EQUIVALENT: dict[str, str] = {
     "ops.scipy_bessel._over_x: np.where(x == 0, 1, x)  ->  np.where(x == 0, 2, x)": _MASKED,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  params": _TERMS_OF_TANGENTS,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  self": _TERMS_OF_TANGENTS,
+    "control.calls.is_staging: refresh(x).owner if x.owner.dirty else x.owner"
+    "  ->  refresh(x).owner": "what need not be refreshed is given back as it is: only slower",
+    "control.calls.zeros_of: roles['fill'](builder, aval.shape, 0, aval.dtype)"
+    "  ->  -roles['fill'](builder, aval.shape, 0, aval.dtype)": _ZERO,
     "control.policies.split_by: used(residuals)  ->  residuals": _ONLY_VARIABLES,
     "control.policies.split_by: used(inputs)  ->  inputs": _ONLY_VARIABLES,
     "control.policies._saved_equations: used(e.inputs)  ->  e.inputs": _ONLY_VARIABLES,

@@ -51,6 +51,9 @@ MACHINERY = (
 CHOICES = {"where", "select"}
 """Calls of which any operand may be taken for the result."""
 
+TRUTHS = {"all", "any", "bool", "hasattr", "isinstance", "issubclass", "len"}
+"""Calls that give no array."""
+
 OF_CONTAINERS = {
     "add", "append", "extend", "get", "items", "join", "keys", "pop", "setdefault", "update",
     "values",
@@ -142,8 +145,12 @@ def saves_work(body: ast.expr, orelse: ast.expr) -> bool:
 
 
 def is_data(node: ast.expr) -> bool:
-    """Whether an expression may be an array."""
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("bool", "all", "any", "len"):
+    """Whether an expression may be an array; what is true stays so with the other sign."""
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func).rpartition(".")[2]
+        if name in TRUTHS or name.startswith(("is_", "has_")):
+            return False
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return False
     return not isinstance(
         node, ast.Tuple | ast.List | ast.Constant | ast.Dict | ast.JoinedStr | ast.ListComp
@@ -311,7 +318,10 @@ def not_arithmetic(node: ast.AST, field: str) -> bool:
         return True
     if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr):
         return True
-    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("range", "len", "isinstance")
+    if not isinstance(node, ast.Call):
+        return False
+    name = ast.unparse(node.func)
+    return name in ("range", "len", "isinstance") or (name == "zip" and field == "keywords")
 
 
 # --------------------------------------------------------------------------- modules and functions

@@ -182,7 +182,7 @@ def zeros_of(aval: Aval, beside: Sequence[Value | None] = ()) -> Value:
     builder = builder_of([x for x in beside if x is not None])
     if builder is not None:
         return roles["fill"](builder, aval.shape, 0, aval.dtype)
-    return np.zeros(aval.shape, aval.dtype) if aval.shape else aval.dtype.type(0)
+    return np.zeros(aval.shape, aval.dtype)[()]
 
 
 def flat_outputs(name: str, y: PyTree) -> tuple[list[Value], PyTreeDef]:

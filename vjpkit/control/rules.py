@@ -286,7 +286,8 @@ def example_calls() -> Iterable[RuledCall]:
     def forward(values: Sequence[Value], ts: Sequence[Maybe]) -> tuple[Outputs, Sequence[Maybe]]:
         pairs = zip(values, ts, strict=True)
         dense = tuple([zeros_of(aval_of(v), values) if t is None else t for v, t in pairs])
-        return jvp(run, tuple(values), dense)  # type: ignore[no-any-return]  # a pair
+        outs, (first, second) = jvp(run, tuple(values), dense)
+        return outs, (first, None if ts[0] is None else second)
 
     def fwd(values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, PyTree]:
         return run(*values), list(values)
