@@ -61,7 +61,7 @@ class Branch(Programmatic):
         self, live: tuple[bool, ...], avals: tuple[Aval, ...], **params: Any
     ) -> Linearization:
         branches: Branches = params["branches"]
-        outs = [a.strong() for a in branches[0].out_avals]
+        outs = branches[0].out_avals
         wanted = live[1:]
         forward, parts, residuals = self._split(branches, wanted)
         count = len(outs)
@@ -79,7 +79,7 @@ class Branch(Programmatic):
         tangents, reached = unified(parts, outs)
         places = [p for p, aval in zip(numbered(reached), outs, strict=True) if aval.inexact]
         kept = range(1 + len(residuals))
-        ts = [a.strong() for a, moving in zip(avals, live, strict=True) if moving]
+        ts = [a for a, moving in zip(avals, live, strict=True) if moving]
 
         def transpose(given: tuple[bool, ...]) -> Form:
             mask = tuple([g for g, p in zip(given, places, strict=True) if p is not None])
@@ -122,9 +122,7 @@ class Branch(Programmatic):
         parts = [jvp_program(b, live) for b in branches]
         every = (True,) * count
         outs = branches[0].out_avals
-        both, mask = unified(
-            [(p, every + m) for p, m in parts], [*outs, *[a.strong() for a in outs]]
-        )
+        both, mask = unified([(p, every + m) for p, m in parts], [*outs, *outs])
         run = tuple(map(plain_program, both)) if strict else both
         found = self(*values, *[t for t in ts if t is not None], branches=run)
         return found[:count], [None if i is None else found[i] for i in numbered(mask)[count:]]
