@@ -10,6 +10,7 @@ import pytest
 import vjpkit as vk
 import vjpkit.numpy as vnp
 from vjpkit.core.errors import ClosedTraceError, TracerConversionError
+from vjpkit.pytree import flatten
 
 X, Y = np.linspace(0.1, 1.0, 4), np.array([1.0, -2.0, 0.5, 3.0])
 
@@ -233,6 +234,90 @@ def test_backends_and_passes():
     assert np.array_equal(vk.jit(f, passes=False)(X), f(X))
     with pytest.raises(ValueError, match=r"no backend is called 'gpu'; there are 'auto'.*test_jit"):
         vk.jit(f, backend="gpu")
+
+
+def rounded(a, b):
+    """What passes and quick forms compute otherwise than it stands, to the last bits."""
+    sums = a * b / 3.0 + a * 0.1 * b / 7.0 - (a + b) * a * (a - b) + (a * b + a * Y)
+    return np.tanh(sums - np.exp(a * 0.1) * np.exp(b * 0.1) + a**2 * a * 2.0 * 3.0)
+
+
+def with_rules(kind):
+    g: Any
+    f = lambda x: rounded(x, x[::-1])
+    if kind == "custom_jvp":
+        g = vk.custom_jvp(f)
+        g.defjvp(lambda primals, tangents: (g(*primals), tangents[0] * 0.7))
+        return g
+    if kind == "custom_vjp":
+        g = vk.custom_vjp(f)
+        g.defvjp(lambda x: (g(x), x), lambda x, ct: (ct * x,))
+        return g
+    return vk.custom_rule(f, jvp=lambda primals, tangents: (f(*primals), tangents[0] * 0.7))
+
+
+def solved(x):
+    matrix = lambda s: np.outer(s, x) / 3.0 + np.diag(np.sum(s * x) + Y * 7.0)
+    step = lambda c, s: (np.linalg.solve(matrix(s), c) + np.linalg.inv(matrix(c)) @ s * 0.3, c)
+    return vk.lax.scan(step, x, np.stack([x, x[::-1]]))
+
+
+def deep(x):
+    inner = vk.checkpoint(lambda c: vk.lax.cond(np.sum(c) > 0, INSIDE["fori"], INSIDE["while"], c))
+    step = lambda c, s: (inner(c) + with_rules("custom_vjp")(s), INSIDE["switch"](s))
+    return vk.lax.scan(step, x, np.stack([x, -x, x[::-1]]), reverse=True)
+
+
+INSIDE: dict[str, Any] = {
+    "scan": lambda x: vk.lax.scan(
+        lambda c, s: (rounded(c, s), rounded(s, c)), x, np.stack([x, x * 1.3, x * 0.7])
+    ),
+    "while": lambda x: vk.lax.while_loop(
+        lambda c: c[0] < 4, lambda c: (c[0] + 1, rounded(c[1], x)), (0, x)
+    )[1],
+    "fori": lambda x: vk.lax.fori_loop(0, 5, lambda i, c: rounded(c, x) * i, x),
+    "cond": lambda x: vk.lax.cond(np.sum(x) > 0, lambda x: rounded(x, x[::-1]), np.sin, x),
+    "switch": lambda x: vk.lax.switch(
+        (np.sum(x) > 0) * 1, [np.sin, lambda x: rounded(x, x[::-1])], x
+    ),
+    "map": lambda x: vk.lax.map(lambda s: rounded(s, x), np.stack([x, x * 2.0])),
+    "associative_scan": lambda x: vk.lax.associative_scan(rounded_pair, np.stack([x, x, x])),
+    "checkpoint": vk.checkpoint(lambda x: rounded(x, x[::-1])),
+    "custom_jvp": with_rules("custom_jvp"),
+    "custom_vjp": with_rules("custom_vjp"),
+    "custom_rule": with_rules("custom_rule"),
+    "linalg": solved,
+    "deep": deep,
+}
+
+
+def rounded_pair(a, b):
+    return a * 0.1 * b / 3.0 + b
+
+
+EXACTLY: dict[str, Any] = {
+    "itself": (lambda f: f, X),
+    "vmap": (vk.vmap, np.stack([X, X[::-1], X - 0.5])),
+    "jvp": (lambda f: lambda x: vk.jvp(f, (x,), (Y,)), X),
+    "vmap of vmap": (lambda f: vk.vmap(vk.vmap(f)), np.stack([[X, -X], [X[::-1], X - 0.5]])),
+}
+
+
+@pytest.mark.parametrize("transform", EXACTLY)
+@pytest.mark.parametrize("name", INSIDE)
+def test_without_passes_the_bits_are_those_of_eager_values(name, transform):
+    """In the programs of equations too; derivatives that loops are staged for add differently."""
+    made, x = EXACTLY[transform]
+    f = made(INSIDE[name])
+    wanted, got = (flatten(y)[0] for y in (f(x), vk.jit(f, passes=False)(x)))
+    for y, want in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(y, want, strict=True)
+
+
+def test_passes_change_last_bits_inside_of_a_loop():
+    """Else the test above could not fail."""
+    got, want = vk.jit(INSIDE["scan"], backend="numpy")(X), INSIDE["scan"](X)
+    assert any(np.any(y != z) for y, z in zip(got, want, strict=True))
 
 
 def test_sums_at_staged_indices():

@@ -14,14 +14,14 @@ import numpy as np
 
 from vjpkit.backends.forks import UNFORKED
 from vjpkit.backends.numpy_numbers import SourceOfNumbers
-from vjpkit.backends.numpy_source import Lowered, Part, lower
+from vjpkit.backends.numpy_source import AsItStands, Lowered, Part, lower
 from vjpkit.core.aval import Value
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
 from vjpkit.passes import optimize
 from vjpkit.passes.splitting import with_loops_split
 
-__all__ = ["BACKENDS", "Executable", "executable", "executed"]
+__all__ = ["AS_IT_STANDS", "BACKENDS", "Executable", "executable", "executed"]
 
 
 def by_numpy(program: Program) -> Lowered:
@@ -82,21 +82,24 @@ BACKENDS: dict[str, Callable[[Program], Executable]] = {
 """What makes a function of a program, by the backend's name."""
 
 
+AS_IT_STANDS = AsItStands.backend
+"""The name of no backend: ``program`` equation by equation, with the bits of eager values."""
+
+
 def as_it_stands(program: Program) -> Executable:
-    """``program`` equation by equation: the primitives' own functions, with their bits."""
-    return lower(program, fresh=True)
+    return lower(program, fresh=True, kind=AsItStands)
 
 
-def executable(program: Program, backend: str = "numpy", passes: bool = True) -> Executable:
+def executable(program: Program, backend: str = "numpy") -> Executable:
     """``program``, optimised, as a function of arrays of its inputs' avals; made once.
 
     Results are fresh: they share no memory with operands or each other, and are scalars where they
     have no axes. The function keeps no state between calls, so that it may be called from many
     threads, and from within itself. Operands are trusted to be arrays and numbers of the avals that
-    the program states. Without ``passes`` the equations run as they stand.
+    the program states. By ``AS_IT_STANDS`` the equations run as they are, unoptimised.
     """
     try:
-        make = BACKENDS[backend] if passes else as_it_stands
+        make = as_it_stands if backend == AS_IT_STANDS else BACKENDS[backend]
     except KeyError:
         known = ", ".join(map(repr, BACKENDS))
         raise ValueError(f"no backend is called {backend!r}; there are {known}") from None
@@ -105,7 +108,7 @@ def executable(program: Program, backend: str = "numpy", passes: bool = True) ->
         with collector_paused():
             return make(program)
 
-    return program.cached(("executable", backend, passes), made)  # type: ignore[no-any-return]  # the cache is untyped
+    return program.cached(("executable", backend), made)  # type: ignore[no-any-return]  # the cache is untyped
 
 
 @contextmanager

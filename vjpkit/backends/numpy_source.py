@@ -84,6 +84,12 @@ class Compiled(Protocol):
         """Its function of operands; None where ``impl`` is no worse."""
 
 
+def compiled_by_itself(eqn: Equation, backend: str) -> Callable[..., tuple[Value, ...]] | None:
+    """The function of an equation that runs programs, in a backend's form of them."""
+    primitive = eqn.primitive
+    return primitive.compiled(backend, eqn.params) if isinstance(primitive, Compiled) else None
+
+
 class Unavailable(ImportError):
     """What a backend needs is missing here."""
 
@@ -441,9 +447,7 @@ class Source:
 
     def compiled(self, eqn: Equation) -> Callable[..., tuple[Value, ...]] | None:
         """The function of an equation that runs programs, in this backend's form of them."""
-        if not self.private or not isinstance(eqn.primitive, Compiled):
-            return None
-        return eqn.primitive.compiled(self.backend, eqn.params)
+        return compiled_by_itself(eqn, self.backend) if self.private else None
 
     def word(self, a: Atom) -> str:
         """An operand of a function or an operator."""
@@ -590,6 +594,15 @@ class Source:
             everything = {self.name(v) for v in (*self.program.inputs, *arrays)}
             self.lines.append(f"taken = {{{', '.join(f'id({w})' for w in sorted(everything))}}}")
         return "".join(f"{word}, " for word in words)
+
+
+class AsItStands(Source):
+    """Equation by equation the primitives' own functions, in the programs of equations too."""
+
+    backend = "none"
+
+    def compiled(self, eqn: Equation) -> Callable[..., tuple[Value, ...]] | None:
+        return compiled_by_itself(eqn, self.backend)
 
 
 def _keeps_nothing(eqn: Equation) -> bool:

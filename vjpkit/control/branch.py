@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from vjpkit.control.programs import (
     apart,
     apart_from_terms,
     combines,
+    eager_form,
     jvp_program,
     linearized_program,
     mapped_program,
@@ -52,7 +53,12 @@ class Branch(Programmatic):
 
     @staticmethod
     def impl(index: Value, *values: Value, branches: Branches) -> tuple[Value, ...]:
-        return executable(branches[int(index)])(*values)
+        return eager_form(branches[int(index)])(*values)
+
+    def compiled(self, backend: str, params: Mapping[str, Any]) -> Callable[..., tuple[Value, ...]]:
+        """Its function, the branches run by a backend."""
+        run = [executable(b, backend) for b in params["branches"]]
+        return lambda index, *values: run[int(index)](*values)
 
     def abstract(self, index: Aval, *avals: Aval, branches: Branches) -> tuple[Aval, ...]:
         return branches[0].out_avals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,10 @@ class Call(Programmatic):
     @staticmethod
     def impl(*values: Value, program: Program) -> tuple[Value, ...]:
         return executable(program)(*values)
+
+    def compiled(self, backend: str, params: Mapping[str, Any]) -> Callable[..., tuple[Value, ...]]:
+        """Its function, the program run by a backend."""
+        return executable(params["program"], backend)
 
     def abstract(self, *avals: Aval, program: Program) -> tuple[Aval, ...]:
         return program.out_avals

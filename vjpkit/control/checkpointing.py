@@ -7,12 +7,13 @@ part, in one program that nothing outside sees into.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
 
+from vjpkit.backends import executable
 from vjpkit.control.call import chained, flattened, is_linear_in, vectors
 from vjpkit.control.calls import (
     ClosesOverTraced,
@@ -199,6 +200,10 @@ class Checkpoint_(Programmatic):
     @staticmethod
     def impl(*values: Value, program: Program, policy: Any) -> Outputs:
         return evaluate(program, values)
+
+    def compiled(self, backend: str, params: Mapping[str, Any]) -> Callable[..., tuple[Value, ...]]:
+        """Its function, the program run by a backend."""
+        return executable(params["program"], backend)
 
     def abstract(self, *avals: Aval, program: Program, policy: Any) -> tuple[Aval, ...]:
         return program.out_avals

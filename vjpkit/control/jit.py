@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from vjpkit.backends import BACKENDS, Executable, executable
+from vjpkit.backends import AS_IT_STANDS, BACKENDS, Executable, executable
 from vjpkit.backends.numpy_source import Part
 from vjpkit.control.call import call
 from vjpkit.control.doors import MISS, Door, door
+from vjpkit.control.programs import has_derivatives
 from vjpkit.control.static import static_arguments
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
@@ -22,7 +23,6 @@ from vjpkit.core.ir import Literal, Program, subprograms
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram
 from vjpkit.core.tracer import RUNNING, Tracer, bind
-from vjpkit.ops.products import scale
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
 from vjpkit.transforms.closures import Closure
@@ -338,7 +338,7 @@ class Jit(Transformed):
         arrays = tuple([i for i, y in enumerate(outs) if is_array(y)])
         closed = builder.finish(outs)
         sources = originals(builder, closed)
-        execute = executable(closed.program, self.backend, self.passes)
+        execute = executable(closed.program, self.backend if self.passes else AS_IT_STANDS)
         held = tuple([fixed.value for _, fixed in signature.static])
         closure = closure_of(Closure(self.fun, held), closed, sources)
         quiet = has_derivatives(closed.program)
@@ -440,12 +440,6 @@ def has_derived(program: Program, sources: tuple[Value, ...], closure: Closure) 
     return not all(any(np.may_share_memory(x, y) for y in own) for x in arrays)
 
 
-def has_derivatives(program: Program) -> bool:
-    """Whether a program holds ``scale``, the product of derivatives, or programs that do."""
-    own = any(eqn.primitive is scale for eqn in program.equations)
-    return own or any(map(has_derivatives, subprograms(program)))
-
-
 def reads_no_context(program: Program) -> bool:
     """Whether all equations are NumPy's and vjpkit's own functions, which call no user's code."""
     homes = {type(eqn.primitive).__module__ for eqn in program.equations}
@@ -504,8 +498,9 @@ def jit(
     kept on disk, errors of its functions are at most 3 ulp (erfc: 10). Both are stable to the bit.
     ``"auto"`` begins with NumPy; a program that has run for as long as compiling it takes (20 ms
     and more) is compiled in the background, and its machine code takes over unless it is slower.
-    ``passes=False`` runs the equations as they were staged, with eager's bits; up to ``maxsize``
-    programs are kept.
+    ``passes=False`` runs the equations as they were staged, those of loops and branches too: to the
+    bit what the same operations give on values (a derivative through a loop or a branch, in reverse
+    mode or mapped, within rounding: it adds in another order). Up to ``maxsize`` programs are kept.
 
     ``f.ir(*args)`` is the program, ``f.cache_info()`` counts hits and misses, ``f.misses`` says why
     each call that staged a program did; ``f.explain(*args)`` says which equations run where, and

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.backends import executable
+from vjpkit.backends import Executable, executable
 from vjpkit.control.bodies import array_leaves, body, decides, python_numbers, runs_on_values
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
@@ -22,6 +22,7 @@ from vjpkit.control.programs import (
     built,
     combines,
     dependent,
+    eager_form,
     jvp_program,
     linearized_program,
     mapped_program,
@@ -122,11 +123,13 @@ class While(Higher):
 
     @staticmethod
     def impl(*operands: Value, **params: Any) -> tuple[Value, ...]:
-        return looped("numpy", Loop(**params))(*operands)
+        loop = Loop(**params)
+        return looped(loop, eager_form(loop.cond), eager_form(loop.body))(*operands)
 
     def compiled(self, backend: str, params: Mapping[str, Any]) -> Callable[..., tuple[Value, ...]]:
         """Its function, the steps run by a backend."""
-        return looped(backend, Loop(**params))
+        loop = Loop(**params)
+        return looped(loop, executable(loop.cond, backend), executable(loop.body, backend))
 
     def pullback(
         self, backend: str, live: Mask, params: Mapping[str, Any]
@@ -276,9 +279,8 @@ class While(Higher):
         yield Sample(w, n, x, x, wrt=(2,), **params)
 
 
-def looped(backend: str, loop: Loop) -> Callable[..., tuple[Value, ...]]:
-    """The function of a loop whose steps are run by a backend."""
-    goes_on, step = executable(loop.cond, backend), executable(loop.body, backend)
+def looped(loop: Loop, goes_on: Executable, step: Executable) -> Callable[..., tuple[Value, ...]]:
+    """The function of a loop whose condition and body are run by these."""
 
     def run(*operands: Value) -> tuple[Value, ...]:
         fixed, consts, state = loop.split(operands)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from vjpkit.backends import AS_IT_STANDS, Executable, executable
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import Position, Source
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, live_equations, subprograms
@@ -37,6 +38,8 @@ __all__ = [
     "built",
     "combines",
     "dependent",
+    "eager_form",
+    "has_derivatives",
     "jvp_program",
     "linearized_program",
     "mapped_program",
@@ -460,6 +463,30 @@ def plain_param(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(plain_param, value))
     return plain_program(value) if isinstance(value, Program) else value
+
+
+def has_derivatives(program: Program) -> bool:
+    """Whether a program holds ``scale``, the product of derivatives, or programs that do."""
+    return holds(program, ("scale",))
+
+
+def holds(program: Program, names: tuple[str, ...]) -> bool:
+    """Whether some equation of a program, or of those in it, is of one of these primitives."""
+
+    def make() -> tuple[bool]:
+        own = any(eqn.primitive.name in names for eqn in program.equations)
+        return (own or any(holds(inner, names) for inner in subprograms(program)),)
+
+    return kept(program, ("holds", names), make)[0]
+
+
+def eager_form(program: Program) -> Executable:
+    """What runs the body of a loop or a branch in eager mode.
+
+    As it stands, with the bits of the operations that it was staged from; optimised where it is a
+    derivative, which gains more than that takes, and where the user has asked for `jit` inside.
+    """
+    return executable(program, "numpy" if holds(program, ("scale", "call")) else AS_IT_STANDS)
 
 
 def dependent(program: Program, live: Sequence[bool]) -> Mask:

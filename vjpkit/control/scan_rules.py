@@ -16,6 +16,7 @@ from vjpkit.control.layout import Layout, carried, linear_reached, reached_outpu
 from vjpkit.control.programs import (
     Mask,
     apart_from_terms,
+    eager_form,
     jvp_program,
     mapped_program,
     numbered,
@@ -48,7 +49,7 @@ class Scan(Programmatic):
         *operands: Value, body: Program, length: int, reverse: bool, consts: int, carry: int,
         slots: int | None = None,
     ) -> tuple[Value, ...]:  # fmt: skip
-        run = executable(body)
+        run = eager_form(body)
         return stepped(run, *operands, body=body, length=length, reverse=reverse, consts=consts,
                        carry=carry)  # fmt: skip
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Any, ClassVar
 
 import numpy as np
 
+from vjpkit.backends import executable
 from vjpkit.control.call import is_linear_in
 from vjpkit.control.calls import CallPrimitive, Outputs, zeros_of
 from vjpkit.control.higher import RunProgram
@@ -339,6 +340,10 @@ class CustomCall(CallPrimitive):
     @staticmethod
     def impl(*values: Value, program: Program, **rules: Any) -> Outputs:
         return evaluate(program, values)
+
+    def compiled(self, backend: str, params: Mapping[str, Any]) -> Callable[..., tuple[Value, ...]]:
+        """Its function, the program run by a backend."""
+        return executable(params["program"], backend)
 
     def abstract(self, *avals: Aval, program: Program, **rules: Any) -> tuple[Aval, ...]:
         return program.out_avals

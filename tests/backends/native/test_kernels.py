@@ -242,6 +242,19 @@ def test_explain_says_what_runs_where_and_why():
     assert "one call: spacing   (spacing is not in the kernels' table)" in words
 
 
+def test_programs_of_branches_checkpoints_and_rules_are_compiled_by_themselves():
+    h = lambda x: np.sin(x) * np.cos(x) + x
+    rule = vk.custom_rule(h, jvp=lambda p, t: (h(*p), t[0] * np.cos(2.0 * p[0]) + t[0]))
+    branch = lambda x: vk.lax.cond(np.sum(x) > 0, h, lambda x: x, x)
+    for name, f in (("branch", branch), ("checkpoint", vk.checkpoint(h)), ("custom", rule)):
+        fast = vk.jit(f, backend="native")
+        np.testing.assert_allclose(fast(POINT), f(POINT), rtol=1e-14)
+        words = "\n".join(map(str, fast.explain(POINT)))
+        assert f"native programs: {name}" in words, words
+    turned = vk.jit(vk.checkpoint(lambda x: x[::-1] @ x), backend="native")
+    assert "one call: checkpoint" in str(turned.explain(POINT)[0])
+
+
 @pytest.mark.parametrize("a", [2.0, 3, np.float32(2), np.float64(2), np.array(2.0)], ids=repr)
 def test_pythons_numbers_stay_what_they_are(a):
     x = np.ones(3, "f4")

@@ -36,10 +36,10 @@ from vjpkit.backends.native.rows import Rows, row_by_row
 from vjpkit.backends.native.straight import Straight, straight
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
 from vjpkit.backends.numpy_source import (
-    Compiled,
     Lowered,
     Part,
     Source,
+    compiled_by_itself,
     explained,
     lower,
     quick_form,
@@ -54,6 +54,7 @@ from vjpkit.passes.splitting import with_loops_split
 __all__ = ["NativeLowered", "lower_native"]
 
 KERNEL, LOOP, STEPS = "native kernel", "native loop", "native steps"
+PROGRAMS = "native programs"
 """Where machine code runs."""
 LONGEST = 5000
 """Equations of a group: what they keep has room on the stack, a few elements at a time."""
@@ -191,7 +192,7 @@ class NativeLowered(Lowered):
 
     @property
     def is_native(self) -> bool:
-        return any(part.where in (KERNEL, LOOP, STEPS) for part in self.explain())
+        return any(part.where in (KERNEL, LOOP, STEPS, PROGRAMS) for part in self.explain())
 
     @property
     def direct(self) -> Callable[..., Any] | None:
@@ -262,10 +263,13 @@ def explained_native(part: Equation | Together) -> Part:
         words = f"{', then '.join(lengths)} steps{between} in registers"
         return Part(tuple(part.equations), LOOP, words)
     if isinstance(part, Equation) and part.primitive.name in LOOPS:
-        where = STEPS if has_native_steps(part) else "one call"
+        where = STEPS if runs_machine_code(part) else "one call"
         return Part((part,), where, why_no_loop(part) or "")
-    if isinstance(part, Equation) and compiled_by_itself(part) is not None:
-        return Part((part,), STEPS, "blocks of steps, each a program")
+    if isinstance(part, Equation) and compiled_by_itself(part, NativeSource.backend) is not None:
+        if part.primitive.name == "pull":
+            return Part((part,), STEPS, "blocks of steps, each a program")
+        where = PROGRAMS if runs_machine_code(part) else "one call"
+        return Part((part,), where, "each of its programs is compiled by itself")
     if isinstance(part, Equation) and running(part) is not None:
         return Part((part,), LOOP, f"{part.outputs[0].aval.size} sums, each of the last one")
     if isinstance(part, Equation) and is_elementwise(part):
@@ -432,20 +436,14 @@ def fitting(
     return [*fitting(first, early), *fitting(second, late)]
 
 
-def has_native_steps(loop: Equation) -> bool:
-    """Whether the steps of a loop that is none in machine code are."""
+def runs_machine_code(eqn: Equation) -> bool:
+    """Whether a program that an equation runs is machine code: steps, branches, what is called."""
     from vjpkit.backends import executable
 
-    step = executable(loop.params["body"], NativeSource.backend)
-    return isinstance(step, Lowered) and step.is_native
-
-
-def compiled_by_itself(eqn: Equation) -> Callable[..., Any] | None:
-    """The function of an equation that runs programs as machine code."""
-    primitive = eqn.primitive
-    if not isinstance(primitive, Compiled):
-        return None
-    return primitive.compiled(NativeSource.backend, eqn.params)
+    params = eqn.params
+    own = [params[name] for name in ("body", "program") if name in params]
+    made = [executable(p, NativeSource.backend) for p in (*own, *params.get("branches", ()))]
+    return any(isinstance(run, Lowered) and run.is_native for run in made)
 
 
 def is_kernel_work(eqn: Equation) -> bool:
