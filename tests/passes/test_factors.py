@@ -50,6 +50,12 @@ SHORTER: dict[str, tuple[Any, int, int]] = {
     "the same term again": (lambda a, b, c: a * b * c + (a * b * 3.0) * c, 6, 3),
     "all of them negative": (lambda a, b, c: -(a * b) * c - a * b * a, 5, 4),
     "powers": (lambda a, b, c: (a * b) * (a * b) * c + (a * b) * 2.0, 5, 4),
+    "a number of all terms": (lambda a, b, c: 2.0 * (a * b) + (c * c + c * c), 5, 4),
+    "a number of all, with a multiple": (
+        lambda a, b, c: ((-200.0 * (a - b)) * c - (c - 1.0) * 2.0) + (-200.0 * (a - b)) * c,
+        8,
+        6,
+    ),
     "over a sum": (lambda a, b, c: (a / (1.0 + c * c)) * b + (a / (1.0 + c * c)) * a, 6, 5),
 }
 

@@ -138,12 +138,14 @@ class Plan:
         return c, self if c == 1.0 else Plan(tuple([(d / c, v, p) for d, v, p in self.terms]))
 
 
+Multiples = Mapping[float, Var]
+"""The values that are a monomial times a number, by that number."""
+
+
 class _Plans:
     """Ways to write a form by values that are there, of which ``dear`` says what they cost."""
 
-    def __init__(
-        self, there: Mapping[Monomial, tuple[float, Var]], dear: Callable[[Plan], int]
-    ) -> None:
+    def __init__(self, there: Mapping[Monomial, Multiples], dear: Callable[[Plan], int]) -> None:
         self.there = there
         self.dear = dear
         self.known: dict[frozenset[tuple[Monomial, float]], list[Plan]] = {}
@@ -160,27 +162,34 @@ class _Plans:
         return self.known[key]
 
     def made(self, form: Form) -> Iterator[Plan]:
-        whole = [self.term(monomial, c) for monomial, c in form.items()]
-        terms = [term for term in whole if term is not None]
-        if len(terms) == len(form):
-            yield Plan(tuple(terms))
-        for factor, (size, v) in self.there.items():
-            taken = {m: c / size for m, c in form.items() if _divides(factor, m)}
+        sizes = [abs(c / size) for m, c in form.items() for size in self.there.get(m, ())]
+        for ratio in dict.fromkeys(sizes or [1.0]):
+            whole = [self.term(monomial, c, ratio) for monomial, c in form.items()]
+            terms = [term for term in whole if term is not None]
+            if len(terms) == len(form):
+                yield Plan(tuple(terms))
+        for factor, multiples in self.there.items():
+            taken = {m: c for m, c in form.items() if _divides(factor, m)}
             if len(taken) < min(len(form), 2) or (len(taken) == 1 and factor in taken):
                 continue
-            inside = self.of({_over(m, factor): c for m, c in taken.items()})
             rest = {m: c for m, c in form.items() if m not in taken}
-            others = (self.of(rest) if rest else [None]) if inside else []
-            for c, inner in [plan.scaled() for plan in inside]:
-                for other in others:
-                    yield Plan(((c, v, inner), *(() if other is None else other.terms)))
+            for size, v in multiples.items():
+                inside = self.of({_over(m, factor): c / size for m, c in taken.items()})
+                others = (self.of(rest) if rest else [None]) if inside else []
+                for c, inner in [plan.scaled() for plan in inside]:
+                    for other in others:
+                        yield Plan(((c, v, inner), *(() if other is None else other.terms)))
 
-    def term(self, monomial: Monomial, c: float) -> Term | None:
-        """One term; None where it is not there, nor a product of what is."""
+    def term(self, monomial: Monomial, c: float, ratio: float) -> Term | None:
+        """One term, if it can be with a coefficient of this size, which others may share.
+
+        None where it is not there, nor a product of what is.
+        """
         if not monomial:
             return c, None, None
         if monomial in self.there:
-            size, v = self.there[monomial]
+            multiples = self.there[monomial].items()
+            size, v = min(multiples, key=lambda pair: abs(c / pair[0]) != ratio)
             return c / size, v, None
         products = self.of({monomial: c})
         return products[0].terms[0] if products else None
@@ -268,11 +277,13 @@ class _Factoring(Rewriter):
             return plan.operations + self.cost(self.needed(plan.values, own))
 
         plans = _Plans(self.on_the_way(root), cost).of(form)
-        return plans[0] if plans and cost(plans[0]) < self.cost(own) else None
+        plans += [Plan(((c, None, inner),)) for c, inner in map(Plan.scaled, plans) if c != 1.0]
+        best = min(plans, key=cost, default=None)
+        return best if best is not None and cost(best) < self.cost(own) else None
 
-    def on_the_way(self, root: Var) -> Mapping[Monomial, tuple[float, Var]]:
+    def on_the_way(self, root: Var) -> Mapping[Monomial, Multiples]:
         """Products that are factors of terms of a sum, and its variables."""
-        found: dict[Monomial, tuple[float, Var]] = {}
+        found: dict[Monomial, dict[float, Var]] = {}
         pending, seen = [root], set[Var]()
         while pending and len(seen) < MOST_VISITED:
             v = pending.pop()
@@ -282,8 +293,8 @@ class _Factoring(Rewriter):
             form = self.sums[v] if v is root else self.forms.get(v, _alone(v))
             if len(form) == 1 and v is not root:
                 ((monomial, c),) = form.items()
-                if monomial and (monomial not in found or c == 1.0 != found[monomial][0]):
-                    found[monomial] = c, v
+                if monomial:
+                    found.setdefault(monomial, {}).setdefault(c, v)
             eqn = self.work.get(v)
             if eqn is not None and form != _alone(v):
                 inputs = eqn.inputs[:1] if eqn.primitive.name == "divide" else eqn.inputs
@@ -331,7 +342,7 @@ class _Factoring(Rewriter):
 
     def factor(self, v: Var | None, inner: Plan | None, eqn: Equation) -> Atom | None:
         if v is None:
-            return None
+            return None if inner is None else self.written(inner, eqn)
         a = self.atom(v)
         return a if inner is None else self.made("scale", eqn, a, self.written(inner, eqn))
 
