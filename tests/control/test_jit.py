@@ -320,6 +320,59 @@ def test_passes_change_last_bits_inside_of_a_loop():
     assert any(np.any(y != z) for y, z in zip(got, want, strict=True))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "auto", "native"])
+def test_lowered_and_compiled_ahead_of_calls(backend):
+    if backend == "native":
+        pytest.importorskip("llvmlite", reason="the native tier is an extra")
+    f = vk.jit(
+        lambda w, n, x: {"y": np.sin(x) ** n * w["a"], "n": np.sum(x)},
+        static_argnums=1,
+        backend=backend,
+    )
+    struct = vk.ShapeDtypeStruct(X.shape, X.dtype)
+    lowered = f.lower({"a": 2.0}, 3, x=struct)
+    assert lowered.as_text() == str(lowered) == str(f.ir({"a": 2.0}, 3, x=X))
+    assert lowered.in_tree == vk.tree.structure((({"a": 1},), {"x": 1}))
+    assert lowered.out_tree == vk.tree.structure({"y": 1, "n": 1})
+    assert lowered.out_info == {"y": struct, "n": vk.ShapeDtypeStruct((), float)}
+    compiled = lowered.compile()
+    assert (compiled.in_tree, compiled.out_info) == (lowered.in_tree, lowered.out_info)
+    assert repr(compiled) == "<jit(<lambda>) compiled for f64[]*, f64[4]>"
+    assert ("define" if backend != "numpy" else "def run") in compiled.as_text()
+    wanted = f.fun({"a": 2.0}, 3, x=X)
+    for a in (2.0, np.float64(2.0), np.array(2.0)):
+        got = compiled({"a": a}, x=X)
+        assert_same(got["y"], wanted["y"])
+        assert_same(got["n"], wanted["n"])
+    assert f.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("other", [2.0, np.float64(2.0), np.array(2.0)], ids=repr)
+@pytest.mark.parametrize("one", [2.0, np.float64(2.0), np.array(2.0)], ids=repr)
+def test_scalars_become_the_kind_that_was_compiled(one, other):
+    """A Python number decides no dtype, an array of no axis stays one."""
+    f, x = vk.jit(lambda x, a: (x * a, a)), X.astype("f4")
+    got, want = f.lower(x, one).compile()(x, other), f(x, one)
+    assert [type(y) for y in got] == [type(y) for y in want]
+    assert got[0].dtype == want[0].dtype
+    assert_same(got[0], want[0])
+
+
+def test_compiled_functions_read_arrays_anew_and_refuse_other_changes():
+    weights, options = np.ones(4), {"scale": 2.0}
+    compiled = vk.jit(lambda x: x * weights * options["scale"]).lower(X).compile()
+    assert_same(compiled(X), 2.0 * X)
+    weights[:] = 3.0
+    assert_same(compiled(X), 6.0 * X)
+    options["scale"] = 5.0
+    with pytest.raises(
+        ValueError, match=r"options.*is 5\.0, and was 2\.0.*test_jit[\s\S]*Lower it"
+    ):
+        compiled(X)
+    inner = lambda t: vk.jit(lambda x: np.sum(x * t)).lower(X).compile()(X)
+    assert_same(vk.grad(inner)(3.0), np.sum(X))
+
+
 def test_sums_at_staged_indices():
     def f(x, places):
         sums = vnp.zeros(3)

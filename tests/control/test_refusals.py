@@ -5,6 +5,7 @@ is a line of this file.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import vjpkit
 from tests.test_bad_input import Bad, assert_says
+from vjpkit.core.aval import aval_of
 from vjpkit.core.errors import NotDifferentiableError, NotLinearError, TracerConversionError
 
 # These calls are wrong on purpose, and a type checker would be the first to say so.
@@ -280,6 +282,34 @@ bad("jit", lambda: vk.jit(lambda x, n: x, static_argnums=1)(X, [1]), TypeError,
 bad("jit", lambda: vk.jit(same)("a"), TypeError,
     "jit(same): argument 0 is a str", HERE, "static")  # fmt: skip
 bad("jit", lambda: vk.jit(lambda x: "a")(X), TypeError, "jit(<lambda>)", "returned a str", HERE)
+STRUCT = vk.ShapeDtypeStruct((3,), float)
+powers = vk.jit(lambda x, n: np.sin(x) ** n, static_argnums=1)
+lowered = lambda: powers.lower(X, 2).compile()
+bad("jit", lambda: vk.jit(same)(STRUCT), TypeError,
+    "jit: an argument is a ShapeDtypeStruct, which has no value", HERE, "lower")  # fmt: skip
+bad("jit", lambda: powers.lower(X, [2]), TypeError,
+    "jit(<lambda>): static argument", "is a list, which cannot be hashed", HERE)  # fmt: skip
+bad("jit", lambda: powers.lower("a", 2), TypeError,
+    "jit(<lambda>): argument 0 is a str", HERE, "static")  # fmt: skip
+bad("jit", lambda: powers.lower(X), TypeError, "missing 1 required positional argument: 'n'")
+AHEAD = "jit(<lambda>).lower(...).compile(): "
+for wrong in (X[:2], X.astype("f4"), np.arange(3), X[0]):
+    bad("jit", partial(lambda x: lowered()(x), wrong), TypeError,
+        f"{AHEAD}argument 0 is {aval_of(wrong)}, and was f64[3] when it was compiled", HERE,
+        "Lower it for arguments like these")  # fmt: skip
+for many in ((), (X, 2), (X, X), ([X],)):
+    bad("jit", partial(lambda args: lowered()(*args), many), TypeError,
+        f"{AHEAD}the tree of the arguments", "when it was compiled", HERE,
+        "static arguments are fixed and left out")  # fmt: skip
+bad("jit", lambda: lowered()("a"), TypeError, f"{AHEAD}argument 0 is a str", HERE)
+bad("jit", lambda: lowered()(STRUCT), TypeError,
+    f"{AHEAD}argument 0 is ShapeDtypeStruct, and it takes values alone", HERE)  # fmt: skip
+bad("jit", inside(lambda x: lowered()(x)), TypeError,
+    f"{AHEAD}argument 0 is a traced f64[3], and it takes values alone", HERE,
+    "composes with every transform")  # fmt: skip
+bad("jit", lambda: vk.vmap(lowered())(np.stack([X, X])), TypeError,
+    f"{AHEAD}argument 0 is a traced f64[3], and it takes values alone", HERE)  # fmt: skip
+
 bad("jit", staged(lambda x: x if x[0] > 0 else -x), TracerConversionError,
     "is not known while the function is being staged", HERE, "np.where", "vk.lax.cond")  # fmt: skip
 

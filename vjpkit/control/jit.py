@@ -5,28 +5,25 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from vjpkit.backends import AS_IT_STANDS, BACKENDS, Executable, executable
+from vjpkit.backends import AS_IT_STANDS, BACKENDS, executable
 from vjpkit.backends.numpy_source import Part
-from vjpkit.control.call import call
 from vjpkit.control.doors import MISS, Door, door
+from vjpkit.control.lowered import Fixed, Lowered, Signature, Staged, signature_of
 from vjpkit.control.programs import has_derivatives
 from vjpkit.control.static import static_arguments
-from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.ir import Literal, Program, subprograms
+from vjpkit.core.ir import Literal, Program
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram
-from vjpkit.core.tracer import RUNNING, Tracer, bind
-from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
-from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
+from vjpkit.core.tracer import Tracer
+from vjpkit.pytree import PyTree, flatten
+from vjpkit.transforms.arguments import Transformed, called, require_arrays
 from vjpkit.transforms.closures import Closure
-from vjpkit.transforms.forward import silently
 
 __all__ = ["CacheInfo", "Jit", "Miss", "jit"]
 
@@ -51,128 +48,6 @@ class Miss(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.reason}{self.where}"
-
-
-class Fixed:
-    """A static argument. Values are the same if no program can tell: ``1`` is not ``1.0``."""
-
-    __slots__ = ("key", "value")
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        self.key = told_apart(value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fixed) and bool(self.key == other.key)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __repr__(self) -> str:
-        return repr(self.value)
-
-
-def told_apart(value: Any) -> Any:
-    """What is equal for values of the same types, signs of zero included."""
-    if isinstance(value, tuple):
-        return type(value), tuple(map(told_apart, value))
-    if isinstance(value, float | complex | np.inexact):
-        return type(value), repr(value)
-    return type(value), value
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a program is made for: trees, avals, and the static arguments by name or number; and
-    names and sizes of the axes over which it is mapped.
-
-    ``arrays`` are the numbers of arguments that are arrays of no axis: writing to them is seen by
-    other names, where a scalar's name is rebound.
-    """
-
-    tree: PyTreeDef
-    avals: tuple[Aval, ...]
-    arrays: tuple[int, ...]
-    static: tuple[tuple[Any, Fixed], ...]
-    axes: tuple[tuple[Any, int], ...]
-
-    def difference(self, other: Signature, label: str) -> str:
-        """How a signature differs from another one, in words."""
-        for (name, fixed), (_, before) in zip(self.static, other.static, strict=False):
-            if fixed != before:
-                return f"static argument {name!r} is {fixed!r}, and was {before!r}"
-        if self.axes != other.axes:
-            return f"it is mapped over the named axes {dict(self.axes)}, and was {dict(other.axes)}"
-        if self.tree != other.tree:
-            return f"the tree of the arguments is {self.tree}, and was {other.tree}"
-        paths = flatten_with_path(self.tree.unflatten(range(len(self.avals))))[0]
-        for (path, _), mine, its in zip(paths, self.avals, other.avals, strict=True):
-            if mine != its:
-                return f"argument {argument_name(path)} is {mine}, and was {its}"
-        for i, (path, _) in enumerate(paths):
-            if (i in self.arrays) != (i in other.arrays):
-                kinds = "an array of no axis", "a scalar"
-                is_, was = kinds if i in self.arrays else kinds[::-1]
-                return f"argument {argument_name(path)} is {is_}, and was {was}"
-        return "it closes over traced values, which no other call may use"
-
-
-def argument_name(path: Any) -> str:
-    """A path into ``(args, kwargs)`` as the user wrote the argument."""
-    inner = keystr(path[2:])
-    key = getattr(path[1], "idx", getattr(path[1], "key", path[1]))
-    return f"{key}{f' at {inner}' if inner else ''}"
-
-
-@dataclass
-class Staged:
-    """A program for one signature."""
-
-    closed: ClosedProgram
-    sources: tuple[Value, ...]
-    """The captured values themselves: arrays as they are now, whatever was written to them."""
-    out_tree: PyTreeDef
-    execute: Executable
-    closure: Closure | None
-    """What the function read beyond its arguments; None where it reads nothing."""
-
-    arrays: tuple[int, ...]
-    """The numbers of outputs that are arrays of no axis: the program gives scalars."""
-    quiet: bool
-    """Whether NumPy's warnings are no news: derivatives are among what it computes."""
-    door: Door | None = None
-    """The short way in, made at the second call, and again when ``execute`` has settled."""
-    settled: bool = False
-    """Whether it had when the door was made."""
-
-    def change(self) -> str | None:
-        """What the function reads otherwise than when it was staged, in words."""
-        return None if self.closure is None else self.closure.change()
-
-    def run(self, leaves: Sequence[Value]) -> PyTree:
-        """Outputs at the leaves of a call."""
-        values = [*self.sources, *leaves]
-        if any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # quicker than a generator
-            outs = bind(call, values, {"program": self.closed.program})
-        elif self.quiet and not self.execute.silent:
-            with np.errstate(all="ignore"):
-                outs = self.execute(*values)
-        else:
-            outs = self.execute(*values)
-        if self.arrays:
-            as_array = roles["array_of_no_axis"]
-            outs = tuple([as_array(x) if i in self.arrays else x for i, x in enumerate(outs)])
-        return self.out_tree.unflatten(outs)
-
-    @property
-    def quieted(self) -> Callable[..., tuple[Value, ...]]:
-        """What runs the program, without NumPy's warnings where they are no news."""
-        execute = self.execute
-        if not self.quiet or execute.silent:
-            return execute.run
-        if reads_no_context(self.closed.program):
-            return partial(silently, execute.run)
-        return np.errstate(all="ignore")(execute.run)
 
 
 class Jit(Transformed):
@@ -215,12 +90,8 @@ class Jit(Transformed):
                 return out
         static, dynamic = self.split(args, kwargs)
         leaves, tree = flatten(dynamic)
-        signature = self.signature(leaves, tree, static)
-        try:
-            found = self.programs.get(signature)
-        except TypeError:
-            self._unhashable(static)
-            raise
+        signature = signature_of(self.label, leaves, tree, static)
+        found = self.find(signature)
         change = None if found is None else found.change()
         if found is None or change is not None:
             found = self.staged(signature, leaves, args, kwargs, change)
@@ -273,27 +144,13 @@ class Jit(Transformed):
         words = {k: v for k, v in kwargs.items() if k not in names}
         return tuple(named), (rest, words)
 
-    def signature(
-        self, leaves: list[Value], tree: PyTreeDef, static: tuple[tuple[Any, Fixed], ...]
-    ) -> Signature:
-        """Trees, avals and static arguments of a call; its leaves are made arrays and numbers."""
-        for i, x in enumerate(leaves):
-            if isinstance(x, np.ndarray):
-                if type(x) is not np.ndarray or x.dtype.kind not in "biufc":
-                    leaves[i] = plain_array(self.label, f"argument {self._path(tree, i)}", x)
-            elif not (hasattr(x, "dtype") or isinstance(x, bool | int | float | complex)):
-                raise TypeError(
-                    f"{self.label}: argument {self._path(tree, i)} is a {type(x).__name__}, which "
-                    f"is neither an array nor a number{at(calling_position())}.\n"
-                    "Make it static (static_argnames=...), or a pytree of arrays."
-                )
-        axes = tuple([(axis.key, axis.size) for axis in RUNNING.get().axes])
-        is_array = roles["is_array_of_no_axis"]
-        arrays = tuple([i for i, x in enumerate(leaves) if is_array(x)])
-        return Signature(tree, tuple([aval_of(x) for x in leaves]), arrays, static, axes)
-
-    def _path(self, tree: PyTreeDef, i: int) -> str:
-        return argument_name(flatten_with_path(tree.unflatten(range(tree.num_leaves)))[0][i][0])
+    def find(self, signature: Signature) -> Staged | None:
+        """The program for a signature, if there is one."""
+        try:
+            return self.programs.get(signature)
+        except TypeError:
+            self._unhashable(signature.static)
+            raise
 
     def _unhashable(self, static: Iterable[tuple[Any, Fixed]]) -> None:
         for name, fixed in static:
@@ -342,7 +199,7 @@ class Jit(Transformed):
         held = tuple([fixed.value for _, fixed in signature.static])
         closure = closure_of(Closure(self.fun, held), closed, sources)
         quiet = has_derivatives(closed.program)
-        made = Staged(closed, sources, out_tree, execute, closure, arrays, quiet)
+        made = Staged(signature, closed, sources, out_tree, execute, closure, arrays, quiet)
         self._note(signature, change)
         if not any(isinstance(x, Tracer) for x in sources):
             self.programs[signature] = made
@@ -357,7 +214,7 @@ class Jit(Transformed):
         elif last is None:
             reason = "the first call"
         else:
-            reason = signature.difference(last, self.label)
+            reason = signature.difference(last)
         self.misses.append(Miss(reason, at(calling_position())))
         if change is not None:
             self.changes += 1
@@ -374,7 +231,9 @@ class Jit(Transformed):
         """The program for arguments like these (`ShapeDtypeStruct`s will do); prints as IR."""
         return self.staged_for(args, kwargs).closed
 
-    lower = ir
+    def lower(self, *args: PyTree, **kwargs: PyTree) -> Lowered:
+        """The function staged for arguments like these, to be looked at or compiled."""
+        return Lowered(self.label, self.staged_for(args, kwargs))
 
     def explain(self, *args: PyTree, **kwargs: PyTree) -> tuple[Part, ...]:
         """Which equations run where, for arguments like these, and why."""
@@ -393,8 +252,8 @@ class Jit(Transformed):
         """The program for arguments like these, staged if there is none."""
         static, dynamic = self.split(args, kwargs)
         leaves, tree = flatten(dynamic)
-        signature = self.signature(leaves, tree, static)
-        found = self.programs.get(signature)
+        signature = signature_of(self.label, leaves, tree, static)
+        found = self.find(signature)
         change = None if found is None else found.change()
         if found is None or change is not None:
             found = self.staged(signature, leaves, args, kwargs, change)
@@ -438,17 +297,6 @@ def has_derived(program: Program, sources: tuple[Value, ...], closure: Closure) 
     own = [x for _, x in closure.arrays.values()]
     arrays = [x for x in sources if isinstance(x, np.ndarray)]
     return not all(any(np.may_share_memory(x, y) for y in own) for x in arrays)
-
-
-def reads_no_context(program: Program) -> bool:
-    """Whether all equations are NumPy's and vjpkit's own functions, which call no user's code."""
-    homes = {type(eqn.primitive).__module__ for eqn in program.equations}
-    own = all(home.startswith("vjpkit.ops.") or home in _OWN for home in homes)
-    return own and all(map(reads_no_context, subprograms(program)))
-
-
-_OWN = frozenset({"vjpkit.control.call", "vjpkit.control.scan_rules"})
-"""Where primitives are that run programs and do nothing else."""
 
 
 @overload
@@ -502,10 +350,12 @@ def jit(
     bit what the same operations give on values (a derivative through a loop or a branch, in reverse
     mode or mapped, within rounding: it adds in another order). Up to ``maxsize`` programs are kept.
 
-    ``f.ir(*args)`` is the program, ``f.cache_info()`` counts hits and misses, ``f.misses`` says why
-    each call that staged a program did; ``f.explain(*args)`` says which equations run where, and
-    why, ``f.native_ir(*args)`` is the LLVM text of what is native; ``f.compile(*args)`` makes
-    everything ready and waits for it.
+    ``f.ir(*args)`` is the program; ``f.lower(*args)`` prints it, and ``f.lower(*args).compile()``
+    is a function for arguments like these alone (static ones left out), which is never staged
+    again. ``f.cache_info()`` counts hits and misses, ``f.misses`` says why each call that staged a
+    program did; ``f.explain(*args)`` says which equations run where, and why,
+    ``f.native_ir(*args)`` is the LLVM text of what is native; ``f.compile(*args)`` makes everything
+    ready and waits for it.
 
     >>> import numpy as np, vjpkit as vk
     >>> f = vk.jit(lambda x, n: np.sin(x) ** n, static_argnames="n")
@@ -513,6 +363,9 @@ def jit(
     array([0.70807342, 0.70807342])
     >>> f.cache_info()
     CacheInfo(hits=0, misses=1, size=1)
+    >>> squared = f.lower(np.ones(2), n=2).compile()
+    >>> squared(np.zeros(2)), f.cache_info()
+    (array([0., 0.]), CacheInfo(hits=0, misses=1, size=1))
     >>> vk.grad(vk.jit(lambda x: x**3))(2.0)
     np.float64(12.0)
     """
