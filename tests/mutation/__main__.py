@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from functools import cache
@@ -46,7 +46,7 @@ LONG = 60
 """No written test takes so many seconds without a mutant."""
 
 FEW = 3
-"""So many primitives are tried on a mutant that is proved to be equivalent."""
+"""So many primitives are tried before written tests, and on mutants proved to be equivalent."""
 
 REMOVABLE = ("numpy/test_scipy.py::test_removable_singular_points",)
 
@@ -243,15 +243,30 @@ telling: dict[str, list[str]] = defaultdict(list)
 """The written tests that noticed mutants of a module, the last one first: these are asked first."""
 
 
-def noticed_by_tests(mutant: Mutant) -> bool:
-    """Whether a written test of the family fails with the mutant, and passes without it."""
+def noticed_by_laws(
+    mutant: Mutant, primitives: Sequence[Primitive]
+) -> tuple[str | None, Primitive | None]:
+    """The first law of these primitives that fails with the mutant, if any, and of which."""
+    for p in primitives:
+        law = noticed(mutant, checks_of(p))
+        if law is not None:
+            return law, p
+    return None, None
+
+
+def tests_of(mutant: Mutant) -> list[str]:
+    """The written tests of a mutant's family."""
     family = [test for name in mutant.owner.split(".") for test in FAMILIES.get(name, ())]
-    known = telling[mutant.owner]
+    return [str(TESTS / name) for name in (*family, POINTS)]
+
+
+def noticed_by_tests(mutant: Mutant, tests: list[str]) -> bool:
+    """Whether one of these written tests fails with the mutant, and passes without it."""
     with mutant.installed():
-        test = known and first_failed(known)
-        test = test or first_failed([str(TESTS / name) for name in (*family, POINTS)])
+        test = first_failed(tests) if tests else None
     if not test or first_failed([test]) is not None:
         return False
+    known = telling[mutant.owner]
     known[:] = [test, *[other for other in known if other != test]]
     return True
 
@@ -313,23 +328,24 @@ def main(arguments: list[str]) -> int:
     caught: dict[str, Counter[str]] = defaultdict(Counter)
     survivors = 0
     equivalent: set[str] = set()
-    last: Primitive | None = None
+    last: deque[Primitive] = deque(maxlen=2)
     for mutant, primitives in all_mutants(wanted, everything, whole):
         if mutant.line <= line:
             continue
         proved = str(mutant) in EQUIVALENT
-        law = None
-        for p in sorted(primitives, key=lambda p: p is not last)[: FEW if proved else None]:
-            law = noticed(mutant, checks_of(p))
-            if law is not None:
-                last = p  # the same primitive is asked first the next time
-                break
+        # What noticed the last mutants is asked first; a written test of these before all the rest.
+        ordered = sorted(primitives, key=lambda p: p not in last)
+        law, by = noticed_by_laws(mutant, ordered[:FEW])
+        told = law is None and not proved and noticed_by_tests(mutant, telling[mutant.owner][:FEW])
+        if law is None and not told and not proved:
+            law, by = noticed_by_laws(mutant, ordered[FEW:])
+        last += [by] if by and by not in last else []
         if law is None and proved:
             equivalent.add(str(mutant))
             caught[mutant.owner]["equivalent"] += 1
-        elif law is None and noticed_by_tests(mutant):
+        elif law is None and (told or noticed_by_tests(mutant, tests_of(mutant))):
             caught[mutant.owner]["written tests"] += 1
-            print(f"by a written test only: {mutant}", flush=True)
+            print(f"by a written test: {mutant}", flush=True)
         elif law is None:
             survivors += 1
             caught[mutant.owner]["not caught"] += 1
