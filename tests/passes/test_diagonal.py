@@ -102,3 +102,11 @@ def test_strict_arithmetic_has_a_basis_of_numbers():
 def test_a_basis_of_one_vector_is_a_number():
     assert "eye" not in names(vk.jacrev(lambda x: np.sum(np.sin(x))), POINT)
     close(vk.jit(vk.jacrev(lambda x: np.sum(np.sin(x))))(POINT), np.cos(POINT))
+
+
+def test_python_numbers_leave_single_precision_as_it_is():
+    mixed = vk.jacrev(vk.grad(lambda x, s: np.sum(np.sin(x * s) * s)), 1)
+    x = POINT.astype("f4")
+    check(with_diagonals(vk.make_ir(mixed)(x, 0.5).program))
+    found = vk.jit(mixed)(x, 0.5)
+    np.testing.assert_allclose(found, mixed(x, 0.5), rtol=1e-5)

@@ -109,9 +109,8 @@ class _Diagonals(Rewriter):
         n, _ = _long(out.aval.shape)
         if y.aval.size not in (1, n) or _is_square(y.aval.shape):
             return
-        factor = (
-            y if isinstance(y, Literal) else self.shaped(eqn, y, (n,) if y.aval.size == n else (1,))
-        )
+        number = isinstance(y, Literal) or not y.aval.shape  # a weak one stays weak
+        factor = y if number else self.shaped(eqn, y, (n,) if y.aval.size == n else (1,))
         assert isinstance(x, Var)
         if self.diagonals[x] is None and y.aval.size == n and isinstance(factor, Var):
             self.know(eqn, factor)
