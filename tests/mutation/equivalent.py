@@ -119,6 +119,9 @@ EQUIVALENT: dict[str, str] = {
     "  ->  refresh(x).owner": "what need not be refreshed is given back as it is: only slower",
     "control.calls.zeros_of: roles['fill'](builder, aval.shape, 0, aval.dtype)"
     "  ->  -roles['fill'](builder, aval.shape, 0, aval.dtype)": _ZERO,
+    "control.rules.RuledCall._recorded: zeros_of(aval_of(o), values)  ->  aval_of(o)": (
+        "of an output that does not depend on the tangents only shape and dtype are asked for"
+    ),
     "control.policies.split_by: used(residuals)  ->  residuals": _ONLY_VARIABLES,
     "control.policies.split_by: used(inputs)  ->  inputs": _ONLY_VARIABLES,
     "control.policies._saved_equations: used(e.inputs)  ->  e.inputs": _ONLY_VARIABLES,

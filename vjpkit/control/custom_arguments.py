@@ -246,7 +246,7 @@ class Bound:
             return SymbolicZero(aval.shape, aval.dtype if aval.inexact else FLOAT0)
         if not aval.inexact:
             return np.zeros(aval.shape, FLOAT0)
-        return zeros_of(aval.strong(), beside) if t is None else t
+        return zeros_of(aval, beside) if t is None else t
 
     def _fitted(self, t: Any, aval: Aval, said: str) -> Maybe:
         """A tangent or cotangent that a rule returned, as a fresh value of the right aval."""

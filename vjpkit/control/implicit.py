@@ -360,7 +360,7 @@ def moved_by(
 def minus(a: Maybe, b: Maybe, aval: Aval, beside: Sequence[Value]) -> Value:
     """``a - b``, zeros where both are zero."""
     if b is None:
-        return zeros_of(aval.strong(), beside) if a is None else a
+        return zeros_of(aval, beside) if a is None else a
     return -b if a is None else a - b
 
 

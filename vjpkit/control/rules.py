@@ -114,12 +114,12 @@ class RuledCall:
             outs[:], out_ts = rule(values, full)
             pairs = zip(out_ts, outs, strict=True)
             return [
-                zeros_of(aval_of(o).strong(), values) if t is None else t
+                zeros_of(aval_of(o), values) if t is None else t
                 for t, o in pairs
                 if aval_of(o).inexact
             ]
 
-        zeros = [zeros_of(aval_of(values[i]).strong(), [values[i]]) for i in chosen]
+        zeros = [zeros_of(aval_of(values[i]), [values[i]]) for i in chosen]
         _, linear = linearize(tangents, *zeros)
         found = tuple(outs)
         if not self.proven:

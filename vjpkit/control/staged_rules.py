@@ -121,9 +121,7 @@ def _staged_rules(call: RuledCall, avals: Sequence[Aval]) -> tuple[list[Value], 
             ys, ts = rule(xs[:count], spread(xs[count:], avals))
             pairs = zip(ts, ys, strict=True)
             dense = [
-                zeros_of(aval_of(y).strong(), xs) if t is None else t
-                for t, y in pairs
-                if aval_of(y).inexact
+                zeros_of(aval_of(y), xs) if t is None else t for t, y in pairs if aval_of(y).inexact
             ]
             return [*ys, *dense]
 
@@ -280,7 +278,7 @@ class ProgramRules:
     def _dense(self, vectors: Sequence[Maybe], avals: Sequence[Aval], like: Any) -> list[Value]:
         pairs = zip(vectors, avals, strict=True)
         beside = [*vectors, *like]
-        return [zeros_of(a.strong(), beside) if v is None else v for v, a in pairs if a.inexact]
+        return [zeros_of(a, beside) if v is None else v for v, a in pairs if a.inexact]
 
     def jvp(self, values: Sequence[Value], ts: Sequence[Maybe]) -> tuple[Outputs, Sequence[Maybe]]:
         own = [aval_of(v) for v in values[self.captured :]]
