@@ -150,7 +150,7 @@ class While(Higher):
             avals = [aval_of(v) for v in values]
             if not Loop(**params).decides(live):  # then live operands may be open
                 values = [
-                    zeros(a.strong(), v) if wanted else v
+                    zeros(a, v) if wanted else v
                     for v, a, wanted in zip(values, avals, live, strict=True)
                 ]
             whole = alone(self, avals, params)
@@ -176,7 +176,7 @@ class While(Higher):
         t_c = [t for t in dc if t is not None]
         avals = loop.body.out_avals
         carried = [i for i in range(n_k) if moving[n_b + i]]
-        t_k = [zeros(avals[i].strong(), some) if dk[i] is None else dk[i] for i in carried]
+        t_k = [zeros(avals[i], some) if dk[i] is None else dk[i] for i in carried]
         # The program takes constants, carries, and then the tangents of either.
         a, b, c = n_b, n_b + n_k, n_b + n_k + len(t_c)
         order = [*range(a), *range(b, c), *range(a, b), *range(c, len(both.inputs))]
@@ -184,7 +184,7 @@ class While(Higher):
         tangents: list[int | Aval] = []
         for i in carried:
             place = marks[i]
-            tangents.append(avals[i].strong() if place is None else n_k + place)
+            tangents.append(avals[i] if place is None else n_k + place)
         inputs = [both.in_avals[i] for i in order]
         places = [order.index(i) for i in range(len(order))]
         wide = rearranged(both, inputs, places, [*range(n_k), *tangents])

@@ -200,8 +200,8 @@ class OneRule:
         self.call = call
         self.kept, self.guards = guarded(kept)
         self.live = [i for i, wanted in enumerate(live) if wanted]
-        self.in_avals = [aval_of(v).strong() for v in values]
-        self.out_avals = [aval_of(o).strong() for o in outs]
+        self.in_avals = [aval_of(v) for v in values]
+        self.out_avals = [aval_of(o) for o in outs]
 
     def check(self) -> None:
         for guard in self.guards:

@@ -106,7 +106,7 @@ class Scan(Programmatic):
         place = dict(zip([i for i, r in enumerate(reached) if r], tangents, strict=True))
         carried_on = [i for i, wanted in enumerate(lk) if wanted]
         outputs: list[int | Aval] = [*range(layout.carry)]
-        outputs += [place.get(i, inner.out_avals[i].strong()) for i in carried_on]
+        outputs += [place.get(i, inner.out_avals[i]) for i in carried_on]
         outputs += range(layout.carry, count)
         outputs += [place[i] for i in range(layout.carry, count) if marks[i] is not None]
         # The program takes constants, carries, slices, and then the tangents of each.
@@ -237,7 +237,7 @@ def iter_zeros(
 ) -> list[Value]:
     """Tangents of the carries that have one in the course of the loop."""
     return [
-        zeros(aval_of(v).strong(), like) if t is None else t
+        zeros(aval_of(v), like) if t is None else t
         for t, v, w in zip(ts, values, wanted, strict=True)
         if w
     ]

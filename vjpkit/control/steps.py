@@ -265,7 +265,7 @@ class Steps:
         self.machine = machine
         self.live = [i for i, wanted in enumerate(live) if wanted]
         self.skipped = skipped
-        self.avals = [aval_of(v).strong() for v in machine.operands]
+        self.avals = [aval_of(v) for v in machine.operands]
         self.out_avals = machine.body.out_avals
         ys: Columns = []
         self.tape: Recorded | Schedule
@@ -391,7 +391,7 @@ class Backward:
     def _vectors(self, i: int) -> list[Value]:
         avals = self.steps.out_avals
         slices = [
-            self.written[j][i] if j in self.written else zeros(avals[j].strong(), self.some)
+            self.written[j][i] if j in self.written else zeros(avals[j], self.some)
             for j in self.slices
         ]
         return [*[self.state[c] for c in self.carried], *slices]
