@@ -327,6 +327,24 @@ def test_zero_tangents_are_zeros_in_programs_too() -> None:
             assert h(0.3) == (2.0, 0.0)
 
 
+def test_which_rule_is_used_where_several_are_given() -> None:
+    """Forward mode takes the forward rule as it is, unless the function is linear there."""
+    bent = vk.custom_jvp(lambda x: x)
+    bent.defjvp(lambda primals, ts: (primals[0], np.abs(ts[0])))
+    assert vk.jvp(bent, (1.0,), (-2.0,)) == (1.0, 2.0)
+    f = vk.custom_rule(
+        lambda x, y: 2.0 * x * y,
+        jvp=lambda p, ts: (2.0 * p[0] * p[1], 5.0 * ts[0] + 7.0 * ts[1]),
+        transpose=lambda y, ct: (3.0 * ct,),
+        linear_argnums=0,
+    )
+    assert vk.jvp(lambda x: f(x, 1.0), (1.0,), (1.0,))[1] == 2.0  # the function itself
+    assert vk.jvp(lambda y: f(1.0, y), (1.0,), (1.0,))[1] == 7.0
+    assert vk.grad(f, 0)(1.0, 1.0) == 3.0
+    assert vk.grad(f, 1)(1.0, 1.0) == 7.0
+    assert vk.grad(f, (0, 1))(1.0, 1.0) == (5.0, 7.0)
+
+
 def test_a_view_of_what_was_written_to_is_staged() -> None:
     f = by_vjp()
 
@@ -348,6 +366,18 @@ def test_residuals_are_any_tree() -> None:
     )
     for g in (f, vk.jit(f), vk.vmap(f), vk.jit(vk.vmap(f)), vk.vmap(vk.jit(f))):
         np.testing.assert_allclose(vk.grad(lambda x: np.sum(g(x)))(X), 3 * np.cos(X))  # noqa: B023
+
+
+def test_residuals_are_named_and_guarded() -> None:
+    f = vk.custom_vjp(lambda x: np.sin(x))
+    f.defvjp(lambda x: (np.sin(x), {"n": 3, "x": x}), lambda r, ct: (ct * np.cos(r["x"]),))
+    x = np.linspace(0.0, 1.0, 50_000)
+    pullback = vk.vjp(lambda x: f(x), x)[1]
+    (kept,) = [r for r in pullback.residuals if "custom_vjp" in r.name]
+    assert kept.shape == x.shape
+    x[0] = 5.0
+    with pytest.raises(RuntimeError, match="changed"):
+        pullback(np.ones_like(x))
 
 
 def test_shared_and_batched_arguments() -> None:

@@ -131,8 +131,9 @@ def negative(node: ast.expr) -> ast.expr:
     return ast.copy_location(ast.UnaryOp(ast.USub(), node), node)
 
 
-def is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+def is_none_or_words(node: ast.expr) -> bool:
+    none = isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, str))
+    return none or isinstance(node, ast.JoinedStr)
 
 
 def saves_work(body: ast.expr, orelse: ast.expr) -> bool:
@@ -179,7 +180,7 @@ def replacements(node: ast.AST, modules: set[str]) -> Iterator[ast.expr]:
             yield value
         case ast.Call():
             yield from instead_of_call(node, modules)
-        case ast.IfExp(_, body, orelse) if not (is_none(body) or is_none(orelse)):
+        case ast.IfExp(_, body, orelse) if not any(map(is_none_or_words, (body, orelse))):
             if not saves_work(body, orelse):
                 yield body
             yield orelse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -96,7 +97,7 @@ def _is_analytic(case: Case, line: Callable[[Any], Sequence[Value]]) -> bool:
             there = line(0j)
             along = central(lambda h: line(0.01j + h))
             across = central(lambda h: line(0.01j + 1j * h))
-    except (TypeError, ValueError, ArithmeticError, np.linalg.LinAlgError):
+    except (TypeError, ValueError, ArithmeticError, struct.error, np.linalg.LinAlgError):
         return False
     return all(
         np.iscomplexobj(y)
