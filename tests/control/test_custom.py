@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
-from vjpkit.core.errors import NotLinearError
+from vjpkit.core.errors import ClosedTraceError, NotLinearError
 from vjpkit.core.tracer import Tracer
 
 X = np.array([0.1, 0.2, 0.3])
@@ -284,6 +284,51 @@ def test_no_derivative_in_what_rules_close_over(kind: str) -> None:
     for derivative in derivatives:
         with pytest.raises(RuntimeError, match=r"closes over a traced value.*test_custom.py"):
             derivative()
+
+
+def doubled_by_rules(z: Any) -> dict[str, Any]:
+    """2 x, by functions that close over nothing and rules that close over z."""
+    by_jvp, by_jvps = vk.custom_jvp(lambda x: 2.0 * x), vk.custom_jvp(lambda x: 2.0 * x)
+    by_jvp.defjvp(lambda primals, ts: (2.0 * primals[0], ts[0] * z))
+    by_jvps.defjvps(lambda t, out, x: t * z)
+    by_bwd = vk.custom_vjp(lambda x: 2.0 * x)
+    by_bwd.defvjp(lambda x: (2.0 * x, None), lambda _, ct: (ct * z,))
+    return {
+        "custom_jvp": by_jvp,
+        "custom_jvp, one by one": by_jvps,
+        "custom_vjp": by_bwd,
+        "custom_rule": vk.custom_rule(
+            lambda x: 2.0 * x, jvp=lambda primals, ts: (2.0 * primals[0], ts[0] * z)
+        ),
+        "custom_rule, transposed": vk.custom_rule(
+            lambda x: 2.0 * x, transpose=lambda ct: (ct * z,)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", doubled_by_rules(0.0))
+def test_rules_alone_that_close_over_what_is_differentiated_are_named(name: str) -> None:
+    """When they are asked the transform has ended, and that would be no help."""
+
+    def f(z: Any) -> Any:
+        return doubled_by_rules(z)[name](z * z)
+
+    said = rf"{name.split(',')[0]}\(<lambda>\) closes over a traced value.*test_custom"
+    derivatives = [
+        lambda: vk.grad(f)(2.0),
+        lambda: vk.vjp(f, 2.0)[1](1.0),
+        lambda: vk.linearize(f, 2.0)[1].T(1.0),
+        lambda: vk.vmap(vk.grad(f))(np.ones(2)),
+        lambda: vk.jit(vk.grad(f))(2.0),
+        lambda: vk.grad(vk.jit(f))(2.0),
+        lambda: vk.jacfwd(vk.grad(f))(2.0),
+    ]
+    for derivative in derivatives:
+        with pytest.raises(ClosedTraceError, match=rf"{said}[\s\S]*as an argument") as caught:
+            derivative()
+        assert ".." not in str(caught.value)
+    outer = vk.grad(lambda z: vk.grad(doubled_by_rules(z)[name])(0.5))(2.0)
+    assert outer == 1.0  # which is another transform's
 
 
 def test_a_tangent_rule_alone_may_not_close_over_what_is_pushed() -> None:

@@ -168,12 +168,13 @@ class ClosesOverTraced(ClosedTraceError):
     """A function with rules closes over a traced value of the transform that differentiates it."""
 
 
-def closed_over(name: str) -> ClosesOverTraced:
+def closed_over(name: str, where: str | None = None) -> ClosesOverTraced:
     """The error for a derivative in a value that a function with rules closes over."""
     return ClosesOverTraced(
         f"{name} closes over a traced value of the transformation it is differentiated by"
-        f"{at(calling_position())}.\nIts rules say nothing about the derivative in that value: "
-        "pass the value as an argument, or hoist it with vk.closure_convert."
+        f"{at(calling_position()) if where is None else where}.\nIts rules say nothing about the "
+        "derivative in that value: pass the value as an argument, or hoist it with "
+        "vk.closure_convert."
     )
 
 

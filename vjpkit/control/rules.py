@@ -10,15 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import get_ident
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from vjpkit.control.calls import Outputs, apply, closed_over, guarded, zeros_of
+from vjpkit.control.calls import (
+    ClosesOverTraced,
+    Outputs,
+    apply,
+    closed_over,
+    guarded,
+    zeros_of,
+)
 from vjpkit.control.mapped_rules import Mapped
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import NotDifferentiableError, NotLinearError, at, calling_position
+from vjpkit.core.errors import (
+    ClosedTraceError,
+    NotDifferentiableError,
+    NotLinearError,
+    at,
+    calling_position,
+)
 from vjpkit.core.ir import Equation, Literal, nonlinear_equation
 from vjpkit.core.rows import cast
 from vjpkit.core.staging import ClosedProgram, stage
@@ -29,6 +43,7 @@ from vjpkit.transforms.derivatives import jvp, linearize
 
 __all__ = ["RuledCall", "example_calls", "linearized_at"]
 
+T = TypeVar("T")
 Maybe = Value | None
 Flat = Callable[..., Outputs]
 Jvp = Callable[[Sequence[Value], Sequence[Maybe]], tuple[Outputs, Sequence[Maybe]]]
@@ -124,7 +139,7 @@ class RuledCall:
         found = tuple(outs)
         if not self.proven:
             self._require_linear(stage(tangents, [aval_of(z) for z in zeros], len(zeros)))
-        return found, linear.backing
+        return found, ForwardRule(self.name, linear.backing)
 
     def _require_linear(self, tangents: ClosedProgram) -> None:
         """Raise where a rule is not linear in the tangents: its derivative at zero is another map.
@@ -186,6 +201,41 @@ def linearized_at(
 # ----------------------------------------------------------------------------- linear maps of rules
 
 
+def applied(name: str, rule: Callable[..., T], *args: Any) -> T:
+    """What a rule gives, once the transform that it belongs to has ended.
+
+    What it closes over of that transform has no derivative any more: the error says whose fault
+    that is.
+    """
+    try:
+        return rule(*args)
+    except ClosesOverTraced:
+        raise
+    except ClosedTraceError as error:
+        first = str(error).partition("\n")[0].rstrip(".")
+        mine = closed_over(name, f": in one of its rules {first}")
+        for text in getattr(error, "__notes__", ()):
+            mine.add_note(text)
+        raise mine from error
+
+
+@dataclass(frozen=True)
+class ForwardRule:
+    """The linear map of a forward rule that was recorded over its tangents."""
+
+    name: str
+    backing: Backing
+
+    def push(self, ts: Sequence[Maybe]) -> Sequence[Maybe]:
+        return applied(self.name, self.backing.push, ts)
+
+    def pull(self, cts: Sequence[Maybe]) -> Sequence[Maybe]:
+        return applied(self.name, self.backing.pull, cts)
+
+    def residuals(self) -> list[Residual]:
+        return self.backing.residuals()
+
+
 class OneRule:
     """What the linear maps of rules share: which operands, which outputs, what they keep."""
 
@@ -228,7 +278,7 @@ class ReverseRule(OneRule):
     def pull(self, cts: Sequence[Maybe]) -> list[Maybe]:
         self.check()
         assert self.call.bwd is not None
-        out = self.call.bwd(self.kept, self.all_cotangents(cts))
+        out = applied(self.call.name, self.call.bwd, self.kept, self.all_cotangents(cts))
         return self.live_cotangents(out)
 
     def push(self, ts: Sequence[Maybe]) -> list[Maybe]:
@@ -264,13 +314,13 @@ class LinearRule(OneRule):
         for i in self.call.linear:
             if full[i] is None:
                 full[i] = zeros_of(self.in_avals[i], ts)
-        outs = apply(*full, call=self.call)
+        outs = applied(self.call.name, partial(apply, call=self.call), *full)
         return [o for o, aval in zip(outs, self.out_avals, strict=True) if aval.inexact]
 
     def pull(self, cts: Sequence[Maybe]) -> list[Maybe]:
         self.check()
         assert self.call.transpose is not None
-        out = self.call.transpose(self.kept, self.all_cotangents(cts))
+        out = applied(self.call.name, self.call.transpose, self.kept, self.all_cotangents(cts))
         return self.live_cotangents(out)
 
 
