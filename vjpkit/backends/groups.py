@@ -7,6 +7,7 @@ ever made whole. Sums down the rows end a group: they are added up block by bloc
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
@@ -17,7 +18,7 @@ from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Var, used
 from vjpkit.kinds.elementwise import Ufunc
 
-__all__ = ["Group", "Together", "beginning", "blocked", "is_elementwise", "schedule"]
+__all__ = ["FEW_WAITING", "Group", "Together", "beginning", "blocked", "is_elementwise", "schedule"]
 
 SMALLEST = 1 << 17
 """Elements from which blocks pay: below, whole arrays stay in the outer caches by themselves."""
@@ -26,6 +27,9 @@ BLOCK = 30 << 10
 
 FEWEST_ROWS = 8
 """Rows of a block from which what is small in them does not make up most of the calls."""
+
+FEW_WAITING = 64
+"""Equations that are looked at again when the group for which they waited has ended."""
 
 _WITHIN_ROWS = frozenset({"sum", "max", "min", "spread"})
 _ELEMENTWISE = frozenset({"scale", "where", "same"})
@@ -40,8 +44,8 @@ def is_elementwise(eqn: Equation) -> bool:
 class Together:
     """Equations that run as one; ``sums`` add up results of the others, and end the group."""
 
-    patient: ClassVar[bool] = False
-    """Whether the group goes on when it meets what needs it and does not belong to it."""
+    patience: ClassVar[float] = 0
+    """How many equations may wait that need the group and do not belong to it."""
 
     equations: list[Equation] = field(default_factory=list)
     sums: list[Equation] = field(default_factory=list)
@@ -94,8 +98,8 @@ class Together:
         return any(a in self.members or a in self.beyond for a in used(eqn.inputs))
 
     def parts(self) -> list[Equation | Together]:
-        """The group, or its equations where it does not pay; then what had to wait."""
-        return [*([self] if self.pays() else [*self.equations, *self.sums]), *self.waiting]
+        """The group, or its equations where it does not pay."""
+        return [self] if self.pays() else [*self.equations, *self.sums]
 
 
 def schedule(
@@ -107,16 +111,28 @@ def schedule(
     """
     out: list[Equation | Together] = []
     group: Together | None = None
+    coming = deque(parts)
 
     def close() -> None:
+        """End the group; what had to wait comes next, if that is little, and may begin another."""
         nonlocal group
-        out.extend(group.parts() if group is not None else ())
+        if group is not None:
+            out.extend(group.parts())
+            few = len(group.waiting) <= FEW_WAITING
+            (coming.extendleft if few else out.extend)(group.waiting[:: -1 if few else 1])
         group = None
 
-    for part in parts:
-        if isinstance(part, Together) or part.primitive.effect:
+    while coming or group is not None:
+        if not coming:
             close()
-            out.append(part)
+            continue
+        part = coming.popleft()
+        if isinstance(part, Together) or part.primitive.effect:
+            if group is not None:
+                coming.appendleft(part)
+                close()
+            else:
+                out.append(part)
             continue
         left = part if group is None else group.taken(part)
         if left is None:
@@ -124,16 +140,17 @@ def schedule(
         fresh = begun(left)
         needs = group is not None and group.depends(left)
         if group is not None and (
-            (needs and not group.patient) or (fresh is not None and fresh.ousts(group))
+            (needs and len(group.waiting) >= group.patience)
+            or (fresh is not None and fresh.ousts(group))
         ):
+            coming.appendleft(left)
             close()
-        if group is None and fresh is not None:
+        elif group is None and fresh is not None:
             group = fresh
         elif group is not None and needs:
             group.wait(left)
         else:
             out.append(left)
-    close()
     return out
 
 

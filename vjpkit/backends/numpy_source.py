@@ -306,7 +306,7 @@ class Source:
                     self.asked[line + 2] = part  # counted from 1, after the one with the name
             dying = [a for a in dying if a.aval.nbytes >= SMALL]
             if dying:
-                self.lines.append(f"del {', '.join(map(self.name, dying))}")
+                self.lines.append(f"del {', '.join([self.names[a] for a in dying])}")
         self.examine(self.outputs)
         self.require_finite(program.outputs[len(self.outputs) :])
         results = self.results()
@@ -376,7 +376,7 @@ class Source:
     def operand(self, a: Atom, eqn: Equation) -> str:
         """An operand of a ufunc."""
         if not isinstance(a, Literal):
-            return self.names[a]
+            return self.name(a)
         key = a, is_typed(a, eqn), eqn.outputs[0].aval.dtype
         found = self.numbers.get(key)
         if found is None:

@@ -23,6 +23,8 @@ operands' sizes: staged ones over a small state, and those over rows of arrays.
     Elements of a step that are read and written at computed places.
 ``straight``
     Groups over small arrays, element by element: loops of one step.
+``again``
+    Cheap values that a kernel computes again rather than reads.
 ``chains``
     Loops, and what little lies between them, as one function.
 ``rows``, ``wide``

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, groupby, pairwise
+from math import inf
 from typing import Any, ClassVar
 
 import numpy as np
@@ -218,7 +219,7 @@ def kind_of(a: Literal) -> str:
 class Chained(Together):
     """Loops, and equations over small arrays."""
 
-    patient: ClassVar[bool] = True
+    patience: ClassVar[float] = inf
 
     small: Straight = field(default_factory=Straight)
     """The equations over small arrays among them."""

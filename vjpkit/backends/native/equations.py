@@ -29,7 +29,7 @@ from vjpkit.backends.numpy_calls import POWERS
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Equation, Literal
 
-__all__ = ["CASTS", "computed", "is_dear", "is_native", "why_not"]
+__all__ = ["CASTS", "computed", "is_cheap", "is_dear", "is_native", "why_not"]
 
 CASTS = frozenset({"convert", "discretize"})
 """Primitives that change the dtype of each element."""
@@ -228,6 +228,20 @@ def is_native(eqn: Equation) -> bool:
 def is_dear(eqn: Equation) -> bool:
     """Whether a function is computed that takes long, and many registers."""
     return eqn.primitive.name in ELEMENTARY and small_power(eqn) is None
+
+
+SLOW = frozenset({"divide", "reciprocal", "sqrt", "discretize"})
+"""Functions that take longer than to read their result."""
+
+
+def is_cheap(eqn: Equation) -> bool:
+    """Whether a function is computed in the time of an addition or two."""
+    name = small_power(eqn) or eqn.primitive.name
+    if name in WHOLE:  # by other numbers, whole numbers are divided one by one
+        n = eqn.inputs[1].value if isinstance(eqn.inputs[1], Literal) else 0
+        return n > 0 and not n & (n - 1) and is_native(eqn)
+    known = name in ARITHMETIC or name in QUESTIONS or name in BITS or name in ("where", "convert")
+    return known and name not in SLOW and is_native(eqn)
 
 
 def small_power(eqn: Equation) -> str | None:

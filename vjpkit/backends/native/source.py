@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.backends.groups import Together, beginning, is_elementwise, schedule
+from vjpkit.backends.groups import FEW_WAITING, Together, beginning, is_elementwise, schedule
+from vjpkit.backends.native.again import Fusing, with_values_computed_again
 from vjpkit.backends.native.chains import (
     MOST_OPERANDS,
     Chain,
@@ -44,7 +45,6 @@ from vjpkit.backends.numpy_source import (
     lower,
     quick_form,
 )
-from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.primitive import lookup
 from vjpkit.passes import optimize
@@ -65,15 +65,14 @@ SMALLEST_OF_NUMBERS = 4
 
 
 @dataclass
-class Fused(Together):
+class Fused(Fusing):
     """Elementwise equations with results of one shape: a kernel."""
 
-    shape: Shape = ()
+    patience: ClassVar[float] = FEW_WAITING
+
     made: list[Machine] = field(default_factory=list)
     even: bool = True
     """Whether what is read element by element has the group's shape."""
-    flat: bool = False
-    """Whether it has to have it."""
 
     def takes(self, eqn: Equation) -> bool:
         """Whether the equation's result has the group's shape, and a kernel can compute it."""
@@ -131,6 +130,21 @@ class Fused(Together):
         """A group of numbers, or of what is joined, begins only where no other one is open."""
         joins = any(e.primitive.name in JOINING for e in self.equations)
         return bool(self.shape) and not joins
+
+    def reads(self) -> list[Var]:
+        """The arrays of its shape of which it reads the element at its place."""
+        others = self.members | self.sources()
+        found = [a for e in (*self.equations, *self.sums) for a in used(e.inputs)]
+        return [a for a in dict.fromkeys(found) if a.aval.shape == self.shape and a not in others]
+
+    def sources(self) -> set[Var]:
+        """The arrays of which it reads other elements."""
+        found = [
+            a for e in self.equations if not is_kernel_work(e) and not is_numbering(e, self.shape)
+            for a in used(e.inputs[:1] if is_gather(e, self.shape) else e.inputs)
+        ]  # fmt: skip
+        deposits = filter(None, [deposit_of(e, self.shape) for e in self.sums])
+        return {*found, *[d.base for d in deposits if d.base is not None]}
 
     def pays(self) -> bool:
         """Whether one call is cheaper than those of the equations; kernels of nothing are none."""
@@ -284,6 +298,26 @@ class NativeSource(Source):
     lowered: ClassVar[type[Lowered]] = NativeLowered
     backend: ClassVar[str] = "native"
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.flat: set[Var] = set()
+        """Results that are flat arrays so far: those who read them may want no others."""
+        self.kernels = 0
+
+    def name(self, a: Atom) -> str:
+        """The variable of the source that holds ``a``, in its shape."""
+        if a in self.flat and isinstance(a, Var):
+            self.flat.remove(a)
+            name = self.names[a]
+            self.lines.append(f"{name} = {name}.reshape({a.aval.shape})")
+        return super().name(a)
+
+    def word_of(self, a: Atom, flat: bool) -> str:
+        """An operand of a kernel, as a flat array or as it is."""
+        if not flat or not a.aval.shape or isinstance(a, Literal):
+            return self.name(a)
+        return self.names[a] if a in self.flat else f"{self.name(a)}.ravel()"
+
     @staticmethod
     def in_short(program: Program) -> Program:
         """What is computed first; kernels take out common factors, which they can put back."""
@@ -294,7 +328,7 @@ class NativeSource(Source):
         loops = any(e.primitive.name in LOOPS for e in self.program.equations)
         for begun in (*[chained] * loops, row_by_row, swept, straight, fused):
             parts = schedule(parts, begun)
-        return parts
+        return with_values_computed_again(self.program, parts)
 
     @cached_property
     def views(self) -> dict[Var, Move]:
@@ -328,20 +362,20 @@ class NativeSource(Source):
         for y, array in zip(names, outs, strict=True):
             alone = len(array.members) == 1
             for v, start, end in array.places():
-                word = y if alone else f"{y}[{start}:{end}]" if v.aval.shape else f"{y}[{start}]"
-                word += f".reshape({v.aval.shape})" if v.aval.ndim > 1 else ""
-                if word != y:
-                    self.lines.append(f"{self.name(v)} = {word}")
+                if not alone:
+                    part = f"{start}:{end}" if v.aval.shape else f"{start}"
+                    self.lines.append(f"{self.name(v)} = {y}[{part}]")
+                if v.aval.ndim > 1:
+                    self.flat.add(v)
             if alone:
                 self.ours.update(array.members)
 
     def joined(self, array: Packed) -> str:
         """An operand of a chain."""
-        words = list(map(self.name, array.members))
-        if len(words) == 1:
-            return f"{words[0]}.ravel()" if array.is_array else words[0]
-        dtype = self.constant(array.dtype)
-        return f"{self.function(joined, 'joined')}(({', '.join(words)}), {dtype})"
+        if len(array.members) == 1:
+            return self.word_of(array.members[0], flat=array.is_array)
+        words = ", ".join([self.names[v] for v in array.members])
+        return f"{self.function(joined, 'joined')}(({words}), {self.constant(array.dtype)})"
 
     def group(self, i: int, group: Together, last: dict[Var, int]) -> None:
         outputs = self.needed(i, group, last)
@@ -365,11 +399,12 @@ class NativeSource(Source):
     def call(self, kernel: Kernel | Sweep, flat: bool) -> None:
         """The lines that call a kernel, of flat arrays or of arrays as they are."""
         self.examine(kernel.operands)
-        name = f"kernel{sum(key.startswith('kernel') for key in self.scope)}"
+        name = f"kernel{self.kernels}"
+        self.kernels += 1
         self.scope[name] = kernel.compile()
         words = []
         for a in kernel.operands:
-            word = f"{self.name(a)}.ravel()" if flat and a.aval.shape else self.name(a)
+            word = self.word_of(a, flat)
             if not a.aval.shape and a.aval.dtype == bool:  # True * True is 1
                 word = f"{self.function(np.bool_, 'bool_')}({word})"
             words.append(word)
@@ -386,7 +421,7 @@ class NativeSource(Source):
         sums = {e.outputs[0] for e in kernel.sums}
         for v in shaped:
             if v.aval.ndim > 1 or (v.aval.shape and v in sums):
-                self.lines.append(f"{self.name(v)} = {self.name(v)}.reshape({v.aval.shape})")
+                self.flat.add(v)
         self.ours.update(kernel.results)
 
     def look_at(self, fault: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import ClassVar
 
 from vjpkit.backends.groups import Together, beginning, is_elementwise
@@ -48,7 +49,7 @@ TOGETHER = frozenset({"fill", *FOLDS, *SUMS_OF_PRODUCTS, *OF_FLOATS})
 class Straight(Together):
     """Equations over small arrays."""
 
-    patient: ClassVar[bool] = True
+    patience: ClassVar[float] = inf
 
     places: int = 0
     code: int = 0

@@ -46,7 +46,7 @@ IDENTITY = {"max": -inf, "min": inf}
 class LongRows(Together):
     """Equations over arrays of one shape, whose last axis is a row; ``sums`` go down the rows."""
 
-    patient: ClassVar[bool] = True
+    patience: ClassVar[float] = inf
 
     shape: Shape = ()
     roles: dict[Var, str] = field(default_factory=dict)
