@@ -108,6 +108,27 @@ def test_sums_of_small_integers_are_wide():
     assert staged.out_avals[0].dtype == np.sum(np.ones(3, np.int8)).dtype
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "g", "c16", "i4", "?"])
+@pytest.mark.parametrize("length", range(1, 11))
+def test_sums_of_rows_are_numpys_to_the_bit(length, dtype):
+    """Whatever adds them: columns where rows are short and many, NumPy's reduction elsewhere."""
+    generator = np.random.default_rng(length)
+    dense = generator.normal(size=(90, 5, length)) * 10.0 ** generator.integers(-4, 4, (90, 5, 1))
+    dense[3] = -0.0
+    dense[4, :, 0] = np.inf, -np.inf, np.nan, 0.0, -0.0
+    with np.errstate(all="ignore"):
+        dense = dense.astype(dtype)
+    for x in (dense, dense[::-2], dense[..., ::-1], np.asfortranarray(dense), dense[:2], dense[0]):
+        for axis in (-1, 0, (0, 1)):
+            for keepdims in (False, True):
+                with np.errstate(all="ignore"):
+                    want = np.sum(x, axis, keepdims=keepdims)
+                    axes = np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)
+                    got = structural.sum_(x, axes=axes, keepdims=keepdims)
+                np.testing.assert_array_equal(got, want, strict=True)
+                np.testing.assert_array_equal(np.signbit(np.real(got)), np.signbit(np.real(want)))
+
+
 @pytest.mark.parametrize("axis", [None, 0, (0, 1), -1])
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_cotangents_of_large_sums_are_repeated_without_memory(axis, keepdims):

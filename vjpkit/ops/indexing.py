@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -50,11 +50,21 @@ def read(x: Value, index: Any) -> Value:
     return Eager(out, trace, k)
 
 
+READERS: dict[type[Tracer], Callable[[Any, Any], Value]] = {}
+"""What reads a tracer of another kind than the eager one at an index without arrays."""
+
+
 def _read_any(x: Value, index: Any) -> Value:
     if not isinstance(x, Tracer) and not has_tracer(index):
         return x[index]
     if isinstance(x, Tracer) and x.owner.dirty:
         x = refresh(x)
+    if type(x) in READERS and is_basic(index) and not x.owner.closed:
+        try:
+            return READERS[type(x)](x, index)
+        except IndexError:
+            _require_fit(x, normalized(index))  # in a batch of examples the axes have other numbers
+            raise
     plain = type(index) is np.ndarray and index.dtype.kind in "bi" and index.shape != ()
     entries = (index,) if plain else normalized(index)
     if type(x) is Eager and (plain or not has_tracer(entries)):
@@ -160,7 +170,7 @@ _pull_read = rule(getitem, _pull, _push)
 
 
 def permuted(x: Value, axes: tuple[int, ...]) -> Value:
-    """``x`` with its axes in this order, most often the one they have."""
+    """``x`` with its axes in this order, most often the one they have: ``()`` says so too."""
     return x if axes == tuple(range(len(axes))) else transpose(x, axes=axes)
 
 
@@ -172,6 +182,8 @@ def batched_index(
     Returns the index, its arrays, and the permutation of the result's axes that brings the batch to
     the front and the others where one example has them.
     """
+    if is_basic(index.entries):
+        return index.behind(slice(None)), [], ()
     ranks = [aval_of(a).ndim - b for a, b in zip(arrays, flags, strict=True)]
     rank = arrays_rank(index, ranks)
     rest = sum([not isinstance(e, int | str) for e in index.expanded(ndim)])

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Value, aval_of
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import (
     TracerConversionError,
     UnsupportedError,
@@ -28,6 +28,7 @@ from vjpkit.core.tracer import RUNNING, Running, Tracer
 from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
 from vjpkit.ops.collective import Collective
+from vjpkit.ops.indexing import READERS, read
 from vjpkit.ops.selection import aligned
 from vjpkit.transforms.traces import ValueTrace, current
 
@@ -45,8 +46,19 @@ class Batched(Tracer):
 
     @property
     def aval(self) -> Aval:
-        aval = aval_of(self.value)
-        return Aval(aval.shape[1:], aval.dtype)
+        return Aval(self.value.shape[1:], self.value.dtype)
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape[1:]  # type: ignore[no-any-return]  # values are untyped
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim - 1  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.value.dtype  # type: ignore[no-any-return]
 
     def concrete(self) -> NoReturn:
         raise TracerConversionError(
@@ -123,6 +135,15 @@ def _aligned(x: Value, other: Value, trace: Batches) -> Value | None:
 
 _NUMBERS = frozenset({float, int, np.float64})
 DOORS[Batched] = batched_door
+
+
+def read_of_batch(x: Batched, index: Any) -> Value:
+    """``x[index]`` for an index without arrays: the batch stays in front."""
+    behind = index if type(index) is tuple else (index,)
+    return Batched(read(x.value, (slice(None), *behind)), x.owner)
+
+
+READERS[Batched] = read_of_batch
 
 
 class AxisSize(int):
