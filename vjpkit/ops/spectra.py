@@ -398,7 +398,7 @@ class SpectrumPull(IllPosed):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_W, _M[0], _M, hermitian=True)
         yield Sample(_W, _M[0], _M + 1j * _M.T, hermitian=True)
-        yield Sample(_W, _M[0], hermitian=True)
+        yield Sample(np.array([-0.7, 0.0, 1.5]), _M[0], hermitian=True)
         yield Sample(_Z, 1j * _M[0], _M + 1j * _M.T, hermitian=False)
 
 
