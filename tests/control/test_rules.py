@@ -380,6 +380,16 @@ def test_residuals_are_named_and_guarded() -> None:
         pullback(np.ones_like(x))
 
 
+def test_what_a_transpose_rule_keeps_is_guarded() -> None:
+    f = vk.custom_rule(lambda a, x: a * x, transpose=lambda a, ct: (a * ct,), linear_argnums=1)
+    a, x = np.ones(50_000), np.ones(50_000)
+    linear = vk.linearize(lambda x: f(a, x), x)[1]
+    a[0] = 5.0
+    for way in (linear, linear.T):
+        with pytest.raises(RuntimeError, match="changed"):
+            way(x)
+
+
 def test_shared_and_batched_arguments() -> None:
     f = vk.custom_vjp(lambda w, x: w @ x)
     f.defvjp(
