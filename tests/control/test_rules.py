@@ -295,7 +295,8 @@ def test_an_output_that_all_examples_share() -> None:
         return 2.0 * x, x * y
 
     f.defvjp(
-        lambda x, y: (f(x, y), (x, y)), lambda r, ct: (2.0 * ct[0] + ct[1] * r[1], ct[1] * r[0])
+        lambda x, y: ((2.0 * x, x * y), (x, y)),
+        lambda r, ct: (2.0 * ct[0] + ct[1] * r[1], ct[1] * r[0]),
     )
     ys = np.array([0.5, -1.0, 2.0])
     over = vk.vmap(f, in_axes=(None, 0))
