@@ -391,6 +391,14 @@ def test_what_a_transpose_rule_keeps_is_guarded() -> None:
             way(x)
 
 
+def test_no_cotangent_is_a_zero_in_forward_mode_too() -> None:
+    f = vk.custom_vjp(lambda x, y: x * y)
+    f.defvjp(lambda x, y: (x * y, y), lambda y, ct: (3.0 * ct * y, None))
+    for g in (f, vk.jit(f), vk.vmap(f)):
+        got = vk.jvp(g, (X, X), (np.ones(3), np.ones(3)))[1]
+        np.testing.assert_allclose(got, 3.0 * X)
+
+
 def test_shared_and_batched_arguments() -> None:
     f = vk.custom_vjp(lambda w, x: w @ x)
     f.defvjp(

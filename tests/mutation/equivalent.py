@@ -32,6 +32,7 @@ _ONLY_BOOL = "NumPy takes `bool` and `np.dtype(bool)` for the same dtype"
 _ONLY_VARIABLES = "of the set only variables are looked up, and no literal is one"
 _TERMS_OF_TANGENTS = "the terms are then made from the call's tangents, which gives the same ones"
 _ZERO = "zero is its own negative"
+_CONSTANT = "of an output that does not depend on the tangents only shape and dtype are asked for"
 
 EQUIVALENT: dict[str, str] = {
     "ops.structural.Copy.batch: copy(values[0], order=order)  ->  values[0]": (
@@ -119,9 +120,8 @@ EQUIVALENT: dict[str, str] = {
     "  ->  refresh(x).owner": "what need not be refreshed is given back as it is: only slower",
     "control.calls.zeros_of: roles['fill'](builder, aval.shape, 0, aval.dtype)"
     "  ->  -roles['fill'](builder, aval.shape, 0, aval.dtype)": _ZERO,
-    "control.rules.RuledCall._recorded: zeros_of(aval_of(o), values)  ->  aval_of(o)": (
-        "of an output that does not depend on the tangents only shape and dtype are asked for"
-    ),
+    "control.rules.RuledCall._recorded: zeros_of(aval_of(o), values)  ->  aval_of(o)": _CONSTANT,
+    "control.rules.ReverseRule.push: zeros_of(a, beside)  ->  a  (2)": _CONSTANT,
     "control.policies.split_by: used(residuals)  ->  residuals": _ONLY_VARIABLES,
     "control.policies.split_by: used(inputs)  ->  inputs": _ONLY_VARIABLES,
     "control.policies._saved_equations: used(e.inputs)  ->  e.inputs": _ONLY_VARIABLES,
