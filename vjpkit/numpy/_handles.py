@@ -128,7 +128,7 @@ roles["snapshot"] = snapshot
 def adopt(x: Tracer, new: Value) -> None:
     """Let a handle stand for another value from now on."""
     if not isinstance(new, Tracer):
-        new = Plain(new)
+        new = Plain(new, x.owner if type(x) is Plain else None)
     x.__class__ = type(new)
     for name in ("value", "owner", "info"):
         if hasattr(new, name):

@@ -52,7 +52,7 @@ def held(x: Tracer) -> Value:
 def copied(x: Tracer) -> Tracer:
     """A copy of an array: a root of its own that shares the buffer until one of them is written."""
     x = refresh(x)
-    return Plain(x.value.copy()) if type(x) is Plain else snapshot(x)
+    return Plain(x.value.copy(), x.owner) if type(x) is Plain else snapshot(x)
 
 
 def refresh(x: Tracer) -> Tracer:
