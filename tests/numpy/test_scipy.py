@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 import vjpkit as vk
 import vjpkit.numpy as vnp
-from tests.numpy.scipy_calls import CALLS
+from tests.numpy.scipy_calls import COMPILED, CONSTANT, DIFFERENTIABLE, names
 from vjpkit.core.errors import NotDifferentiableError, UnsupportedError
 from vjpkit.ops.scipy_special import by_name
 
@@ -37,13 +38,28 @@ def outcomes() -> dict[str, str]:
     return dict(map(json.loads, run.stdout.splitlines()))
 
 
+VERSION = tuple(map(int, version("scipy").split(".")[:2]))
+TAKEN = {
+    "differentiable": names(DIFFERENTIABLE),
+    "constant": names(CONSTANT),
+    "compiled": names(COMPILED),
+}
+
+
 @pytest.mark.skipif(
-    tuple(map(int, __import__("scipy").__version__.split(".")[:2])) < (1, 17),
-    reason="older SciPy takes arrays of other libraries in fewer functions",
+    VERSION < (1, 17), reason="older SciPy takes arrays of other libraries in fewer functions"
 )
-@pytest.mark.parametrize("name", CALLS)
-def test_array_api(name: str, outcomes: dict[str, str]) -> None:
+@pytest.mark.parametrize(("kind", "name"), [(k, name) for k in TAKEN for name in TAKEN[k]])
+def test_array_api(kind: str, name: str, outcomes: dict[str, str]) -> None:
+    """See the check of the kind in `tests.numpy.scipy_calls`."""
     assert not outcomes[name]
+
+
+@pytest.mark.skipif(VERSION != (1, 17), reason="SciPy's table of functions is of its version")
+def test_every_function_that_takes_arrays_of_any_library_is_tried(
+    outcomes: dict[str, str],
+) -> None:
+    assert not outcomes["unlisted"]
 
 
 def test_ufuncs_take_traced_values() -> None:
@@ -87,7 +103,23 @@ def test_what_has_no_derivative_says_so() -> None:
         vk.grad(lambda x: special.struve(0.0, x))(1.0)
 
 
-UNKNOWN = [(name, i) for name, p in by_name().items() for i in sorted(p.unknown)]
+UNKNOWN = [(name, i) for name, p in by_name().items() for i in sorted(p.unknown - p.whole)]
+WHOLE = [(name, i) for name, p in by_name().items() for i in sorted(p.whole)]
+
+
+@pytest.mark.filterwarnings("ignore:non-integer arg n")
+@pytest.mark.parametrize(("name", "i"), WHOLE)
+def test_parameters_that_are_whole_numbers(name: str, i: int) -> None:
+    """An error in both modes; integers are no operands that are differentiated in."""
+    f = getattr(special, name)
+    xs = [np.ravel(x)[1] for x in by_name()[name].points]
+    rest = [j for j in range(len(xs)) if j not in by_name()[name].unknown]
+    assert all(np.isfinite(g) for g in vk.grad(f, argnums=rest)(*xs))
+    assert vk.jit(vk.grad(f, argnums=rest))(*xs) == vk.grad(f, argnums=rest)(*xs)
+    inexact = [float(x) for x in xs]
+    for run in (lambda: vk.grad(f, argnums=i)(*inexact), lambda: vk.jvp(f, inexact, inexact)):
+        with pytest.raises(NotDifferentiableError, match=rf"special\.{name}: \w is a whole number"):
+            run()
 
 
 @pytest.mark.parametrize(("name", "i"), UNKNOWN)

@@ -424,7 +424,7 @@ def test_read_only_views_refuse_writes() -> None:
         vk.grad(f)(X)
 
 
-def test_parts_of_complex_arrays_are_views_that_cannot_be_written() -> None:
+def test_parts_of_complex_arrays_are_views() -> None:
     def read(x: Any) -> Any:
         z = x + 2j * x
         parts = z.real, np.imag(z)[1:]
@@ -434,25 +434,6 @@ def test_parts_of_complex_arrays_are_views_that_cannot_be_written() -> None:
     for f in (lambda x: vk.vjp(read, x)[0], lambda x: vk.jvp(read, (x,), (x,))[0], vk.jit(read)):
         for got, wanted in zip(f(X), read(X), strict=True):
             np.testing.assert_array_equal(got, wanted)
-
-    def written(x: Any) -> Any:
-        z = x + 1j * x
-        z.real[0] = 1.0
-        return z
-
-    def halved(x: Any) -> Any:
-        z = x + 1j * x
-        z.imag /= 2
-        return z
-
-    def replaced(x: Any) -> Any:
-        z = x + 1j * x
-        z.imag = x
-        return z
-
-    for f in (written, halved, replaced):
-        with pytest.raises(ValueError, match=r"read-only .*\n.* z\[\.\.\.\] = x \+ 1j \* y"):
-            vk.vjp(f, X)
 
 
 def test_parts_of_real_arrays() -> None:

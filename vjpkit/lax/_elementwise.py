@@ -18,6 +18,7 @@ from vjpkit.core.errors import at, calling_position
 from vjpkit.lax._arguments import array, floating, operands
 from vjpkit.numpy._arguments import scalar
 from vjpkit.ops import scipy_errors, scipy_gamma, structural
+from vjpkit.ops.complex_numbers import of_parts
 
 __all__ = [
     "RoundingMethod", "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh",
@@ -321,7 +322,7 @@ def complex(real: Value, imag: Value) -> Value:
     """
     x, y = operands("complex", real, imag)
     x, y = floating("complex", x, "real"), floating("complex", y, "imag")
-    return scalar(x + 1j * y)
+    return of_parts(*np.broadcast_arrays(x, y))
 
 
 def convert_element_type(operand: Value, new_dtype: Any = None) -> Value:

@@ -31,6 +31,7 @@ from vjpkit.numpy import (
     _methods,
     _namespace,
     _objects,
+    _of_selected,
     _ordering,
     _products,
     _queries,
@@ -46,8 +47,8 @@ from vjpkit.numpy import (
 # Modules that attach themselves to tracers and to NumPy's functions when they are imported.
 _ATTACHED = (
     _at, _creation, _differences, _elementwise, _face, _indices, _joining,
-    _masked, _methods, _objects, _ordering, _products, _queries, _reading, _reductions, _selection,
-    _shape, _ufuncs, _vectorize, _writing,
+    _masked, _methods, _objects, _of_selected, _ordering, _products, _queries, _reading,
+    _reductions, _selection, _shape, _ufuncs, _vectorize, _writing,
 )  # fmt: skip
 
 _NAMES = _namespace.names()

@@ -35,13 +35,13 @@ def is_complex(x: Value) -> bool:
 
 @implements(np.real)
 def real(val: Value) -> Value:
-    return view(complex_numbers.real, as_array(val), readonly=True) if is_complex(val) else val
+    return view(complex_numbers.real, as_array(val)) if is_complex(val) else val
 
 
 @implements(np.imag)
 def imag(val: Value) -> Value:
     if is_complex(val):
-        return view(complex_numbers.imag, as_array(val), readonly=True)
+        return view(complex_numbers.imag, as_array(val))
     zeros = np.zeros(val.shape, val.dtype)
     zeros.flags.writeable = False  # as those that NumPy gives
     return zeros[()]
@@ -239,7 +239,7 @@ def nan_to_num(
             nan_to_num(np.real(x), True, nan, posinf, neginf),
             nan_to_num(np.imag(x), True, nan, posinf, neginf),
         )
-        return parts[0] + 1j * parts[1]
+        return complex_numbers.of_parts(*parts)
     if x.dtype.kind != "f":
         return x
     limits = np.finfo(x.dtype)

@@ -45,7 +45,7 @@ def write_selected(x: Tracer, index: Any, value: Any) -> None:
     whole = x
     x, mask, place = mask_in_front(x, index)
     if isinstance(value, Selected):
-        if place or not same_mask(mask, value.mask):
+        if place != value.place or not same_mask(mask, value.mask):
             value.refuse("writing it with another index")
         value = fitted(x, Index((Ellipsis,)), [], value.values)
     else:

@@ -13,6 +13,7 @@ import numpy as np
 
 from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import Tracer, dispatch_rest
+from vjpkit.numpy._arguments import known
 from vjpkit.numpy._handles import Plain
 from vjpkit.numpy._no_axis import is_array
 from vjpkit.numpy._reading import read_item
@@ -44,6 +45,13 @@ def objects(x: Tracer, dtype: Any) -> np.ndarray[Any, Any]:
             f"{np.dtype(dtype)}: its derivative would be lost.{at(calling_position())}\n"
             "Use vnp.array or np.stack to build arrays from traced values, np.zeros_like(x) or "
             "vnp.zeros to start one that accepts them, stop_gradient for the plain value."
+        )
+    if x.shape and x.dtype.kind in "biu" and known(x) is None:
+        raise TracerConversionError(
+            f"{x.aval}, whose values are not known, cannot be an array of NumPy's own: compiled "
+            f"code would take it for plain numbers{at(calling_position())}\n"
+            "Where it is an index of a plain array, make that one that takes it: vnp.array(a)[i]. "
+            "Build arrays with vnp.array or np.stack."
         )
     if x.size > _MOST:
         raise TracerConversionError(

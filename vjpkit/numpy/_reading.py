@@ -185,8 +185,7 @@ def read_item(x: Tracer, index: Any) -> Value:
     """``x[index]``, remembered as a view of ``x`` where NumPy gives one."""
     if has_unknown_mask(index):
         x, mask, place = mask_in_front(x, index)
-        found = selected(x, mask)
-        return found if not place else found.refuse("reading along another axis than the first")
+        return selected(x, mask, place)
     out = read(x, index)
     if type(out) is Eager:
         value = out.value

@@ -2,12 +2,13 @@
 
 How many there are is not known either, so they have no shape. They are kept at their places, in
 an array as large as the mask's, and computed with element by element until they are written back,
-with the mask that selected them, or added up. Arrays with one element for each are brought to the
+with the mask that selected them, or reduced. Arrays with one element for each are brought to the
 same places: that there are as many is found out when the program runs.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -24,8 +25,8 @@ from vjpkit.ops import selection
 from vjpkit.ops.index import is_basic, stand_in
 
 __all__ = [
-    "Selected", "has_unknown_mask", "is_unknown_mask", "mask_in_front", "placed", "same_mask",
-    "selected", "wide",
+    "FUNCTIONS", "METHODS", "Selected", "has_unknown_mask", "is_unknown_mask", "mask_in_front",
+    "placed", "same_mask", "selected", "wide",
 ]  # fmt: skip
 
 
@@ -88,9 +89,12 @@ def _selected_axis(x: Value, index: tuple[Any, ...], i: int) -> int:
     return next((k for k, (n, m) in enumerate(zip(none, every, strict=True)) if n != m), 0)
 
 
-def selected(x: Value, mask: Tracer) -> Selected:
-    """``x[mask]``; what is not selected is 1, so that computing with it neither fails nor warns."""
-    return Selected(mask, np.where(wide(x, mask), x, x.dtype.type(1)))
+def selected(x: Value, mask: Tracer, place: int = 0) -> Selected:
+    """``x[mask]``; what is not selected is 1, so that computing with it neither fails nor warns.
+
+    Along axis ``place`` of the result come the elements that the mask selects.
+    """
+    return Selected(mask, np.where(wide(x, mask), x, x.dtype.type(1)), place)
 
 
 def wide(x: Value, mask: Tracer) -> Value:
@@ -123,13 +127,17 @@ def placed(x: Value, mask: Tracer, values: Value) -> Value:
 
 
 class Selected(NDArrayOperatorsMixin):
-    """What a mask selects: ``values`` at all places, of which those where it is true count."""
+    """What a mask selects: ``values`` at all places, of which those where it is true count.
+
+    The axes of the mask lead those of ``values``; they are axis ``place`` of the selection.
+    """
 
     __array_priority__ = 2000.0
 
-    def __init__(self, mask: Tracer, values: Value) -> None:
+    def __init__(self, mask: Tracer, values: Value, place: int = 0) -> None:
         self.mask = mask
         self.values = values
+        self.place = place
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -154,7 +162,7 @@ class Selected(NDArrayOperatorsMixin):
 
     @property
     def size(self) -> Value:
-        return np.sum(wide(self.values, self.mask) & np.ones(self.values.shape, bool))
+        return np.sum(self.whole_mask)
 
     def __len__(self) -> NoReturn:
         raise self.unknown()
@@ -165,60 +173,47 @@ class Selected(NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         raise self.unknown()
 
+    def __array_namespace__(self, api_version: str | None = None) -> NoReturn:
+        raise self.unknown()
+
     def __repr__(self) -> str:
         return f"Selected<{self.values.dtype}, by {self.mask!r}>"
 
     def astype(self, dtype: Any, **kwargs: Any) -> Selected:
-        return Selected(self.mask, self.values.astype(dtype, **kwargs))
+        return self.like(self.values.astype(dtype, **kwargs))
 
     def copy(self) -> Selected:
-        return Selected(self.mask, self.values)
+        return self.like(self.values)
 
-    def sum(self, axis: Any = None, **kwargs: Any) -> Value:
-        return self.reduced(np.sum, axis, kwargs)
+    def like(self, values: Value) -> Selected:
+        """Other values that the same mask selects."""
+        return Selected(self.mask, values, self.place)
 
-    def prod(self, axis: Any = None, **kwargs: Any) -> Value:
-        return self.reduced(np.prod, axis, kwargs)
-
-    def mean(self, axis: Any = None, **kwargs: Any) -> Value:
-        return self.reduced(np.mean, axis, kwargs)
-
-    def std(self, axis: Any = None, **kwargs: Any) -> Value:
-        return self.reduced(np.std, axis, kwargs)
-
-    def var(self, axis: Any = None, **kwargs: Any) -> Value:
-        return self.reduced(np.var, axis, kwargs)
-
-    def any(self, axis: Any = None, **kwargs: Any) -> Value:
-        return self.reduced(np.any, axis, kwargs)
-
-    def all(self, axis: Any = None, **kwargs: Any) -> Value:
-        return self.reduced(np.all, axis, kwargs)
-
-    def reduced(self, f: Callable[..., Value], axis: Any, kwargs: Any) -> Value:
-        """A reduction over everything, or over what the mask selects."""
-        if axis not in (None, 0) or kwargs.keys() - {"dtype", "ddof"}:
-            self.refuse(f"np.{f.__name__} along axis {axis} with {sorted(kwargs)}")
-        axes = None if axis is None else tuple(range(self.mask.ndim))
-        return f(self.values, axis=axes, where=wide(self.values, self.mask), **kwargs)
+    @property
+    def whole_mask(self) -> Value:
+        """The mask in the shape of the values."""
+        return wide(self.values, self.mask) & np.ones(aval_of(self.values).shape, bool)
 
     def operand(self, x: Any, name: str) -> Value:
         """An operand, at all places: selected by this mask, or the same for all that it selects."""
         if isinstance(x, Selected):
-            if not same_mask(x.mask, self.mask):
+            if not same_mask(x.mask, self.mask) or x.place != self.place or x.ndim != self.ndim:
                 self.refuse(f"{name} of what different masks select")
             return x.values
         shape = aval_of(x).shape
-        if len(shape) < self.ndim:
+        if len(shape) < self.ndim - self.place:
             return x
         if len(shape) > self.ndim:
             self.refuse(f"{name} with an array of shape {shape}")
-        return placed(self.values, self.mask, x)
+        x = np.reshape(x, (1,) * (self.ndim - len(shape)) + shape)
+        return placed(self.values, self.mask, np.moveaxis(x, self.place, 0))
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Sequence[Any] = (), **kwargs: Any
     ) -> Any:
         name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+        if method == "__call__" and ufunc in FUNCTIONS and not out:
+            return FUNCTIONS[ufunc](*inputs, **kwargs)
         if method != "__call__" or kwargs.keys() - {"dtype", "casting"}:
             self.refuse(f"{name} with {sorted(kwargs)}")
         made = ufunc(*[self.operand(x, name) for x in inputs], **kwargs)
@@ -230,24 +225,33 @@ class Selected(NDArrayOperatorsMixin):
             target.values = np.astype(made, target.dtype)
             return target
         several = isinstance(made, tuple)
-        results = [Selected(self.mask, y) for y in (made if several else (made,))]
+        results = [self.like(y) for y in (made if several else (made,))]
         return tuple(results) if several else results[0]
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Value:
-        if func.__name__ in _REDUCTIONS and args[0] is self:
-            return getattr(self, func.__name__)(*args[1:], **kwargs)
-        return self.refuse(f"np.{func.__name__}")
+        found = FUNCTIONS.get(func)
+        return self.refuse(f"np.{func.__name__}") if found is None else found(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        function = METHODS.get(name)
+        if function is None:
+            raise AttributeError(f"what an unknown mask selects has no attribute {name!r}")
+        return functools.partial(FUNCTIONS[function], self)
 
     def refuse(self, what: str) -> NoReturn:
         raise UnsupportedError(
             f"{what} is not supported: how many elements a mask of {self.mask.aval} selects is not "
-            f"known{at(calling_position())}\nThey can be computed with element by element, added "
-            "up, and written back with the same mask; for the rest use np.where(mask, x, 0), which "
-            "does not change the shape."
+            f"known{at(calling_position())}\nThey can be computed with element by element, "
+            "reduced, sorted, and written back with the same mask; for the rest use "
+            "np.where(mask, x, 0), which does not change the shape."
         )
 
 
-_REDUCTIONS = "sum", "prod", "mean", "std", "var", "any", "all"
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+"""What NumPy's functions do with a `Selected`; `_of_selected` fills it."""
+
+METHODS: dict[str, Any] = {}
+"""Functions of NumPy's that are methods of arrays."""
 
 
 def same_mask(one: Value, other: Value) -> bool:

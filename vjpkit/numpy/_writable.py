@@ -14,13 +14,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import UnsupportedError, at, calling_position
+from vjpkit.core.primitive import PRIMITIVES
 from vjpkit.core.rows import Eager, Rows
 from vjpkit.core.tracer import Tracer, operand
 from vjpkit.numpy._handles import Plain, adopt, snapshot
-from vjpkit.numpy._no_axis import is_array, marked_within
+from vjpkit.numpy._no_axis import array_of_no_axis, is_array, marked_within
 from vjpkit.numpy._overlap import overlaid, reads_what_it_writes
-from vjpkit.numpy._reading import refresh
+from vjpkit.numpy._reading import copied, read_item, refresh, view
 from vjpkit.numpy._views import (
     View,
     base_of,
@@ -32,6 +33,7 @@ from vjpkit.numpy._views import (
     root_of,
     version,
 )  # fmt: skip
+from vjpkit.ops import complex_numbers
 from vjpkit.ops.index import Index, normalized, split_index
 from vjpkit.ops.indexing import getitem
 from vjpkit.ops.updates import Steps, copy_with_layout, update, write_into
@@ -87,6 +89,11 @@ def write(x: Tracer, index: Any, value: Value) -> None:
         value = refresh(value)
         if is_own_view(x, index, value):
             return
+    part = part_of(x)
+    if part is not None:
+        write_to_part(part, x, index, value)
+        return
+    if isinstance(value, Tracer):
         if root_of(value) is root_of(x) and reads_what_it_writes(x, index, value):
             index, value = as_numpy_leaves_it(x, index, value)
     else:
@@ -97,9 +104,7 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     require_unlocked(root)
     require_unshared(root)
     if readonly:
-        raise ValueError(
-            f"assignment destination is read-only{at(calling_position())}{advice(steps)}"
-        )
+        raise ValueError(f"assignment destination is read-only{at(calling_position())}")
     static, arrays = split_index(index)
     value = fitted(x, static, arrays, value)
     root.owner.dirty = True  # for the views that there are: what is written may change the owner
@@ -144,14 +149,49 @@ def as_numpy_leaves_it(x: Tracer, index: Any, value: Tracer) -> tuple[Any, Value
     return (index, value) if left is None else (Ellipsis, left)
 
 
-def advice(steps: Steps) -> str:
-    """Where NumPy would write, what to write instead."""
-    if any(name in ("real", "imag") for name, _ in steps):
-        return (
-            "\nA part of a traced complex array cannot be written alone: write both, "
-            "z[...] = x + 1j * y."
-        )
-    return ""
+def part_of(x: Tracer) -> Tracer | None:
+    """The view of a complex array's real or imaginary part that ``x`` is, or is a view of."""
+    base = base_of(x)
+    while type(base) is View:
+        if not base.is_index and base.how[0] in ("real", "imag"):
+            return x
+        x = base.parent
+        base = base_of(x)
+    return None
+
+
+def write_to_part(part: Tracer, x: Tracer, index: Any, value: Value) -> None:
+    """``x[index] = value`` for a view ``x`` of the real or imaginary part of a complex array: to a
+    copy of that part, and the array becomes what has the parts."""
+    steps: list[Any] = []
+    up = x
+    while up is not part:
+        steps.append(base_of(up))
+        up = steps[-1].parent
+    base: Any = base_of(part)
+    if isinstance(value, Tracer) and root_of(value) is root_of(x):
+        if reads_what_it_writes(x, index, value):
+            raise UnsupportedError(
+                f"an assignment may read what it has written{at(calling_position())}\n"
+                "Assign a copy, np.copy(value)."
+            )
+        value = copied(value)
+    changed = copied(part) if part.shape else array_of_no_axis(copied(part))
+    target = changed
+    for step in reversed(steps):
+        if step.is_index:
+            target = read_item(target, step.how)
+        else:
+            name, params = step.how
+            target = view(PRIMITIVES[name], target, step.readonly, **params)
+    write(target, index, value)
+    whole = base.parent
+    parts = (
+        (changed, complex_numbers.imag(whole))
+        if base.how[0] == "real"
+        else (complex_numbers.real(whole), changed)
+    )
+    write(whole, Ellipsis, complex_numbers.of_parts(*parts))
 
 
 def is_own_view(x: Tracer, index: Any, value: Tracer) -> bool:

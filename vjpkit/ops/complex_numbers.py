@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Shape, Value
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import cast
 from vjpkit.core.tracer import UFUNCS, is_tracer
-from vjpkit.kinds import General, Linear
+from vjpkit.kinds import General, Linear, LinearMany
 from vjpkit.ops import elementwise
 from vjpkit.ops.structural import to_dtype
 
@@ -70,6 +70,59 @@ class Imag(Part):
 
 
 imag = primitive(Imag)
+
+
+class OfParts(LinearMany):
+    """Complex numbers of their real and imaginary parts, two real arrays of one shape.
+
+    To the bit: ``x + 1j * y`` is nan where y is infinite.
+    """
+
+    exempt = {"analytic": "its operands are real"}
+
+    @staticmethod
+    def impl(x: Value, y: Value) -> Value:
+        out = np.empty(np.shape(x), complex_dtype(aval_of(x), aval_of(y)))
+        out.real, out.imag = x, y
+        return out[()]
+
+    def transpose(
+        self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
+    ) -> Sequence[Value | None]:
+        x, y = avals
+        return (
+            cast(real(ct), x.dtype) if live[0] else None,
+            cast(-imag(ct), y.dtype) if live[1] else None,
+        )
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        x, y = avals
+        if x.shape != y.shape:
+            raise ValueError(f"parts of a complex number have the shapes {x.shape} and {y.shape}")
+        return Aval(x.shape, complex_dtype(x, y))
+
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        return self(
+            *[
+                v if b else np.broadcast_to(v, (n, *aval_of(v).shape))
+                for v, b in zip(values, batched, strict=True)
+            ]
+        )
+
+    def samples(self) -> Iterable[Sample]:
+        x = np.array([[0.3, -1.2, 2.5]])
+        yield Sample(x, x + 1)
+        yield Sample(x.astype("f4"), x.astype("f4") ** 2)
+        yield Sample(np.float64(0.3), np.float64(-0.7))
+        yield Sample(x[:, :0], x[:, :0])
+
+
+def complex_dtype(x: Aval, y: Aval) -> np.dtype[Any]:
+    """Of numbers that have these parts."""
+    return np.result_type(x.dtype, y.dtype, np.complex64)
+
+
+of_parts: OfParts = primitive(OfParts)
 
 
 class Conjugate(Part):

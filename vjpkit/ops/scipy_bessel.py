@@ -9,7 +9,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.primitive import primitive
-from vjpkit.ops.scipy_special import SciPyFunction, by_series, unknown
+from vjpkit.ops.scipy_special import SciPyFunction, by_series, unknown, whole
 
 _X = np.array([0.3, -1.2, 2.5])
 _WITH_0 = np.array([0.3, -1.2, 0.0])
@@ -192,3 +192,13 @@ class Kve(SciPyFunction):
 
 
 kve: Kve = primitive(Kve)
+
+
+class Yn(SciPyFunction):
+    """`yv` of a whole order."""
+
+    partials = whole("yn", "n"), (lambda x, y: (yn(x - 1, y) - yn(x + 1, y)) / 2)
+    points = np.array([0, 1, 3]), _POSITIVE
+
+
+yn: Yn = primitive(Yn)

@@ -20,12 +20,14 @@ from vjpkit.kinds import General
 from vjpkit.ops.scipy_elementary import xlog1py, xlogy
 from vjpkit.ops.scipy_gamma import betaln, digamma, lgamma, polygamma
 from vjpkit.ops.scipy_quadrature import beta_derivative, factor, gamma_derivative
-from vjpkit.ops.scipy_special import SciPyFunction
+from vjpkit.ops.scipy_special import SciPyFunction, whole
 from vjpkit.ops.structural import to_dtype
 
 _SHAPES = np.array([0.7, 2.0, 5.5])
 _OTHERS = np.array([1.1, 0.6, 3.0])
 _FREEDOM = np.array([0.7, 2.0, 60.0])
+_COUNTS = np.array([0, 2, 4])
+_TRIALS = np.array([5, 7, 6])
 _BETWEEN = np.array([0.4, 1.7, 3.9])
 _POSITIVE = np.array([0.4, 1.7, 4.0])
 _FRACTION = np.array([0.3, 0.8, 0.6])
@@ -487,3 +489,100 @@ class Pdtrc(SciPyFunction):
 
 
 pdtrc = primitive(Pdtrc)
+
+
+class Pdtri(SciPyFunction):
+    """The mean at which `pdtr` is y."""
+
+    partials = whole("pdtri", "k"), (lambda x, out: -1 / _poisson_mass(x, out))
+    points = _COUNTS, _FRACTION
+
+
+pdtri = primitive(Pdtri)
+
+
+def _binomial_density(x: Value, y: Value, z: Value) -> Value:
+    """Of z, as `bdtrc` is a beta distribution of it."""
+    k = np.floor(x)
+    return _beta_density(k + 1, y - k, z)
+
+
+def _negative_density(x: Value, y: Value, z: Value) -> Value:
+    """Of z, as `nbdtr` is a beta distribution of it."""
+    return _beta_density(y, x + 1, z)
+
+
+class Bdtr(SciPyFunction):
+    """The binomial distribution: at most x successes in y trials of probability z."""
+
+    partials = (
+        whole("bdtr", "k"),
+        whole("bdtr", "n"),
+        (lambda x, y, z: -_binomial_density(x, y, z)),
+    )
+    points = _COUNTS, _TRIALS, _FRACTION
+
+
+bdtr = primitive(Bdtr)
+
+
+class Bdtrc(SciPyFunction):
+    """The upper tail of `bdtr`."""
+
+    partials = whole("bdtrc", "k"), whole("bdtrc", "n"), _binomial_density
+    points = _COUNTS, _TRIALS, _FRACTION
+
+
+bdtrc = primitive(Bdtrc)
+
+
+class Bdtri(SciPyFunction):
+    """The probability of success at which `bdtr` is z."""
+
+    partials = (
+        whole("bdtri", "k"),
+        whole("bdtri", "n"),
+        (lambda x, y, out: -1 / _binomial_density(x, y, out)),
+    )
+    points = _COUNTS, _TRIALS, _FRACTION
+
+
+bdtri = primitive(Bdtri)
+
+
+class Nbdtr(SciPyFunction):
+    """The negative binomial distribution: at most x failures before success number y."""
+
+    partials = whole("nbdtr", "k"), whole("nbdtr", "n"), _negative_density
+    points = _COUNTS, _TRIALS, _FRACTION
+
+
+nbdtr = primitive(Nbdtr)
+
+
+class Nbdtrc(SciPyFunction):
+    """The upper tail of `nbdtr`."""
+
+    partials = (
+        whole("nbdtrc", "k"),
+        whole("nbdtrc", "n"),
+        (lambda x, y, z: -_negative_density(x, y, z)),
+    )
+    points = _COUNTS, _TRIALS, _FRACTION
+
+
+nbdtrc = primitive(Nbdtrc)
+
+
+class Nbdtri(SciPyFunction):
+    """The probability of success at which `nbdtr` is z."""
+
+    partials = (
+        whole("nbdtri", "k"),
+        whole("nbdtri", "n"),
+        (lambda x, y, out: 1 / _negative_density(x, y, out)),
+    )
+    points = _COUNTS, _TRIALS, _FRACTION
+
+
+nbdtri = primitive(Nbdtri)

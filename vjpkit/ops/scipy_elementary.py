@@ -175,6 +175,19 @@ class InvBoxcox(SciPyFunction):
 inv_boxcox = primitive(InvBoxcox)
 
 
+class InvBoxcox1p(SciPyFunction):
+    """`inv_boxcox` - 1."""
+
+    partials = (
+        (lambda x, y, out: (1 + out) ** (1 - y)),
+        (lambda x, y, out: _inv_boxcox_y(x, y, 1 + out)),
+    )
+    points = _FRACTION, np.array([0.4, 0.0, 30.0])
+
+
+inv_boxcox1p = primitive(InvBoxcox1p)
+
+
 class Huber(SciPyFunction):
     """Huber's loss of y: quadratic up to x, then linear."""
 
@@ -251,3 +264,18 @@ class Cosm1(SciPyFunction):
 
 
 cosm1 = primitive(Cosm1)
+
+
+class Radian(SciPyFunction):
+    """Degrees, minutes and seconds of arc in radians."""
+
+    linear = ((1, 1, 1),)
+    partials = (
+        (lambda x: _DEGREE + 0 * x),
+        (lambda y: _DEGREE / 60 + 0 * y),
+        (lambda z: _DEGREE / 3600 + 0 * z),
+    )
+    points = 50 * _X, _POSITIVE, _SMALL
+
+
+radian = primitive(Radian)

@@ -103,6 +103,26 @@ class HurwitzZeta(SciPyFunction):
 hurwitz_zeta: HurwitzZeta = primitive(HurwitzZeta)
 
 
+class Zetac(SciPyFunction):
+    """Riemann's zeta function minus 1."""
+
+    partials = (unknown("zetac", "x"),)
+    points = (_POSITIVE + 1.5,)
+
+
+zetac = primitive(Zetac)
+
+
+class Gammasgn(SciPyFunction):
+    """The sign of the gamma function, which is constant between its poles."""
+
+    partials = (None,)
+    points = (np.array([0.4, 1.7, -1.3]),)
+
+
+gammasgn = primitive(Gammasgn)
+
+
 class Gamma(SciPyFunction):
     """The gamma function."""
 

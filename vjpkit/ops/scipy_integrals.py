@@ -1,4 +1,4 @@
-"""SciPy's exponential integrals, dilogarithm and elliptic integrals."""
+"""SciPy's exponential integrals, dilogarithm, elliptic integrals, and functions like them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.primitive import primitive
-from vjpkit.ops.scipy_special import SciPyFunction, by_series
+from vjpkit.ops.scipy_special import SciPyFunction, by_series, unknown, whole
 
 _POSITIVE = np.array([0.4, 1.7, 30.0])
 _CUT = {"analytic": "a complex step goes off from a branch cut"}
@@ -24,6 +24,23 @@ class Exp1(SciPyFunction):
 
 
 exp1 = primitive(Exp1)
+
+
+def _expn_x(x: Value, y: Value) -> Value:
+    """-E of the order before, which is exp(-y)/y for order 0 and has that integral's derivative."""
+    lowest = x == 0
+    before = expn(np.where(lowest, 1, x) - 1, y)
+    return -np.where(lowest, np.exp(-y) * (1 + 1 / y) / y, before)
+
+
+class Expn(SciPyFunction):
+    """The integral of exp(-y t) / t^x from 1 to infinity, for whole numbers x."""
+
+    partials = whole("expn", "n"), _expn_x
+    points = np.array([3, 1, 2]), _POSITIVE
+
+
+expn: Expn = primitive(Expn)
 
 
 class Expi(SciPyFunction):
@@ -103,3 +120,32 @@ class Ellipkm1(SciPyFunction):
 
 
 ellipkm1 = primitive(Ellipkm1)
+
+
+class Hyp1f1(SciPyFunction):
+    """Kummer's function 1F1(x, y; z), whose derivative in z is x/y of the next one."""
+
+    real = True
+    partials = (
+        unknown("hyp1f1", "a"),
+        unknown("hyp1f1", "b"),
+        (lambda x, y, z: x / y * hyp1f1(x + 1, y + 1, z)),
+    )
+    points = _FRACTION, _FRACTION + 0.7, _SMALL
+
+
+hyp1f1: Hyp1f1 = primitive(Hyp1f1)
+
+
+def _lpmv_x(x: Value, y: Value, z: Value, out: Value) -> Value:
+    return (y * z * out - (x + y) * lpmv(x, y - 1, z)) / (z * z - 1)
+
+
+class Lpmv(SciPyFunction):
+    """The associated Legendre function of degree y and whole order x."""
+
+    partials = unknown("lpmv", "m"), unknown("lpmv", "v"), _lpmv_x
+    points = np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.5, 3.0]), _SMALL
+
+
+lpmv: Lpmv = primitive(Lpmv)

@@ -128,19 +128,39 @@ class SciPyFunction(Elementwise):
         """Operands in which no derivative is known."""
         return {i for i, p in enumerate(self.partials) if p in _UNKNOWN}
 
+    @property
+    def whole(self) -> set[int]:
+        """Operands that are whole numbers."""
+        return {i for i, p in enumerate(self.partials) if p in _WHOLE}
+
 
 _UNKNOWN: set[Any] = set()
+_WHOLE: set[Any] = set()
 
 
 def unknown(function: str, operand: str) -> Callable[[Value], Value]:
     """A partial derivative without a formula: it raises where it is needed."""
 
+    return refused(
+        f"scipy.special.{function}: there is no formula for the derivative in {operand}",
+        f"vk.numeric_vjp(scipy.special.{function}) takes it by differences; pass "
+        f"vk.lax.stop_gradient({operand}) where it does not matter.",
+    )
+
+
+def whole(function: str, operand: str) -> Callable[[Value], Value]:
+    """What stands for a partial derivative in a whole number: it raises where it is needed."""
+    refuse = refused(
+        f"scipy.special.{function}: {operand} is a whole number, in which there is no derivative",
+        f"Pass an integer, or vk.lax.stop_gradient({operand}).",
+    )
+    _WHOLE.add(refuse)
+    return refuse
+
+
+def refused(why: str, way: str) -> Callable[[Value], Value]:
     def refuse(t: Value) -> NoReturn:
-        raise NotDifferentiableError(
-            f"scipy.special.{function}: there is no formula for the derivative in {operand}"
-            f"{at(calling_position())}\nvk.numeric_vjp(scipy.special.{function}) takes it by "
-            f"differences; pass vk.lax.stop_gradient({operand}) where it does not matter."
-        )
+        raise NotDifferentiableError(f"{why}{at(calling_position())}\n{way}")
 
     _UNKNOWN.add(refuse)
     return refuse

@@ -169,6 +169,34 @@ place = primitive(Place)
 pick = primitive(Pick)
 
 
+class Selecting(PiecewiseConstant):
+    """The mask itself; an error that names a reduction without identity where it selects nothing.
+
+    The first ``lead`` axes are of examples.
+    """
+
+    @staticmethod
+    def impl(mask: Value, name: str, lead: int) -> Value:
+        if not np.all(np.any(mask, axis=tuple(range(lead, mask.ndim)))):
+            raise ValueError(f"zero-size array to reduction operation {name} which has no identity")
+        return mask
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return avals[0]
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], *, name: str, lead: int
+    ) -> Value:
+        return self(*values, name=name, lead=lead + 1)
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(np.array([True, False]), name="maximum", lead=0)
+        yield Sample(np.array([[True, False], [True, True]]), name="minimum", lead=1)
+
+
+selecting = primitive(Selecting)
+
+
 def aligned(
     n: int, values: Sequence[Value], batched: Sequence[bool], core: Sequence[int] = (0,)
 ) -> list[Value]:

@@ -103,10 +103,12 @@ _HINTS = (
         re.compile(
             r"dtype\('O'\)|[Oo]bject arrays?\b|dtype object|no callable \w+ method"
             r"|not supported for the input types|[Uu]nsupported array type"
-            r"|array type .*not supported"
+            r"|array type .*not supported|Python object|'object'|numpy.object_"
+            r"|(data|this) type\b|No matching signature|other than float"
         ),
         "np.array([x, y]) of traced values is an array of objects, which NumPy computes with where "
-        "it can. This function does not take one: build the array with vnp.array or np.stack.",
+        "it can. This function does not take one: build the array with vnp.array or np.stack. What "
+        "compiled code computes with plain numbers, vk.numeric_vjp(f) differentiates.",
     ),
     (
         re.compile("^only integers, slices"),
@@ -131,6 +133,8 @@ def hint_for(error: Exception, trace: TracebackType | None) -> str | None:
     """What to do about an error of NumPy's or SciPy's that traced values are behind."""
     if isinstance(error, TracerConversionError) and passed_through(trace, "pandas"):
         return "A pandas object computes with plain numbers: pass its array, s.to_numpy()."
+    if isinstance(error, TracerConversionError) and passed_through(trace, "scipy"):
+        return "SciPy computes this with plain numbers: vk.numeric_vjp(f) differentiates it."
     if type(error).__module__.startswith("vjpkit"):
         return None
     text = str(error)
