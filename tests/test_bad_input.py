@@ -1480,3 +1480,12 @@ def test_an_index_that_is_none_is_not_taken_for_a_traced_one():
     with pytest.raises(IndexError, match=r"^only integers") as caught:
         vk.vmap(lambda i: x[i])(np.array([0, 1]))
     assert "vnp.take(a, i, axis=0)" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("make", [np.zeros, np.ones, np.empty])
+def test_a_shape_that_a_value_decides_is_told_what_to_do(make: Callable[[Any], Any]) -> None:
+    for call in (lambda: vk.jit(make)(3), lambda: vk.vmap(make)(INTS)):
+        with pytest.raises(TypeError) as caught:
+            call()
+        said = [str(caught.value), *getattr(caught.value, "__notes__", ())]
+        assert "static" in "".join(said)

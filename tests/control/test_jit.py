@@ -81,6 +81,30 @@ def test_one_program_per_signature():
     assert f.cache_info() == (0, 0, 0)
 
 
+def test_a_miss_is_compared_with_what_is_nearest():
+    f = vk.jit(lambda x, k=2: tree_total(x) * k, static_argnames="k")
+    f(2.0), f(2.0, k=3), f(X), f(2.0, k=4), f({"a": X, "b": [X, X, X]})
+    f({"a": Y[:2], "b": [Y[:2], Y[:2], Y[:2]]}), f({"a": Y, "b": [Y, Y, np.array(1.0)]})
+    f({"a": Y, "b": [Y, Y, 1.0]}, k=5)
+    assert [miss.reason for miss in f.misses] == [
+        "the first call",
+        "static argument 'k' is 3, and was not given",
+        "argument 0 is f64[4], and was f64[]*",
+        "static argument 'k' is 4, and was 3",
+        "the tree of the arguments is PyTreeDef(({0: {'a': *, 'b': [*, *, *]}}, {})), and was "
+        "PyTreeDef(({0: *}, {}))",
+        "argument 0 at ['a'] is f64[2], and was f64[4]; argument 0 at ['b'][0] is f64[2], and was "
+        "f64[4]; argument 0 at ['b'][1] is f64[2], and was f64[4]; and 1 more",
+        "argument 0 at ['b'][2] is f64[], and was f64[4]",
+        "static argument 'k' is 5, and was not given; argument 0 at ['b'][2] is f64[]*, and was "
+        "f64[]",
+    ]
+
+
+def tree_total(tree):
+    return sum(np.sum(x) for x in flatten(tree)[0])
+
+
 def test_weak_numbers_promote_as_eagerly():
     f = vk.jit(lambda x, c: x * c)
     assert f(np.ones(2, "f4"), 2.0).dtype == np.float32
@@ -94,7 +118,7 @@ def test_a_static_argument_by_name_or_place():
     assert_same(f(X, 3), X**3)
     assert_same(f(X, n=3), X**3)
     assert_same(f(X, 3, flag=False), X)
-    with pytest.raises(TypeError, match=r"static argument 1 is a list.*\n.*tuple"):
+    with pytest.raises(ValueError, match=r"static argument 1 is a list.*\n.*tuple"):
         f(X, [3])
     with pytest.raises(ValueError, match="static_argnames names 'm'"):
         vk.jit(lambda x: x, static_argnames="m")

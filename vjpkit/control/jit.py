@@ -158,7 +158,7 @@ class Jit(Transformed):
                 hash(fixed)
             except TypeError:
                 kind = type(fixed.value).__name__
-                raise TypeError(
+                raise ValueError(
                     f"{self.label}: static argument {name!r} is a {kind}, which "
                     f"cannot be hashed{at(calling_position())}.\n"
                     "Static arguments are looked up by value: pass a tuple, a string, a number or "
@@ -208,13 +208,13 @@ class Jit(Transformed):
         return made
 
     def _note(self, signature: Signature, change: str | None) -> None:
-        last = next(reversed(self.programs), None)
+        near = min(reversed(self.programs), key=signature.distance, default=None)
         if change is not None:
             reason = change
-        elif last is None:
+        elif near is None:
             reason = "the first call"
         else:
-            reason = signature.difference(last)
+            reason = signature.difference(near)
         self.misses.append(Miss(reason, at(calling_position())))
         if change is not None:
             self.changes += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -56,6 +56,11 @@ def told_apart(value: Any) -> Any:
     return type(value), value
 
 
+MOST_NAMED = 3
+"""Differences of signatures that are named."""
+TRACED = "it closes over traced values, which no other call may use"
+
+
 @dataclass(frozen=True)
 class Signature:
     """What a program is made for: trees, avals, and the static arguments by name or number; and
@@ -76,25 +81,43 @@ class Signature:
         """The same of shapes and dtypes alone, whatever kind of scalar these are of."""
         return replace(self, avals=tuple([a.strong() for a in self.avals]), arrays=())
 
+    def distance(self, other: Signature) -> tuple[int, int]:
+        """How many things differ: those that decide which arguments there are, and all others."""
+        mine, its = dict(self.static), dict(other.static)
+        fixed = sum([mine.get(n) != its.get(n) for n in mine | its]) + (self.axes != other.axes)
+        if self.tree != other.tree:
+            return 1, fixed
+        pairs = enumerate(zip(self.avals, other.avals, strict=True))
+        kinds = set(self.arrays) ^ set(other.arrays)
+        return 0, fixed + sum([one != another or i in kinds for i, (one, another) in pairs])
+
     def difference(self, other: Signature) -> str:
         """How a signature differs from another one, in words."""
-        for (name, fixed), (_, before) in zip(self.static, other.static, strict=False):
-            if fixed != before:
-                return f"static argument {name!r} is {fixed!r}, and was {before!r}"
+        found = list(self._differences(other))
+        more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        return "; ".join(found[:MOST_NAMED]) + more if found else TRACED
+
+    def _differences(self, other: Signature) -> Iterator[str]:
+        mine, its = dict(self.static), dict(other.static)
+        for name in mine | its:
+            if mine.get(name) != its.get(name):
+                is_, was = [repr(d[name]) if name in d else "not given" for d in (mine, its)]
+                yield f"static argument {name!r} is {is_}, and was {was}"
         if self.axes != other.axes:
-            return f"it is mapped over the named axes {dict(self.axes)}, and was {dict(other.axes)}"
+            axes, before = dict(self.axes), dict(other.axes)
+            yield f"it is mapped over the named axes {axes}, and was {before}"
         if self.tree != other.tree:
-            return f"the tree of the arguments is {self.tree}, and was {other.tree}"
+            yield f"the tree of the arguments is {self.tree}, and was {other.tree}"
+            return
         paths = flatten_with_path(self.tree.unflatten(range(len(self.avals))))[0]
-        for (path, _), mine, its in zip(paths, self.avals, other.avals, strict=True):
-            if mine != its:
-                return f"argument {argument_name(path)} is {mine}, and was {its}"
         for i, (path, _) in enumerate(paths):
-            if (i in self.arrays) != (i in other.arrays):
+            one, another = self.avals[i], other.avals[i]
+            if one != another:
+                yield f"argument {argument_name(path)} is {one}, and was {another}"
+            elif (i in self.arrays) != (i in other.arrays):
                 kinds = "an array of no axis", "a scalar"
                 is_, was = kinds if i in self.arrays else kinds[::-1]
-                return f"argument {argument_name(path)} is {is_}, and was {was}"
-        return "it closes over traced values, which no other call may use"
+                yield f"argument {argument_name(path)} is {is_}, and was {was}"
 
 
 def argument_name(path: Any) -> str:

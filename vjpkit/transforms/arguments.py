@@ -116,6 +116,11 @@ _HINTS = (
         "one that does, vnp.array(a).",
     ),
     (
+        re.compile("^expected a sequence of integers or a single integer, got 'Traced"),
+        "Shapes are known when a function is staged or mapped: make the argument that decides one "
+        "static, or do not map over it.",
+    ),
+    (
         re.compile("^(assignment destination|output array) is read-only$"),
         "What np.asarray makes of a traced array cannot be written to: vnp.asarray(x) gives the "
         "array itself, np.array(x) a copy.",
