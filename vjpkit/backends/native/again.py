@@ -8,7 +8,7 @@ operations lead to a value from others that the kernel reads anyhow, they are do
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
 from vjpkit.backends.groups import Together
@@ -34,6 +34,8 @@ class Fusing(Together):
     shape: Shape = ()
     flat: bool = False
     """Whether all that is read element by element has to have it."""
+    placed: set[Equation] = field(default_factory=set)
+    """Equations that read elements at other places, or number them."""
 
     def reads(self) -> list[Var]:
         """The arrays of its shape of which it reads the element at its place."""
@@ -127,14 +129,14 @@ class _Again:
         stands_for = {v: Var(v.aval) for e in again for v in e.outputs}
         for v in stands_for:
             self.readers[v].discard(i)
-        equations, sums = (
-            [renamed(e, stands_for) for e in eqns]
-            for eqns in ([*again, *part.equations], part.sums)
-        )
-        for eqn in equations[: len(again)]:
-            self.read(i, eqn)
-        members = part.members | set(stands_for.values())
-        self.parts[i] = replace(part, equations=equations, sums=sums, members=members)
+        new = {e: renamed(e, stands_for) for e in (*again, *part.equations, *part.sums)}
+        for eqn in again:
+            self.read(i, new[eqn])
+        self.parts[i] = replace(
+            part, equations=[new[e] for e in (*again, *part.equations)],
+            sums=[new[e] for e in part.sums], placed={new[e] for e in part.placed if e in new},
+            members=part.members | set(stands_for.values()),
+        )  # fmt: skip
 
     def prune(self, i: int) -> None:
         """Take out what nobody reads any more."""

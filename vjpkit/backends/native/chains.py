@@ -18,7 +18,7 @@ import numpy as np
 
 from vjpkit.backends.groups import Together, beginning
 from vjpkit.backends.native.code import TYPES, element, literal
-from vjpkit.backends.native.engine import ufunc
+from vjpkit.backends.native.engine import Effort, ufunc
 from vjpkit.backends.native.kernels import ROOM, memory_type
 from vjpkit.backends.native.loops import LOOPS, Call, is_loop, loop_call
 from vjpkit.backends.native.machine import Machine, quietly
@@ -122,7 +122,10 @@ class Chain(Machine):
             words[1].append("()")
             dtypes.append(np.dtype(np.int64))
         signature = "->".join(map(",".join, words))
-        return ufunc(self.text, self.name, tuple(dtypes), len(ins), signature)
+        # what is written for a loop leaves nothing to improve, and that takes as long as the rest
+        loops = any(not call.loop.once for call in self.calls)
+        effort = Effort.NONE if loops else Effort.TIDY
+        return ufunc(self.text, self.name, tuple(dtypes), len(ins), signature, effort)
 
 
 def packed(vs: Sequence[Var], largest: int) -> tuple[Packed, ...]:

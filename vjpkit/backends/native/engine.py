@@ -111,12 +111,13 @@ class Effort(Enum):
 
 @dataclass(frozen=True)
 class Helper:
-    """A function that modules may call: its result, its name, its operands, and its own module."""
+    """A function that modules may call: its result, its name, its operands, and its module."""
 
     result: str
     name: str
     operands: str
     module: str
+    effort: Effort = Effort.TIDY
 
     @property
     def declaration(self) -> str:
@@ -126,26 +127,30 @@ class Helper:
 @cache
 def provide(helper: Helper) -> None:
     """Let modules call a function by its name."""
-    loaded = machine_code(helper.module, helper.name, Effort.VECTORS)
+    loaded = machine_code(helper.module, helper.effort)
     KEPT.append(loaded)
-    host().llvm.add_symbol(helper.name, loaded.address)
+    host().llvm.add_symbol(helper.name, loaded.address(helper.name))
 
 
 class Loaded:
     """A module's machine code, and the tables of the ufuncs that are made of it."""
 
-    def __init__(self, engine: Any, name: str) -> None:
-        self.address = int(engine.get_function_address(name))
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
         self.tables: list[Any] = []
         finalize(self, DEAD.append, (engine, self.tables)).atexit = False
+
+    def address(self, name: str) -> int:
+        """Where a function lies."""
+        return int(self.engine.get_function_address(name))
 
 
 LOADED: WeakValueDictionary[str, Loaded] = WeakValueDictionary()
 """By its key what is loaded, as long as a ufunc points to it."""
 
 
-def machine_code(text: str, name: str, effort: Effort) -> Loaded:
-    """The function ``name`` of a module of LLVM text."""
+def machine_code(text: str, effort: Effort) -> Loaded:
+    """The functions of a module of LLVM text."""
     with UNFORKED:
         while DEAD:
             DEAD.pop()[0].close()
@@ -162,7 +167,7 @@ def machine_code(text: str, name: str, effort: Effort) -> Loaded:
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), found.target())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        loaded = LOADED[key] = Loaded(engine, name)
+        loaded = LOADED[key] = Loaded(engine)
         return loaded
 
 
@@ -271,8 +276,8 @@ def ufunc(
     with UNFORKED:
         for helper in helpers:
             provide(helper)
-        loaded = machine_code(text, name, effort)
-    loops, data = (ctypes.c_void_p * 1)(loaded.address), (ctypes.c_void_p * 1)(None)
+        loaded = machine_code(text, effort)
+    loops, data = (ctypes.c_void_p * 1)(loaded.address(name)), (ctypes.c_void_p * 1)(None)
     types = bytes([dtype.num for dtype in dtypes])
     label = name.encode()
     loaded.tables.append((loops, data, types, label))

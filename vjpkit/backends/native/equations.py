@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -194,24 +195,31 @@ def why_not(eqn: Equation) -> str | None:
     name = eqn.primitive.name
     if len(eqn.outputs) != 1 or (eqn.params and name not in CASTS):
         return f"{name} has parameters"
-    avals = [a.aval for a in (*eqn.inputs, *eqn.outputs)]
-    if avals[-1].weak or any(a.weak and a.dtype.kind == "b" for a in avals):
+    kinds = tuple([(a.aval.dtype, a.aval.weak) for a in (*eqn.inputs, *eqn.outputs)])
+    divisor = eqn.inputs[1].value if name in WHOLE and isinstance(eqn.inputs[1], Literal) else 0
+    return _why_not(name, kinds, divisor)
+
+
+@lru_cache(4096)
+def _why_not(name: str, kinds: tuple[tuple[np.dtype[Any], bool], ...], divisor: int) -> str | None:
+    """Why there is none of operands, and a result, of these dtypes, which may be Python's."""
+    (out, weak), (first, _) = kinds[-1], kinds[0]
+    if weak or any(w and dtype.kind == "b" for dtype, w in kinds):
         return "Python computes with its own numbers"
-    other = next((a for a in avals if a.dtype not in TYPES), None)
+    other = next((dtype for dtype, _ in kinds if dtype not in TYPES), None)
     if other is not None:
-        return f"kernels have no {other.dtype}"
-    kind = TYPES[eqn.outputs[0].aval.dtype]
+        return f"kernels have no {other}"
+    kind = TYPES[out]
     if name in QUESTIONS:
-        questions = name in ("isinf", "isfinite") and avals[0].dtype.kind != "f"
-        return f"{name} of {avals[0].dtype}" if questions else None
+        questions = name in ("isinf", "isfinite") and first.kind != "f"
+        return f"{name} of {first}" if questions else None
     if name == "discretize":
         return None if kind in (INT, BOOL) else f"conversions to {kind}"
     if name in WHOLE:
-        divisor = eqn.inputs[1].value if isinstance(eqn.inputs[1], Literal) else 0
-        fits = kind == INT and avals[0].dtype == avals[-1].dtype and divisor not in (0, -1)
+        fits = kind == INT and first == out and divisor not in (0, -1)
         return None if fits else f"{name} of {kind}"
     if name in ("where", "convert"):
-        return None if kind != INT or avals[-2].dtype.kind != "f" else "conversions to integers"
+        return None if kind != INT or kinds[-2][0].kind != "f" else "conversions to integers"
     if name in ELEMENTARY or name in FLOATING_ONLY:
         return None if kind in (DOUBLE, FLOAT) else f"{name} of {kind}"
     if name in BITS:

@@ -1,11 +1,11 @@
-"""Functions that many kernels call: each is a module of its own, compiled once."""
+"""Functions that many kernels call, compiled once."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from vjpkit.backends.native.code import Code, Value, vector
-from vjpkit.backends.native.engine import Helper
+from vjpkit.backends.native.engine import Effort, Helper
 
 __all__ = [
     "BRING", "FIXED", "ROWS", "SEND", "STAGES", "added", "copied", "deposited", "laid", "moved",
@@ -346,10 +346,10 @@ out:
   ret void
 }}
 """
-    return Helper("void", name, "ptr, ptr, ptr, ptr, ptr, i64, i64", module)
+    return Helper("void", name, "ptr, ptr, ptr, ptr, ptr, i64, i64", module, Effort.VECTORS)
 
 
-def _copying(name: str, inward: bool) -> Helper:
+def _copying(name: str, inward: bool) -> str:
     away = (
         """  store ptr %w, ptr %slot
   %inward = icmp slt i64 %j, %ins
@@ -366,7 +366,7 @@ def _copying(name: str, inward: bool) -> Helper:
         else ""
     )
     first, given = ("0", "ptr %x, ptr %w") if inward else ("%ins", "ptr %w, ptr %x")
-    module = f"""define void @{name}(
+    return f"""define void @{name}(
     ptr %table, ptr %copies, ptr %args, ptr %steps, ptr %places, ptr %near, i64 %b, i64 %m,
     i64 %padded) nounwind {{
 entry:
@@ -426,16 +426,9 @@ done:
   ret void
 }}
 """
-    return Helper("void", name, "ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, i64", module)
 
 
-BRING, SEND = _copying("vjpkit_bring", inward=True), _copying("vjpkit_send", inward=False)
-"""Find where the blocks of arrays lie, for which what does not lie element after element is copied
-to scratch first; and copy results from there."""
-
-FIXED = Helper(
-    "void", "vjpkit_fixed", "ptr, ptr, ptr",
-    """define void @vjpkit_fixed(ptr %table, ptr %args, ptr %places) nounwind {
+_FIXED = """define void @vjpkit_fixed(ptr %table, ptr %args, ptr %places) nounwind {
 entry:
   %count = load i64, ptr %table
   br label %head
@@ -458,13 +451,9 @@ next:
 done:
   ret void
 }
-""",
-)  # fmt: skip
-"""Writes down the addresses of what is not read block by block."""
-
-STAGES = Helper(
-    "i64", "vjpkit_stages", "ptr, ptr, ptr, ptr, ptr, i64",
-    f"""define internal i64 @all(ptr %functions, ptr %arguments, ptr %places, i64 %m) nounwind {{
+"""
+_STAGES = f"""define internal i64 @all(
+    ptr %functions, ptr %arguments, ptr %places, i64 %m) nounwind {{
 entry:
   br label %head
 head:
@@ -498,16 +487,8 @@ again:
 end:
   ret i64 %flags
 }}
-""",
-)  # fmt: skip
-"""Calls functions, the last of which is null, with their arguments: how many, and then these.
-
-Where there are doubts, others compute everything again.
 """
-
-ROWS = Helper(
-    "void", "vjpkit_rows", "ptr, ptr, i64, i64",
-    """define void @vjpkit_rows(ptr %table, ptr %first, i64 %count, i64 %bytes) nounwind {
+_ROWS = """define void @vjpkit_rows(ptr %table, ptr %first, i64 %count, i64 %bytes) nounwind {
 entry:
   br label %next
 next:
@@ -522,6 +503,28 @@ next:
 done:
   ret void
 }
-""",
-)  # fmt: skip
+"""
+BLOCKS = "\n".join([
+    _copying("vjpkit_bring", inward=True), _copying("vjpkit_send", inward=False), _FIXED, _STAGES,
+    _ROWS,
+])  # fmt: skip
+"""What all kernels of blocks need, in one module: each takes a while to be loaded."""
+
+BRING, SEND = (
+    Helper("void", name, "ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, i64", BLOCKS, Effort.NONE)
+    for name in ("vjpkit_bring", "vjpkit_send")
+)
+"""Find where the blocks of arrays lie, for which what does not lie element after element is copied
+to scratch first; and copy results from there."""
+
+FIXED = Helper("void", "vjpkit_fixed", "ptr, ptr, ptr", BLOCKS, Effort.NONE)
+"""Writes down the addresses of what is not read block by block."""
+
+STAGES = Helper("i64", "vjpkit_stages", "ptr, ptr, ptr, ptr, ptr, i64", BLOCKS, Effort.NONE)
+"""Calls functions, the last of which is null, with their arguments: how many, and then these.
+
+Where there are doubts, others compute everything again.
+"""
+
+ROWS = Helper("void", "vjpkit_rows", "ptr, ptr, i64, i64", BLOCKS, Effort.NONE)
 """Writes down the addresses of rows that lie one behind the other."""

@@ -282,8 +282,9 @@ class _Loop:
                   "  br i1 %e, label %end, label %l", "end:",
                   *[f"  {line}" for line in found.lines], f"  ret i64 {flag}", "}"]  # fmt: skip
         self.writer.declared |= code.declared | found.declared
+        effort = "noinline optnone cold " if code.exact else ""  # it seldom runs
         body = "\n".join([
-            "(ptr %given, ptr %places, i64 %m) nounwind "
+            f"(ptr %given, ptr %places, i64 %m) nounwind {effort}"
             f'"prefer-vector-width"="{host().vector_bits}" {{', *lines,
         ])  # fmt: skip
         functions = self.writer.functions

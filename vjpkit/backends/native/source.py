@@ -82,7 +82,10 @@ class Fused(Fusing):
             return False
         if is_kernel_work(eqn):
             return not (self.flat or self.sums) or self.is_even(eqn)
-        return bool(self.shape) and self.even and self.places(eqn)
+        found = bool(self.shape) and self.even and self.places(eqn)
+        if found:
+            self.placed.add(eqn)
+        return found
 
     def places(self, eqn: Equation) -> bool:
         """Whether the equation takes elements of arrays that the group does not make, or numbers
@@ -99,7 +102,7 @@ class Fused(Fusing):
 
     def add(self, eqn: Equation) -> None:
         super().add(eqn)
-        placed = not is_kernel_work(eqn)
+        placed = eqn in self.placed
         self.flat |= placed
         self.even &= placed or self.is_even(eqn)
 
@@ -113,7 +116,7 @@ class Fused(Fusing):
             fits = self.even and deposit.base not in self.members
             self.flat |= fits
             return fits
-        laid = laid_of(eqn, self.shape)
+        laid = laid_of(eqn, self.shape) if self.shape else None
         if laid is not None:
             fits = self.even and any(v in self.members for v, _ in laid.terms)
             self.flat |= fits
@@ -140,7 +143,7 @@ class Fused(Fusing):
     def sources(self) -> set[Var]:
         """The arrays of which it reads other elements."""
         found = [
-            a for e in self.equations if not is_kernel_work(e) and not is_numbering(e, self.shape)
+            a for e in self.equations if e in self.placed and not is_numbering(e, self.shape)
             for a in used(e.inputs[:1] if is_gather(e, self.shape) else e.inputs)
         ]  # fmt: skip
         deposits = filter(None, [deposit_of(e, self.shape) for e in self.sums])
@@ -163,7 +166,7 @@ class Fused(Fusing):
         moves: list[Move] = []
         equations: list[Equation] = []
         for eqn in self.equations:
-            found = None if is_kernel_work(eqn) else moves_of(eqn)
+            found = moves_of(eqn) if eqn in self.placed else None
             if found is None:
                 equations.append(eqn)
             elif len(found) == 1 and found[0].var not in outputs:
