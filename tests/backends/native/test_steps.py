@@ -36,6 +36,11 @@ def in_a_loop(name: str, xs: list[np.ndarray], shared: bool) -> Any:
     return Chain((Call(loop, operands, results),), results).compile()(*xs)
 
 
+def bits(x: Any) -> bytes:
+    """Those of an array in which all nans are one: LLVM says nothing of their signs."""
+    return bytes(np.where(x == x, x, x.dtype.type(np.nan)).tobytes() if x.dtype.kind == "f" else x)
+
+
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_every_primitive_in_loops(name: str, dtype: str):
     count = getattr(getattr(PRIMITIVES[name], "ufunc", None), "nin", 2)
@@ -46,4 +51,4 @@ def test_every_primitive_in_loops(name: str, dtype: str):
         for shared in (False, True):
             got = in_a_loop(name, xs, shared)
             assert got.dtype == want.dtype
-            assert got.tobytes() == want.tobytes(), (shared, got, want)
+            assert bits(got) == bits(want), (shared, got, want)
