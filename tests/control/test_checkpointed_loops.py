@@ -12,6 +12,7 @@ import pytest
 
 import vjpkit as vk
 from vjpkit.control.revolve import forward_steps, repetitions
+from vjpkit.control.steps import Schedule
 
 lax: Any = vk.lax
 W, X = np.array([1.5, 0.8]), np.array([0.3, 0.5])
@@ -286,3 +287,40 @@ def test_the_option_is_printed_in_the_program():
     assert str(vk.parse_ir(text)) == text
     for f in (without_slices, until):
         assert "slots" not in str(vk.make_ir(vk.jit(lambda x, f=f: f(W, x, XS)))(X))
+
+
+class Counting:
+    """A machine whose state is the number of steps it made."""
+
+    start, operands = (0,), ()
+
+    def __init__(self, length):
+        self.length = length
+        self.steps = 0
+
+    def advance(self, state, k, m, ys=None):
+        assert state == (k,)
+        self.steps += m
+        return (k + m,)
+
+    def linear(self, state, k, ys=None):
+        assert state == (k,)
+        return (k + 1,), [k]
+
+    def place(self, k):
+        return k
+
+    def reading(self, state, place):
+        assert state == (place,)
+        return [place]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 7])
+@pytest.mark.parametrize("length", [0, 1, 2, 5, 10, 37, 300])
+def test_a_schedule_makes_as_few_steps_as_its_states_allow(length, slots):
+    machine: Any = Counting(length)
+    schedule = Schedule(machine, slots, [])
+    for _ in range(2):  # a second walk begins again
+        assert [k for _, (k,) in schedule.backward()] == list(range(length))[::-1]
+        assert machine.steps == (forward_steps(length, slots) if length else 0)
+        machine.steps = 0
