@@ -6,7 +6,7 @@ _BOOLS = "0 and 1 are in every dtype; the recurrence takes the common one of its
 _SAME_PRODUCT = "the product of a stack and a matrix is that of all rows of the stack: only slower"
 _ANY_PRODUCT = "both ways give the product; which one comes sooner depends on the size"
 _RESHAPED = "any negative length tells NumPy's reshape to find it"
-_MASKED = "where the divisor differs the quotient is not taken"
+_MASKED = "where they differ the result is not taken"
 _ZERO_DIVIDED = "zero is divided by it"
 _TOO_LATE = "it has run when its module was imported: a mistake made now comes too late"
 _EMPTY = "an array without elements is its own negative"
@@ -108,6 +108,8 @@ EQUIVALENT: dict[str, str] = {
     "  ->  to_dtype(x, d)": _OWN_DTYPE,
     "ops.scipy_special.unknown: _UNKNOWN.add(refuse)  ->  refuse": _TOO_LATE,
     "ops.scipy_special.unknown: refuse  ->  -refuse": _TOO_LATE,
+    "ops.scipy_special.by_series: np.where(near, x, 0)  ->  np.where(near, x, 1)": _MASKED,
+    "ops.scipy_special.by_series: np.where(near, 1, x)  ->  np.where(near, 2, x)": _MASKED,
     "ops.scipy_elementary.Xlogy.partials: np.where((x == 0) & (y == 0), 1, y)"
     "  ->  np.where((x == 0) & (y == 0), 2, y)  (2)": _ZERO_DIVIDED,
     "ops.scipy_elementary.Xlog1py.partials: np.where((x == 0) & (y == -1), 1, 1 + y)"
