@@ -324,3 +324,16 @@ def test_a_schedule_makes_as_few_steps_as_its_states_allow(length, slots):
         assert [k for _, (k,) in schedule.backward()] == list(range(length))[::-1]
         assert machine.steps == (forward_steps(length, slots) if length else 0)
         machine.steps = 0
+
+
+@pytest.mark.parametrize("options", [{}, SLOTS])
+def test_no_steps(options):
+    f = lambda c, xs: lax.scan(lambda c, s: (np.sin(c) * s, {"y": c * s}), c, xs, **options)
+    xs = np.ones((0, 2))
+    y, linear = vk.linearize(f, X, xs)
+    for c, ys in (y, linear(X, xs)):
+        np.testing.assert_array_equal(c, X)
+        assert (ys["y"].shape, ys["y"].dtype) == ((0, 2), float)
+    ct_c, ct_xs = linear.T((X, {"y": xs}))
+    np.testing.assert_array_equal(ct_c, X)
+    assert ct_xs.shape == (0, 2)

@@ -171,6 +171,8 @@ def test_removable_singular_points(name: str) -> None:
         assert vk.grad(f)(x) == pytest.approx(slope, rel=1e-13), x
         assert vk.grad(vk.grad(f))(x) == pytest.approx(curvature, rel=1e-11, abs=1e-15), x
         assert vk.jit(vk.grad(vk.grad(f)))(x) == pytest.approx(curvature, rel=1e-11, abs=1e-15), x
+        strict = vk.grad(vk.grad(f, strict=True), strict=True)  # nothing singular is hidden
+        assert strict(x) == pytest.approx(curvature, rel=1e-11, abs=1e-15), x
 
 
 def test_series_are_evaluated_near_their_points_alone() -> None:
