@@ -294,7 +294,7 @@ def test_of_what_is_repeated_the_small_one_is_looked_at_for_nan():
 
     x = np.array([0.0, *[4.0] * 49])
     lines = lines_of(f, x)
-    (asked,) = [line for line in lines if "has_nan" in line]
+    (asked,) = [line for line in lines if "!= greatest" in line]
     assert lines.index(asked) < len(lines) - 2
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(compiled(f, x)(x)[0][:, 0], [1.0, *[1.25] * 49])
@@ -320,3 +320,28 @@ def test_large_products_are_asked_by_their_factors(value, backend):
     source = executable(vk.make_ir(vk.grad(f))(w, x).program, backend).source
     assert source.count("of_finite_norm") == 2
     assert source.count("if not tame") == 1
+
+
+@pytest.mark.parametrize("layout", ["C", "F", "strided"])
+def test_small_products_are_quick_where_warnings_are_no_news(layout):
+    """A derivative, of which warnings are no news, asks `ndarray.dot`; a function `matmul`."""
+    generator = np.random.default_rng(0)
+    x, a, v = (generator.normal(size=shape) for shape in ((7, 5), (5, 6), (6,)))
+    x = {"C": x, "F": np.asfortranarray(x), "strided": np.repeat(x, 2, axis=1)[:, ::2]}[layout]
+
+    def f(x, a, v):
+        return np.sum(np.sin(x @ a @ v))
+
+    gradient = vk.grad(f, argnums=(0, 1, 2))
+    run = vk.jit(gradient, backend="numpy")
+    for _ in range(2):
+        for got, want in zip(run(x, a, v), gradient(x, a, v), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-13)
+    assert "dot" in run.staged_for((x, a, v), {}).execute.source
+    product = vk.jit(lambda x, a: x @ a, backend="numpy")
+    np.testing.assert_array_equal(product(x, a), x @ a)
+    large = np.full((2, 2), 1e200)
+    for _ in range(3):
+        with pytest.warns(RuntimeWarning, match="overflow encountered in matmul"):
+            product(large, large)
+        assert np.isinf(vk.jit(vk.grad(f), backend="numpy")(large, large, large[0])).sum() == 0

@@ -128,7 +128,7 @@ class Blocks:
             elif out.aval.ndim == 1:
                 call = f"{words[0]}.reshape(-1)"
         else:
-            call = spelled(eqn, words, source.ones) or self.call(eqn, words, quick)
+            call = spelled(eqn, words, source.ones, source.quiet) or self.call(eqn, words, quick)
         if out in self.outputs:
             self.lines.append(f"{self.names[out]}[...] = {call}")
         else:

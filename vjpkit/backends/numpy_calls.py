@@ -10,6 +10,7 @@ import numpy as np
 
 from vjpkit.core.ir import Atom, Equation, Literal
 from vjpkit.kinds.elementwise import Ufunc
+from vjpkit.kinds.linear import SMALL
 
 __all__ = ["FUNCTIONS", "POWERS", "constant", "into", "number", "plain", "spelled", "ufunc_call"]
 
@@ -112,13 +113,16 @@ _SPELLINGS: dict[str, Callable[..., str]] = {
 """What the functions of primitives forward to where operands are arrays."""
 
 
-def spelled(eqn: Equation, words: list[str], ones: Callable[[int, Any], str]) -> str | None:
+def spelled(
+    eqn: Equation, words: list[str], ones: Callable[[int, Any], str], quiet: bool
+) -> str | None:
     """NumPy's own call for an equation of arrays, or operator for one of numbers; None for neither.
 
-    ``words`` are the operands, ``ones`` names a vector of ones of a length and a dtype. The same
-    bits as from the primitive's function (as from `quick` of one that has it), without what that
-    adds to the call; but for a sum along one axis, which a product with ones makes in another
-    order, and for the sign of its zeros.
+    ``words`` are the operands, ``ones`` names a vector of ones of a length and a dtype, ``quiet``
+    says that NumPy's warnings are no news: those of `numpy.matmul`, which `numpy.ndarray.dot` does
+    not give. The same bits as from the primitive's function (as from `quick` of one that has it) at
+    arrays in one piece, without what that adds to the call; but for a sum along one axis, which a
+    product with ones makes in another order, and for the sign of its zeros.
     """
     name = eqn.primitive.name
     if any([not isinstance(a, Literal) and not a.aval.ndim for a in eqn.inputs]):  # noqa: C419
@@ -130,7 +134,9 @@ def spelled(eqn: Equation, words: list[str], ones: Callable[[int, Any], str]) ->
     if any([isinstance(a, Literal) for a in eqn.inputs]):  # noqa: C419
         return None
     if name == "sum" and is_product_with_ones(eqn):
-        return _product_with_ones(eqn, words[0], ones)
+        return _product_with_ones(eqn, words[0], ones, quiet)
+    if quiet and _is_small_product(eqn):
+        return f"{words[0]}.dot({words[1]})"
     if name == "getitem" and _takes_elements(eqn):
         return f"{words[0]}.take({words[1]})"
     if name == "roll":
@@ -159,12 +165,24 @@ def is_product_with_ones(eqn: Equation) -> bool:
     return bool(aval.shape[axes[0]] <= most.get(axes[0], -1))
 
 
-def _product_with_ones(eqn: Equation, x: str, ones: Callable[[int, Any], str]) -> str:
+def _product_with_ones(eqn: Equation, x: str, ones: Callable[[int, Any], str], quiet: bool) -> str:
     aval, (axis,) = eqn.inputs[0].aval, eqn.params["axes"]
-    vector = ones(aval.shape[axis], aval.dtype)
-    if axis == aval.ndim - 1:
-        return f"matmul({x}, {vector}{'[:, None]' if eqn.params['keepdims'] else ''})"
-    return f"matmul({vector}{'[None]' if eqn.params['keepdims'] else ''}, {x})"
+    vector, keepdims = ones(aval.shape[axis], aval.dtype), eqn.params["keepdims"]
+    last = axis == aval.ndim - 1
+    if quiet and aval.ndim == 2 and not keepdims:
+        return f"{x}.dot({vector})" if last else f"{vector}.dot({x})"
+    if last:
+        return f"matmul({x}, {vector}{'[:, None]' if keepdims else ''})"
+    return f"matmul({vector}{'[None]' if keepdims else ''}, {x})"
+
+
+def _is_small_product(eqn: Equation) -> bool:
+    """Whether a product of matrices or vectors comes sooner from `numpy.ndarray.dot`."""
+    if eqn.primitive.name not in ("matmul", "scale_matmul"):
+        return False
+    x, y = (a.aval for a in eqn.inputs)
+    plain = x.dtype == y.dtype and x.dtype.char in "fdFD" and x.ndim <= 2 and y.ndim <= 2
+    return plain and eqn.outputs[0].aval.size <= SMALL
 
 
 def _takes_elements(eqn: Equation) -> bool:

@@ -57,7 +57,7 @@ SMALL = 1 << 12
 """Bytes below which a value may live as long as the call: its deletion would cost more."""
 
 FEW = 1 << 8
-"""Elements up to which a vector is asked for nan where it stands: a call would cost as much."""
+"""Elements up to which an array is asked for nan where it stands: a call would cost as much."""
 
 MANY = 1 << 14
 """Elements of a product from which its factors are asked, where they are much smaller."""
@@ -265,6 +265,8 @@ class Source:
         self.private = private
         self.fresh = private or fresh
         self.exact = exact
+        self.quiet = has_products(program)
+        """Whether NumPy's warnings are no news: derivatives are among what is computed."""
         self.outputs = program.outputs[:results]
         """What the function returns; further outputs of the program are assumed to be finite."""
         self.names = Names()
@@ -432,7 +434,7 @@ class Source:
         primitive = eqn.primitive
         words = [self.word(a) for a in eqn.inputs]
         if self.private and (primitive.quick is None or quick):
-            text = spelled(eqn, words, self.ones)
+            text = spelled(eqn, words, self.ones, self.quiet)
             if text is not None:
                 return text
         function = f"{primitive.name}_{i}"
@@ -621,7 +623,7 @@ def _asks_for_nan(aval: Aval, word: str) -> str:
     """The condition that an array or a number has a nan, as `has_nan` finds it."""
     if not aval.ndim:
         return f"{word} != {word}"
-    if aval.ndim == 1 and 0 < aval.size <= FEW:
+    if 0 < aval.size <= FEW:
         return f"(greatest := {word}.item({word}.argmax())) != greatest"
     return f"has_nan({word})"
 

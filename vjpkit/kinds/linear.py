@@ -307,6 +307,10 @@ def of_finite_norm(x: Value) -> bool:
     return bool(x.dot(x) < np.inf)
 
 
+SMALL = 4096
+"""Products of so few elements come sooner from `numpy.ndarray.dot`, which clears them first."""
+
+
 class Bilinear(Primitive):
     """Linear in each of two operands.
 

@@ -15,6 +15,7 @@ from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import annihilate, cast, has_nan, roles, unbroadcast
 from vjpkit.core.tracer import UFUNCS
 from vjpkit.kinds import Bilinear
+from vjpkit.kinds.linear import SMALL
 from vjpkit.ops.elementwise import multiply
 from vjpkit.ops.selection import aligned
 
@@ -70,7 +71,7 @@ class Matmul(Bilinear):
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         times = type(self).times
         if len(shape) == y.ndim == 2:
-            few = type(ct) is _ndarray is type(y) and shape[0] * shape[1] <= _SMALL
+            few = type(ct) is _ndarray is type(y) and shape[0] * shape[1] <= SMALL
             out = ct.dot(y.T) if few else times(ct, y.T)
             return out if out.dtype is dtype else cast(out, dtype)
         if y.ndim == 1:
@@ -82,7 +83,7 @@ class Matmul(Bilinear):
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         times, each = type(self).times, type(self).each
         if len(shape) == x.ndim == 2:
-            few = type(ct) is _ndarray is type(x) and shape[0] * shape[1] <= _SMALL
+            few = type(ct) is _ndarray is type(x) and shape[0] * shape[1] <= SMALL
             out = x.T.dot(ct) if few else times(x.T, ct)
             return out if out.dtype is dtype else cast(out, dtype)
         if x.ndim == 1:
@@ -161,8 +162,6 @@ Matmul.sparing = scale_matmul
 
 
 _ndarray = np.ndarray
-_SMALL = 4096
-"""Matrices of so few elements come sooner from `numpy.ndarray.dot`, which clears them first."""
 
 
 def _merged(product: Matmul, x: Value, y: Value) -> Value:
