@@ -238,3 +238,152 @@ def test_polynomials(f, p, q):
 )  # fmt: skip
 def test_polynomials_of_one(f, p, m):
     holds(lambda p: f(p) if f is np.poly else f(p, m), p, tolerance=1e-13)
+
+
+PLACES = st.lists(st.integers(-4, 4), max_size=4)
+MOVED: dict[str, Any] = {
+    "insert": lambda x, v, places, axis: np.insert(x, places, v, axis=axis),
+    "insert one": lambda x, v, places, axis: np.insert(x, len(places), v, axis=axis),
+    "insert by mask": lambda x, v, places, axis: np.insert(
+        x, np.arange(np.shape(x)[axis or 0]) % 2 == 0, v, axis=axis
+    ),
+    "delete": lambda x, v, places, axis: np.delete(x, places, axis=axis),
+    "delete a slice": lambda x, v, places, axis: np.delete(x, slice(*places[:3]), axis=axis),
+    "append": lambda x, v, places, axis: np.append(x, v, axis=axis),
+    "take": lambda x, v, places, axis: np.take(x, places, axis=axis),
+    "take clipped": lambda x, v, places, axis: np.take(x, [places, places], axis=axis, mode="clip"),
+    "take wrapped": lambda x, v, places, axis: x.take(places, axis=axis, mode="wrap"),
+    "repeat": lambda x, v, places, axis: np.repeat(x, [abs(p) for p in places], axis=axis),
+    "roll": lambda x, v, places, axis: np.roll(x, places, axis=(axis or 0,) * len(places)),
+    "split": lambda x, v, places, axis: np.split(x, sorted(abs(p) for p in places), axis or 0),
+    "compress": lambda x, v, places, axis: np.compress([p > 0 for p in places], x, axis=axis),
+    "put": lambda x, v, places, axis: written(x, lambda y: np.put(y, places, v, mode="wrap")),
+    "assign": lambda x, v, places, axis: written(x, lambda y: y.__setitem__(places, v)),
+    "add at": lambda x, v, places, axis: written(x, lambda y: np.add.at(y, places, v)),
+    "multiply at": lambda x, v, places, axis: written(x, lambda y: np.multiply.at(y, places, v)),
+    "resize": lambda x, v, places, axis: np.resize(x, [abs(p) for p in places]),
+    "tile": lambda x, v, places, axis: np.tile(x, [abs(p) % 3 for p in places]),
+    "rot90": lambda x, v, places, axis: np.rot90(x, len(places), (axis or 0, -1)),
+    "index": lambda x, v, places, axis: x[..., places],
+    "new axes": lambda x, v, places, axis: x[None, ..., places, None],
+}
+
+
+def written(x, write):
+    y = np.copy(x)
+    write(y)
+    return y
+
+
+@st.composite
+def filled_places(draw: Any) -> tuple[Any, Any]:
+    """An array with elements, and real numbers to write to it."""
+    x = draw(arrays(st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple), floats))
+    v = draw(arrays(st.sampled_from([(), (1,), (3,), (3, 1)]), st.just("float64")))
+    return x, v
+
+
+@settings(some, max_examples=600)
+@given(
+    st.sampled_from(sorted(MOVED)), filled_places(), PLACES,
+    st.one_of(st.none(), st.integers(-2, 1)),
+)  # fmt: skip
+def test_places(name, xs, places, axis):
+    holds(lambda x, v: MOVED[name](x, v, places, axis), *xs)
+
+
+PADDED = ["constant", "edge", "linear_ramp", "maximum", "mean", "median", "minimum", "reflect",
+          "symmetric", "wrap", "empty"]  # fmt: skip
+
+
+@settings(some, max_examples=150)
+@given(
+    st.sampled_from(PADDED[:-1]), arrays(), st.integers(0, 5), st.integers(0, 2),
+    st.sampled_from([{}, {"stat_length": 2}, {"reflect_type": "odd"}, {"constant_values": (1, 2)},
+                     {"end_values": 3}]),
+)  # fmt: skip
+def test_pad(mode, x, before, after, keywords):
+    holds(lambda x: np.pad(x, (before, after), mode, **keywords), x, tolerance=1e-13)
+
+
+ORDERED: dict[str, Any] = {
+    "sort": lambda x, k, axis: np.sort(x, axis=axis, stable=True),
+    "partition": lambda x, k, axis: np.sort(np.partition(x, k, axis=axis), axis=axis),
+    "kth": lambda x, k, axis: np.take(np.partition(x, k, axis=axis), k, axis=axis),
+    "argsort": lambda x, k, axis: np.argsort(x, axis=axis, kind="stable"),
+    "lexsort": lambda x, k, axis: np.lexsort((x, x), axis=axis),
+    "take_along_axis": lambda x, k, axis: np.take_along_axis(
+        x, np.argsort(x, axis=axis, kind="stable"), axis
+    ),
+    "unique": lambda x, k, axis: np.unique(x, axis=axis, return_counts=True),
+    "searchsorted": lambda x, k, axis: np.searchsorted(np.sort(np.ravel(x)), x, side="right"),
+    "argmax": lambda x, k, axis: np.argmax(x, axis=axis, keepdims=True),
+    "nonzero": lambda x, k, axis: x[np.nonzero(x)],
+    "flatnonzero": lambda x, k, axis: np.ravel(x)[np.flatnonzero(x)],
+    "extract": lambda x, k, axis: np.extract(np.real(x) > 0, x),
+    "isin": lambda x, k, axis: np.isin(x, x[..., :1]),
+}
+
+
+@settings(some, max_examples=200)
+@given(st.sampled_from(sorted(ORDERED)), arrays(), st.integers(-3, 3), st.integers(-2, 1))
+def test_order(name, x, k, axis):
+    known = name not in ("unique", "nonzero", "flatnonzero", "extract")
+    holds(lambda x: ORDERED[name](x, k, axis), x, is_staged=known)
+
+
+STATISTICS: dict[str, Any] = {
+    "average": lambda x, w, axis: np.average(x, axis=axis, weights=np.abs(w) + 1, returned=True),
+    "cov": lambda x, w, axis: np.cov(x, rowvar=axis == 0, bias=axis == 0),
+    "cov of two": lambda x, w, axis: np.cov(x, w, ddof=0),
+    "corrcoef": lambda x, w, axis: np.corrcoef(x, rowvar=axis == 0),
+    "histogram": lambda x, w, axis: np.histogram(x, bins=3, range=(-2, 2), weights=w)[0],
+    "bincount": lambda x, w, axis: np.bincount(np.arange(np.size(w)) % 3, weights=np.ravel(w)),
+    "gradient": lambda x, w, axis: np.gradient(x, 0.5, axis=axis, edge_order=1 + (axis == 0)),
+    "diff": lambda x, w, axis: np.diff(x, 2, axis=axis, prepend=0, append=x[..., :1] * 2),
+    "ediff1d": lambda x, w, axis: np.ediff1d(x, to_end=w, to_begin=1),
+    "trapezoid": lambda x, w, axis: np.trapezoid(x, dx=0.5, axis=axis),
+    "trapezoid at": lambda x, w, axis: np.trapezoid(x, np.cumsum(np.abs(w)), axis=axis),
+    "unwrap": lambda x, w, axis: np.unwrap(x, axis=axis, period=3),
+    "interp": lambda x, w, axis: np.interp(x, np.arange(np.size(w)), np.ravel(w), left=0.5),
+    "cumulative_sum": lambda x, w, axis: np.cumulative_sum(x, axis=axis, include_initial=True),
+    "digitize": lambda x, w, axis: np.digitize(x, [-1, 0, 1]),
+}
+
+
+@settings(some, max_examples=300)
+@given(st.sampled_from(sorted(STATISTICS)), broadcastable(2), st.integers(-2, 1))
+def test_statistics_and_differences(name, xs, axis):
+    if name == "interp" and np.ndim(xs[0]) == 0 and np.asarray(xs[0]).dtype.char in "gFD":
+        return  # of scalars alone NumPy drops digits and imaginary parts
+    coarse = any(np.asarray(x).dtype == np.float16 for x in xs)
+    holds(lambda x, w: STATISTICS[name](x, w, axis), *xs, tolerance=2e-2 if coarse else 1e-12)
+
+
+METHODS_OF_UFUNCS: dict[str, Any] = {
+    "reduce": lambda f, x, axis, where: f.reduce(x, axis=axis, keepdims=where, initial=2),
+    "masked": lambda f, x, axis, where: f.reduce(x, axis=axis, where=np.real(x) > 0, initial=2),
+    "accumulate": lambda f, x, axis, where: f.accumulate(x, axis=axis),
+    "reduceat": lambda f, x, axis, where: f.reduceat(x, [0, 2, 1, 1], axis=axis),
+    "outer": lambda f, x, axis, where: f.outer(x, x[..., :1]),
+    "at": lambda f, x, axis, where: written(x, lambda y: f.at(y, [0, 1, 0, -1], 2)),
+    "in place": lambda f, x, axis, where: written(x, lambda y: f(y, y[..., ::-1], out=y)),
+    "where": lambda f, x, axis, where: written(
+        x, lambda y: f(y, 2, out=y[..., ::-1], where=np.real(x) > 0)
+    ),
+}
+FOLDED = [np.add, np.subtract, np.multiply, np.maximum, np.minimum, np.fmax, np.hypot,
+          np.logaddexp, np.divide, np.heaviside, np.copysign]  # fmt: skip
+
+
+@settings(some, max_examples=400)
+@given(
+    st.sampled_from(sorted(METHODS_OF_UFUNCS)), st.sampled_from(FOLDED), arrays(),
+    st.integers(-2, 1), st.booleans(),
+)  # fmt: skip
+def test_methods_of_ufuncs(name, f, x, axis, keepdims):
+    if np.ndim(x) == 0 and name in ("outer", "at", "in place", "where"):
+        return  # they index
+    coarse = np.asarray(x).dtype == np.float16
+    run = METHODS_OF_UFUNCS[name]
+    holds(lambda x: run(f, x, axis, keepdims), x, tolerance=2e-2 if coarse else 1e-13)

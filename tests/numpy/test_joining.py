@@ -210,3 +210,17 @@ def test_joining_many_scalars_is_one_row():
     f = lambda x: np.stack([v * v for v in x])
     assert len(vk.make_ir(f)(x).program.equations) == 201
     np.testing.assert_allclose(vk.jacrev(f)(x), np.diag(2 * x), rtol=1e-15)
+
+
+def test_what_is_inserted_follows_the_order_of_its_places():
+    """Sorted, and among equal places in the order that they are given in."""
+    x, v = np.arange(12.0).reshape(3, 4), np.array([0.1, 0.2, 0.3])
+    for places in ([1, 3, 1], [3, 0, 0], [2, 1, 0], [-1, 0, -1]):
+        for f in (
+            lambda x, v, p=places: np.insert(x, p, v),
+            lambda x, v, p=places: np.insert(x, p, v, axis=1),
+            lambda x, v, p=places: np.insert(x, p, v[:, None], axis=0),
+        ):
+            for got in (vk.vjp(f, x, v)[0], vk.jit(f)(x, v), vk.vmap(f)(x[None], v[None])[0]):
+                np.testing.assert_array_equal(got, f(x, v))
+            vk.test_util.check_grads(f, (x, v), order=1)

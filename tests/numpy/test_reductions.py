@@ -8,7 +8,7 @@ import pytest
 import vjpkit as vk
 from tests.numpy.against_numpy import assert_same_as_numpy
 from tests.numpy.agreement import agrees, source, warned
-from vjpkit.core.errors import TracerConversionError
+from vjpkit.core.errors import TracerConversionError, UnsupportedError
 
 untyped: Any = np  # for calls that are wrong, or that NumPy takes but its types do not
 # Distinct numbers, far enough from each other and from 0 for finite differences.
@@ -190,3 +190,20 @@ def test_numpys_warnings_are_given(f, text):
 def test_abstract_values_do_not_become_numbers():
     with pytest.raises(TracerConversionError):
         vk.make_ir(lambda x: x if np.any(x) else -x)(X)
+
+
+def test_the_dtype_of_a_sum_of_exponentials():
+    x = np.linspace(-1.0, 2.0, 6).reshape(2, 3)
+    for ufunc in (np.logaddexp, np.logaddexp2):
+        for f in (
+            lambda x, u=ufunc: u.reduce(x, axis=1, dtype=np.float32),
+            lambda x, u=ufunc: u.reduceat(x, [0, 1], axis=1, dtype=np.float32),
+        ):
+            assert vk.vjp(f, x)[0].dtype == f(x).dtype == np.float32
+            np.testing.assert_allclose(vk.vjp(f, x)[0], f(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("f", [np.var, np.std])
+def test_squares_of_whole_parts_are_refused(f):
+    with pytest.raises(UnsupportedError, match=rf"np\.{f.__name__}: the keyword dtype="):
+        vk.grad(lambda x: 1.0 * f(x, dtype=int))(np.array([1.5, 2.5]))

@@ -321,3 +321,25 @@ def test_what_decides_the_number_of_bins_must_be_known():
     for function in (lambda x: np.histogram(x, "auto"), np.unique):
         with pytest.raises(TracerConversionError, match="what it returns depends on values"):
             vk.make_ir(function)(X)
+
+
+def test_keywords_that_numpy_reads_in_its_own_way():
+    """A step size with more axes than the values, a bias of None, a rank with a limit above 1."""
+    y, m = np.array([0.3, -0.2, 0.9, 0.4]), np.array([[0.3, 0.1, 0.7], [0.2, 0.8, -0.3]])
+    none: Any = None
+    widths: Any = np.array([[1.0], [0.5]])
+    programs: list[Any] = [
+        (lambda y: np.trapezoid(y, dx=widths), y),
+        (lambda m: np.cov(m, bias=none), m),
+        (lambda m: np.linalg.lstsq(m.T, m[0, :3] + 1, rcond=2.0)[0], m),
+        (lambda m: np.linalg.lstsq(m.T, m[0, :3] + 1, rcond=0.0)[1], m),
+    ]
+    for f, x in programs:
+        np.testing.assert_allclose(vk.vjp(f, x)[0], f(x), rtol=1e-13)
+        vk.test_util.check_grads(f, (x,), order=1)
+    ranks = [vk.vjp(lambda m, r=r: (np.sum(m), np.linalg.lstsq(m.T, m[0], rcond=r)[2]), m,
+                    has_aux=True)[2] for r in (0.0, 1.0, -1, None)]  # fmt: skip
+    assert ranks == [2, 2, 2, 2]
+    yes: Any = 2
+    counted = lambda x: np.unique(x, return_counts=yes)
+    assert len(vk.vjp(lambda x: (np.sum(x), counted(x)), y, has_aux=True)[2]) == 2

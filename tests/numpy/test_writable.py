@@ -893,3 +893,26 @@ def test_writes_around_an_inner_derivative_do_not_change_it(f, around):
     np.testing.assert_allclose(value, f(a), 1e-13)
     differences = [(f(a + h * e) - f(a - h * e)) / (2 * h) for e in np.eye(3)]
     np.testing.assert_allclose(slope, differences, 1e-7, 1e-7)
+
+
+NO_MODE: Any = "clop"
+
+
+@pytest.mark.parametrize(
+    ("write", "error", "words"),
+    [
+        (lambda y: np.put(y, [0], 1.0, mode=NO_MODE), ValueError, "Use one of 'clip', 'raise'"),
+        (lambda y: np.putmask(y, True, 1.0), ValueError, "mask and data must be the same size"),
+        (lambda y: np.place(y, [True, False], 1.0), ValueError, "must be the same size"),
+    ],
+    ids=["put", "putmask", "place"],
+)
+def test_arguments_that_numpy_refuses(write, error, words) -> None:
+    def f(x: Any) -> Any:
+        y = np.copy(x)
+        write(y)
+        return y
+
+    for run in (f, lambda x: vk.vjp(f, x)[0], vk.jit(f)):
+        with pytest.raises(error, match=words):
+            run(X)

@@ -240,7 +240,7 @@ def _one_sided(near: Value, far: Value, f0: Value, f1: Value, f2: Value) -> Valu
 @implements(np.trapezoid)
 def trapezoid(y: Value, x: Any = None, dx: Value = 1.0, axis: int = -1) -> Value:
     values = as_array(y)
-    axis = normalize_axis(axis, values.ndim)
+    summed, axis = axis, normalize_axis(axis, values.ndim)
     if x is None:
         width = dx
     else:
@@ -249,7 +249,7 @@ def trapezoid(y: Value, x: Any = None, dx: Value = 1.0, axis: int = -1) -> Value
         if places.ndim == 1:
             width = np.reshape(width, (-1, *[1] * (values.ndim - axis - 1)))
     pairs = values[along(axis, slice(1, None))] + values[along(axis, slice(None, -1))]
-    return np.sum(width * pairs / 2.0, axis=axis)
+    return np.sum(width * pairs / 2.0, axis=summed)  # which may have more axes
 
 
 # ---- interpolation -----------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def _counted(places: Value, weights: Value, size: int) -> Value:
 def bincount(x: Value, /, weights: Any = None, minlength: int = 0) -> Value:
     places = concrete(as_array(x), "bincount")
     counts = np.bincount(places, minlength=minlength)
-    if weights is None:
+    if weights is None or not places.size:  # NumPy does not look at weights of nothing
         return counts
     weight = cast_safely(as_array(weights), _FLOAT)
     if weight.shape != places.shape:

@@ -276,18 +276,16 @@ def insert(arr: Value, obj: Any, values: Value, axis: int | None = None) -> Valu
     """The new values behind the old ones, and one read that puts both in order."""
     arr, axis = _flat_or_along(arr, axis)
     n = arr.shape[axis]
-    where = np.arange(n)[obj] if isinstance(obj, slice) else np.array(concrete(obj, "insert"))
+    where = obj if isinstance(obj, slice) else np.array(concrete(obj, "insert"))
+    if isinstance(obj, list | tuple) and not obj:
+        where = np.zeros(0, np.intp)
+    count = np.insert(np.arange(n), where, n).size - n  # of places: where there is one, of values
     values = structural.to_dtype(as_values(values), arr.dtype)
-    one = where.size == 1 and where.dtype != bool
-    if one:
+    if count == 1:
         values = reshape(values, (1,) * (arr.ndim - values.ndim) + values.shape)
-        values = np.moveaxis(values, 0, axis) if where.ndim == 0 else values
-    count = values.shape[axis] if one else None
-    numbers = np.arange(n, n + count) if one else n
-    order = np.insert(np.arange(n), obj, numbers)
-    if count is None:
-        count = order.size - n
-        order[order == n] = np.arange(n, n + count)
+        values = np.moveaxis(values, 0, axis) if getattr(where, "ndim", 1) == 0 else values
+        count = values.shape[axis]
+    order = np.insert(np.arange(n), where, np.arange(n, n + count))
     shape = (*arr.shape[:axis], count, *arr.shape[axis + 1 :])
     both = concatenate([arr, np.broadcast_to(values, shape)], axis)
     return _laid_out_like(arr, indexing.take(both, order, axis=axis))

@@ -107,7 +107,9 @@ def lstsq(a: Value, b: Value, rcond: Any = None) -> tuple[Value, Value, Value, V
     if columns.shape[0] != m:
         raise LinAlgError("Incompatible dimensions")
     eps = float(np.finfo(np.result_type(a.dtype, b.dtype)).eps)
-    limit = eps * max(m, n) if rcond is None else eps if rcond == -1 else float(rcond)
+    limit = eps * max(m, n) if rcond is None else float(rcond)
+    if not 0 < limit < 1:
+        limit = eps  # as LAPACK has it
     x = linalg.lstsq(a, columns, rcond=limit)
     s = linalg.svdvals(a)
     rank = np.sum(s > limit * np.max(s, initial=0))

@@ -203,10 +203,10 @@ def unique(
     if axis is not None:
         normalize_axis(axis, array.ndim)
     values, places, back, counts = _unique("unique", array, axis, equal_nan)
-    extra = [places] * return_index
+    extra = [places] if return_index else []
     if return_inverse:
         extra.append(back.reshape(array.shape) if axis is None else back)
-    extra += [counts] * return_counts
+    extra += [counts] if return_counts else []
     return (values, *extra) if extra else values
 
 

@@ -21,7 +21,7 @@ from vjpkit.numpy._arguments import (
     scalar,
     warn_where,
 )
-from vjpkit.numpy._dispatch import implements, method
+from vjpkit.numpy._dispatch import implements, method, refuse
 from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops import reductions, selection, structural
 from vjpkit.transforms.stopping import stop_gradient
@@ -273,6 +273,8 @@ def _dispersion(
     ddof = lost_freedom(ddof, correction)
     a = as_array(a)
     if dtype is not None:
+        if np.dtype(dtype).kind not in "fc" and a.dtype.kind in "fc":
+            refuse(primitive.name, dtype=dtype)
         a = structural.to_dtype(a, np.dtype(dtype))
     mask = mask_for(a, where)
     axes = reduced_axes(axis, a.ndim, numbers=mask is not None)

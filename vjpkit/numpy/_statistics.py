@@ -118,7 +118,7 @@ def cov(
         return np.array([]).reshape(0, 0)
     rows = np.concatenate(parts, axis=0) if len(parts) > 1 else parts[0]
     if ddof is None:
-        ddof = 0 if bias else 1
+        ddof = 1 if bias == 0 else 0
     weight, other = _observation_weights(fweights, aweights, rows.shape[1])
     mean, total = np.average(rows, axis=1, weights=weight, returned=True)
     total = total[0]

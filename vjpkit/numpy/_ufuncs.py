@@ -13,7 +13,7 @@ from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.tracer import UFUNCS, Tracer, dispatch_rest
 from vjpkit.kinds import ConstantUfunc
-from vjpkit.numpy._arguments import as_array, normalize_axis
+from vjpkit.numpy._arguments import as_array, normalize_axis, scalar
 from vjpkit.numpy._dispatch import refuse
 from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._overlap import require_apart
@@ -260,6 +260,7 @@ def reduce(
     """``ufunc.reduce``: NumPy's named reduction where there is one, else element after element."""
     array = unwrapped(array) if _reduces_to_constants(ufunc) else as_array(array)
     target = out[0] if isinstance(out, tuple) else out
+    dtype = None if dtype is None else np.dtype(dtype)
     keywords = {"axis": axis, "keepdims": keepdims, "where": where}
     if initial is not _NO:
         keywords["initial"] = initial
@@ -271,10 +272,10 @@ def reduce(
         result = ufunc(_REDUCTIONS[ufunc](array, **keywords), start)
     elif ufunc in _REDUCTIONS:
         if dtype is not None:
-            array = to_dtype(array, np.dtype(dtype))
+            array = to_dtype(array, dtype)
         result = _REDUCTIONS[ufunc](array, **keywords)
     elif ufunc is np.logaddexp or ufunc is np.logaddexp2:
-        result = _log_sum(ufunc, array, **keywords)
+        result = _log_sum(ufunc, array if dtype is None else to_dtype(array, dtype), **keywords)
     else:
         result = _folded(ufunc, array, dtype=dtype, **keywords)
     name = f"{ufunc.__name__}.reduce"
@@ -342,7 +343,7 @@ def _folded(
     axes = (
         tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     )
-    axes = tuple(normalize_axis(a, len(shape)) for a in axes)
+    axes = tuple(normalize_axis(a, len(shape)) for a in axes) if shape else ()
     elements = _elements(array, axes)
     masks = None
     if where is not True:
@@ -356,7 +357,7 @@ def _folded(
     kept = tuple(1 if a in axes else n for a, n in enumerate(shape))
     rest_shape = tuple(n for a, n in enumerate(shape) if a not in axes)
     total = np.broadcast_to(total, rest_shape) if np.shape(total) != rest_shape else total
-    return np.reshape(total, kept) if keepdims else total
+    return np.reshape(total, kept) if keepdims else scalar(total)
 
 
 def _elements(array: Value, axes: tuple[int, ...]) -> list[Value]:
@@ -392,8 +393,9 @@ def accumulate(
     name = f"{ufunc.__name__}.accumulate"
     if not isinstance(array, Tracer):
         return _delivered(name, ufunc.accumulate(array, axis), target, True, "same_kind")
+    axis = normalize_axis(axis, max(array.ndim, 1))
     if array.ndim == 0:
-        raise TypeError("cannot accumulate on a scalar")
+        raise TypeError(f"cannot accumulate on a scalar{at(calling_position())}")
     ufunc.accumulate(np.ones((1,) * array.ndim, array.dtype), axis)  # NumPy's errors, if any
     array = _first_converted(ufunc, array)
     axis = normalize_axis(axis, array.ndim)
@@ -431,7 +433,9 @@ def reduceat(
     """``ufunc.reduceat``: one reduction from each index to the next."""
     array = as_array(array)
     target = out[0] if isinstance(out, tuple) else out
-    axis = normalize_axis(axis, array.ndim)
+    axis = normalize_axis(axis, max(array.ndim, 1))
+    if not array.ndim:
+        raise TypeError(f"cannot reduceat on a scalar{at(calling_position())}")
     count = array.shape[axis]
     starts = [index(i) for i in np.asarray(unwrapped(indices)).tolist()]
     for i in starts:

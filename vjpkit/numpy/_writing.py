@@ -139,10 +139,17 @@ def copyto(dst: Any, src: Value, casting: str = "same_kind", where: Value = True
     write(dst, Ellipsis, result if left is None else left)
 
 
+def require_as_many(name: str, array: Tracer, mask: Value) -> None:
+    """NumPy's error for a mask of another size."""
+    if aval_of(as_array(mask)).size != array.size:
+        raise ValueError(f"{name}: mask and data must be the same size{at(calling_position())}")
+
+
 @implements(np.putmask)
 def putmask(a: Any, mask: Value, values: Value) -> None:
     """NumPy's ``putmask``: ``a.flat[n] = values[n % len(values)]`` where ``mask.flat[n]``."""
     a = destination("np.putmask", a)
+    require_as_many("putmask", a, mask)
     if isinstance(mask, Tracer):
         every = np.reshape(_repeated(values, a.size), a.shape)
         write(a, Ellipsis, np.where(np.reshape(mask, a.shape) != 0, every, a))
@@ -155,6 +162,7 @@ def putmask(a: Any, mask: Value, values: Value) -> None:
 def place(arr: Any, mask: Value, vals: Value) -> None:
     """NumPy's ``place``: the first values, repeated as needed, where ``mask``."""
     arr = destination("np.place", arr)
+    require_as_many("place", arr, mask)
     if isinstance(mask, Tracer):
         mask = np.reshape(mask, arr.shape) != 0
         values = np.ravel(vals)
@@ -185,6 +193,12 @@ def put(a: Any, ind: Value, v: Value, mode: str = "raise") -> None:
     """NumPy's ``put``: writes at flat positions, repeating values as needed."""
     a = destination("np.put", a)
     positions = np.ravel(np.asarray(ind))
+    positions = positions if positions.size else positions.astype(np.intp)
+    if mode not in ("raise", "wrap", "clip"):
+        raise ValueError(
+            f"Use one of 'clip', 'raise', or 'wrap' for clip mode, not {mode!r}"
+            f"{at(calling_position())}"
+        )
     if mode != "raise":
         positions = positions % a.size if mode == "wrap" else np.clip(positions, 0, a.size - 1)
     if positions.size and not (-a.size <= positions.min() and positions.max() < a.size):
@@ -258,8 +272,9 @@ def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Value) -> None:
         write_whole(a, add_at(*arrays, a, operand, index=index))
         return
     positions = _positions(a, index, arrays)
+    everywhere = [np.broadcast_to(x, positions.shape) for x in b]
     for mask in repetitions(positions):
-        part = [np.broadcast_to(x, positions.shape)[mask] for x in b]
+        part = [x[mask] for x in everywhere]
         _write_at(ufunc, a, np.unravel_index(positions[mask], a.shape), part)
 
 
