@@ -69,6 +69,68 @@ def test_in_loops(capsys):
     assert capsys.readouterr().out == "1.0\n2.0\n"
 
 
+def said(text, x):
+    vk.debug.print(text + " {}", x)
+
+
+UNREAD: dict[str, Any] = {
+    "scan": lambda x: vk.lax.scan(lambda c, s: (c + s, said("s", s))[:1] * 2, 0.0, np.arange(2.0)),
+    "scan of nothing": lambda x: vk.lax.scan(lambda c, s: (said("s", s), None), None, X),
+    "fori_loop": lambda x: vk.lax.fori_loop(0, 2, lambda i, c: (said("i", i), c)[1], 0),
+    "while_loop": lambda x: vk.lax.while_loop(
+        lambda i: i < x, lambda i: (said("i", i), i + 1)[1], 0.0
+    ),
+    "cond": lambda x: vk.lax.cond(x > 0, lambda: said("yes", x), lambda: said("no", x)),
+    "cond, one branch": lambda x: vk.lax.cond(x > 0, lambda: said("yes", x), lambda: None),
+    "switch": lambda x: vk.lax.switch(1, [lambda: None, lambda: said("one", x)]),
+    "equal conds": lambda x: [
+        vk.lax.cond(x > 0, lambda: said("again", x), lambda: None) for _ in range(2)
+    ],
+    "checkpoint": vk.checkpoint(lambda x: (said("c", x), x * x)[1]),
+    "jit": vk.jit(lambda x: (said("j", x), x * x)[1]),
+    "map": lambda x: vk.lax.map(lambda s: (said("m", s), s)[1], x * np.arange(2.0)),
+    "nested": lambda x: vk.lax.scan(
+        lambda c, s: (
+            vk.lax.scan(lambda _, r: (said("r", r), None), None, s * np.arange(2.0))[0],
+            None,
+        ),
+        None,
+        np.arange(2.0),
+    ),
+}
+AROUND: dict[str, Any] = {
+    "jit": vk.jit,
+    "without passes": lambda f: vk.jit(f, passes=False),
+    "grad": vk.grad,
+    "grad of jit": lambda f: vk.grad(vk.jit(f)),
+    "jit of grad": lambda f: vk.jit(vk.grad(f)),
+    "jvp of jit": lambda f: lambda x: vk.jvp(vk.jit(f), (x,), (1.0,)),
+    "second order": lambda f: vk.grad(vk.grad(vk.jit(f))),
+    "jet of jit": lambda f: lambda x: vk.jet(vk.jit(f), (x,), ([1.0],)),
+    "vmap of jit": lambda f: lambda x: vk.vmap(vk.jit(f))(np.array([x])),
+    "jit of vmap of grad": lambda f: lambda x: vk.jit(vk.vmap(vk.grad(f)))(np.array([x])),
+    "made": lambda f: lambda x: vk.make_ir(f)(x)(x),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_prints_runs_though_nobody_reads_its_result(name, around, capsys):
+    f = lambda x: (UNREAD[name](x), x)[1]
+    f(1.5)
+    want = capsys.readouterr().out
+    assert want
+    AROUND[around](f)(1.5)
+    assert capsys.readouterr().out == want
+
+
+def test_a_checkpoint_that_is_staged_prints_in_its_first_run(capsys):
+    f = vk.jit(vk.checkpoint(lambda x: (said("x", x), np.sin(x) * x)[1]))
+    for run in (f, vk.grad(f), lambda x: vk.vjp(f, x), vk.grad(vk.grad(f))):
+        run(0.5)
+        assert capsys.readouterr().out == "x 0.5\n"
+
+
 def test_what_is_printed_twice_is_printed_twice(capsys):
     def f(x):
         vk.debug.print("{}", x)

@@ -127,7 +127,7 @@ def schedule(
             close()
             continue
         part = coming.popleft()
-        if isinstance(part, Together) or part.primitive.effect:
+        if isinstance(part, Together) or part.effect:
             if group is not None:
                 coming.appendleft(part)
                 close()

@@ -412,10 +412,9 @@ class Source:
         if self.private and primitive.name == "eye" and eqn.outputs[0].aval.size <= MOST_KEPT:
             self.keep_constant(eqn)
             return
-        targets = ", ".join(map(self.name, eqn.outputs)) + ("," if primitive.multi else "")
-        self.lines.append(
-            f"{targets} = {self.loop_of_numbers(i, eqn) or self.expression(i, eqn, quick)}"
-        )
+        targets = "".join([f"{self.name(v)}{',' * primitive.multi} " for v in eqn.outputs])
+        text = self.loop_of_numbers(i, eqn) or self.expression(i, eqn, quick)
+        self.lines.append(f"{targets}= {text}" if targets else text)
 
     def loop_of_numbers(self, i: int, eqn: Equation) -> str | None:
         """The call of a loop over numbers; None for anything else."""

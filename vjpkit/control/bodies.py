@@ -11,7 +11,7 @@ import numpy as np
 from vjpkit.control.programs import built, rearranged, run_staged
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.ir import Program
+from vjpkit.core.ir import Literal, Program
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder
 from vjpkit.core.tracer import RUNNING, Tracer, operand
@@ -19,7 +19,7 @@ from vjpkit.ops.structural import to_dtype
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.staged import is_abstract, staged
 
-__all__ = ["Body", "array_leaves", "body", "python_numbers", "sharing"]
+__all__ = ["Body", "array_leaves", "body", "giving_something", "python_numbers", "sharing"]
 
 
 def decides(label: str, what: str, x: Value) -> None:
@@ -55,6 +55,18 @@ class Body:
         dtypes = tuple([a.dtype for a in avals])
         program = converted(self.program, dtypes)
         return Body(program, self.consts, self.tree, program.out_avals)
+
+
+def giving_something(made: Body) -> Body:
+    """The same with a result where it has none, which means nothing.
+
+    What runs for its effects alone is an equation like others, then.
+    """
+    if made.outs:
+        return made
+    p = made.program
+    program = Program(p.inputs, p.equations, [Literal(np.True_)], p.linear)
+    return Body(program, made.consts, made.tree, program.out_avals)
 
 
 def converted(program: Program, dtypes: tuple[Any, ...]) -> Program:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends import executable
-from vjpkit.control.bodies import Body, body, decides, sharing
+from vjpkit.control.bodies import Body, body, decides, giving_something, sharing
 from vjpkit.control.call import is_linear_in, vectors
 from vjpkit.control.higher import Form, Linearization, Programmatic, RunProgram, live_and_order
 from vjpkit.control.programs import (
@@ -250,13 +250,13 @@ def chosen(
     leaves, _ = flatten(operands)
     traces = traces_around([index, *leaves], functions)
     bodies = [
-        body(f"{label}: {name}", f, operands, traces)
+        giving_something(body(f"{label}: {name}", f, operands, traces))
         for name, f in zip(names, functions, strict=True)
     ]
     bodies = agreeing(label, names, bodies)
     consts, branches = sharing(bodies, [aval_of(x) for x in leaves])
     outs = bind(branch, [index, *consts, *leaves], {"branches": tuple(branches)})
-    return bodies[0].tree.unflatten(outs)
+    return bodies[0].tree.unflatten(outs[: bodies[0].tree.num_leaves])
 
 
 def cond(

@@ -248,7 +248,7 @@ def split_by(program: Program, count: int, policy: Any) -> Split:
             wanted.update(used(inputs))
     kept = tuple([i for i, v in enumerate(program.inputs) if v in wanted])
     outputs: list[Atom] = [*program.outputs[:count], *handed]
-    live, _ = live_equations(equations, outputs)
+    live, _ = live_equations(equations, outputs, effects=True)
     return Split(
         Program(program.inputs, live, outputs),
         Program([*[program.inputs[i] for i in kept], *handed], reversed(again), residuals),

@@ -224,7 +224,7 @@ def _transpose(program: Program, given: Mask) -> tuple[Program, Mask]:
 
     pulled = transpose_into(builder, push, program.in_avals[split:], cts)
     some = [c for c in pulled if c is not None]
-    made = with_constants(builder.finish(some, linear=sum(given)))
+    made = with_constants(builder.finish(some, linear=sum(given), effects=False))
     assert unbound(made) is None, f"{unbound(made)!r} is not linear"
     return made, tuple([c is not None for c in pulled])
 

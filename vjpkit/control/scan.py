@@ -11,6 +11,7 @@ from vjpkit.control.bodies import (
     Body,
     array_leaves,
     body,
+    giving_something,
     python_numbers,
     runs_on_values,
 )
@@ -91,7 +92,7 @@ def scan(
             **({} if kept is None else {"slots": kept}),
         },
     )  # fmt: skip
-    return tree.unflatten(outs[:count]), y_tree.unflatten(outs[count + more :])
+    return tree.unflatten(outs[:count]), y_tree.unflatten(outs[count + more :][: y_tree.num_leaves])
 
 
 def require_unroll(label: str, unroll: int | bool) -> None:
@@ -144,8 +145,10 @@ def in_python(
     if n == 0:
         steps = [ShapeDtypeStruct(x.shape[1:], x.dtype) for x in slices]
         made, state = stable_body(label, f, init, x_tree.unflatten(steps))
-        empty = [np.zeros((0, *a.shape), a.dtype) for a in made.outs[len(state) :]]
-        return tree.unflatten(state), made.tree.children()[1].unflatten(empty)
+        none = made.tree.children()[1]
+        avals = made.outs[len(state) :][: none.num_leaves]
+        empty = [np.zeros((0, *a.shape), a.dtype) for a in avals]
+        return tree.unflatten(state), none.unflatten(empty)
     columns: list[list[Value]] = []
     y_tree = None
     carry = tree.unflatten(state)
@@ -223,9 +226,8 @@ def stable_body(
     """The body staged, its carry in the avals of the initial one; this in the dtypes it needs."""
     state, tree, loose = init
     structs = [ShapeDtypeStruct(aval_of(s).shape, aval_of(s).dtype) for s in state]
-    made = body(
-        label, lambda carry, x: checked_pair(label, f(carry, x)), (tree.unflatten(structs), x)
-    )
+    pair = lambda carry, x: checked_pair(label, f(carry, x))  # noqa: E731  # one expression
+    made = giving_something(body(label, pair, (tree.unflatten(structs), x)))
     carry_tree, _ = made.tree.children()
     count = carry_tree.num_leaves
     placeholders = [Var(a) for a in made.outs[:count]]

@@ -123,8 +123,21 @@ class Equation:
     @property
     def source(self) -> Source | None:
         """The user's line, decoded when asked."""
-        position = self.position
-        return Source.of(position) if isinstance(position, tuple) else position
+        return Source.of(self.position) if isinstance(self.position, tuple) else self.position
+
+    @property
+    def programs(self) -> Iterator[Program]:
+        """The programs among its parameters."""
+        for value in self.params.values():
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Program):
+                    yield part
+
+    @property
+    def effect(self) -> bool:
+        """Whether it does more than compute, itself or in the programs that it runs."""
+        own, runs = self.primitive.effect, self.programs if self.primitive.multi else ()
+        return own or any(eqn.effect for program in runs for eqn in program.equations)
 
     def __repr__(self) -> str:
         words = [repr(a.aval if isinstance(a, Var) else a) for a in self.inputs]
@@ -230,13 +243,10 @@ class Program:
     def __hash__(self) -> int:
         return self.cached("hash", lambda: hash(self.key()))  # type: ignore[no-any-return]  # as above
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         from vjpkit.core.text import to_text
 
         return to_text(self)
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def pretty(self, color: bool | None = None) -> str:
         """The text with the user's lines, in colour by default if standard output is a terminal."""
@@ -266,11 +276,7 @@ def _exact(value: Any) -> Any:
 
 def subprograms(program: Program) -> Iterator[Program]:
     """The programs among the parameters of the equations, as often as they occur."""
-    for eqn in program.equations:
-        for value in eqn.params.values():
-            for part in value if isinstance(value, tuple) else (value,):
-                if isinstance(part, Program):
-                    yield part
+    return (inner for eqn in program.equations for inner in eqn.programs)
 
 
 def used(inputs: Iterable[Atom]) -> Iterator[Var]:
@@ -288,7 +294,7 @@ def live_equations(
     live = set(used(outputs))
     kept = []
     for eqn in reversed(list(equations)):
-        if not live.isdisjoint(eqn.outputs) or (effects and eqn.primitive.effect):
+        if not live.isdisjoint(eqn.outputs) or (effects and eqn.effect):
             kept.append(eqn)
             live.update([a for a in eqn.inputs if isinstance(a, Var)])
     kept.reverse()

@@ -182,10 +182,15 @@ class Builder:
 
         self.append, self.closed = append, True
 
-    def finish(self, outputs: Iterable[Value], linear: int = 0) -> ClosedProgram:
-        """End the trace: the program of what ``outputs`` depend on, and the values it captured."""
+    def finish(
+        self, outputs: Iterable[Value], linear: int = 0, effects: bool = True
+    ) -> ClosedProgram:
+        """End the trace: the program of what ``outputs`` depend on, and the values it captured.
+
+        A transpose runs nothing for its effects: what reads a dummy tangent would be among it.
+        """
         outs = [self.atom(require_open(y)) for y in outputs]
-        equations, live = live_equations(self.equations, outs, effects=True)
+        equations, live = live_equations(self.equations, outs, effects)
         self.close()
         kept = [(v, c) for v, c in self.captured.values() if v in live]
         inputs = [v for v, _ in kept] + self.inputs
@@ -223,9 +228,6 @@ class ClosedProgram:
 
     def __call__(self, *values: Value) -> tuple[Value, ...]:
         return self.program.eval(*self.consts, *values)
-
-    def __str__(self) -> str:
-        return str(self.program)
 
     def __repr__(self) -> str:
         return str(self.program)

@@ -273,7 +273,7 @@ def _same_atom(builder: Builder, one: Atom, other: Atom) -> bool:
     if first is None or second is None or first[1] != second[1]:
         return False
     (eqn, _), (again, _) = first, second
-    if eqn.primitive is not again.primitive or eqn.params != again.params or eqn.primitive.effect:
+    if eqn.primitive is not again.primitive or eqn.params != again.params or eqn.effect:
         return False
     pairs = zip(eqn.inputs, again.inputs, strict=True)
     return all(_same_atom(builder, a, b) for a, b in pairs)

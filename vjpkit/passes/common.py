@@ -24,7 +24,7 @@ def without_repetition(program: Program) -> Program:
     seen: dict[Any, tuple[Var, ...]] = {}
     for old in program.equations:
         eqn = new.read(old)
-        if eqn.primitive.effect:
+        if eqn.effect:
             new.keep(eqn)
             continue
         swaps = eqn.primitive.name in COMMUTATIVE

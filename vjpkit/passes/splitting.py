@@ -154,7 +154,7 @@ class _Parts:
         early, stuck = set[Equation](), []
         for eqn in self.body.equations:
             reads, moves = list(used(eqn.inputs)), _is_mapped(eqn)
-            if not moves and (eqn in live or eqn.primitive.effect):
+            if not moves and (eqn in live or eqn.effect):
                 stuck.append(eqn)
             elif moves and fixed.issuperset(reads):
                 self.constant.add(eqn)
@@ -296,7 +296,7 @@ class _Splitting(Rewriter):
         loop, c = parts.loop, len(parts.consts)
         results, slices = parts.out_of_core(), parts.into_core()
         outputs = [*[parts.next[j] for j in parts.kept], *results]
-        if not outputs and not any(e.primitive.effect for e in parts.core):
+        if not outputs and not any(e.effect for e in parts.core):
             return {}
         equations = parts.with_constants(parts.core, outputs)
         states = [parts.states[j] for j in parts.kept]

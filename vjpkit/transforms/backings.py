@@ -228,7 +228,7 @@ def _transpose(program: Program) -> ClosedProgram:
     cts = [builder.argument(a.aval.strong()) for a in program.outputs]
     avals = [v.aval for v in program.inputs[split:]]
     pulled = transpose_into(builder, lambda *ts: evaluate(program, [*residuals, *ts]), avals, cts)
-    closed = builder.finish(dense_vectors(pulled, avals, builder), linear=len(cts))
+    closed = builder.finish(dense_vectors(pulled, avals, builder), len(cts), effects=False)
     offender = unbound(closed.program)
     if offender is not None:
         raise NotLinearError(f"{offender!r} makes the function nonlinear{_where(offender)}")
