@@ -293,7 +293,7 @@ class Source:
         program = self.program
         parameters = ", ".join(map(self.name, program.inputs))
         parts = self.schedule()
-        reads = [_atoms_of(part) for part in parts]
+        reads = list(map(self.atoms_of, parts))
         last = {a: i for i, atoms in enumerate(reads) for a in atoms}
         for i, (part, atoms) in enumerate(zip(parts, reads, strict=True)):
             dying = [a for a in atoms if last[a] == i and a not in self.keep]
@@ -347,6 +347,12 @@ class Source:
             if not any(v in minus for v in eqn.outputs):
                 out.append(eqn)
         return out
+
+    def atoms_of(self, part: Equation | Together) -> list[Var]:
+        """The variables that a part reads and defines, once each."""
+        equations = [*part.equations, *part.sums] if isinstance(part, Together) else [part]
+        atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if isinstance(a, Var)]
+        return list(dict.fromkeys(atoms)) if len(atoms) > 2 else atoms
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -646,13 +652,6 @@ def _adds_slices(eqn: Equation) -> bool:
     return (
         static and bool(out.aval.ndim) and all(a.aval.dtype == out.aval.dtype for a in eqn.inputs)
     )
-
-
-def _atoms_of(part: Equation | Together) -> list[Var]:
-    """The variables that a part reads and defines, once each."""
-    equations = [*part.equations, *part.sums] if isinstance(part, Together) else [part]
-    atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if isinstance(a, Var)]
-    return list(dict.fromkeys(atoms)) if len(atoms) > 2 else atoms
 
 
 def _adds_elements(eqn: Equation) -> bool:

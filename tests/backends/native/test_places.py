@@ -402,3 +402,16 @@ def test_a_table_says_where_elements_come_from(data):
         got[start:end] = xs[which].ravel()[base + step * np.arange(start, end)]
         start = end
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("turn", [np.s_[::-1], np.s_[:, ::-1], np.s_[:, 0, None]])
+def test_an_array_lives_until_a_kernel_has_read_it_through_a_view(turn):
+    def f(x):
+        y = np.sin(x)
+        y[turn] = y[turn] * 0.4 + 0.5
+        return np.sum(y[[4, -6]][..., ::-1] ** 2) + np.sum(y[turn] ** 2)
+
+    x = numbers((90, 7, 2, 5), "f8")
+    gradient = vk.vmap(vk.grad(f))
+    got = vk.jit(gradient, backend="native")(x)
+    np.testing.assert_allclose(got, gradient(x), rtol=1e-13, atol=1e-14)

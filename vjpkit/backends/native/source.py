@@ -339,6 +339,14 @@ class NativeSource(Source):
         found = filter(None, map(view_of, self.program.equations))
         return {move.var: move for move in found}
 
+    def atoms_of(self, part: Equation | Together) -> list[Var]:
+        """The variables that a part reads and defines; kernels read what views are views of."""
+        atoms = super().atoms_of(part)
+        if not isinstance(part, Together):
+            return atoms
+        bases = [x for a in atoms if a in self.views for x in self.views[a].sources]
+        return [*dict.fromkeys([*atoms, *bases])]
+
     def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
         """Long running sums are one call of a loop; anything else is NumPy's."""
         sums = running(eqn)
