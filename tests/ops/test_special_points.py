@@ -101,6 +101,9 @@ def test_products_with_a_logarithm_are_constant_where_both_vanish():
     for f, edge in ((special.xlogy, 0.0), (special.xlog1py, -1.0)):
         assert vk.grad(f, argnums=(0, 1))(0.0, edge) == (0.0, 0.0)
         assert vk.grad(f, argnums=(0, 1))(1.0, edge + 2) == pytest.approx((math.log(2), 0.5))
+        assert vk.grad(f, argnums=(0, 1))(0.0, edge + 2) == pytest.approx((math.log(2), 0.0))
+        assert vk.grad(vk.grad(f, 1), 0)(0.0, edge + 2) == pytest.approx(0.5)
+        assert vk.grad(f, argnums=(0, 1))(1.0, edge) == (-math.inf, math.inf)
 
 
 def test_entropy_is_constant_below_zero():
