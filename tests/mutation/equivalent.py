@@ -114,7 +114,6 @@ EQUIVALENT: dict[str, str] = {
     "  ->  np.where((x == 0) & (y == 0), 2, y)  (2)": _ZERO_DIVIDED,
     "ops.scipy_elementary.Xlog1py.partials: np.where((x == 0) & (y == -1), 1, 1 + y)"
     "  ->  np.where((x == 0) & (y == -1), 2, 1 + y)": _ZERO_DIVIDED,
-    "ops.scipy_elementary.Entr.partials: np.where(x < 0, 1, x)  ->  np.where(x < 0, 2, x)": _MASKED,
     "ops.scipy_bessel._over_x: np.where(x == 0, 1, x)  ->  np.where(x == 0, 2, x)": _MASKED,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  params": _TERMS_OF_TANGENTS,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  self": _TERMS_OF_TANGENTS,

@@ -102,7 +102,7 @@ xlog1py = primitive(Xlog1py)
 class Entr(SciPyFunction):
     """-x log(x); minus infinity for negative x, where it is constant."""
 
-    partials = ((lambda x: np.where(x < 0, 0, -1 - np.log(np.where(x < 0, 1, x)))),)
+    partials = ((lambda x: np.where(x < 0, 0, -1 - np.log(x))),)
     points = (_POSITIVE,)
 
 
