@@ -158,6 +158,9 @@ CONTROL: dict[str, Any] = {
     "jit": vk.jit(np.sqrt),
     "cond": lambda x: vk.lax.cond(x < 1, np.sqrt, np.cos, x),
     "scan": lambda x: vk.lax.scan(lambda c, _: (np.sqrt(c), None), x, length=1)[0],
+    "scan that keeps states": lambda x: vk.lax.scan(
+        lambda c, _: (np.sqrt(c), None), x, length=2, checkpoint="revolve", slots=1
+    )[0],
     "fori": lambda x: vk.lax.fori_loop(0, 1, lambda _, c: np.sqrt(c), x),
     "while": lambda x: vk.lax.while_loop(
         lambda state: state[0] < 1, lambda state: (state[0] + 1, np.sqrt(state[1])), (0, x)
@@ -178,10 +181,12 @@ def test_zero_wins_inside_control_flow_unless_strict(control, strict):
     wanted = np.nan if strict else 0.0
     with np.errstate(all="ignore"):
         np.testing.assert_equal(along(0.0, 0.0), wanted)
+        np.testing.assert_equal(vk.linearize(f, 0.0, strict=strict)[1](0.0), wanted)
         np.testing.assert_equal(vk.jit(along)(0.0, 0.0), wanted)
         np.testing.assert_equal(gradient(0.0), wanted)
-        # The products of a staged `while` are decided when it runs, where zero always wins.
-        np.testing.assert_equal(vk.jit(gradient)(0.0), 0.0 if control == "while" else wanted)
+        # Products of staged loops that are walked back when they run: there zero always wins.
+        walked = control in ("while", "scan that keeps states")
+        np.testing.assert_equal(vk.jit(gradient)(0.0), 0.0 if walked else wanted)
 
 
 def test_derivatives_that_vanish_do_not_warn():
