@@ -8,6 +8,7 @@ import pytest
 import vjpkit as vk
 from vjpkit.core.errors import ClosedTraceError, NotLinearError
 from vjpkit.core.tracer import Tracer
+from vjpkit.pytree import flatten
 
 X = np.array([0.1, 0.2, 0.3])
 Y = np.array([1.0, 2.0, 3.0])
@@ -413,3 +414,36 @@ def test_rules_that_are_linear_in_their_tangents_in_a_roundabout_way():
     x = np.array([0.3, -1.2, 2.5])
     for how in (vk.grad, lambda g: vk.jit(vk.grad(g))):
         np.testing.assert_allclose(how(lambda x: np.sum(f(x)))(x), np.cos(x))
+
+
+@pytest.mark.parametrize("control", ["cond", "switch", "cond in scan"])
+def test_a_branch_in_a_rule_closes_over_what_has_a_tangent_alone(control: str) -> None:
+    """Its value is a plain array and its tangent is staged: that is no value of the branch's."""
+
+    def choice(x: Any, y: Any) -> Any:
+        one, other = lambda x: np.sin(x) * y, lambda x: np.sin(y) * x
+        if control == "switch":
+            return vk.lax.switch(np.sum(x > 0.15), [one, other, one], x)
+        return vk.lax.cond(np.sum(x) > 0, other, one, x)
+
+    def f(x: Any, y: Any) -> Any:
+        if control != "cond in scan":
+            return choice(x, y)
+        return vk.lax.scan(lambda c, _: (choice(c, y), None), x, None, length=2)[0]
+
+    ruled = vk.custom_jvp(f)
+    ruled.defjvp(lambda primals, tangents: vk.jvp(f, primals, tangents))
+    derivatives: list[Any] = [
+        lambda f: vk.jit(vk.grad(lambda x: np.sum(f(x, Y) ** 2))),
+        lambda f: vk.jit(vk.hessian(lambda x: np.sum(f(x, Y) ** 2))),
+        lambda f: vk.jit(lambda x: vk.jvp(lambda x: f(x, Y), (x,), (Y,))),
+        lambda f: vk.jit(lambda x: vk.jet(lambda x: f(x, Y), (x,), ([Y, X],))[1]),
+        lambda f: lambda x: vk.jit(lambda x: vk.linearize(lambda x: f(x, Y), x)[1])(x).T(Y),
+        lambda f: vk.jit(
+            vk.vmap(vk.grad(lambda x: np.sum(f(x, X) * x)), axis_size=3, in_axes=None)
+        ),
+    ]
+    for derivative in derivatives:
+        got, want = flatten(derivative(ruled)(X))[0], flatten(derivative(f)(X))[0]
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)

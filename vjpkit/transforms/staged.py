@@ -120,7 +120,17 @@ class Inside:
         for trace, inside, dirty in self.before:
             trace.inside, trace.dirty = inside, dirty
 
-    takes = staticmethod(is_abstract)
+    @staticmethod
+    def takes(x: Value) -> bool:
+        """Whether its value is abstract, or what goes with a value that is none: its tangent."""
+        if is_abstract(x):
+            return True
+        while isinstance(x, Tracer):
+            beside = getattr(x, "info", None)
+            if any(map(Inside.takes, beside if isinstance(beside, tuple) else (beside,))):
+                return True
+            x = getattr(x, "value", None)
+        return False
 
     def taken(self, x: Tracer) -> Tracer:
         """The abstract value that stands for ``x``."""
