@@ -17,6 +17,7 @@ from vjpkit.passes.constants import with_constants_folded
 from vjpkit.passes.dead import without_dead_code
 from vjpkit.passes.diagonal import with_diagonals
 from vjpkit.passes.gathers import with_positions_shared
+from vjpkit.passes.idle import without_idle_states
 from vjpkit.passes.inlining import with_calls_inlined
 from vjpkit.passes.invariant import with_invariants_outside
 from vjpkit.passes.joined import with_parts_read
@@ -28,6 +29,7 @@ PIPELINE = (
     with_calls_inlined,
     with_invariants_outside,
     without_dead_code,
+    without_idle_states,
     with_constants_folded,
     without_repetition,
     with_diagonals,

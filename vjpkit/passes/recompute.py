@@ -32,8 +32,8 @@ Fits = Callable[[Equation], bool]
 def with_residuals_recomputed(program: Program, fits: Fits) -> Program:
     """Loops store the states before their steps rather than residuals that follow from them.
 
-    Law: equal outputs, to the bit. A stack that nothing reads is not stored at all. Only loops of
-    which ``fits`` holds are changed, and only into such.
+    Law: equal outputs, to the bit. Only loops of which ``fits`` holds are changed, and only into
+    such.
     """
     if not any(eqn.primitive.name == "scan" for eqn in program.equations):
         return program
@@ -94,13 +94,10 @@ class _Recomputing:
         dropped = tuple(
             [j for j, v in enumerate(loop.outputs) if j >= carry and self.is_read_by_steps(v, loop)]
         )
-        unread = tuple([j for j in dropped if not self.readers_of(loop.outputs[j])])
-        roots = dict.fromkeys(used(body.outputs[j] for j in dropped if j not in unread))
+        roots = dict.fromkeys(used(body.outputs[j] for j in dropped))
         stored, equations = _sources(body, loop.params["consts"], carry, roots)
         before, after = (sum([v.aval.nbytes for v in vs]) for vs in (roots, stored))
-        if after < before:
-            return _Plan(dropped, stored, equations)
-        return _Plan(unread, (), ()) if unread else None
+        return _Plan(dropped, stored, equations) if after < before else None
 
     def readers_of(self, v: Var) -> list[int]:
         """Places of the equations that read a variable."""
