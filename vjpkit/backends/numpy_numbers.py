@@ -477,6 +477,17 @@ def is_known(eqn: Equation, quick: bool) -> bool:
     return not name.startswith("logical") or all(a.aval.dtype == bool for a in eqn.inputs)
 
 
+def _is_long(parts: Iterable[Equation | Together]) -> bool:
+    """Whether more lines would be of few numbers than a program has any."""
+    lines = 0
+    for part in parts:
+        if isinstance(part, Equation) and is_known(part, True):
+            lines += _costs(part)[0]
+            if lines > LONGEST:
+                return True
+    return False
+
+
 def _is_few(a: Atom) -> bool:
     """Whether a value is some of Python's numbers, or truth values."""
     dtype = a.aval.dtype
@@ -511,10 +522,7 @@ class SourceOfNumbers(Source):
 
     def schedule(self) -> Sequence[Equation | Together]:
         parts = super().schedule()
-        known = [e for e in parts if isinstance(e, Equation) and is_known(e, True)]
-        if not self.private or sum([_costs(e)[0] for e in known]) > LONGEST:
-            return parts
-        return schedule(parts, self.begun)
+        return schedule(parts, self.begun) if self.private and not _is_long(parts) else parts
 
     def adds_slices(self, eqn: Equation) -> bool:
         return super().adds_slices(eqn) and not is_known(eqn, self.exact is not None)

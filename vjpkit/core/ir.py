@@ -71,7 +71,8 @@ class Literal:
         if not isinstance(other, Literal):
             return False
         x, y = self.value, other.value
-        return (type(x) is not type(y) or bool(x == y or x != x)) and repr(self) == repr(other)
+        likely = type(x) is not type(y) or bool(x == y or x != x)
+        return x is y or (likely and repr(self) == repr(other))
 
     def __hash__(self) -> int:
         return hash(self.value) if self.value == self.value else 0
@@ -136,8 +137,10 @@ class Equation:
     @property
     def effect(self) -> bool:
         """Whether it does more than compute, itself or in the programs that it runs."""
-        own, runs = self.primitive.effect, self.programs if self.primitive.multi else ()
-        return own or any(eqn.effect for program in runs for eqn in program.equations)
+        primitive = self.primitive
+        return primitive.effect or (
+            primitive.multi and any(e.effect for p in self.programs for e in p.equations)
+        )
 
     def __repr__(self) -> str:
         words = [repr(a.aval if isinstance(a, Var) else a) for a in self.inputs]
@@ -296,7 +299,9 @@ def live_equations(
     for eqn in reversed(list(equations)):
         if not live.isdisjoint(eqn.outputs) or (effects and eqn.effect):
             kept.append(eqn)
-            live.update([a for a in eqn.inputs if isinstance(a, Var)])
+            for a in eqn.inputs:
+                if type(a) is Var:
+                    live.add(a)
     kept.reverse()
     return kept, live
 

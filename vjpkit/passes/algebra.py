@@ -24,6 +24,10 @@ from vjpkit.passes.rewriting import Rewriter
 __all__ = ["simplified"]
 
 
+MOVES = "broadcast_to", "reshape", "transpose"
+"""What an elementwise equation may be computed without, or before."""
+
+
 def simplified(program: Program) -> Program:
     """The program with `RULES` applied, each equation once, operands first.
 
@@ -47,6 +51,9 @@ def _simpler(new: Rewriter, eqn: Equation) -> Atom | None:
     rule = RULES.get(eqn.primitive.name)
     found = rule(new, eqn) if rule is not None else None
     if found is None and (isinstance(eqn.primitive, Ufunc) or eqn.primitive.name == "scale"):
+        moved = [new.made_by(a, *MOVES) for a in eqn.inputs]
+        if not any(moved):
+            return None
         return (
             _without_broadcasts(new, eqn)
             or _before_reshape(new, eqn)

@@ -34,7 +34,7 @@ class Rewriter:
 
     def made_by(self, a: Atom, *names: str) -> Equation | None:
         """The new equation that defines ``a`` if its primitive has one of these names."""
-        eqn = self.maker(a)
+        eqn = self.definition.get(a) if type(a) is Var else None
         return eqn if eqn is not None and eqn.primitive.name in names else None
 
     @cached_property
