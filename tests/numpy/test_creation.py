@@ -318,3 +318,33 @@ def test_an_array_with_text_in_it_is_refused():
 def test_unknown_keywords_are_numpys_errors():
     with pytest.raises(TypeError):
         vnp.zeros(3, wrong=1)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "np.imag([x[0], x[1]])",
+        "np.array([x[0], 1j]).real",
+        "np.angle([x[0]])",
+        "np.asarray(x).imag",
+    ],
+)
+def test_complex_numbers_are_no_objects(code):
+    """NumPy takes the imaginary part of an object for 0, and its real part for itself."""
+    x = np.array([1.0 + 2.0j, 3.0 - 1.0j])
+    f = eval(f"lambda x: {code}", {"np": np})
+    for run in RUNS:
+        with pytest.raises(TracerConversionError, match="takes objects for real numbers"):
+            run(f, x)
+    g = lambda x: np.imag(vnp.array([x[0], 1j]))
+    assert vk.vjp(g, x)[0].tolist() == [2.0, 1.0]
+
+
+def test_joined_by_brackets_with_complex_entries():
+    f = lambda z: vnp.r_[z, 1.0, 0:3, 2j]
+    z = np.array([1.0 + 2.0j, 3.0 - 1.0j])
+    vk.test_util.check_grads(lambda x: np.abs(f(x * z)), (np.array([0.5, -0.7]),), order=2)
+    np.testing.assert_array_equal(vk.vjp(f, z)[0], np.r_[z, 1.0, 0:3, 2j])
+    g = lambda z: vnp.c_[z, [z[0], 1.0]]
+    np.testing.assert_array_equal(vk.vjp(g, z)[0], np.c_[z, [z[0], 1.0]])
+    np.testing.assert_array_equal(vk.jit(g)(z), g(z))

@@ -207,3 +207,16 @@ def test_the_dtype_of_a_sum_of_exponentials():
 def test_squares_of_whole_parts_are_refused(f):
     with pytest.raises(UnsupportedError, match=rf"np\.{f.__name__}: the keyword dtype="):
         vk.grad(lambda x: 1.0 * f(x, dtype=int))(np.array([1.5, 2.5]))
+
+
+def test_a_complex_start_of_a_real_reduction_is_refused():
+    """NumPy drops its imaginary part, or computes with complex numbers where ``out`` has them."""
+    programs = [
+        lambda z: np.prod(np.abs(z), initial=z[0]),
+        lambda z: np.max(np.abs(z), initial=z[0]),
+        lambda z: np.hypot.reduce(np.abs(z), initial=z[0]),
+        lambda z: np.sum(np.array([1.0]) * np.abs(z), initial=z[0], out=np.copy(z[:1].reshape(()))),
+    ]
+    for f in programs:
+        with pytest.raises(UnsupportedError, match=r"begins with a complex number(.|\n)*np\.real"):
+            vk.vjp(f, np.array([1.0 + 2.0j, 3.0]))

@@ -1,6 +1,7 @@
 """In-place assignment on traced arrays does what NumPy does, to second order, under every trace."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -916,3 +917,53 @@ def test_arguments_that_numpy_refuses(write, error, words) -> None:
     for run in (f, lambda x: vk.vjp(f, x)[0], vk.jit(f)):
         with pytest.raises(error, match=words):
             run(X)
+
+
+def test_a_mask_that_does_not_fit_is_numpys_error() -> None:
+    """Of another shape though all that it selects is inside."""
+    x = np.arange(12.0).reshape(4, 3)
+    masks: list[Any] = [
+        np.eye(3, 4, dtype=bool),
+        np.array([True, False]),
+        [True, False],
+        (slice(None), np.array([True, False])),
+        (0, np.array([True, False, False, False])),
+        (np.array([True, False]), 1),
+    ]
+
+    def assigned(x: Any, mask: Any) -> Any:
+        y = np.copy(x)
+        y[mask] = 7.0
+        return y
+
+    def added(x: Any, mask: Any) -> Any:
+        y = np.copy(x)
+        y[mask] += x[0, 0]
+        return y
+
+    def updated(x: Any, mask: Any) -> Any:
+        return x.at[mask].set(7.0) + x.at[mask].add(7.0)
+
+    for mask in masks:
+        with pytest.raises(IndexError, match="boolean index did not match"):
+            assigned(x, mask)
+        for write in (assigned, added, updated):
+            f = functools.partial(write, mask=mask)
+            for run in (vk.jit(f), lambda x, f=f: vk.vjp(f, x), lambda x, f=f: vk.vmap(f)(x[None])):
+                with pytest.raises(IndexError, match="boolean index did not match"):
+                    run(x)
+
+
+def test_putmask_and_place_go_by_flat_position() -> None:
+    """The mask's shape may be another one."""
+
+    def f(x: Any) -> Any:
+        y, z = np.copy(x), np.copy(x)
+        np.putmask(y.T, x > 0, x * 2)
+        np.place(z.T, x < 0, x[0] * 3)
+        return y - z
+
+    x = np.arange(12.0).reshape(3, 4) - 5.5
+    for got in (vk.vjp(f, x)[0], vk.jit(f)(x), vk.vmap(f)(x[None])[0]):
+        np.testing.assert_array_equal(got, f(x))
+    vk.test_util.check_grads(f, (x,), order=1)

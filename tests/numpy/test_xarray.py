@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
+from vjpkit.core.errors import TracerConversionError
 from vjpkit.core.tracer import Tracer
 
 xr = pytest.importorskip("xarray")
@@ -133,7 +134,24 @@ def test_operation(name):
     assert kinds == [True]
     np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
     if name != "astype":
-        vk.test_util.check_grads(f, (X,), order=1)
+        vk.test_util.check_grads(f, (X,), order=2)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_staged_and_mapped(name):
+    f = operation(OPERATIONS[name])
+    gradient = vk.grad(lambda x: np.sum(np.sin(f(x))))
+    if name == "argmax":  # it becomes a Python integer
+        for run in (lambda: vk.jit(f)(X), lambda: vk.vmap(f)(X[None])):
+            with pytest.raises(TracerConversionError, match="cannot decide Python control flow"):
+                run()
+        return
+    both = np.stack([X, 1.01 * X])
+    coarse = 1e-6 if name == "astype" else 1e-10
+    for g, tolerance in ((f, 1e-12), (gradient, coarse)):
+        wanted = [g(x) for x in both]
+        np.testing.assert_allclose(vk.jit(g)(X), wanted[0], rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(vk.vmap(g)(both), wanted, rtol=tolerance, atol=tolerance)
 
 
 def test_gradient_through_a_labelled_model():

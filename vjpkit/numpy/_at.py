@@ -26,6 +26,7 @@ from vjpkit.ops.index import (
     is_basic,
     normalized,
     repetitions,
+    require_fitting,
     split_index,
     takes_axis,
 )
@@ -90,6 +91,7 @@ class Place:
         def added(x: Value, index: Any) -> Value:
             if is_basic(index) or has_unknown_mask(index):
                 return replaced(x, index, x[index] + as_values(values))
+            require_fitting(x.shape, index)
             static, arrays = split_index(index)
             return add_at(*arrays, x, as_values(values), index=static)
 
@@ -218,6 +220,7 @@ def replaced(x: Value, index: Any, values: Value) -> Value:
         out = copied(x)
         write_selected(out, index, values)
         return out
+    require_fitting(x.shape, index)
     static, arrays = split_index(index)
     value = fitted(x, static, arrays, as_values(values))
     return update(*arrays, x, value, steps=(), index=static)

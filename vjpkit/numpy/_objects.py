@@ -46,6 +46,12 @@ def objects(x: Tracer, dtype: Any) -> np.ndarray[Any, Any]:
             "Use vnp.array or np.stack to build arrays from traced values, np.zeros_like(x) or "
             "vnp.zeros to start one that accepts them, stop_gradient for the plain value."
         )
+    if x.dtype.kind == "c":
+        raise TracerConversionError(
+            f"a traced value of {x.aval} cannot become an object in an array of NumPy's own, which "
+            f"takes objects for real numbers{at(calling_position())}\n"
+            "Use vnp.array or np.stack to build arrays of traced complex numbers."
+        )
     if x.shape and x.dtype.kind in "biu" and known(x) is None:
         raise TracerConversionError(
             f"{x.aval}, whose values are not known, cannot be an array of NumPy's own: compiled "

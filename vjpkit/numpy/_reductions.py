@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.rows import Eager
 from vjpkit.numpy._arguments import (
     as_array,
@@ -33,6 +33,7 @@ __all__ = [
     "mask_for",
     "root_of_variance",
     "squared",
+    "starting",
 ]
 
 _NO = np._NoValue
@@ -58,11 +59,16 @@ def _operand(a: Value, dtype: Any, where: Any, neutral: Any) -> Value:
     return a if mask is None else selection.where(mask, a, neutral)
 
 
-def _initial(initial: Any, dtype: np.dtype[Any]) -> Value:
+def starting(initial: Any, dtype: np.dtype[Any]) -> Value:
     """A reduction's starting value, in the dtype of its result."""
     start = as_array(initial)
     if start.ndim:
         raise ValueError("setting an array element with a sequence.")
+    if start.dtype.kind == "c" and dtype.kind != "c":
+        raise UnsupportedError(
+            f"a reduction of {dtype} begins with a complex number, whose imaginary part NumPy drops"
+            f"{at(calling_position())}\nMake the array complex, or pass np.real(initial)."
+        )
     return structural.to_dtype(start, dtype)
 
 
@@ -105,7 +111,7 @@ def sum(  # NumPy's name
         _require_identity(np.add, a, axes, where)
     keepdims = False if keepdims is False else flag(keepdims)
     total = structural.sum_(a, axes=axes, keepdims=keepdims)
-    return total if initial is None or initial is _NO else total + _initial(initial, total.dtype)
+    return total if initial is None or initial is _NO else total + starting(initial, total.dtype)
 
 
 @method("prod")
@@ -125,7 +131,7 @@ def prod(
     if initial is None:
         _require_identity(np.multiply, a, axes, where)
     total = reductions.prod(a, axes=axes, keepdims=flag(keepdims))
-    return total if initial is None or initial is _NO else total * _initial(initial, total.dtype)
+    return total if initial is None or initial is _NO else total * starting(initial, total.dtype)
 
 
 def _require_identity(ufunc: np.ufunc, a: Value, axes: Any, where: Any) -> None:
@@ -170,7 +176,7 @@ def _extremum(sign: int, a: Value, axis: Any, keepdims: Any, initial: Any, where
     array = as_array(a)
     array = _operand(array, None, where, limit_of(array.dtype, sign))
     axes = reduced_axes(axis, array.ndim)
-    start = _initial(initial, array.dtype)
+    start = starting(initial, array.dtype)
     if not _count(array, axes, None, False):
         shape = structural.sum_.abstract(array, axes=axes, keepdims=flag(keepdims)).shape
         return scalar(np.broadcast_to(start, shape))

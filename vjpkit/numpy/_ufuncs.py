@@ -17,6 +17,7 @@ from vjpkit.numpy._arguments import as_array, normalize_axis, scalar
 from vjpkit.numpy._dispatch import refuse
 from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._overlap import require_apart
+from vjpkit.numpy._reductions import starting
 from vjpkit.numpy._writable import write
 from vjpkit.numpy._writing import destination, require_castable, ufunc_at
 from vjpkit.ops import constant, cumulative, elementwise
@@ -351,7 +352,7 @@ def _folded(
     if initial is _NO and masks is not None:
         initial = ufunc.identity  # without one NumPy has raised
     if initial is not _NO:
-        elements = [to_dtype(as_array(initial), array.dtype), *elements]
+        elements = [starting(initial, array.dtype), *elements]
         masks = None if masks is None else [True, *masks]
     total = _fold(ufunc, elements, masks, empty)
     kept = tuple(1 if a in axes else n for a, n in enumerate(shape))

@@ -12,6 +12,7 @@ from vjpkit.core.aval import Value, aval_of
 from vjpkit.numpy._arguments import known
 from vjpkit.numpy._creation import array, asarray, has_traced, promoting
 from vjpkit.numpy._joining import as_values
+from vjpkit.ops.complex_numbers import of_parts
 
 __all__ = ["asarray_chkfinite", "c_", "r_", "vectorize"]
 
@@ -73,6 +74,16 @@ def core_ranks(signature: str | None, count: int) -> list[int]:
     return [len([name for name in dims.split(",") if name.strip()]) for dims in inputs]
 
 
+def _real_part(entry: Any) -> Any:
+    return entry if isinstance(entry, str | slice) else np.real(as_values(entry))
+
+
+def _imaginary_part(entry: Any) -> Any:
+    if isinstance(entry, slice):
+        return np.zeros_like(np.r_[entry])
+    return entry if isinstance(entry, str) else np.imag(as_values(entry))
+
+
 class Concatenator:
     """``r_[...]`` and ``c_[...]`` of NumPy, with traced values among the entries.
 
@@ -85,12 +96,15 @@ class Concatenator:
         self.numpys = numpys
 
     def __getitem__(self, key: Any) -> Value:
+        entries = key if isinstance(key, tuple) else (key,)
+        if any(has_traced(e) and as_values(e).dtype.kind == "c" for e in entries):
+            parts = [tuple(f(e) for e in entries) for f in (_real_part, _imaginary_part)]
+            return of_parts(*[self[part] for part in parts])  # NumPy's objects are real
         out = self.numpys[key]
         if not has_traced(key):
             return out
         if has_traced(out):
             return array(out, copy=None)
-        entries = key if isinstance(key, tuple) else (key,)
         return out.astype(np.result_type(*map(promoting, filter(has_traced, entries))))
 
 

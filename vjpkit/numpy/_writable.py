@@ -34,7 +34,7 @@ from vjpkit.numpy._views import (
     version,
 )  # fmt: skip
 from vjpkit.ops import complex_numbers
-from vjpkit.ops.index import Index, normalized, split_index
+from vjpkit.ops.index import Index, is_basic, normalized, require_fitting, split_index
 from vjpkit.ops.indexing import getitem
 from vjpkit.ops.updates import Steps, copy_with_layout, update, write_into
 
@@ -105,6 +105,8 @@ def write(x: Tracer, index: Any, value: Value) -> None:
     require_unshared(root)
     if readonly:
         raise ValueError(f"assignment destination is read-only{at(calling_position())}")
+    if not is_basic(index):
+        require_fitting(x.shape, index)
     static, arrays = split_index(index)
     value = fitted(x, static, arrays, value)
     root.owner.dirty = True  # for the views that there are: what is written may change the owner

@@ -154,7 +154,7 @@ def putmask(a: Any, mask: Value, values: Value) -> None:
         every = np.reshape(_repeated(values, a.size), a.shape)
         write(a, Ellipsis, np.where(np.reshape(mask, a.shape) != 0, every, a))
         return
-    mask = np.asarray(mask)
+    mask = np.asarray(mask).astype(bool).reshape(a.shape)
     write(a, mask, _repeated(values, a.size)[mask.ravel()])
 
 
@@ -172,7 +172,7 @@ def place(arr: Any, mask: Value, vals: Value) -> None:
         every = np.reshape(read(values, number % aval_of(values).size), arr.shape)
         write(arr, Ellipsis, np.where(mask, every, arr))
         return
-    mask = np.asarray(mask).astype(bool)
+    mask = np.asarray(mask).astype(bool).reshape(arr.shape)
     left = overlaid("np.place", arr, [vals], lambda xs, y: np.place(y, mask, xs[0]))
     if left is not None:
         write(arr, Ellipsis, left)

@@ -16,8 +16,8 @@ from vjpkit.core.tracer import Tracer, operand, refresh
 
 __all__ = [
     "Index", "addresses_once", "arrays_apart", "arrays_place", "arrays_rank", "flat_positions",
-    "has_tracer", "indexed_shape", "is_basic", "moved", "normalized", "split_index", "stand_in",
-    "takes_axis",
+    "has_tracer", "indexed_shape", "is_basic", "moved", "normalized", "require_fitting",
+    "split_index", "stand_in", "takes_axis",
 ]  # fmt: skip
 
 # ---- the index ---------------------------------------------------------------------------------
@@ -228,6 +228,17 @@ def has_tracer(index: Any) -> bool:
 def stand_in(aval: Aval) -> np.ndarray[Any, Any]:
     """Zeros of an aval that take no memory, to ask NumPy about shapes."""
     return np.broadcast_to(np.zeros((), aval.dtype), aval.shape)
+
+
+def require_fitting(shape: Shape, index: Any) -> None:
+    """NumPy's error for a mask of another shape than what it is an index of.
+
+    Once split, a mask is the places where it is true.
+    """
+    entries = normalized(index)
+    masked = any(isinstance(e, np.ndarray) and e.dtype == bool for e in entries)
+    if masked and not any(isinstance(e, Tracer) for e in entries):
+        stand_in(Aval(shape, np.dtype(bool)))[entries]
 
 
 def indexed_shape(shape: Shape, index: Index, arrays: Sequence[Aval]) -> Shape:
