@@ -345,3 +345,9 @@ def test_of_nothing_comes_nothing():
     (steps,) = [x for row in rows for x in row if isinstance(x, Steps)]
     assert steps.push([None, None]) == [None, None]
     assert steps.pull([None, None]) == [None, None]
+
+
+def test_residuals_of_a_schedule_are_operands_and_kept_states():
+    f = lambda w, c: lax.scan(lambda c, s: (np.sin(c) * w, c * s), c, XS, **SLOTS)
+    shapes = sorted(r.shape for r in vk.linearize(f, W, X)[1].residuals)
+    assert shapes == [(2,)] * 5 + [(7, 2)]  # w, x and three states; xs

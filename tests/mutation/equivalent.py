@@ -149,6 +149,7 @@ EQUIVALENT: dict[str, str] = {
     "control.programs._split: known.update(eqn.outputs)  ->  eqn.outputs": (
         "what is made of constants in two steps is then made again in each step: only slower"
     ),
+    "ops.scipy_distributions.ParameterDerivative.rounded: False  ->  True": _COPIED,
     "control.steps.scan_machine: length - 1  ->  -1": _FROM_END,
     "control.programs._linearize: optimize(program)  ->  program": (
         "the passes leave what a program computes as it is: more rows, the same values"

@@ -61,8 +61,8 @@ OF_CONTAINERS = {
 """Methods of containers: their objects are no arrays."""
 
 NOT_RULES = {
-    "__call__", "__init__", "abstract", "aids", "canonical", "core_ndims", "exempt", "fixed",
-    "impl", "out_dtype", "quick", "read", "real_value", "record", "samples", "ufunc",
+    "__call__", "__init__", "abstract", "aids", "canonical", "computed_in", "core_ndims", "exempt",
+    "fixed", "impl", "out_dtype", "quick", "read", "real_value", "record", "samples", "ufunc",
     "unknown", "walked",
 }  # fmt: skip
 """Methods that say what is computed, not how it is differentiated."""
