@@ -306,7 +306,7 @@ class Source:
                 self.equation(i, part, set(dying))
                 for line in range(before, len(self.lines)):
                     self.asked[line + 2] = part  # counted from 1, after the one with the name
-            dying = [a for a in dying if a.aval.nbytes >= SMALL]
+            dying = [a for a in dying if a.aval.nbytes >= SMALL and a in self.names]
             if dying:
                 self.lines.append(f"del {', '.join([self.names[a] for a in dying])}")
         self.examine(self.outputs)

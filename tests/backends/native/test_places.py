@@ -415,3 +415,32 @@ def test_an_array_lives_until_a_kernel_has_read_it_through_a_view(turn):
     gradient = vk.vmap(vk.grad(f))
     got = vk.jit(gradient, backend="native")(x)
     np.testing.assert_allclose(got, gradient(x), rtol=1e-13, atol=1e-14)
+
+
+def test_views_that_nobody_wants_are_not_taken():
+    """A kernel reads what they are views of; NumPy, and whoever is given them, the views."""
+    u = numbers((60, 70), "f8")
+
+    def f(u):
+        v = u * 2.0
+        a, b, c = v[1:], v[:-1], v[1:][::2]
+        return np.sum(a * b - b), np.sort(c, axis=0), a, c[1:, ::-1]
+
+    run, _ = compiled(f, u)
+    for got, want in zip(run(u), f(u), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+    program = stage(lambda u: (np.sum(u[1:] * u[:-1] - u[1:]),), [aval_of(u)]).program
+    lines = executable(program, "native").source.splitlines()
+    assert not any("[" in line for line in lines)
+
+
+def test_gradients_of_views_of_views():
+    x = numbers((900,), "f8")
+
+    def f(x):
+        y = np.tanh(x)[10:-10]
+        z = y[5:] * y[:-5] + y[2:-3]
+        return np.sum(z[1:] * z[:-1]) + np.sum(np.sort(y[::3]) * y[::-3])
+
+    for g in (f, vk.grad(f), lambda x: vk.hvp(f, (x,), (np.cos(x),))):
+        np.testing.assert_allclose(vk.jit(g, backend="native")(x), g(x), rtol=1e-10, atol=1e-10)

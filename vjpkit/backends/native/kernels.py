@@ -51,6 +51,7 @@ from vjpkit.backends.native.places import (
     gathered,
     is_gather,
     is_numbering,
+    view_of,
 )
 from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, params_key, used
@@ -160,10 +161,11 @@ class Kernel(Machine):
         """All runs, one after the other."""
         return np.concatenate([t.reshape(-1) for t in self.runs]) if self.runs else None
 
-    def reading(self, views: Mapping[Var, Move]) -> Kernel:
+    def reading(self, views: Mapping[Var, Equation]) -> Kernel:
         """The kernel that reads elements of arrays where these are views of them."""
-        moves = tuple([views[v] for v in self.arrays if v in views])
-        arrays = tuple([v for v in self.arrays if v not in views])
+        moves = list(filter(None, [view_of(views[v]) for v in self.arrays if v in views]))
+        found = {move.var for move in moves}
+        arrays = tuple([v for v in self.arrays if v not in found])
         return replace(self, arrays=arrays, moves=(*self.moves, *moves)) if moves else self
 
     @cached_property

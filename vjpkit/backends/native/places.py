@@ -36,6 +36,7 @@ __all__ = [
     "gathered",
     "is_gather",
     "is_numbering",
+    "is_view",
     "laid_of",
     "moves_of",
     "view_of",
@@ -99,19 +100,23 @@ def moves_of(eqn: Equation) -> tuple[Move, ...] | None:
 
 
 VIEWS = frozenset({"getitem", "broadcast_to"})
-"""Primitives whose results are views of an operand, of which a flat array would be a copy."""
+"""Primitives whose results are views of an operand, of which a flat array may be a copy."""
+
+
+def is_view(eqn: Equation) -> bool:
+    """Whether an equation takes known elements of an array, in one of its own."""
+    if eqn.primitive.name not in VIEWS or len(eqn.inputs) != 1:
+        return False
+    return isinstance(eqn.inputs[0], Var) and bool(eqn.outputs[0].aval.shape)
 
 
 def view_of(eqn: Equation) -> Move | None:
-    """What a view is that is not one piece of memory; None where it is, or is anything else."""
-    (out, *others), params = eqn.outputs, eqn.params
-    if eqn.primitive.name not in VIEWS or others or len(eqn.inputs) != 1:
+    """What a view is, in few runs; None where there are many."""
+    (out,), (x,) = eqn.outputs, used_only(eqn.inputs)
+    if x.aval.dtype not in TYPES or not 0 < out.aval.size <= LARGEST:
         return None
-    (x,) = eqn.inputs
-    if not isinstance(x, Var) or x.aval.dtype not in TYPES or not 0 < out.aval.size <= LARGEST:
-        return None
-    table = table_of(eqn.primitive, params_key(params), (x.aval,))
-    return None if table is None or len(table) == 1 else Move(out, (x,), table)
+    table = table_of(eqn.primitive, params_key(eqn.params), (x.aval,))
+    return None if table is None else Move(out, (x,), table)
 
 
 @lru_cache(64)

@@ -29,9 +29,9 @@ from vjpkit.backends.native.places import (
     deposit_of,
     is_gather,
     is_numbering,
+    is_view,
     laid_of,
     moves_of,
-    view_of,
 )
 from vjpkit.backends.native.rows import Rows, row_by_row
 from vjpkit.backends.native.straight import Straight, straight
@@ -305,10 +305,14 @@ class NativeSource(Source):
         super().__init__(*args)
         self.flat: set[Var] = set()
         """Results that are flat arrays so far: those who read them may want no others."""
+        self.unseen: dict[Var, int] = {}
+        """Views that nobody has wanted so far: kernels read what they are views of."""
         self.kernels = 0
 
     def name(self, a: Atom) -> str:
         """The variable of the source that holds ``a``, in its shape."""
+        if a in self.unseen and isinstance(a, Var):
+            super().equation(self.unseen.pop(a), self.views[a], set())
         if a in self.flat and isinstance(a, Var):
             self.flat.remove(a)
             name = self.names[a]
@@ -334,26 +338,32 @@ class NativeSource(Source):
         return with_values_computed_again(self.program, parts)
 
     @cached_property
-    def views(self) -> dict[Var, Move]:
-        """Which values are views that are not one piece of memory, and of what."""
-        found = filter(None, map(view_of, self.program.equations))
-        return {move.var: move for move in found}
+    def views(self) -> dict[Var, Equation]:
+        """Which values, that are no results, are views, and the equations that make them."""
+        found = {e.outputs[0]: e for e in self.program.equations if is_view(e)}
+        return {v: e for v, e in found.items() if v not in self.keep}
 
     def atoms_of(self, part: Equation | Together) -> list[Var]:
-        """The variables that a part reads and defines; kernels read what views are views of."""
+        """The variables that a part reads and defines; and what views are views of."""
         atoms = super().atoms_of(part)
-        if not isinstance(part, Together):
-            return atoms
-        bases = [x for a in atoms if a in self.views for x in self.views[a].sources]
-        return [*dict.fromkeys([*atoms, *bases])]
+        bases = [a for a in atoms if a in self.views]
+        for a in bases:
+            bases += [x for x in used(self.views[a].inputs) if x in self.views]
+        sources = [x for a in bases for x in used(self.views[a].inputs)]
+        return [*dict.fromkeys([*atoms, *sources])] if sources else atoms
 
     def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
-        """Long running sums are one call of a loop; anything else is NumPy's."""
+        """Long running sums are one call of a loop; views wait until one wants them.
+
+        Anything else is NumPy's.
+        """
         sums = running(eqn)
-        if sums is None:
-            super().equation(i, eqn, dying)
-        else:
+        if sums is not None:
             self.chain(i, Chain((sums,), eqn.outputs))
+        elif eqn.outputs and eqn.outputs[0] in self.views:
+            self.unseen[eqn.outputs[0]] = i
+        else:
+            super().equation(i, eqn, dying)
 
     def chain(self, i: int, chain: Chain) -> None:
         """The lines that call a chain of loops."""
