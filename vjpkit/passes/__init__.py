@@ -10,6 +10,8 @@ what they take for granted does not hold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vjpkit.core.ir import Program
 from vjpkit.passes.algebra import simplified
 from vjpkit.passes.common import without_repetition
@@ -25,7 +27,8 @@ from vjpkit.passes.transposes import with_transposes_in_products
 
 __all__ = ["PIPELINE", "optimize"]
 
-PIPELINE = (
+Pass = Callable[[Program], Program]
+PIPELINE: tuple[Pass, ...] = (
     with_calls_inlined,
     with_invariants_outside,
     without_dead_code,
@@ -50,8 +53,10 @@ def optimize(program: Program) -> Program:
 
 def _optimized(program: Program) -> Program:
     made = program
+    left: dict[Pass, Program] = {}
     for run in PIPELINE:
-        made = run(made)
+        if left.get(run) is not made:  # else it has been here, and nothing has changed since
+            made = left[run] = run(made)
     if made is not program:
         made.cached("optimized", lambda: made)
     return made
