@@ -136,6 +136,8 @@ FAMILIES = {
         "control/test_loop.py",
         "control/test_refusals.py",
         "control/test_checkpointed_loops.py",
+        "transforms/test_taylor.py",
+        "transforms/test_collectives.py",
         "test_nan_safety.py",
     ),
     "dynamic": ("control/test_loop.py", "control/test_checkpointed_loops.py"),

@@ -150,6 +150,8 @@ EQUIVALENT: dict[str, str] = {
         "what is made of constants in two steps is then made again in each step: only slower"
     ),
     "ops.scipy_distributions.ParameterDerivative.rounded: False  ->  True": _COPIED,
+    "control.steps.Backward.total: zeros(self.steps.avals[i], self.some)"
+    "  ->  -zeros(self.steps.avals[i], self.some)": _ZERO,
     "control.steps.scan_machine: length - 1  ->  -1": _FROM_END,
     "control.programs._linearize: optimize(program)  ->  program": (
         "the passes leave what a program computes as it is: more rows, the same values"

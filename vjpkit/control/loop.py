@@ -270,6 +270,11 @@ class While(Higher):
         yield Sample(limit, w, n, x, wrt=(1, 3), **params)
         yield Sample(limit, w, n, x, wrt=(1, 3), **params, slots=2)
         yield Sample(np.array(0.0)[()], w, n, x, wrt=(1, 3), **params)
+        avals = [aval_of(v) for v in (x, n)]
+        counted = stage(lambda x, n: [n < 3], avals).program  # after a carry that moves
+        twice = stage(lambda x, n: [np.sin(x) * x, n + 1], avals).program
+        alone: Any = {"cond": counted, "body": twice, "cond_consts": 0, "body_consts": 0}
+        yield Sample(x, n, wrt=(0,), **alone)
         avals = [aval_of(v) for v in (n, x, x)]
         few = stage(lambda n, x, y: [n < 3], avals).program
         forgetful = stage(
