@@ -124,6 +124,20 @@ def test_what_prints_runs_though_nobody_reads_its_result(name, around, capsys):
     assert capsys.readouterr().out == want
 
 
+def test_a_loop_that_runs_again_for_its_pullback_prints_once(capsys):
+    def f(x):
+        step = lambda c: (said("c", c[1]), (c[0] + 1, np.sin(c[1]) * x))[1]
+        return vk.lax.while_loop(lambda c: c[0] < 2, step, (0, x))[1]
+
+    want = f"c 1.5\nc {1.5 * np.sin(1.5)}\n"
+    for run in (f, *[AROUND[name](f) for name in AROUND if name != "second order"]):
+        run(1.5)
+        assert capsys.readouterr().out == want
+    value = vk.jit(lambda x: (vk.vjp(lambda x: 2.0 * f(x), x)[1](1.0), x)[1])
+    assert value(1.5) == 1.5
+    assert capsys.readouterr().out == want
+
+
 def test_a_checkpoint_that_is_staged_prints_in_its_first_run(capsys):
     f = vk.jit(vk.checkpoint(lambda x: (said("x", x), np.sin(x) * x)[1]))
     for run in (f, vk.grad(f), lambda x: vk.vjp(f, x), vk.grad(vk.grad(f))):

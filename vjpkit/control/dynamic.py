@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vjpkit.control.higher import Higher, RunProgram
-from vjpkit.control.programs import built, mapped_program
+from vjpkit.control.programs import built, mapped_program, without_effects
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.evaluate import interpret
 from vjpkit.core.ir import Program
@@ -62,7 +62,7 @@ class DynamicMap:
         live: tuple[bool, ...],
         reached: Sequence[bool] | None = None,
     ) -> None:
-        self.program = program
+        self.program = without_effects(program)
         self.kept = list(values)
         self.live = live
         self.reached = reached

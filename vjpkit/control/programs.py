@@ -55,6 +55,7 @@ __all__ = [
     "transposed_program",
     "unified",
     "with_terms",
+    "without_effects",
     "zero_program",
 ]
 
@@ -487,6 +488,28 @@ def eager_form(program: Program) -> Executable:
     derivative, which gains more than that takes, and where the user has asked for `jit` inside.
     """
     return executable(program, "numpy" if holds(program, ("scale", "call")) else AS_IT_STANDS)
+
+
+def without_effects(program: Program) -> Program:
+    """A program that prints nothing: for runs beside the one that the user has asked for."""
+    if not any(eqn.effect for eqn in program.equations):
+        return program
+    return kept(program, "without effects", lambda: _silent(program))
+
+
+def _silent(program: Program) -> Program:
+    equations = [
+        Equation(e.primitive, e.inputs, {k: _silent_param(v) for k, v in e.params.items()},
+                 e.outputs, e.position)
+        for e in program.equations if not e.primitive.effect
+    ]  # fmt: skip
+    return Program(program.inputs, equations, program.outputs, program.linear)
+
+
+def _silent_param(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_silent_param, value))
+    return without_effects(value) if isinstance(value, Program) else value
 
 
 def dependent(program: Program, live: Sequence[bool]) -> Mask:
