@@ -351,3 +351,13 @@ def test_residuals_of_a_schedule_are_operands_and_kept_states():
     f = lambda w, c: lax.scan(lambda c, s: (np.sin(c) * w, c * s), c, XS, **SLOTS)
     shapes = sorted(r.shape for r in vk.linearize(f, W, X)[1].residuals)
     assert shapes == [(2,)] * 5 + [(7, 2)]  # w, x and three states; xs
+
+
+def test_a_carry_that_forgets_the_one_before():
+    step = lambda c, s: ((np.sin(c[0]) * W, c[0] * s), None)
+    f = lambda a, b, **options: lax.scan(step, (a, b), XS, **options)[0]
+    cts = (np.ones(2), np.array([0.5, -2.0]))
+    for b in (X, 2.0 * X):
+        got, wanted = (vk.vjp(lambda *c: f(*c, **o), X, b)[1](cts) for o in (SLOTS, {}))  # noqa: B023
+        np.testing.assert_allclose(got[0], wanted[0], rtol=1e-14)
+        np.testing.assert_array_equal(got[1], np.zeros(2))

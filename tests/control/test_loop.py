@@ -233,3 +233,14 @@ def test_the_pullback_of_a_loop_with_outputs_that_are_not_reached_is_linear(star
     (back,) = vk.linear_transpose(linear, X)((W, X))
     assert np.array_equal(back, vk.vjp(loop, X)[1]((W, X))[0])
     assert np.array_equal(back, vk.vjp(loop, X)[1]((W, 0 * X))[0])
+
+
+def test_an_example_that_does_not_begin_or_has_ended_computes_nothing():
+    """It would warn, which is an error here."""
+    body = lambda x: x + np.log(x) - 3.0
+    f = lambda x: vk.lax.while_loop(lambda x: x > 0.0, body, x)
+    xs = np.array([-1.0, 0.5, 20.0])
+    wanted = [-1.0, body(0.5), f(20.0)]
+    np.testing.assert_allclose(vk.vmap(f)(xs), wanted, rtol=1e-15)
+    gradients = [vk.grad(f)(x) for x in xs]
+    np.testing.assert_allclose(vk.vmap(vk.grad(f))(xs), gradients, rtol=1e-14)
