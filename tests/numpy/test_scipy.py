@@ -32,7 +32,7 @@ def outcomes() -> dict[str, str]:
     environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
     run = subprocess.run(
         [sys.executable, "-m", "tests.numpy.scipy_calls"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1500,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     return dict(map(json.loads, run.stdout.splitlines()))
