@@ -18,6 +18,7 @@ from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._masked import assign
 from vjpkit.numpy._overlap import Operation, overlaid
 from vjpkit.numpy._reading import copied
+from vjpkit.numpy._selected import has_unknown_mask
 from vjpkit.numpy._writable import write, write_whole
 from vjpkit.ops.index import Index, addresses_once, normalized, repetitions, split_index
 from vjpkit.ops.indexing import read
@@ -259,7 +260,7 @@ def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Value) -> None:
     """
     a = destination(f"np.{ufunc.__name__}.at", a)
     entries = normalized(indices)
-    if addresses_once(entries):
+    if addresses_once(entries) or has_unknown_mask(entries):
         _write_at(ufunc, a, entries, b)
         return
     b = tuple([copied(x) if isinstance(x, Tracer) else x for x in b])  # as they are before writing
@@ -281,7 +282,7 @@ def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Value) -> None:
 def _write_at(ufunc: np.ufunc, a: Any, index: Any, operands: Sequence[Value]) -> None:
     """Write ``ufunc`` of the elements at an index that addresses none of them twice."""
     result = ufunc(a[index], *operands)
-    require_castable(f"ufunc '{ufunc.__name__}'", aval_of(result).dtype, a.dtype)
+    require_castable(f"ufunc '{ufunc.__name__}'", result.dtype, a.dtype)
     assign(a, index, result)
 
 
