@@ -356,6 +356,8 @@ STATISTICS: dict[str, Any] = {
 def test_statistics_and_differences(name, xs, axis):
     if name == "interp" and np.ndim(xs[0]) == 0 and np.asarray(xs[0]).dtype.char in "gFD":
         return  # of scalars alone NumPy drops digits and imaginary parts
+    if name == "interp" and np.size(xs[1]) == 0:
+        return  # an error whose kind depends on NumPy's version
     coarse = any(np.asarray(x).dtype == np.float16 for x in xs)
     holds(lambda x, w: STATISTICS[name](x, w, axis), *xs, tolerance=2e-2 if coarse else 1e-12)
 

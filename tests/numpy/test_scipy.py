@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 import vjpkit as vk
 import vjpkit.numpy as vnp
-from tests.numpy.scipy_calls import COMPILED, CONSTANT, DIFFERENTIABLE, names
+from tests.numpy.scipy_calls import COMPILED, CONSTANT, DIFFERENTIABLE, VERSION, names
 from vjpkit.core.errors import NotDifferentiableError, UnsupportedError
 from vjpkit.ops.scipy_special import by_name
 
@@ -38,7 +37,6 @@ def outcomes() -> dict[str, str]:
     return dict(map(json.loads, run.stdout.splitlines()))
 
 
-VERSION = tuple(map(int, version("scipy").split(".")[:2]))
 TAKEN = {
     "differentiable": names(DIFFERENTIABLE),
     "constant": names(CONSTANT),
