@@ -1,5 +1,6 @@
 """Medians, quantiles, averages, correlation and histograms, with derivatives."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -343,3 +344,18 @@ def test_keywords_that_numpy_reads_in_its_own_way():
     yes: Any = 2
     counted = lambda x: np.unique(x, return_counts=yes)
     assert len(vk.vjp(lambda x: (np.sum(x), counted(x)), y, has_aux=True)[2]) == 2
+
+
+@pytest.mark.parametrize("rowvar", [True, False])
+def test_the_covariance_of_one_row(rowvar):
+    """Of one row, or of none, the rows are the variables or the observations as NumPy says."""
+    for shape in ((1, 3), (3, 1), (0, 3), (3, 0), (3,)):
+        x = np.linspace(0.1, 0.7, int(np.prod(shape))).reshape(shape)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            f = lambda x: np.cov(x, rowvar=rowvar)
+            np.testing.assert_array_equal(vk.vjp(f, x)[0], f(x))
+            assert vk.vjp(f, x)[0].shape == f(x).shape
+            g = lambda x: np.cov(x, np.ones(3) + x[:1].ravel()[:1].sum(), rowvar=rowvar, ddof=0)
+            if shape == (1, 3) and rowvar:
+                np.testing.assert_allclose(vk.vjp(g, x)[0], g(x), atol=1e-15)

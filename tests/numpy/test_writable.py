@@ -896,13 +896,13 @@ def test_writes_around_an_inner_derivative_do_not_change_it(f, around):
     np.testing.assert_allclose(slope, differences, 1e-7, 1e-7)
 
 
-NO_MODE: Any = "clop"
+NO_MODE: Any = "top"
 
 
 @pytest.mark.parametrize(
     ("write", "error", "words"),
     [
-        (lambda y: np.put(y, [0], 1.0, mode=NO_MODE), ValueError, "Use one of 'clip', 'raise'"),
+        (lambda y: np.put(y, [0], 1.0, mode=NO_MODE), ValueError, "'clip', 'raise', or 'wrap'"),
         (lambda y: np.putmask(y, True, 1.0), ValueError, "mask and data must be the same size"),
         (lambda y: np.place(y, [True, False], 1.0), ValueError, "must be the same size"),
     ],

@@ -61,12 +61,17 @@ def average(
     return mean, np.broadcast_to(total, mean.shape) if total.shape != mean.shape else total
 
 
-def _rows(m: Value, rowvar: bool, dtype: Any) -> Value:
+_ONE_ROW_TOO = np.lib.NumpyVersion(np.__version__) >= "2.2.0"
+"""Whether ``rowvar=False`` transposes a first matrix of one row; the second one it never does."""
+
+
+def _rows(m: Value, rowvar: bool, dtype: Any, is_first: bool) -> Value:
     """Observations as a matrix with a row per variable."""
     rows = structural.to_dtype(m, dtype)
     if rows.ndim < 2:
         return np.reshape(rows, (1, -1))
-    return rows if rowvar or rows.shape[0] == 1 else np.transpose(rows)
+    one = rows.shape[0] == 1 and not (is_first and _ONE_ROW_TOO)
+    return rows if rowvar or one else np.transpose(rows)
 
 
 def _observation_weights(fweights: Any, aweights: Any, n: int) -> tuple[Value | None, Value | None]:
@@ -112,7 +117,8 @@ def cov(
     if dtype is None:
         dtype = np.result_type(*[v.dtype for v in given], _FLOAT)
     parts = [
-        _rows(v, rowvar or (i == 0 and v.ndim == 1), np.dtype(dtype)) for i, v in enumerate(given)
+        _rows(v, rowvar or (i == 0 and v.ndim == 1), np.dtype(dtype), i == 0)
+        for i, v in enumerate(given)
     ]
     if parts[0].shape[0] == 0:
         return np.array([]).reshape(0, 0)
