@@ -481,7 +481,9 @@ def check_compiled(name: str, f: Callable[..., list[Any]], args: tuple[Any, ...]
     )
     for run in runs:
         error = raised(run)
-        assert error is not None, "it took a traced value"
+        if error is None:
+            assert VERSION > (1, 17), "it took a traced value"
+            continue
         told = "".join([str(error), *getattr(error, "__notes__", ())])
         assert "vk.numeric_vjp" in told or name in BARE, f"{type(error).__name__}: {told}"
 
