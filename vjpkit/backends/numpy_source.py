@@ -56,8 +56,8 @@ _PASS_NAN_ON = frozenset(
 SMALL = 1 << 12
 """Bytes below which a value may live as long as the call: its deletion would cost more."""
 
-FEW = 1 << 8
-"""Elements up to which an array is asked for nan where it stands: a call would cost as much."""
+FEW = 1 << 12
+"""Elements up to which an array is asked for nan where it stands: a call costs about as much."""
 
 MANY = 1 << 14
 """Elements of a product from which its factors are asked, where they are much smaller."""
