@@ -180,3 +180,17 @@ def test_scalars_have_scalar_derivatives():
     assert np.shape(vk.hessian(lambda x: x**3)(2.0)) == ()
     _, pullback = vk.vjp(lambda a, b: a * b, 2.0, np.array(3.0))
     assert [np.shape(block) for block in pullback.dense()] == [(), ()]
+
+
+@pytest.mark.parametrize("outer", [vk.jacfwd, vk.jacrev])
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("second", [0, 1])
+def test_python_numbers_do_not_decide_the_dtype_of_second_derivatives(outer, first, second):
+    """The tangent of a Python number is strong; single precision stays what it is, staged too."""
+    x = np.array([1.0, 2.0, 3.0], np.float32)
+    h = outer(vk.grad(lambda x, s: np.sum(np.sin(x) * s * x), first), second)
+    eager, staged = h(x, 2.0), vk.jit(h)(x, 2.0)
+    assert np.asarray(eager).dtype == np.asarray(staged).dtype
+    np.testing.assert_allclose(eager, staged, rtol=1e-6)
+    double = h(x.astype(float), 2.0)
+    np.testing.assert_allclose(eager, double, rtol=1e-5)

@@ -11,7 +11,7 @@ import numpy as np
 from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.errors import calling_position
-from vjpkit.core.primitive import Primitive
+from vjpkit.core.primitive import Primitive, lookup
 from vjpkit.core.rows import (
     Cotangents,
     Eager,
@@ -227,6 +227,21 @@ def space(x: Value) -> tuple[Shape, Any]:
     return aval.shape, aval.dtype
 
 
+def strong_slot(trace: Rows, x: Value, i: int | None, out: Value) -> int | None:
+    """The slot of a factor, in the dtype of the product ``out`` if it is a Python number.
+
+    Tangents of these are strong, and would decide the dtype.
+    """
+    aval, dtype = aval_of(x), aval_of(out).dtype
+    if i is None or not aval.weak or aval.dtype == dtype:
+        return i
+    convert: Any = lookup("convert")
+    k = trace.new()
+    row = (convert.pull, k, *calling_position(), i, (), aval.dtype, (), {"dtype": dtype})
+    trace.append(row)
+    return k
+
+
 def meets_nan(x: Value) -> bool:
     """Whether some element is nan, as far as is known."""
     inner = innermost(x)
@@ -426,6 +441,10 @@ class Bilinear(Primitive):
         else:
             out = self(x, y, **params)
         code, offset = calling_position()
+        if type(x) is not _ndarray:
+            i = strong_slot(trace, x, i, out)
+        if type(y) is not _ndarray:
+            j = strong_slot(trace, y, j, out)
         k = trace.new()
         if i is None:
             x = trace.keep(x) if type(x) is _ndarray else x
