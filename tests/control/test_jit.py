@@ -409,8 +409,14 @@ def test_sums_at_staged_indices():
     both = np.stack([places, places[::-1]])
     want = np.stack([vk.grad(f)(X, p) for p in both])
     assert_same(vk.vmap(vk.grad(f), in_axes=(None, 0))(X, both), want)
-    with pytest.raises(TypeError, match=r"(?s)mask.*test_jit.*np.where"):
-        vk.jit(f)(X, np.array([True, False, True]))
+    mask = np.array([True, False, True])  # not known while staging; its count is checked
+    assert_same(vk.jit(f)(X[:2], mask), f(X[:2], mask))
+    assert_same(vk.jit(vk.grad(f))(X[:2], mask), vk.grad(f)(X[:2], mask))
+    with pytest.raises(ValueError, match="broadcast"):
+        f(X, mask)
+    line = f.__code__.co_firstlineno + 2
+    with pytest.raises(ValueError, match=rf"4 values.*true at 2 places(?s:.*)test_jit.py:{line}"):
+        vk.jit(f)(X, mask)
 
 
 WRONG: dict[str, Any] = {
