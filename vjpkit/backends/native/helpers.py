@@ -68,6 +68,36 @@ again:
 """
 
 
+def _next_run(*fields: str) -> str:
+    """The lines that begin a loop over the runs of a block, up to ``%next``, where it goes on.
+
+    Each run is a row of ``%table``, of these fields; ``%count`` elements of it, from ``%at`` on,
+    are in the block, after the ``%done`` first ones.
+    """
+    row = [f"  %r{i} = getelementptr i64, ptr %r0, i64 {i}" for i in range(1, len(fields))]
+    row += [f"  %{name} = load i64, ptr %r{i}" for i, name in enumerate(fields)]
+    return "\n".join([
+        "entry:",
+        "  %first = load i64, ptr %cursor",
+        "  br label %head",
+        "head:",
+        "  %c = phi i64 [%first, %entry], [%c2, %next]",
+        "  %done = phi i64 [0, %entry], [%done2, %next]",
+        f"  %r = mul i64 %c, {len(fields)}",
+        "  %r0 = getelementptr i64, ptr %table, i64 %r",
+        *row,
+        "  %at = add i64 %b, %done",
+        "  %left = sub i64 %m, %done",
+        "  %room = sub i64 %end, %at",
+        "  %ends = icmp sle i64 %room, %left",
+        "  %count = select i1 %ends, i64 %room, i64 %left",
+        "  %c1 = add i64 %c, 1",
+        "  %c2 = select i1 %ends, i64 %c1, i64 %c",
+        "  %done2 = add i64 %done, %count",
+        "",
+    ])  # fmt: skip
+
+
 @cache
 def moved(kind: str) -> Helper:
     """Gives the address of a block of a moved value; ``%cursor`` has its run.
@@ -78,30 +108,7 @@ def moved(kind: str) -> Helper:
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 define ptr @vjpkit_moved_{kind}(
     ptr %sources, ptr %table, ptr %cursor, ptr %to, i64 %b, i64 %m, i64 %padded) nounwind {{
-entry:
-  %first = load i64, ptr %cursor
-  br label %head
-head:
-  %c = phi i64 [%first, %entry], [%c2, %next]
-  %done = phi i64 [0, %entry], [%done2, %next]
-  %r = mul i64 %c, 4
-  %r0 = getelementptr i64, ptr %table, i64 %r
-  %r1 = getelementptr i64, ptr %r0, i64 1
-  %r2 = getelementptr i64, ptr %r0, i64 2
-  %r3 = getelementptr i64, ptr %r0, i64 3
-  %end = load i64, ptr %r0
-  %which = load i64, ptr %r1
-  %base = load i64, ptr %r2
-  %step = load i64, ptr %r3
-  %at = add i64 %b, %done
-  %left = sub i64 %m, %done
-  %room = sub i64 %end, %at
-  %ends = icmp sle i64 %room, %left
-  %count = select i1 %ends, i64 %room, i64 %left
-  %c1 = add i64 %c, 1
-  %c2 = select i1 %ends, i64 %c1, i64 %c
-  %done2 = add i64 %done, %count
-  %dest = getelementptr {kind}, ptr %to, i64 %done
+{_next_run("end", "which", "base", "step")}  %dest = getelementptr {kind}, ptr %to, i64 %done
   %bytes = mul i64 %count, {SIZES[kind]}
   %none = icmp slt i64 %which, 0
   br i1 %none, label %zero, label %some
@@ -274,26 +281,7 @@ declare i64 @llvm.smax.i64(i64, i64)
 declare i64 @llvm.smin.i64(i64, i64)
 define void @{name}(ptr noalias %to, ptr noalias %from, ptr noalias %table,
     ptr noalias %cursor, ptr noalias %front, i64 %b, i64 %m) nounwind {{
-entry:
-  %first = load i64, ptr %cursor
-  br label %head
-head:
-  %c = phi i64 [%first, %entry], [%c2, %next]
-  %done = phi i64 [0, %entry], [%done2, %next]
-  %r = mul i64 %c, 2
-  %r0 = getelementptr i64, ptr %table, i64 %r
-  %r1 = getelementptr i64, ptr %r0, i64 1
-  %end = load i64, ptr %r0
-  %base = load i64, ptr %r1
-  %at = add i64 %b, %done
-  %left = sub i64 %m, %done
-  %room = sub i64 %end, %at
-  %ends = icmp sle i64 %room, %left
-  %count = select i1 %ends, i64 %room, i64 %left
-  %c1 = add i64 %c, 1
-  %c2 = select i1 %ends, i64 %c1, i64 %c
-  %done2 = add i64 %done, %count
-  %place = add i64 %at, %base
+{_next_run("end", "base")}  %place = add i64 %at, %base
   %stop = add i64 %place, %count
   %sofar = load i64, ptr %front
   %dest = getelementptr {kind}, ptr %to, i64 %place
