@@ -341,3 +341,17 @@ def test_a_comparison_of_outer_values_belongs_to_the_branch(wrap):
     got = wrap(vk.vmap(f, in_axes=(0, None)))(np.array([1.0, 0.5]), x)
     np.testing.assert_allclose(got[0], [2 * 0.4**2, -0.7, 2 * 1.1**2], rtol=1e-14)
     np.testing.assert_allclose(got[1], 0.5 * x, rtol=1e-14)
+
+
+def test_a_single_operand_by_its_name():
+    f = lambda x: vk.lax.cond(x[0] > 0, np.sin, np.cos, operand=x)
+    g = lambda x: vk.lax.switch(np.floor(x[0]).astype(int), [np.sin, np.cos], operand=x)
+    for x in (X, -X):
+        want = np.sin(x) if x[0] > 0 else np.cos(x)
+        np.testing.assert_array_equal(f(x), want)
+        np.testing.assert_array_equal(vk.jit(f)(x), want)
+        np.testing.assert_allclose(vk.jit(vk.jacobian(f))(x), vk.jacobian(f)(x))
+        np.testing.assert_array_equal(g(x), np.sin(x))
+        np.testing.assert_array_equal(vk.jit(g)(x), np.sin(x))
+    nothing = lambda x: vk.lax.cond(x > 0, lambda _: 1.0, lambda _: 2.0, operand=None)
+    assert nothing(1.0) == vk.jit(nothing)(1.0) == 1.0

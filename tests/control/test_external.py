@@ -1,6 +1,7 @@
 """`numeric_vjp`: code that no tracer may enter, under every transform."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,13 @@ from vjpkit.core.errors import ClosedTraceError, NotDifferentiableError, TracerC
 
 X, Y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])
 VECTOR = vk.ShapeDtypeStruct((3,), float)
+
+
+@pytest.fixture(autouse=True)
+def loops_are_announced():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*runs example by example", RuntimeWarning)
+        yield
 
 
 def plain(x: Any, y: Any) -> Any:
@@ -177,3 +185,40 @@ def test_derivatives_in_the_direction_of_one_of_two_outputs(k: int) -> None:
     got = vk.grad(along(vk.numeric_vjp(fun)))
     np.testing.assert_allclose(got(t), vk.grad(along(fun))(t), rtol=1e-9)
     np.testing.assert_allclose(vk.jit(got)(t), vk.grad(along(fun))(t), rtol=1e-9)
+
+
+LOOPING = {
+    "vmap": lambda f: vk.vmap(f)(X),
+    "jit of vmap": lambda f: vk.jit(vk.vmap(f))(X),
+    "vmap of jit": lambda f: vk.vmap(vk.jit(f))(X),
+    "vmap of grad": lambda f: vk.vmap(vk.grad(f))(X),
+    "grad of vmap": lambda f: vk.grad(lambda x: np.sum(vk.vmap(f)(x)))(X),
+    "scan": lambda f: vk.vmap(
+        lambda x: vk.lax.scan(lambda c, _: (f(c), None), x, None, length=3)[0]
+    )(X),
+}
+
+
+@pytest.mark.parametrize("name", LOOPING)
+def test_a_loop_over_examples_is_announced_once(name):
+    f = vk.numeric_vjp(lambda x: np.sin(x), result=vk.ShapeDtypeStruct((), float))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        LOOPING[name](f)
+        LOOPING[name](f)
+    (one,) = caught
+    assert issubclass(one.category, RuntimeWarning)
+    assert one.filename == __file__
+    said = str(one.message)
+    assert "numeric_vjp(<lambda>): external code runs example by example" in said
+    assert "test_external.py" in said
+    assert "defvmap" in said
+
+
+def test_one_example_and_none_loop_over_nothing():
+    f = vk.numeric_vjp(lambda x: np.sin(x), result=vk.ShapeDtypeStruct((), float))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vk.grad(f)(0.3)
+        vk.jvp(f, (0.3,), (1.0,))
+        vk.vmap(f)(np.zeros(0))

@@ -187,6 +187,10 @@ bad("cond", lambda: lax.cond(True, same, 3), TypeError, "cond: false_fun", "int"
 bad("cond", lambda: lax.cond(X > 0, same, same, X), TypeError,
     "cond: pred must be a scalar boolean or number, got bool[3]", HERE, "np.any")  # fmt: skip
 bad("cond", lambda: lax.cond("yes", same, same, X), TypeError, "cond: pred", "got str", HERE)
+bad("cond", lambda: lax.cond(True, same, same, X, operand=X), TypeError,
+    "cond: operand= is given beside 1 operands by position", HERE)  # fmt: skip
+bad("switch", lambda: lax.switch(1, [same, same], X, X, operand=X), TypeError,
+    "switch: operand= is given beside 2 operands by position", HERE)  # fmt: skip
 bad("cond", staged(lambda x: lax.cond(x[0] > 0, same, lambda x: x[:2], x)), TypeError,
     "cond: same returns f64[3], where another branch returns f64[2]", HERE, "reshape")  # fmt: skip
 bad("cond", staged(lambda x: lax.cond(x[0] > 0, same, lambda x: (x, x), x)), TypeError,

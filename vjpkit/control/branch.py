@@ -259,11 +259,27 @@ def chosen(
     return bodies[0].tree.unflatten(outs[: bodies[0].tree.num_leaves])
 
 
+NOT_GIVEN = object()
+
+
+def positional(label: str, operands: tuple[PyTree, ...], operand: PyTree) -> tuple[PyTree, ...]:
+    """The operands, of which the only one may have come by its name, as JAX once had it."""
+    if operand is NOT_GIVEN:
+        return operands
+    if operands:
+        raise TypeError(
+            f"{label}: operand= is given beside {len(operands)} operands by position"
+            f"{at(calling_position())}.\nPass all of them by position."
+        )
+    return (operand,)
+
+
 def cond(
     pred: Value,
     true_fun: Callable[..., PyTree],
     false_fun: Callable[..., PyTree],
     *operands: PyTree,
+    operand: PyTree = NOT_GIVEN,
 ) -> PyTree:
     """``true_fun(*operands) if pred else false_fun(*operands)``, also where ``pred`` is staged.
 
@@ -272,7 +288,7 @@ def cond(
     over examples that disagree, each function runs on those that choose it, one of which stands for
     the others: it can't fail or warn where it is not chosen. Both may close over traced values, and
     what they compute from these alone is computed where the branch is taken, too; derivatives of
-    the branch not taken are zero.
+    the branch not taken are zero. A single operand may be passed as ``operand=``.
 
     >>> import numpy as np, vjpkit as vk
     >>> f = vk.jit(lambda x: vk.lax.cond(x > 0, np.sin, lambda x: -x, x))
@@ -281,13 +297,19 @@ def cond(
     """
     require_function("cond: true_fun", true_fun)
     require_function("cond: false_fun", false_fun)
+    operands = positional("cond", operands, operand)
     decides("cond", "pred", pred)
     if not is_abstract(pred):
         return true_fun(*operands) if pred else false_fun(*operands)
     return chosen("cond", pred != 0, (false_fun, true_fun), operands)
 
 
-def switch(index: Value, branches: Sequence[Callable[..., PyTree]], *operands: PyTree) -> PyTree:
+def switch(
+    index: Value,
+    branches: Sequence[Callable[..., PyTree]],
+    *operands: PyTree,
+    operand: PyTree = NOT_GIVEN,
+) -> PyTree:
     """``branches[index](*operands)``; an index out of range takes the nearest branch.
 
     As `cond` with any number of branches.
@@ -297,6 +319,7 @@ def switch(index: Value, branches: Sequence[Callable[..., PyTree]], *operands: P
     >>> f(1, 0.0), f(7, 0.0)
     (np.float64(1.0), np.float64(0.0))
     """
+    operands = positional("switch", operands, operand)
     functions = list(branches)
     if not functions:
         raise ValueError(

@@ -9,7 +9,7 @@ example by example; differences of differences are refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, overload
 
 import numpy as np
@@ -22,6 +22,7 @@ from vjpkit.core.errors import NotDifferentiableError, TracerConversionError, at
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.tracer import Tracer
 from vjpkit.kinds.linear import zeros
+from vjpkit.ops.ill_posed import warn
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import Transformed, require_function
 from vjpkit.transforms.backings import Backing, Residual
@@ -76,13 +77,15 @@ class External:
     """External code: a function of plain arrays to a tuple of arrays.
 
     ``avals`` are those of the outputs, None where they are not known before it has run;
-    ``differences`` is how its derivative is taken, None where it has none.
+    ``differences`` is how its derivative is taken, None where it has none; ``told`` is what has
+    been said of the function.
     """
 
     name: str
     run: Callable[..., Outputs]
     avals: tuple[Aval, ...] | None = None
     differences: Differences | None = None
+    told: set[str] = field(default_factory=set, repr=False)
 
     def outputs(self, xs: Sequence[Value]) -> Outputs:
         """What it returns, for copies of its arguments; checked against what is declared."""
@@ -113,8 +116,21 @@ class External:
             )
         return self.avals
 
+    def tell_that_it_loops(self) -> None:
+        """Warn, once for a function, that nothing of a batch runs at once."""
+        if LOOPS not in self.told:
+            self.told.add(LOOPS)
+            warn(
+                f"{self.name}: external code {LOOPS}{at(calling_position())}.\n"
+                "To run a whole batch at once, write it so that it can be traced, or give it a "
+                "rule for batches: vk.custom_rule(f).defvmap."
+            )
+
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+
+LOOPS = "runs example by example"
 
 
 def _words(avals: Sequence[Aval]) -> str:
@@ -134,6 +150,7 @@ class Opaque(Higher):
         if n == 0:
             avals = self.abstract(*map(aval_of, values), **params)
             return tuple([np.empty((0, *a.shape), a.dtype) for a in avals])
+        params["call"].tell_that_it_loops()
         pairs = list(zip(values, batched, strict=True))
         rows = [self(*[v[i] if b else v for v, b in pairs], **params) for i in range(n)]
         return tuple([np.stack(column) for column in zip(*rows, strict=True)])
@@ -297,7 +314,11 @@ def _example(x: Value, y: Value) -> Outputs:
 
 _POINT = np.array([0.3, -1.2]), np.array([1.7, 0.4])
 _EXAMPLE = External(
-    "example", _example, (Aval((2,), np.float64), Aval((), np.float64)), Differences("complex")
+    "example",
+    _example,
+    (Aval((2,), np.float64), Aval((), np.float64)),
+    Differences("complex"),
+    told={LOOPS},
 )
 
 external = primitive(External_)
@@ -317,6 +338,7 @@ class NumericVJP(Transformed):
         super().__init__(fun, method=differences.method, step=differences.step)
         self.differences = differences
         self.result = result
+        self.told: set[str] = set()
 
     def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
         everything, tree = flatten((args, kwargs))
@@ -335,7 +357,7 @@ class NumericVJP(Transformed):
             return tuple(outs)
 
         avals, known = self._declared()
-        call = External(self.label, run, avals, self.differences)
+        call = External(self.label, run, avals, self.differences, self.told)
         outs = external(*leaves, call=call)
         return (trees[0] if known is None else known).unflatten(outs)
 
@@ -389,9 +411,10 @@ def numeric_vjp(
     =======  ==================  ==============================  ===========================
 
     ``step`` is relative to max(1, largest element). A second derivative is an error
-    (`NotDifferentiableError`). `vmap` runs ``fun`` example by example. Under `jit` it is one
-    equation and needs ``result``, a tree of `ShapeDtypeStruct`. Arguments that are no arrays and no
-    numbers are passed on; complex ones raise `TypeError`.
+    (`NotDifferentiableError`). A batch (`vmap`, the rows of a Jacobian) runs example by example: a
+    RuntimeWarning says so, once for what `numeric_vjp` returns. Under `jit` it is one equation and
+    needs ``result``, a tree of `ShapeDtypeStruct`. Arguments that are no arrays and no numbers are
+    passed on; complex ones raise `TypeError`.
 
     >>> import math, numpy as np, vjpkit as vk
     >>> f = vk.numeric_vjp(lambda x: math.exp(x) * x)  # math.exp takes no traced values

@@ -9,7 +9,6 @@ reach everything it closes over.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -203,12 +202,6 @@ class Run:
             if self.has_aux and is_staging(values):  # the avals of aux are not known before
                 raise
         label = f"{self.equations.label}: {name_of(self.solve)}"
-        if not is_staging(values):
-            warnings.warn(
-                f"{label} cannot be traced and runs example by example{at(calling_position())}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
         avals = None if self.has_aux else self.equations.avals
         return external(*values, call=External(label, self.solved, avals))  # type: ignore[no-any-return]
 
