@@ -1,15 +1,17 @@
 """Run the tests that face NumPy on other versions of it, each in a virtual environment of its own.
 
-``python -m tests.numpy_versions`` takes the oldest supported NumPy and the newest released one;
-``python -m tests.numpy_versions 2.2 2.3 -- tests/numpy/test_shape.py -x`` these versions, and these
-arguments for pytest. ``--python`` lists the interpreters to choose from, instead of this one and
-all ``python3.x`` on the path: the newest NumPy is installed by the newest interpreter, for the
-newest may need one, and any other by the oldest, since an older one may lack wheels for more.
+``python -m tests.numpy_versions`` takes ``oldest`` and ``newest``, the oldest supported NumPy and
+the newest released one; ``python -m tests.numpy_versions oldest 2.3 -- tests/numpy/test_shape.py``
+these versions, and, after the dashes, these arguments for pytest. ``--python`` lists the
+interpreters to choose from, instead of this one and all ``python3.x`` on the path: the newest NumPy
+is installed by the newest interpreter, for the newest may need one, and any other by the oldest,
+since an older one may lack wheels for more.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OLDEST = "2.1"
-NEWEST = "newest"
+NEWEST = "numpy"
 PYTHONS = [f"python3.{minor}" for minor in range(11, 20)]
 BESIDE = [
     "array-api-strict", "hypothesis", "mpmath", "pytest", "scipy", "typing-extensions", "xarray",
@@ -43,9 +45,28 @@ def interpreters(pythons: Iterable[str]) -> list[str]:
     )
 
 
-def run_on(version: str, python: str, arguments: Sequence[str]) -> int:
-    """Pytest's exit status under one version of NumPy."""
-    wanted = "numpy" if version == NEWEST else f"numpy=={version}.*"
+def requirement(version: str) -> str:
+    """What pip is to install: ``oldest``, ``newest``, ``2.3`` or ``2.3.1``.
+
+    >>> requirement("oldest"), requirement("2.3.1")
+    ('numpy==2.1.*', 'numpy==2.3.1')
+    """
+    if version == "newest":
+        return NEWEST
+    number = OLDEST if version == "oldest" else version
+    if not re.fullmatch(r"\d+\.\d+(\.\d+)?", number):
+        raise argparse.ArgumentTypeError(
+            f"{version!r} is no version of NumPy. Versions are oldest, newest, 2.3 or 2.3.1; what "
+            "is for pytest comes after two dashes: python -m tests.numpy_versions oldest -- PATH"
+        )
+    return f"numpy=={number}" + (".*" if number.count(".") == 1 else "")
+
+
+BOTH = [requirement("oldest"), requirement("newest")]
+
+
+def run_on(wanted: str, python: str, arguments: Sequence[str]) -> int:
+    """Pytest's exit status under the NumPy that this requirement names."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([python, "-m", "venv", folder], check=True)
         inside = str(Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python"))
@@ -59,14 +80,14 @@ def main(words: list[str]) -> int:
     """The highest exit status of all versions."""
     place = words.index("--") if "--" in words else len(words)
     parse = argparse.ArgumentParser(prog="python -m tests.numpy_versions", description=__doc__)
-    parse.add_argument("versions", nargs="*", default=[OLDEST, NEWEST])
+    parse.add_argument("versions", nargs="*", type=requirement, default=BOTH)
     parse.add_argument("--python", action="append", metavar="COMMAND", dest="pythons")
     options = parse.parse_args(words[:place])
     found = interpreters(options.pythons or [sys.executable, *PYTHONS])
     arguments = words[place + 1 :] or FACING_NUMPY
     return max(
-        run_on(version, found[-1 if version == NEWEST else 0], arguments)
-        for version in options.versions
+        run_on(wanted, found[-1 if wanted == NEWEST else 0], arguments)
+        for wanted in options.versions
     )
 
 

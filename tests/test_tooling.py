@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import numpy_versions
+
 ROOT = Path(__file__).parents[1]
 CHECKED = ("vjpkit", "tests", "benchmarks")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -53,3 +55,11 @@ def test_mypy_is_satisfied_with_the_notebooks(tmp_path: Path):
         "mypy", "--strict", "--config-file", configuration, "--cache-dir", cache, "notebooks",
         cwd=tmp_path,
     )  # fmt: skip
+
+
+def test_a_path_among_the_versions_of_numpy_is_an_error_that_says_where_it_goes(
+    capsys: pytest.CaptureFixture[str],
+):
+    with pytest.raises(SystemExit):
+        numpy_versions.main(["oldest", "tests/numpy"])
+    assert "oldest -- PATH" in " ".join(capsys.readouterr().err.split())

@@ -404,6 +404,21 @@ def test_truncated_spectra_of_low_rank_have_gradients():
     assert np.allclose(got, triangle(s @ low + low @ s), atol=1e-8)
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_powers_of_singular_values_that_vanish_to_rounding(rank):
+    """U s³ Vᵀ = A Aᵀ A, whatever the basis of what A maps to zero is."""
+    u, v = LA.qr(A).Q, LA.qr(A.T).Q
+    low = (u[:, :rank] * [2.0, 1.0][:rank]) @ v[:rank]
+
+    def cube(x):
+        u, s, vh = LA.svd(x)
+        return np.sum((u * s**3) @ vh * G)
+
+    wanted = vk.grad(lambda x: np.sum(x @ x.T @ x * G))(low)
+    for grad in (vk.grad(cube), vk.jit(vk.grad(cube))):
+        np.testing.assert_allclose(grad(low), wanted, atol=1e-13)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.numpy.against_numpy import (
 )
 from vjpkit.core.errors import TracerConversionError, UnsupportedError
 from vjpkit.core.tracer import Tracer
+from vjpkit.numpy._memory import Flags
 
 CALLS = [
     "X.T",
@@ -199,5 +201,65 @@ def test_every_method_of_an_array_is_there():
     x = np.empty((1, 1))
     public = {name for name in dir(x) if not name.startswith("_") and hasattr(x, name)}
     missing = {name for name in public if not hasattr(Tracer, name)} - {"tostring"}
-    # Memory, which a traced array does not have; in their place: np.copy, strides, stop_gradient.
-    assert missing == {"base", "ctypes", "data", "flags"}
+    # Addresses, which a traced array does not have; in their place: np.copy, stop_gradient.
+    assert missing == {"ctypes", "data"}
+
+
+VIEWS = {
+    "itself": lambda x: x,
+    "transposed": lambda x: x.T,
+    "rows": lambda x: x[1:],
+    "columns": lambda x: x[:, ::2],
+    "one element": lambda x: x[:1, :1],
+    "view of a view": lambda x: x[1:].T[::-1],
+    "reshaped": lambda x: x.reshape(3, 2),
+    "diagonal": lambda x: np.diagonal(x),
+    "broadcast": lambda x: np.broadcast_to(x, (2, 2, 3)),
+    "chosen": lambda x: x[[0, 1]],
+    "scalar": lambda x: x[0, 0],
+    "computed": lambda x: x.T + 1,
+}
+
+
+@pytest.mark.parametrize("f", VIEWS.values(), ids=list(VIEWS))
+def test_flags_and_bases_are_numpys(f):
+    def facts(x):
+        x = x * 2
+        y = f(x)
+        known = [
+            getattr(y.flags, name) for name in vars(Flags) if name.islower() and name[0] != "_"
+        ]
+        letters = [
+            y.flags[k] for k in ("C", "F", "OWNDATA", "W", "ALIGNED", "FORC", "CA", "FA", "B")
+        ]
+        return repr(y.flags), known, letters, y.base is None, y.base is x
+
+    x, seen = np.ones((2, 3)), list[Any]()
+
+    def program(x):
+        seen.append(facts(x))
+        return x
+
+    vk.vjp(program, x)
+    vk.vmap(program)(x[None])
+    assert seen == [facts(x), facts(x)]
+
+
+def test_what_an_array_says_of_itself_is_not_set():
+    def assigned(x, name, value):
+        target = x.flags if name == "writeable" else x
+        setattr(target, name, value)
+        return x
+
+    for name, value in {"shape": 6, "dtype": np.float32, "strides": (8, 8), "writeable": 0}.items():
+        for run in (vk.vjp, vk.eval_shape, lambda f, x: vk.vmap(f)(x[None])):
+            with pytest.raises(UnsupportedError, match=r"cannot be set.*\n[A-Z]"):
+                run(lambda x, n=name, v=value: assigned(x, n, v), np.ones((2, 3)))
+    with pytest.raises(KeyError, match="Unknown flag"):
+        traced(np.ones(2)).flags["no flag"]
+
+
+def test_the_layout_of_a_staged_array_is_not_known():
+    for f in (lambda x: x.flags.c_contiguous, lambda x: x.strides):
+        with pytest.raises(AttributeError, match="not known while it is staged"):
+            vk.eval_shape(f, np.ones(2))

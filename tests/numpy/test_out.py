@@ -54,7 +54,7 @@ def test_a_constant_result_is_written_to_a_plain_array():
     [
         lambda x, y: np.round(x, 1, out=y),
         lambda x, y: np.around(x, 1, y),
-        lambda x, y: np.fix(x, out=y),
+        lambda x, y: np.trunc(x, out=y),
         lambda x, y: x.round(1, out=y),
         lambda x, y: np.rint(x, out=y),
         lambda x, y: np.sign(x, y),

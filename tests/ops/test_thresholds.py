@@ -133,7 +133,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize(("b", "c", "hermitian", "wanted"), BLOCKS.values(), ids=BLOCKS)
 def test_the_cotangent_of_a_group(b, c, hermitian, wanted):
-    found = _block(b, c, 1e-3, hermitian)
+    found = _block(b, c, 1e-3, negligible(b), hermitian)
     if wanted is None:
         assert found is None
     else:

@@ -28,6 +28,7 @@ from vjpkit.numpy import (
     _indices,
     _joining,
     _masked,
+    _memory,
     _methods,
     _namespace,
     _objects,
@@ -47,7 +48,7 @@ from vjpkit.numpy import (
 # Modules that attach themselves to tracers and to NumPy's functions when they are imported.
 _ATTACHED = (
     _at, _creation, _differences, _elementwise, _face, _indices, _joining,
-    _masked, _methods, _objects, _of_selected, _ordering, _products, _queries, _reading,
+    _masked, _memory, _methods, _objects, _of_selected, _ordering, _products, _queries, _reading,
     _reductions, _selection, _shape, _ufuncs, _vectorize, _writing,
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from vjpkit.core.aval import Value
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy import _indices, _joining, _shape
-from vjpkit.numpy._creation import laid_out, strides_of
+from vjpkit.numpy._creation import laid_out
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._handles import keep_standard, snapshot
 from vjpkit.numpy._no_axis import is_array
@@ -40,16 +40,6 @@ def _matrix_transposed(self: Value) -> Value:
 
 
 method("mT")(property(_matrix_transposed))
-
-
-def _strides(self: Value) -> tuple[int, ...]:
-    strides = strides_of(self)
-    if strides is None:
-        raise AttributeError("the memory layout of an array is not known while it is staged")
-    return strides
-
-
-method("strides")(property(_strides))
 
 
 class Flat:

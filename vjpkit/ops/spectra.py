@@ -427,23 +427,26 @@ def _fill_groups(
     ct = np.broadcast_to(ct, out.shape)
     equal = np.broadcast_to(equal, out.shape)
     for index in np.ndindex(*out.shape[:-2]):
-        limit = negligible(ct[index])
+        limit, limit_w = negligible(ct[index]), negligible(out[index])
         for row in np.unique(equal[index], axis=0):
             (group,) = row.nonzero()
             if len(group) > 1:
                 block = np.ix_(group, group)
-                found = _block(ct_w[index][group], ct[index][block], limit, hermitian)
+                found = _block(ct_w[index][group], ct[index][block], limit, limit_w, hermitian)
                 if found is None:
                     _tell(report, equal, "the cotangent depends on the choice of their vectors")
                 else:
                     out[index][block] = found
 
 
-def _block(b: Array, c: Array, limit: Any, hermitian: bool) -> Array | None:
-    """The cotangent of one group's block of M, from those of its values and of its block of Ω."""
+def _block(b: Array, c: Array, limit: Any, limit_w: Any, hermitian: bool) -> Array | None:
+    """The cotangent of one group's block of M, from those of its values and of its block of Ω.
+
+    What of c and of b counts as zero is told by all of the cotangents that they are a part of.
+    """
 
     def close(x: Array, y: Array) -> bool:
-        return bool((abs(x - y) <= negligible(y)).all())
+        return bool((abs(x - y) <= limit_w).all())
 
     symmetric = (c + c.conj().T) / 2
     if (abs(c - (symmetric if hermitian else 0)) > limit).any():
