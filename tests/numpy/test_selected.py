@@ -74,6 +74,12 @@ def totals(x):
     )
 
 
+def compressed(x):
+    y = np.outer(x, x)
+    kept = np.compress(x, y, axis=1)
+    return np.sum(np.extract(y > 1, y)) + kept.mean() + np.sum(np.compress(x > 0, x) ** 2)
+
+
 def sums_of_rows(x):
     y = np.outer(x, x)
     return np.sum(y[x > 0], axis=0) + y[x > 0].mean(0) + y[x > 0].mean()
@@ -90,6 +96,7 @@ PROGRAMS = {
         into_zeros,
         put,
         totals,
+        compressed,
         sums_of_rows,
     )
 }
@@ -143,6 +150,13 @@ BAD: dict[str, Any] = {
     "list": (lambda x: list(x[x > 0]), TracerConversionError, "Use np.where"),
     "diff": (lambda x: np.diff(x[x > 0]), UnsupportedError, "np.diff is not supported"),
     "argmax": (lambda x: np.argmax(x[x > 0]), UnsupportedError, "np.argmax is not supported"),
+    "index": (lambda x: x[x > 0][0], UnsupportedError, "an index of .*how many elements a mask"),
+    "loop": (lambda x: sum(x[x > 0]), TracerConversionError, "Use np.where"),
+    "part": (lambda x: x[x > 0].__setitem__(0, 1.0), UnsupportedError, "an assignment to"),
+    "nonzero": (lambda x: np.nonzero(x > 0), TracerConversionError, r"mask itself, y\[x != 0\]"),
+    "where": (lambda x: np.where(x > 0)[0], TracerConversionError, "Index with the mask itself"),
+    "argwhere": (lambda x: np.argwhere(x), TracerConversionError, "np.argwhere: how many"),
+    "short": (lambda x: np.compress(x[1:] > 0, x), TracerConversionError, "np.compress: how many"),
     "accumulate": (lambda x: np.add.accumulate(x[x > 0]), UnsupportedError, "np.add.accumulate"),
     "initial": (lambda x: np.sum(x[x > 0], initial=1.0), UnsupportedError, r"\['initial'\]"),
     "order": (lambda x: np.linalg.norm(x[x > 0], 3), UnsupportedError, "norm of 1 axes with ord=3"),

@@ -472,6 +472,15 @@ def test_nan_to_num():
     np.testing.assert_array_equal(value, np.nan_to_num(z))
 
 
+def test_nan_to_num_of_a_list_would_leave_nan_where_it_is():
+    f = lambda x: np.nan_to_num([x[0], np.nan])
+    for transform in (vk.grad, vk.jit, vk.jacfwd, lambda f: lambda x: vk.vmap(f)(x[None])):
+        with pytest.raises(TracerConversionError, match=r"vnp\.array"):
+            transform(f)(np.ones(2))
+    constants = lambda x: np.nan_to_num([len(x), np.nan, *np.isnan(x)]) * x[0]
+    np.testing.assert_array_equal(vk.vjp(constants, np.ones(2))[0], [2, 0, 0, 0])
+
+
 QUERIES = [
     "np.allclose(x, X)", "np.allclose(x, Y)", "np.array_equal(x, X)", "np.array_equal(x, Y)",
     "np.array_equiv(x, x[None])", "np.array_equiv(x, Y[:2])", "np.isrealobj(x)",

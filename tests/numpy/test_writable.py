@@ -899,14 +899,24 @@ def test_writes_around_an_inner_derivative_do_not_change_it(f, around):
 NO_MODE: Any = "top"
 
 
+def along(y: Any, places: Any, values: Any, axis: Any) -> None:
+    np.put_along_axis(y, np.array(places), values, axis)
+
+
 @pytest.mark.parametrize(
     ("write", "error", "words"),
     [
         (lambda y: np.put(y, [0], 1.0, mode=NO_MODE), ValueError, "'clip', 'raise', or 'wrap'"),
         (lambda y: np.putmask(y, True, 1.0), ValueError, "mask and data must be the same size"),
         (lambda y: np.place(y, [True, False], 1.0), ValueError, "must be the same size"),
+        (lambda y: np.put(y, np.array([0.5]), 1.0), TypeError, "Cannot cast array data"),
+        (lambda y: along(y, [0, 1], 1.0, 1), ValueError, "the same number of dimensions"),
+        (lambda y: along(y, [[0, 1]], 1.0, None), ValueError, "must have a single dimension"),
+        (lambda y: along(y, [0, 1, 2], [1.0, 2.0], None), ValueError, "shape mismatch"),
+        (lambda y: along(y, [[True]], 1.0, 1), IndexError, "must be an integer array"),
+        (lambda y: along(y, [[0]], 1.0, 7), ValueError, "axis 7 is out of bounds"),
     ],
-    ids=["put", "putmask", "place"],
+    ids=["put", "putmask", "place", "cast", "axes", "flat", "values", "mask", "axis"],
 )
 def test_arguments_that_numpy_refuses(write, error, words) -> None:
     def f(x: Any) -> Any:
@@ -967,3 +977,45 @@ def test_putmask_and_place_go_by_flat_position() -> None:
     for got in (vk.vjp(f, x)[0], vk.jit(f)(x), vk.vmap(f)(x[None])[0]):
         np.testing.assert_array_equal(got, f(x))
     vk.test_util.check_grads(f, (x,), order=1)
+
+
+POSITIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "few": lambda y, i: np.put(y, i[:2], [7.0, 8.0]),
+    "one": lambda y, i: np.put(y, i[0], y[0, 0] ** 2),
+    "again": lambda y, i: np.put(y, i % 3, y * 3),
+    "from behind": lambda y, i: np.put(y, i - 6, np.sin(y)),
+    "clip": lambda y, i: np.put(y, i * 2 - 3, y[0], mode="clip"),
+    "wrap": lambda y, i: y.put(i[::-1] * 5 - 7, np.cos(y[0]), mode="wrap"),
+    "one axis": lambda y, i: np.put(y[1], i % 3, y[0]),
+    "transposed": lambda y, i: np.put(y.T, i, y[1] * y[0]),
+    "no values": lambda y, i: np.put(y, i, []),
+    "flags": lambda y, i: np.put(y, i > 2, y[0]),
+    "one element": lambda y, i: np.put(y[0, 0, ...], i * 0, y[1]),
+}
+
+
+@pytest.mark.parametrize("write", POSITIONS.values(), ids=list(POSITIONS))
+def test_put_at_positions_that_are_computed(write) -> None:
+    def f(x: Any) -> Any:
+        y = x * 2
+        write(y, np.argsort(x, axis=None))
+        return y * x
+
+    x = np.array([[0.3, -1.2, 2.0], [0.7, -0.1, 1.5]])
+    for got in (vk.vjp(f, x)[0], vk.jit(f)(x), vk.vmap(f)(x[None])[0]):
+        np.testing.assert_array_equal(got, f(x))
+    vk.test_util.check_grads(f, (x,), order=2)
+    np.testing.assert_allclose(vk.jit(vk.jacobian(f))(x), vk.jacobian(f)(x), 1e-14)
+
+
+def test_put_at_positions_that_are_outside() -> None:
+    def f(x: Any, n: int) -> Any:
+        y = x * 2
+        np.put(y, np.argsort(x, axis=None) + n, 1.0)
+        return y
+
+    x = np.ones((2, 3))
+    for n in (1, -7):
+        for run in (f, vk.jit(f, static_argnums=1), lambda x, n: vk.vjp(lambda x: f(x, n), x)):
+            with pytest.raises(IndexError, match="out of bounds"):
+                run(x, n)

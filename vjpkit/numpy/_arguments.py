@@ -18,8 +18,8 @@ from vjpkit.ops import structural
 __all__ = [
     "as_array", "cast_safely",
     "concrete", "flag", "given", "grid", "known", "named_array", "normalize_axis",
-    "plain",
-    "reduced_axes", "scalar", "warn_where",
+    "places_along", "plain",
+    "reduced_axes", "require_along", "scalar", "warn_where",
 ]  # fmt: skip
 
 
@@ -125,3 +125,21 @@ def warn_where(condition: Value, message: str) -> None:
 def grid(shape: Shape) -> list[Value]:
     """Index arrays that together read every element of an array of this shape in its place."""
     return [np.arange(n).reshape(-1, *[1] * (len(shape) - i - 1)) for i, n in enumerate(shape)]
+
+
+def require_along(arr: Value, indices: Value, axis: int | None) -> None:
+    """NumPy's errors of ``take_along_axis`` and ``put_along_axis``."""
+    if axis is None and indices.ndim != 1:
+        raise ValueError("when axis=None, `indices` must have a single dimension.")
+    if indices.dtype.kind not in "iu":
+        raise IndexError("`indices` must be an integer array")
+    if axis is not None and indices.ndim != arr.ndim:
+        raise ValueError("`indices` and `arr` must have the same number of dimensions")
+
+
+def places_along(shape: tuple[int, ...], indices: Value, axis: int) -> tuple[Value, ...]:
+    """The index of arrays that has ``indices`` along one axis."""
+    axis = normalize_axis(axis, len(shape))
+    grid: list[Value] = list(np.ogrid[tuple([slice(n) for n in shape])])
+    grid[axis] = indices
+    return tuple(grid)

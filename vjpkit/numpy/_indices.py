@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.tracer import Tracer
-from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
+from vjpkit.numpy._arguments import as_array, concrete, normalize_axis, places_along, require_along
 from vjpkit.numpy._creation import has_traced, laid_out
 from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._joining import as_values
@@ -54,18 +54,10 @@ def take(
 @implements(np.take_along_axis)
 def take_along_axis(arr: Value, indices: Any, axis: int | None = -1) -> Value:
     arr, indices = as_array(arr), as_array(indices)
+    require_along(arr, indices, axis)
     if axis is None:
-        if indices.ndim != 1:
-            raise ValueError("when axis=None, `indices` must have a single dimension.")
-        arr, axis = ravel(arr), 0
-    axis = normalize_axis(axis, arr.ndim)
-    if indices.dtype.kind not in "iu":
-        raise IndexError("`indices` must be an integer array")
-    if indices.ndim != arr.ndim:
-        raise ValueError("`indices` and `arr` must have the same number of dimensions")
-    grid: list[Value] = list(np.ogrid[tuple([slice(n) for n in arr.shape])])
-    grid[axis] = indices
-    return read(arr, tuple(grid))
+        return read(ravel(arr), (indices,))
+    return read(arr, places_along(arr.shape, indices, axis))
 
 
 @implements(np.apply_along_axis)

@@ -7,6 +7,8 @@ has it, which shares its memory.
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from vjpkit.numpy._views import share
 __all__: list[str] = []
 
 _MOST = 10_000
+_LEAVES_OBJECTS = inspect.unwrap(np.nan_to_num).__code__
 
 
 def as_numpys(x: Tracer, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -29,6 +32,12 @@ def as_numpys(x: Tracer, dtype: Any = None, copy: bool | None = None) -> np.ndar
 
     Of an array of constants, the constants.
     """
+    if sys._getframe(2).f_code is _LEAVES_OBJECTS and x.aval.inexact:
+        raise TracerConversionError(
+            "np.nan_to_num of a list of traced values would leave nan where it is: it changes "
+            f"numbers, and takes these for objects{at(calling_position())}\n"
+            "Give it an array: np.nan_to_num(vnp.array([...]))."
+        )
     found = x.constants() if isinstance(x, Plain) else x
     out = objects(found, dtype) if isinstance(found, Tracer) else np.array(found, dtype)
     return share(x, out) if not copy and is_array(x) and out.dtype in (x.dtype, object) else out

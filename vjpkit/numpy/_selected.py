@@ -176,6 +176,12 @@ class Selected(NDArrayOperatorsMixin):
     def __array_namespace__(self, api_version: str | None = None) -> NoReturn:
         raise self.unknown()
 
+    def __getitem__(self, index: Any) -> NoReturn:
+        self.refuse("an index of what a mask selects")
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        self.refuse("an assignment to what a mask selects")
+
     def __repr__(self) -> str:
         return f"Selected<{self.values.dtype}, by {self.mask!r}>"
 

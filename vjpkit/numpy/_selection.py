@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import UnsupportedError, at, calling_position
+from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.tracer import UFUNCS, Tracer
-from vjpkit.numpy._arguments import as_array, concrete, given, grid, known, normalize_axis
+from vjpkit.numpy._arguments import as_array, given, grid, known, normalize_axis
 from vjpkit.numpy._creation import is_contiguous
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._no_axis import array_of_no_axis
@@ -223,38 +223,57 @@ UFUNCS[_CLIP] = clip
 # ---- places that a condition selects -----------------------------------------------------------
 
 
+def _known_condition(x: Value, function: str) -> Value:
+    """The value of ``x``, of which the places that are not zero are asked."""
+    found = known(x)
+    if found is None:
+        raise TracerConversionError(
+            f"np.{function}: how many elements of {x.aval} are not zero is not known"
+            f"{at(calling_position())}\nIndex with the mask itself, y[x != 0]: what it selects can "
+            "be computed with, reduced and written back. Or use np.where(x != 0, y, 0), which does "
+            "not change the shape."
+        )
+    return found
+
+
 @method("nonzero")
 @implements(np.nonzero)
 def nonzero(a: Value) -> tuple[Value, ...]:
-    return np.nonzero(concrete(a, "nonzero"))
+    return np.nonzero(_known_condition(a, "nonzero"))
 
 
 @implements(np.flatnonzero)
 def flatnonzero(a: Value) -> Value:
-    return np.flatnonzero(concrete(a, "flatnonzero"))
+    return np.flatnonzero(_known_condition(a, "flatnonzero"))
 
 
 @implements(np.argwhere)
 def argwhere(a: Value) -> Value:
-    return np.argwhere(concrete(a, "argwhere"))
+    return np.argwhere(_known_condition(a, "argwhere"))
 
 
 @implements(np.extract)
 def extract(condition: Value, arr: Value) -> Value:
-    places = np.flatnonzero(concrete(as_array(condition), "extract"))
-    return np.reshape(as_array(arr), -1)[places]
+    array, condition = as_array(arr), as_array(condition)
+    mask = known(condition)
+    if mask is None and condition.size == array.size:
+        return np.ravel(array)[np.ravel(condition) != 0]
+    return np.ravel(array)[np.flatnonzero(_known_condition(condition, "extract"))]
 
 
 @implements(np.compress)
 @delivers
 def compress(condition: Value, a: Value, axis: Any = None, out: Any = None) -> Value:
-    mask = concrete(as_array(condition), "compress")
-    if mask.ndim != 1:
+    condition, array = as_array(condition), as_array(a)
+    if condition.ndim != 1:
         raise ValueError("condition must be a 1-d array")
-    array = as_array(a)
     if axis is None:
-        array, axis = np.reshape(array, -1), 0
-    return array[along(normalize_axis(axis, array.ndim), np.flatnonzero(mask))]
+        array, axis = np.ravel(array), 0
+    axis = normalize_axis(axis, array.ndim)
+    mask = known(condition)
+    if mask is None and condition.size == array.shape[axis]:
+        return array[along(axis, condition != 0)]
+    return array[along(axis, np.flatnonzero(_known_condition(condition, "compress")))]
 
 
 @method("compress")

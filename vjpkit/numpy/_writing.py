@@ -13,7 +13,7 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import ConcreteTracer, Tracer
-from vjpkit.numpy._arguments import as_array, known
+from vjpkit.numpy._arguments import as_array, known, places_along, require_along
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._masked import assign
 from vjpkit.numpy._overlap import Operation, overlaid
@@ -193,40 +193,51 @@ def _repeated(values: Value, size: int) -> Value:
 def put(a: Any, ind: Value, v: Value, mode: str = "raise") -> None:
     """NumPy's ``put``: writes at flat positions, repeating values as needed."""
     a = destination("np.put", a)
-    positions = np.ravel(np.asarray(ind))
-    positions = positions if positions.size else positions.astype(np.intp)
     if mode not in ("raise", "wrap", "clip"):
         raise ValueError(
             f"Use one of 'clip', 'raise', or 'wrap' for clip mode, not {mode!r}"
             f"{at(calling_position())}"
         )
-    if mode != "raise":
+    ind, v = as_array(ind), as_array(v)
+    places = known(ind)
+    positions = np.ravel(ind if places is None else places)
+    if not positions.size or not aval_of(v).size:
+        return
+    if not np.can_cast(positions.dtype, np.intp):
+        raise TypeError(
+            f"Cannot cast array data from {positions.dtype!r} to {np.dtype(np.intp)!r} according "
+            f"to the rule 'safe'{at(calling_position())}"
+        )
+    positions = np.astype(positions, np.intp)
+    if mode != "raise" and a.size:
         positions = positions % a.size if mode == "wrap" else np.clip(positions, 0, a.size - 1)
-    if positions.size and not (-a.size <= positions.min() and positions.max() < a.size):
+    outside = places is not None and (positions.min() < -a.size or positions.max() >= a.size)
+    if outside or not a.size:
         raise IndexError(
             f"index out of bounds for axis 0 with size {a.size}{at(calling_position())}"
         )
-    values = _repeated(v, positions.size)
-    if a.ndim:
-        write(a, np.unravel_index(positions % max(a.size, 1), a.shape), values)
-    elif positions.size:
-        write(a, Ellipsis, values[-1])
+    _write_flat(a, positions, _repeated(v, positions.size))
+
+
+def _write_flat(a: Tracer, positions: Value, values: Value) -> None:
+    """``a.flat[positions] = values``; where one is outside, so is its index of the first axis."""
+    index = []
+    for n in a.shape[:0:-1]:
+        index.append(positions % n)
+        positions = positions // n
+    flat: Any = a if a.ndim else np.reshape(a, 1)
+    write(flat, (positions, *reversed(index)), values)
 
 
 @implements(np.put_along_axis)
 def put_along_axis(arr: Any, indices: Value, values: Value, axis: int | None) -> None:
     """NumPy's ``put_along_axis``."""
-    arr = destination("np.put_along_axis", arr)
+    arr, indices = destination("np.put_along_axis", arr), as_array(indices)
+    require_along(arr, indices, axis)
     if axis is None:
-        put(arr, indices, values)
-        return
-    axis = axis % arr.ndim
-    grids = []
-    for dim, n in enumerate(arr.shape):
-        shape = [1] * arr.ndim
-        shape[dim] = n
-        grids.append(indices if dim == axis else np.arange(n).reshape(shape))
-    write(arr, tuple(grids), values)
+        _write_flat(arr, indices, values)
+    else:
+        write(arr, places_along(arr.shape, indices, axis), values)
 
 
 @implements(np.fill_diagonal)
