@@ -165,7 +165,33 @@ CONTROL: dict[str, Any] = {
     "while": lambda x: vk.lax.while_loop(
         lambda state: state[0] < 1, lambda state: (state[0] + 1, np.sqrt(state[1])), (0, x)
     )[1],
+    "while that keeps states": lambda x: vk.lax.while_loop(
+        lambda state: state[0] < 3,
+        lambda state: (state[0] + 1, np.sqrt(state[1])),
+        (0, x),
+        checkpoint="revolve",
+        slots=2,
+    )[1],
+    "while over examples": lambda x: vk.vmap(
+        lambda x, n: vk.lax.while_loop(
+            lambda state: state[0] < n, lambda state: (state[0] + 1, np.sqrt(state[1])), (0, x)
+        )[1]
+    )(np.stack([x, x]), np.array([2, 3]))[0],
+    "while in jit": vk.jit(
+        lambda x: vk.lax.while_loop(
+            lambda state: state[0] < 1, lambda state: (state[0] + 1, np.sqrt(state[1])), (0, x)
+        )[1]
+    ),
     "checkpoint": vk.checkpoint(np.sqrt, policy=vk.checkpoint_policies.everything_saveable),
+    "checkpoint that calls again": vk.checkpoint(np.sqrt),
+    "checkpoint over examples": lambda x: vk.vmap(vk.checkpoint(np.sqrt))(np.stack([x, x]))[0],
+    "checkpoint_loop": lambda x: vk.checkpoint_loop(lambda s, _: np.sqrt(s), x, [0] * 3, slots=2),
+    "checkpoint_loop of unknown length": lambda x: vk.checkpoint_loop(
+        lambda s, _: np.sqrt(s), x, iter([0] * 3), slots=2
+    ),
+    "right side of a linear system": lambda x: vk.lax.custom_linear_solve(
+        lambda v: 2.0 * v, np.sqrt(x), lambda _, b: b / 2, lambda _, b: b / 2
+    ),
     "cond in scan": lambda x: vk.lax.scan(
         lambda c, _: (vk.lax.cond(c < 1, np.sqrt, np.cos, c), None), x, length=1
     )[0],
@@ -183,10 +209,10 @@ def test_zero_wins_inside_control_flow_unless_strict(control, strict):
         np.testing.assert_equal(along(0.0, 0.0), wanted)
         np.testing.assert_equal(vk.linearize(f, 0.0, strict=strict)[1](0.0), wanted)
         np.testing.assert_equal(vk.jit(along)(0.0, 0.0), wanted)
+        np.testing.assert_equal(vk.vjp(f, 0.0, strict=strict)[1].T(0.0), wanted)
         np.testing.assert_equal(gradient(0.0), wanted)
-        # Products of staged loops that are walked back when they run: there zero always wins.
-        walked = control in ("while", "scan that keeps states")
-        np.testing.assert_equal(vk.jit(gradient)(0.0), 0.0 if walked else wanted)
+        np.testing.assert_equal(vk.jit(gradient)(0.0), wanted)
+        np.testing.assert_equal(vk.vmap(gradient)(np.zeros(2)), np.full(2, wanted))
 
 
 def test_derivatives_that_vanish_do_not_warn():
@@ -432,3 +458,77 @@ def test_ill_posed_matrices_in_a_branch_not_taken(name, place, choice):
         except vk.core.errors.NotDifferentiableError:
             continue  # said of a value that is computed, whatever is chosen later
         np.testing.assert_array_equal(got, 2 * ALONG)
+
+
+# A rule must not get a nan for what is zero: it may compare, or replace it.
+
+SYSTEM = np.array([[4.0, 1.0], [1.0, 3.0]])
+
+
+def conjugate_gradients(matvec: Any, b: Any) -> Any:
+    def step(state: Any) -> Any:
+        x, r, p = state
+        q = matvec(p)
+        length = (r @ r) / (p @ q)
+        left = r - length * q
+        return x + length * p, left, left + (left @ left) / (r @ r) * p
+
+    goes_on = lambda state: state[1] @ state[1] > 1e-24
+    return vk.lax.while_loop(goes_on, step, (np.zeros_like(b), b, b))[0]
+
+
+def by_system(b):
+    return vk.lax.custom_linear_solve(
+        lambda x: SYSTEM @ x, b, conjugate_gradients, conjugate_gradients
+    )
+
+
+def by_root(b):
+    solve = lambda f, x: np.linalg.solve(SYSTEM, vk.lax.stop_gradient(b))
+    return vk.lax.custom_root(lambda x: SYSTEM @ x - b, np.zeros(2), solve, conjugate_gradients)
+
+
+def dense(x):
+    return SYSTEM @ x
+
+
+@vk.custom_vjp
+def by_rule(b):
+    return np.linalg.solve(SYSTEM, b)
+
+
+by_rule.defvjp(
+    lambda b: (np.linalg.solve(SYSTEM, b), None), lambda _, ct: (conjugate_gradients(dense, ct),)
+)
+
+SOLVERS: dict[str, Any] = {
+    "system": by_system,
+    "root": by_root,
+    "rule": by_rule,
+    "system in jit": vk.jit(by_system),
+    "system in cond": lambda b: vk.lax.cond(b[0] > 0, by_system, np.sin, b),
+    "system in scan": lambda b: vk.lax.scan(lambda c, _: (by_system(c), None), b, length=1)[0],
+    "rule in checkpoint": vk.checkpoint(by_rule),
+    "system in checkpoint_loop": lambda b: vk.checkpoint_loop(
+        lambda s, _: by_system(s), b, [0], slots=1
+    ),
+}
+KEEPERS: dict[str, Any] = {
+    "eager": lambda f: f,
+    "jit": vk.jit,
+    "vmap": lambda f: lambda b: vk.vmap(f)(np.stack([b, b]))[1],
+}
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_solver_does_not_get_the_nan_of_a_branch_not_taken(solver, keeper):
+    """A comparison with nan would end its iterations, and the gradient would be 0."""
+
+    def f(b):
+        y = SOLVERS[solver](b)
+        return 5 * y[1] + np.where(y[0] > 100, np.sqrt(y[0] - 1.0), 3.0)  # infinite slope at 1
+
+    b = SYSTEM @ np.array([1.0, 2.0])
+    got = KEEPERS[keeper](vk.grad(f))(b)
+    np.testing.assert_allclose(got, np.linalg.solve(SYSTEM, [0.0, 5.0]), rtol=1e-12)

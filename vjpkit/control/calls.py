@@ -22,7 +22,7 @@ from vjpkit.core.staging import Builder, builder_of, stage
 from vjpkit.core.tracer import Trace, Tracer, bind, refresh
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import require_arrays, stacked_leaf
-from vjpkit.transforms.backings import Backing
+from vjpkit.transforms.backings import RowMap
 from vjpkit.transforms.series import Terms, integrated_together
 from vjpkit.transforms.traces import current
 
@@ -50,11 +50,11 @@ class Call(Protocol):
     def compute(self, *leaves: Value) -> Outputs:
         """The outputs, flat."""
 
-    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, Backing]:
+    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, RowMap]:
         """The outputs, and the linear map from live operands to the outputs that have tangents."""
 
     def pushed(
-        self, values: Sequence[Value], ts: Sequence[Value | None]
+        self, values: Sequence[Value], ts: Sequence[Value | None], strict: bool
     ) -> tuple[Outputs, Sequence[Value | None]]:
         """The outputs and their tangents, None where there is none."""
 
@@ -74,13 +74,13 @@ class CallPrimitive(Higher):
 
     def linear_map(
         self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
-    ) -> tuple[Outputs, Backing]:
+    ) -> tuple[Outputs, RowMap]:
         return self.call_of(params).linearized(values, live)
 
     def together(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool
     ) -> tuple[Outputs, Sequence[Value | None]]:
-        return self.call_of(params).pushed(values, ts)
+        return self.call_of(params).pushed(values, ts, strict)
 
     def with_series(
         self, values: Sequence[Value], series: Sequence[Terms | None], params: Any

@@ -45,7 +45,7 @@ from vjpkit.core.staging import ClosedProgram, stage
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import Transformed
-from vjpkit.transforms.backings import Backing, Residual
+from vjpkit.transforms.backings import Residual, RowMap
 from vjpkit.transforms.closures import closes_over_traced
 from vjpkit.transforms.derivatives import Function, jvp
 from vjpkit.transforms.series import Expansion, Terms
@@ -76,7 +76,7 @@ class Recomputed:
         self.digest = digest(outs)
         self.live = live
 
-    def map(self) -> Backing:
+    def map(self) -> RowMap:
         """The linear map in the live operands."""
         for guard in self.guards:
             guard.check()
@@ -89,11 +89,11 @@ class Recomputed:
             )
         return backing
 
-    def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
-        return self.map().push(ts)
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
+        return self.map().push(ts, strict)
 
-    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
-        return self.map().pull(cts)
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
+        return self.map().pull(cts, strict)
 
     def residuals(self) -> list[Residual]:
         return [Residual(self.name, v, None) for v in self.values if hasattr(v, "dtype")]
@@ -143,7 +143,7 @@ class CheckpointCall:
     def compute(self, *leaves: Value) -> Outputs:
         return self.run(*leaves)
 
-    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, Backing]:
+    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, RowMap]:
         outs = apply(*values, call=self)
         count = sum([aval_of(y).inexact for y in outs])
         fixed = 0 if any(live[: self.point]) else sum(self.real)
@@ -151,7 +151,7 @@ class CheckpointCall:
         return outs, Recomputed(self.name, self.run, values, live, outs, reached)
 
     def pushed(
-        self, values: Sequence[Value], ts: Sequence[Value | None]
+        self, values: Sequence[Value], ts: Sequence[Value | None], strict: bool
     ) -> tuple[Outputs, Sequence[Value | None]]:
         live = [i for i, t in enumerate(ts) if t is not None]
         inexact: list[bool] = []
@@ -164,7 +164,7 @@ class CheckpointCall:
                 return self.run(*full)
 
             moving = tuple([xs[i] for i in live])
-            outs, out_ts = jvp(run, moving, tuple(xs[len(values) :]))
+            outs, out_ts = jvp(run, moving, tuple(xs[len(values) :]), strict=strict)
             inexact[:] = [aval_of(o).inexact for o in outs]
             return (*outs, *[t for t, real in zip(out_ts, inexact, strict=True) if real])
 

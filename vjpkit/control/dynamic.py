@@ -24,7 +24,7 @@ from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive, Sample, primitive
 from vjpkit.core.staging import Builder, stage
 from vjpkit.kinds.linear import zeros
-from vjpkit.transforms.backings import Backing, Residual
+from vjpkit.transforms.backings import Residual, RowMap
 from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.derivatives import linearize
 from vjpkit.transforms.staged import is_abstract
@@ -51,8 +51,7 @@ def alone(owner: Primitive, avals: Sequence[Aval], params: dict[str, Any]) -> Pr
 class DynamicMap:
     """The linear map of a program at a point that is staged: two equations.
 
-    ``reached`` says which real outputs depend on the live operands, where that is known. In the
-    products an exact zero wins in every walk: ``plain`` ones are decided when they run.
+    ``reached`` says which real outputs depend on the live operands, where that is known.
     """
 
     def __init__(
@@ -69,23 +68,28 @@ class DynamicMap:
         self.inexact = [a.strong() for a in program.out_avals if a.inexact]
         self.domain = [a.strong() for a, wanted in zip(program.in_avals, live) if wanted]
 
-    def push(self, ts: Sequence[Value | None], plain: bool = False) -> Sequence[Value]:
+    def params(self, strict: bool) -> dict[str, Any]:
+        """Parameters of ``push`` and ``pull``."""
+        params: dict[str, Any] = {"program": self.program, "moving": self.live}
+        return {**params, "strict": True} if strict else params
+
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value]:
         some = next(t for t in ts if t is not None)
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
-        return push(*self.kept, *dense, program=self.program, moving=self.live)  # type: ignore[no-any-return]
+        return push(*self.kept, *dense, **self.params(strict))  # type: ignore[no-any-return]
 
-    def pull(self, cts: Sequence[Value | None], plain: bool = False) -> Sequence[Value | None]:
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         some = next((c for c in cts if c is not None), None)
         if some is None:
             return [None for _ in self.domain]
         dense = [zeros(a, some) if c is None else c for c, a in zip(cts, self.inexact, strict=True)]
-        return pull(*self.kept, *dense, program=self.program, moving=self.live)  # type: ignore[no-any-return]
+        return pull(*self.kept, *dense, **self.params(strict))  # type: ignore[no-any-return]
 
     def residuals(self) -> list[Residual]:
         return [Residual("while", v, None) for v in self.kept if hasattr(v, "dtype")]
 
 
-def recorded_map(program: Program, values: Sequence[Value], live: Sequence[bool]) -> Backing:
+def recorded_map(program: Program, values: Sequence[Value], live: Sequence[bool]) -> RowMap:
     """The linear map of a program at values, by recording it; from live inputs to real outputs."""
     chosen = [i for i, wanted in enumerate(live) if wanted]
 
@@ -109,33 +113,37 @@ class Dynamic(Higher):
         """Avals of the vectors that go in."""
         raise NotImplementedError
 
-    def applied(self, backing: Backing, vectors: Sequence[Value]) -> Sequence[Value | None]:
+    def applied(
+        self, backing: RowMap, vectors: Sequence[Value], strict: bool
+    ) -> Sequence[Value | None]:
         """The vectors that come out of a linear map."""
         raise NotImplementedError
 
-    def impl(
-        self, *operands: Value, program: Program, moving: tuple[bool, ...]
-    ) -> tuple[Value, ...]:
-        return self.run(operands, program, moving)
+    def impl(self, *operands: Value, **params: Any) -> tuple[Value, ...]:
+        return self.run(operands, **params)
 
     def run(
-        self, operands: Sequence[Value], program: Program, live: tuple[bool, ...]
+        self,
+        operands: Sequence[Value],
+        program: Program,
+        moving: tuple[bool, ...],
+        strict: bool = False,
     ) -> tuple[Value, ...]:
         """On values, or on tracers that know theirs."""
         count = len(program.inputs)
-        backing = recorded_map(program, operands[:count], live)
-        outs = self.applied(backing, operands[count:])
-        avals = self.abstract(program=program, moving=live)
+        backing = recorded_map(program, operands[:count], moving)
+        outs = self.applied(backing, operands[count:], strict)
+        avals = self.abstract(program=program, moving=moving)
         return tuple(filled(outs, avals, operands[count]))
 
     def abstract(
-        self, *avals: Aval, program: Program, moving: tuple[bool, ...]
+        self, *avals: Aval, program: Program, moving: tuple[bool, ...], strict: bool = False
     ) -> tuple[Aval, ...]:
         return tuple(self.transposed.vectors(program, moving))
 
     def linear_map(
         self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
-    ) -> tuple[tuple[Value, ...], Backing]:
+    ) -> tuple[tuple[Value, ...], RowMap]:
         program, marks = params["program"], params["moving"]
         count = len(program.inputs)
         outs = self(*values, **params)
@@ -151,21 +159,14 @@ class Dynamic(Higher):
             full = list(values)
             for i, x in zip(chosen, xs, strict=True):
                 full[i] = x
-            return self.run(full, program, marks)
+            return self.run(full, **params)
 
         _, linear = linearize(at, *[values[i] for i in chosen])
         domain = [aval_of(values[i]).strong() for i in chosen]
         return outs, Dense(linear.backing, domain, [aval_of(y).strong() for y in outs])
 
-    def walked(
-        self,
-        values: Sequence[Value],
-        run: RunProgram,
-        *,
-        program: Program,
-        moving: tuple[bool, ...],
-    ) -> tuple[Value, ...]:
-        return self.run(values, program, moving)
+    def walked(self, values: Sequence[Value], run: RunProgram, **params: Any) -> tuple[Value, ...]:
+        return self.run(values, **params)
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
@@ -179,7 +180,7 @@ class Dynamic(Higher):
             batched_along_front(v, b, n) if w else v
             for v, b, w in zip(values, batched, full, strict=True)
         ]
-        return self(*operands, program=mapped, moving=live)  # type: ignore[no-any-return]
+        return self(*operands, **{**params, "program": mapped})  # type: ignore[no-any-return]
 
     def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
         return in_vectors(mask, zeros, len(params["program"].inputs))
@@ -189,6 +190,7 @@ class Dynamic(Higher):
         program = stage(lambda x, y: (np.sin(x) * y, np.sum(x)), [aval_of(x)] * 2).program
         vectors = [np.full(a.shape, 0.5)[()] for a in self.vectors(program, (True, True))]
         yield Sample(x, y, *vectors, program=program, moving=(True, True))
+        yield Sample(x, y, *vectors, program=program, moving=(True, True), strict=True)
 
 
 def in_vectors(mask: Sequence[bool], zeros: Sequence[bool], count: int) -> bool:
@@ -200,18 +202,18 @@ def in_vectors(mask: Sequence[bool], zeros: Sequence[bool], count: int) -> bool:
 class Dense:
     """A linear map that gives zeros where another one gives nothing, as an equation does."""
 
-    def __init__(self, backing: Backing, domain: Sequence[Aval], codomain: Sequence[Aval]) -> None:
+    def __init__(self, backing: RowMap, domain: Sequence[Aval], codomain: Sequence[Aval]) -> None:
         self.backing = backing
         self.domain = domain
         self.codomain = codomain
 
-    def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         some = next(t for t in ts if t is not None)
-        return filled(self.backing.push(ts), self.codomain, some)
+        return filled(self.backing.push(ts, strict), self.codomain, some)
 
-    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         some = next((c for c in cts if c is not None), None)
-        pulled = self.backing.pull(cts)
+        pulled = self.backing.pull(cts, strict)
         return pulled if some is None else filled(pulled, self.domain, some)
 
     def residuals(self) -> list[Residual]:
@@ -256,7 +258,7 @@ class VectorMap:
         self.codomain = codomain
         self.params = params
 
-    def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         given = iter(ts)
         some = next(t for t in ts if t is not None)
         vectors = []
@@ -265,7 +267,7 @@ class VectorMap:
             vectors.append(zeros(aval, some) if t is None else t)
         return self.owner(*self.kept, *vectors, **self.params)  # type: ignore[no-any-return]
 
-    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         some = next((c for c in cts if c is not None), None)
         if some is None:
             return [None] * sum(self.marks)
@@ -285,8 +287,10 @@ class Push(Dynamic):
     def vectors(self, program: Program, live: Sequence[bool]) -> list[Aval]:
         return [a.strong() for a, wanted in zip(program.in_avals, live, strict=True) if wanted]
 
-    def applied(self, backing: Backing, vectors: Sequence[Value]) -> Sequence[Value | None]:
-        return backing.push(vectors)
+    def applied(
+        self, backing: RowMap, vectors: Sequence[Value], strict: bool
+    ) -> Sequence[Value | None]:
+        return backing.push(vectors, strict)
 
 
 @runtime_checkable
@@ -304,15 +308,18 @@ class Pull(Dynamic):
     def vectors(self, program: Program, live: Sequence[bool]) -> list[Aval]:
         return [a.strong() for a in program.out_avals if a.inexact]
 
-    def applied(self, backing: Backing, vectors: Sequence[Value]) -> Sequence[Value | None]:
-        return backing.pull(vectors)
+    def applied(
+        self, backing: RowMap, vectors: Sequence[Value], strict: bool
+    ) -> Sequence[Value | None]:
+        return backing.pull(vectors, strict)
 
     def compiled(
         self, backend: str, params: Mapping[str, Any]
     ) -> Callable[..., tuple[Value, ...]] | None:
-        """Its function where the program is one equation that has a pullback of its own."""
+        """Its function where the program is one equation that has a pullback of its own, in whose
+        products a zero wins."""
         program: Program = params["program"]
-        if len(program.equations) != 1:
+        if len(program.equations) != 1 or params.get("strict"):
             return None
         (eqn,) = program.equations
         whole = eqn.inputs == program.inputs and eqn.outputs == program.outputs

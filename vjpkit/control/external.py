@@ -25,7 +25,7 @@ from vjpkit.kinds.linear import zeros
 from vjpkit.ops.ill_posed import warn
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import Transformed, require_function
-from vjpkit.transforms.backings import Backing, Residual
+from vjpkit.transforms.backings import Residual, RowMap
 from vjpkit.transforms.derivatives import Function
 
 __all__ = ["External", "external", "numeric_vjp"]
@@ -173,7 +173,7 @@ class External_(Opaque):
 
     def linear_map(
         self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
-    ) -> tuple[Outputs, Backing]:
+    ) -> tuple[Outputs, RowMap]:
         call: External = params["call"]
         if call.differences is None:
             raise NotDifferentiableError(
@@ -198,14 +198,14 @@ class NumericMap:
         self.params = {"call": call, "moving": live}
         self.domain = [aval_of(v).strong() for v, w in zip(values, live, strict=True) if w]
 
-    def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         some = next((t for t in ts if t is not None), None)
         if some is None:
             return [None for _ in self.call.inexact]
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
         return external_push(*self.kept, *dense, **self.params)  # type: ignore[no-any-return]
 
-    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         some = next((c for c in cts if c is not None), None)
         if some is None:
             return [None for _ in self.domain]
@@ -235,7 +235,7 @@ class Difference(Opaque):
 
     def linear_map(
         self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
-    ) -> tuple[Outputs, Backing]:
+    ) -> tuple[Outputs, RowMap]:
         call, marks = params["call"], params["moving"]
         count = len(marks)
         if any(live[:count]):

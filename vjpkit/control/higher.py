@@ -26,13 +26,22 @@ from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import calling_position
 from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive
-from vjpkit.core.rows import Cotangents, Row, Rows, eager, plain_product
+from vjpkit.core.rows import (
+    STRICT,
+    Cotangents,
+    NanMetError,
+    Row,
+    Rows,
+    eager,
+    may_have_nan,
+    plain_product,
+)
 from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import Trace, Tracer
 from vjpkit.kinds import contribute, rule
 from vjpkit.kinds.general import Many, part_row
 from vjpkit.kinds.linear import zeros
-from vjpkit.transforms.backings import Backing, Residual
+from vjpkit.transforms.backings import Residual, RowMap
 from vjpkit.transforms.series import Terms
 
 __all__ = [
@@ -72,9 +81,9 @@ class Form:
     outputs: tuple[int | None, ...]
 
     def __call__(
-        self, residuals: Sequence[Value], vectors: Sequence[Value], plain: bool = False
+        self, residuals: Sequence[Value], vectors: Sequence[Value], strict: bool = False
     ) -> list[Value | None]:
-        """The vectors that come out; with plain products where ``plain``."""
+        """The vectors that come out; with plain products where ``strict``."""
         like = vectors[0]
 
         def operand(o: Operand) -> Value:
@@ -82,7 +91,7 @@ class Form:
                 return residuals[o] if o >= 0 else vectors[~o]
             return zeros(o.aval, like)
 
-        params = self.plain if plain else self.params
+        params = self.plain if strict else self.params
         with np.errstate(all="ignore"):
             outs = self.primitive(*map(operand, self.operands), **params)
         return [None if j is None else outs[j] for j in self.outputs]
@@ -135,22 +144,34 @@ class FormMap:
         """Which outputs, of those that can have tangents, depend on the live operands."""
         return [j is not None for j in self.at.tangent.outputs]
 
-    def push(self, ts: Sequence[Value | None], plain: bool = False) -> list[Value | None]:
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> list[Value | None]:
         some = next((t for t in ts if t is not None), None)
         if some is None:
             return [None for _ in self.codomain]
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
-        return self.at.tangent(self.kept, dense, plain)
+        return self.at.tangent(self.kept, dense, strict)
 
-    def pull(self, cts: Sequence[Value | None], plain: bool = False) -> list[Value | None]:
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> list[Value | None]:
         given = tuple([c is not None and r for c, r in zip(cts, self.reached, strict=True)])
         some = [c for c, wanted in zip(cts, given, strict=True) if wanted]
         if not some:
             return [None for _ in self.domain]
-        return self.at.transpose(given)(self.kept, some, plain)
+        return self.at.transpose(given)(self.kept, some, strict)
 
     def residuals(self) -> list[Residual]:
         return [Residual(self.name, v, None) for v in self.kept if hasattr(v, "dtype")]
+
+
+def is_strict(slots: Cotangents, vectors: Sequence[Value | None]) -> bool:
+    """Whether a rule that these are for is to compute in plain IEEE arithmetic.
+
+    A first walk, in which nobody knows whether a nan is one, ends here.
+    """
+    strict = STRICT in slots[-1]
+    first = not strict and slots[-2] is plain_product
+    if first and any([x is not None and may_have_nan(x) for x in vectors]):  # noqa: C419
+        raise NanMetError
+    return strict
 
 
 class Higher(Primitive):
@@ -168,7 +189,7 @@ class Higher(Primitive):
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, slots, avals, backing, *_ = row
             given = [ct[j] for j, aval in enumerate(avals) if aval.inexact]
-            pulled = self.walk(backing.pull, given, cts[-2] is plain_product)
+            pulled = backing.pull(given, is_strict(cts, given))
             for i, c in zip([s for s in slots if s is not None], pulled, strict=True):
                 contribute(cts, i, c)
 
@@ -177,18 +198,14 @@ class Higher(Primitive):
             inner = [ts[s] for s in slots if s is not None]
             ts[k] = None
             if any(t is not None for t in inner):
-                pushed = iter(self.walk(backing.push, inner, ts[-2] is plain_product))
+                pushed = iter(backing.push(inner, is_strict(ts, inner)))
                 ts[k] = Many([next(pushed) if aval.inexact else None for aval in avals])
 
         self.pull = rule(self, pull, push)
 
-    def walk(self, apply: Any, vectors: Sequence[Value | None], plain: bool) -> Any:
-        """A backing applied in a walk, whose products may be ``plain``."""
-        return apply(vectors)
-
     def linear_map(
         self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
-    ) -> tuple[tuple[Value, ...], Backing]:
+    ) -> tuple[tuple[Value, ...], RowMap]:
         raise NotImplementedError(f"{self.name} declares no linear map")
 
     def record(
@@ -245,7 +262,7 @@ class Higher(Primitive):
         """The same by the linear map at the values."""
         live = tuple([t is not None for t in ts])
         outs, backing = self.linear_map(values, live, **params)
-        pushed = iter(self.walk(backing.push, [t for t in ts if t is not None], strict))
+        pushed = iter(backing.push([t for t in ts if t is not None], strict))
         return outs, [next(pushed) if aval_of(o).inexact else None for o in outs]
 
 
@@ -279,7 +296,7 @@ def expanded(
     return apart_from_terms(outs, reached, order)
 
 
-def held(backing: Backing, values: Sequence[Value], trace: Rows) -> list[Value]:
+def held(backing: RowMap, values: Sequence[Value], trace: Rows) -> list[Value]:
     """The arrays that a row keeps through its linear map; the user's own among them are guarded."""
     kept = getattr(backing, "kept", None)
     if not isinstance(kept, list):
@@ -298,9 +315,6 @@ class Programmatic(Higher):
     **params)`` for forward mode without residuals.
     """
 
-    def walk(self, apply: Any, vectors: Sequence[Value | None], plain: bool) -> Any:
-        return apply(vectors, plain)
-
     def linearization(
         self, live: tuple[bool, ...], avals: tuple[Aval, ...], **params: Any
     ) -> Linearization:
@@ -308,7 +322,7 @@ class Programmatic(Higher):
 
     def linear_map(
         self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
-    ) -> tuple[tuple[Value, ...], Backing]:
+    ) -> tuple[tuple[Value, ...], RowMap]:
         avals = tuple([aval_of(v) for v in values])
         at = self.linearization(live, avals, **params)
         outs, residuals = at.primal(*values)

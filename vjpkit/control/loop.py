@@ -47,7 +47,7 @@ from vjpkit.core.tracer import bind
 from vjpkit.kinds.linear import zeros
 from vjpkit.pytree import PyTree
 from vjpkit.transforms.arguments import name_of, require_function
-from vjpkit.transforms.backings import Backing
+from vjpkit.transforms.backings import RowMap
 from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.series import Terms
 from vjpkit.transforms.staged import ShapeDtypeStruct, is_abstract
@@ -144,7 +144,7 @@ class While(Higher):
 
     def linear_map(
         self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
-    ) -> tuple[tuple[Value, ...], Backing]:
+    ) -> tuple[tuple[Value, ...], RowMap]:
         if any(map(is_abstract, values)):
             outs = self(*values, **params)
             avals = [aval_of(v) for v in values]

@@ -453,6 +453,8 @@ def _plain(program: Program) -> Program:
     def plain(eqn: Equation) -> Equation:
         primitive = lookup(plainly.get(eqn.primitive.name, eqn.primitive.name))
         params = {name: plain_param(value) for name, value in eqn.params.items()}
+        if primitive.name in ("push", "pull"):  # derivatives that are taken when they run
+            params["strict"] = True
         return Equation(primitive, eqn.inputs, params, eqn.outputs, eqn.position)
 
     equations = [plain(eqn) for eqn in program.equations]

@@ -39,7 +39,7 @@ from vjpkit.core.errors import ClosedTraceError, at, calling_position
 from vjpkit.core.tracer import Tracer, bind
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
 from vjpkit.transforms.arguments import name_of, require_function
-from vjpkit.transforms.backings import Backing, Residual
+from vjpkit.transforms.backings import Residual, RowMap
 from vjpkit.transforms.derivatives import jvp
 
 __all__ = ["Online", "checkpoint_loop", "forward_steps", "split"]
@@ -184,12 +184,12 @@ class LoopCall:
         self.trees[:] = [state.tree]
         return tuple(state.leaves)
 
-    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, Backing]:
+    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, RowMap]:
         reversal = Reversal(self, values, live)
         return self.outputs(reversal.forward()), reversal
 
     def pushed(
-        self, values: Sequence[Value], ts: Sequence[Maybe]
+        self, values: Sequence[Value], ts: Sequence[Maybe], strict: bool
     ) -> tuple[Outputs, Sequence[Maybe]]:
         live = [i for i, t in enumerate(ts) if t is not None]
 
@@ -200,7 +200,7 @@ class LoopCall:
             return self.compute(*full)
 
         given = tuple([t for t in ts if t is not None])
-        outs, out_ts = jvp(run, tuple([values[i] for i in live]), given)
+        outs, out_ts = jvp(run, tuple([values[i] for i in live]), given, strict=strict)
         pairs = zip(out_ts, outs, strict=True)
         return outs, [t if aval_of(o).inexact else None for t, o in pairs]
 
@@ -225,7 +225,7 @@ class LoopCall:
         return self.compute(*leaves)
 
 
-Plan = tuple[list[Pending], tuple[State, Backing] | None]
+Plan = tuple[list[Pending], tuple[State, RowMap] | None]
 
 
 class Reversal:
@@ -280,7 +280,7 @@ class Reversal:
 
     # -- one step ----------------------------------------------------------------------------------
 
-    def _linear_step(self, state: State) -> tuple[State, Backing]:
+    def _linear_step(self, state: State) -> tuple[State, RowMap]:
         """The next state, and the linear map to it from state, arguments and item."""
         trees: list[PyTreeDef] = []
 
@@ -301,12 +301,17 @@ class Reversal:
         return [*own, *[j in wanted for j in self.loop.extra(state.i)]]
 
     def _pull_step(
-        self, state: State, backing: Backing, cts: list[Maybe], totals: list[Maybe]
+        self,
+        state: State,
+        backing: RowMap,
+        cts: list[Maybe],
+        totals: list[Maybe],
+        strict: bool,
     ) -> list[Maybe]:
         """Cotangents of the state before a step from those after it; others add to ``totals``."""
         marks = self._live_in(state)
         step_number = state.i
-        pulled = iter(backing.pull(cts))
+        pulled = iter(backing.pull(cts, strict))
         full = [next(pulled) if m else None for m in marks]
         count = len(state.leaves)
         for j, ct in zip(self.loop.extra(step_number), full[count:], strict=True):
@@ -324,7 +329,7 @@ class Reversal:
 
     # -- backwards ---------------------------------------------------------------------------------
 
-    def pull(self, cts: Sequence[Maybe]) -> list[Maybe]:
+    def pull(self, cts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
         for guard in self.guards:
             guard.check()
         start = self.loop.start(self.values)
@@ -333,36 +338,38 @@ class Reversal:
         totals: list[Maybe] = [None] * len(self.values)
         own, known = list(cts), None
         if last is not None:
-            own, known = self._pull_step(*last, own, totals), sample(last[0])
+            own, known = self._pull_step(*last, own, totals, strict), sample(last[0])
             plan = last = None
         while pending:
-            own, known = self._sweep(pending.pop(), own, totals, known)
+            own, known = self._sweep(pending.pop(), own, totals, strict, known)
         inexact = [j for j, x in enumerate(start.leaves) if aval_of(x).inexact]
         for j, ct in zip(inexact, own, strict=True):
             totals[j] = ct
         return [totals[j] for j in self.live]
 
     def _sweep(
-        self, segment: Pending, cts: list[Maybe], totals: list[Maybe], known: Any
+        self, segment: Pending, cts: list[Maybe], totals: list[Maybe], strict: bool, known: Any
     ) -> tuple[list[Maybe], Any]:
         """Reverse the steps of a segment; also a print of its first state."""
         state, length, slots = segment.state, segment.length, segment.slots
         while length > 1:
             m = split(length, slots)
             middle = self.loop.after(copied(state), self.values, m)
-            cts, known = self._sweep(Pending(middle, length - m, slots - 1), cts, totals, known)
+            rest = Pending(middle, length - m, slots - 1)
+            cts, known = self._sweep(rest, cts, totals, strict, known)
+            del rest
             del middle
             length = m
         out, backing = self._linear_step(state)
         self._compare(known, out)
         del out
-        return self._pull_step(state, backing, cts, totals), sample(state)
+        return self._pull_step(state, backing, cts, totals, strict), sample(state)
 
-    def push(self, ts: Sequence[Maybe]) -> list[Maybe]:
+    def push(self, ts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
         full: list[Maybe] = [None] * len(self.values)
         for i, t in zip(self.live, ts, strict=True):
             full[i] = t
-        outs, out_ts = self.loop.pushed(self.values, full)
+        outs, out_ts = self.loop.pushed(self.values, full, strict)
         return [t for t, o in zip(out_ts, outs, strict=True) if aval_of(o).inexact]
 
     def residuals(self) -> list[Residual]:

@@ -38,7 +38,7 @@ from vjpkit.core.rows import cast
 from vjpkit.core.staging import ClosedProgram, stage
 from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.pytree import PyTree, flatten
-from vjpkit.transforms.backings import Backing, Residual
+from vjpkit.transforms.backings import Residual, RowMap
 from vjpkit.transforms.derivatives import jvp, linearize
 
 __all__ = ["RuledCall", "example_calls", "linearized_at"]
@@ -103,7 +103,7 @@ class RuledCall:
             "Give it a jvp or a vjp rule too, or pass vk.lax.stop_gradient of that argument."
         )
 
-    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, Backing]:
+    def linearized(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, RowMap]:
         self._require_rules_for(live)
         if self.is_linear_in(live):
             outs = apply(*values, call=self)
@@ -115,7 +115,7 @@ class RuledCall:
             return self._recorded(values, live)
         return linearized_at(self.run, values, live)
 
-    def _recorded(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, Backing]:
+    def _recorded(self, values: Sequence[Value], live: Sequence[bool]) -> tuple[Outputs, RowMap]:
         """The forward rule, recorded over the tangents: its pullback is its transpose."""
         rule = self.jvp
         assert rule is not None
@@ -158,14 +158,14 @@ class RuledCall:
                 )
 
     def pushed(
-        self, values: Sequence[Value], ts: Sequence[Maybe]
+        self, values: Sequence[Value], ts: Sequence[Maybe], strict: bool
     ) -> tuple[Outputs, Sequence[Maybe]]:
         live = [t is not None for t in ts]
         self._require_rules_for(live)
         if self.jvp is not None and not self.is_linear_in(live):
             return self.jvp(values, ts)
         outs, backing = self.linearized(values, live)
-        out_ts = iter(backing.push([t for t in ts if t is not None]))
+        out_ts = iter(backing.push([t for t in ts if t is not None], strict))
         return outs, [next(out_ts) if aval_of(o).inexact else None for o in outs]
 
     def mapped(self, n: int, batched: Sequence[bool]) -> RuledCall:
@@ -184,7 +184,7 @@ class RuledCall:
 
 def linearized_at(
     run: Flat, values: Sequence[Value], live: Sequence[bool]
-) -> tuple[Outputs, Backing]:
+) -> tuple[Outputs, RowMap]:
     """A flat function's own linearization in the live operands."""
     chosen = [i for i, wanted in enumerate(live) if wanted]
 
@@ -224,13 +224,13 @@ class ForwardRule:
     """The linear map of a forward rule that was recorded over its tangents."""
 
     name: str
-    backing: Backing
+    backing: RowMap
 
-    def push(self, ts: Sequence[Maybe]) -> Sequence[Maybe]:
-        return applied(self.name, self.backing.push, ts)
+    def push(self, ts: Sequence[Maybe], strict: bool = False) -> Sequence[Maybe]:
+        return applied(self.name, self.backing.push, ts, strict)
 
-    def pull(self, cts: Sequence[Maybe]) -> Sequence[Maybe]:
-        return applied(self.name, self.backing.pull, cts)
+    def pull(self, cts: Sequence[Maybe], strict: bool = False) -> Sequence[Maybe]:
+        return applied(self.name, self.backing.pull, cts, strict)
 
     def residuals(self) -> list[Residual]:
         return self.backing.residuals()
@@ -275,13 +275,13 @@ class OneRule:
 class ReverseRule(OneRule):
     """The linear map that ``bwd`` pulls back; pushing is its transpose, for ``bwd`` is linear."""
 
-    def pull(self, cts: Sequence[Maybe]) -> list[Maybe]:
+    def pull(self, cts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
         self.check()
         assert self.call.bwd is not None
         out = applied(self.call.name, self.call.bwd, self.kept, self.all_cotangents(cts))
         return self.live_cotangents(out)
 
-    def push(self, ts: Sequence[Maybe]) -> list[Maybe]:
+    def push(self, ts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
         beside = [*ts, *flatten(self.kept)[0]]
         cts = [zeros_of(a, beside) for a in self.out_avals if a.inexact]
         avals = [self.in_avals[i] for i in self.live]
@@ -292,7 +292,7 @@ class ReverseRule(OneRule):
 
         _, linear = linearize(pull, *cts)
         dense = [zeros_of(a, ts) if t is None else t for t, a in zip(ts, avals, strict=True)]
-        return list(linear.backing.pull(dense))
+        return list(linear.backing.pull(dense, strict))
 
 
 class LinearRule(OneRule):
@@ -304,7 +304,7 @@ class LinearRule(OneRule):
         fixed = [None if i in call.linear else v for i, v in enumerate(values)]
         super().__init__(call, fixed, values, live, outs)
 
-    def push(self, ts: Sequence[Maybe]) -> list[Maybe]:
+    def push(self, ts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
         self.check()
         full = list(self.kept)
         for i in self.call.linear:
@@ -317,7 +317,7 @@ class LinearRule(OneRule):
         outs = applied(self.call.name, partial(apply, call=self.call), *full)
         return [o for o, aval in zip(outs, self.out_avals, strict=True) if aval.inexact]
 
-    def pull(self, cts: Sequence[Maybe]) -> list[Maybe]:
+    def pull(self, cts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
         self.check()
         assert self.call.transpose is not None
         out = applied(self.call.name, self.call.transpose, self.kept, self.all_cotangents(cts))

@@ -31,7 +31,7 @@ from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
 from vjpkit.kinds.linear import zeros
-from vjpkit.transforms.backings import Backing
+from vjpkit.transforms.backings import RowMap
 from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.series import Terms
 from vjpkit.transforms.staged import is_abstract
@@ -74,7 +74,7 @@ class Scan(Programmatic):
 
     def linear_map(
         self, values: Sequence[Value], live: tuple[bool, ...], **params: Any
-    ) -> tuple[tuple[Value, ...], Backing]:
+    ) -> tuple[tuple[Value, ...], RowMap]:
         slots: int | None = params.get("slots")
         if slots is None or self.linear_in(live, params):
             return super().linear_map(values, live, **params)

@@ -299,7 +299,7 @@ class Steps:
     def _dense(self, i: int, t: Value | None, like: Value) -> Value:
         return zeros(self.avals[i], like) if t is None else t
 
-    def push(self, ts: Sequence[Value | None], plain: bool = False) -> list[Value | None]:
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> list[Value | None]:
         inexact = [j for j, a in enumerate(self.out_avals) if a.inexact]
         some = next((t for t in ts if t is not None), None)
         if some is None:
@@ -312,7 +312,7 @@ class Steps:
         marks = numbered(machine.at.reached)
         count, n = machine.layout.carry, machine.layout.consts
         written = [j for j in inexact if j >= count and marks[j] is not None]
-        tangent = plain_program(machine.at.tangent) if plain else machine.at.tangent
+        tangent = plain_program(machine.at.tangent) if strict else machine.at.tangent
         columns: Columns = []
         for k, residuals in enumerate(self.tape.forward()):
             step_number = machine.place(k)
@@ -329,11 +329,11 @@ class Steps:
         found.update(zip(written, stacks, strict=True))
         return [found.get(j) for j in inexact]
 
-    def pull(self, cts: Sequence[Value | None], plain: bool = False) -> list[Value | None]:
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> list[Value | None]:
         some = next((c for c in cts if c is not None), None)
         if some is None:
             return [None] * (self.skipped + len(self.live))
-        back = Backward(self, cts, some, plain)
+        back = Backward(self, cts, some, strict)
         k = len(self.tape)
         for kept in self.tape.backward():
             k -= 1
@@ -351,7 +351,9 @@ class Steps:
 class Backward:
     """Cotangents on their way from the last step to the first."""
 
-    def __init__(self, steps: Steps, cts: Sequence[Value | None], some: Value, plain: bool) -> None:
+    def __init__(
+        self, steps: Steps, cts: Sequence[Value | None], some: Value, strict: bool
+    ) -> None:
         self.steps = steps
         self.some = some
         machine = steps.machine
@@ -366,7 +368,7 @@ class Backward:
         self.names: list[int] = []
         if any(reached):
             back, found = transposed_program(machine.at.tangent, (True,) * sum(reached))
-            back = plain_program(back) if plain else back
+            back = plain_program(back) if strict else back
             self.back = {True: back, False: recomputing(machine.at, back)}
             marked = [*steps.consts, *steps.carries, *steps.slices]
             self.names = [i for i, f in zip(marked, found, strict=True) if f]

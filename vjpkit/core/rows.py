@@ -448,8 +448,16 @@ def filled_like(x: Value, value: float) -> Value:
 
 def new_slots(count: int, strict: bool = False) -> Cotangents:
     """Empty slots; the last two entries are the product to use and a set of marks: ``i`` where the
-    buffer in slot i is ours, ``~i`` where its first contribution is known to hold no nan."""
-    return [*[None] * count, plain_product if strict else annihilate, set()]
+    buffer in slot i is ours, ``~i`` where its first contribution is known to hold no nan, STRICT
+    where the product is plain because the user has asked for that."""
+    return [*[None] * count, *((plain_product, {STRICT}) if strict else (annihilate, set()))]
+
+
+STRICT = "strict"
+
+
+class NanMetError(ArithmeticError):
+    """A first walk has come with a nan to a rule that may do anything with it."""
 
 
 def popped(rows: list[Row]) -> Iterator[Row]:
@@ -484,11 +492,15 @@ def walked(
     Products are nearly always finite, so testing each of them would cost more than walking twice
     where one was not. A nan that plain products make cannot get lost on the way: it is multiplied
     and added up, or met by a selection that gives the same zero to what annihilation would have
-    given.
+    given; a rule that may do more with it, as a solver that compares, raises `NanMetError`.
     """
     if slots[-2] is annihilate:
         plain = [*slots[:-2], plain_product, set()]
-        walk(rows, plain)
+        try:
+            walk(rows, plain)
+        except NanMetError:
+            walk(rows, slots)
+            return wanted_slots(slots, wanted)
         out: list[Value | None] = []
         for i in wanted:
             if i is None or (x := plain[i]) is None:

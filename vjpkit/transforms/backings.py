@@ -31,6 +31,7 @@ __all__ = [
     "Programmed",
     "Recorded",
     "Residual",
+    "RowMap",
     "nbytes_text",
     "transpose_program",
 ]
@@ -85,6 +86,13 @@ class Backing(Protocol):
     def residuals(self) -> list[Residual]: ...
 
 
+class RowMap(Backing, Protocol):
+    """The linear map of a row; its products are plain where ``strict``."""
+
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]: ...
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]: ...
+
+
 class Recorded:
     """The rows of a finished trace."""
 
@@ -107,9 +115,9 @@ class Recorded:
         for guard in self.guards:
             guard.check()
 
-    def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         self.check()
-        slots = new_slots(self.count, self.strict)
+        slots = new_slots(self.count, self.strict or strict)
         for i, t in zip(self.inputs, ts, strict=True):
             slots[i] = t
         builder = builder_of(ts)
@@ -119,9 +127,9 @@ class Recorded:
             push_staged(builder, self.rows, slots)
         return [None if k is None else slots[k] for k in self.outputs]
 
-    def pull(self, cts: Sequence[Value | None]) -> Sequence[Value | None]:
+    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         self.check()
-        slots = new_slots(self.count, self.strict)
+        slots = new_slots(self.count, self.strict or strict)
         seed_cotangents(slots, self.outputs, cts)
         builder = builder_of(cts)
         with np.errstate(all="ignore"):
