@@ -15,9 +15,9 @@ from vjpkit.core.text import register_param
 from vjpkit.core.tracer import Tracer, operand, refresh
 
 __all__ = [
-    "Index", "addresses_once", "arrays_apart", "arrays_place", "arrays_rank", "flat_positions",
-    "has_tracer", "indexed_shape", "is_basic", "moved", "normalized", "require_fitting",
-    "split_index", "stand_in", "takes_axis",
+    "Index", "addresses_once", "are_apart", "arrays_apart", "arrays_place", "arrays_rank",
+    "flat_positions", "has_tracer", "indexed_shape", "is_basic", "moved", "normalized",
+    "require_fitting", "split_index", "stand_in", "takes_axis",
 ]  # fmt: skip
 
 # ---- the index ---------------------------------------------------------------------------------
@@ -273,6 +273,25 @@ def arrays_place(index: Index, ndim: int) -> int:
 def arrays_rank(index: Index, ranks: Sequence[int]) -> int:
     """How many axes the index arrays have together; a boolean is one along a new axis."""
     return max([*ranks, *[1 for e in index.entries if isinstance(e, bool)]], default=0)
+
+
+def are_apart(one: Index, other: Index, shape: Shape) -> bool:
+    """Whether two indices without arrays certainly address no element of an array both.
+
+    >>> one, other = Index((0,)), Index((slice(1, None), slice(None, None, 2)))
+    >>> are_apart(one, other, (3, 4)), are_apart(other, Index((-1,)), (3, 4))
+    (True, False)
+    """
+    pairs = zip(_reaches(one, shape), _reaches(other, shape), strict=True)
+    return any(a.stop <= b.start or b.stop <= a.start for a, b in pairs)
+
+
+def _reaches(index: Index, shape: Shape) -> Iterator[range]:
+    """From where to where the entry for each axis reaches."""
+    entries = [e for e in index.expanded(len(shape)) if takes_axis(e)]
+    for e, n in zip(entries, shape, strict=True):
+        found = range(n)[e if isinstance(e, slice) else slice(e % n, e % n + 1)]
+        yield range(min(found[0], found[-1]), max(found[0], found[-1]) + 1) if found else range(0)
 
 
 def moved(ndim: int, source: int, count: int, destination: int) -> tuple[int, ...]:

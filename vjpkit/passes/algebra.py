@@ -18,7 +18,7 @@ from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var
 from vjpkit.core.primitive import lookup
 from vjpkit.kinds.elementwise import Ufunc
-from vjpkit.ops.index import Index
+from vjpkit.ops.index import Index, are_apart
 from vjpkit.passes.rewriting import Rewriter
 
 __all__ = ["simplified"]
@@ -99,7 +99,7 @@ def _add(new: Rewriter, eqn: Equation) -> Atom | None:
         return _simplest(new, eqn, "subtract", x, minus)
     if (minus := _negated(new, x)) is not None:
         return _simplest(new, eqn, "subtract", y, minus)
-    return _multiples(new, eqn)
+    return _one_scatter(new, eqn) or _multiples(new, eqn)
 
 
 def _multiples(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -135,7 +135,7 @@ def _subtract(new: Rewriter, eqn: Equation) -> Atom | None:
         return _simplest(new, eqn, "add", x, minus)
     minus = _negated(new, x)
     if minus is None or isinstance(y, Literal) or eqn.outputs[0].aval.dtype.kind != "f":
-        return None
+        return _one_scatter(new, eqn)
     return _simplest(new, eqn, "negative", _simplest(new, eqn, "add", minus, y))
 
 
@@ -320,8 +320,10 @@ def _transpose(new: Rewriter, eqn: Equation) -> Atom | None:
 def _getitem(new: Rewriter, eqn: Equation) -> Atom | None:
     """A view of everything, by ``None``, ``:`` and such, is a reshape."""
     (x, *arrays), (out,) = eqn.inputs, eqn.outputs
-    if arrays or not out.aval.ndim or not _takes_all(eqn.params["index"], x.aval, out.aval):
+    if arrays:
         return None
+    if not out.aval.ndim or not _takes_all(eqn.params["index"], x.aval, out.aval):
+        return _as_scattered(new, eqn)
     return _simplest(new, eqn, "reshape", x, shape=out.aval.shape)
 
 
@@ -453,6 +455,50 @@ def _scatter_sum(new: Rewriter, eqn: Equation) -> Atom | None:
         totals[index] = a if before is None else _simplest(new, eqn, "add", before, a)
     params = {**eqn.params, "indices": tuple(totals)}
     return _simplest(new, eqn, "scatter_sum", *totals.values(), **params)
+
+
+MOST_PLACES = 8
+"""Places at which one equation adds: rules that look at all of them look at no more."""
+
+
+def _one_scatter(new: Rewriter, eqn: Equation) -> Atom | None:
+    """The sum, or the difference, of arrays of zeros to which values were added at known places is
+    one such array, up to rounding, where nothing else reads those."""
+    x, y = (new.made_by(a, "scatter_sum") for a in eqn.inputs)
+    if x is None or y is None or not all(new.readers[a] <= 1 for a in eqn.inputs):
+        return None
+    indices, values = (*x.params["indices"], *y.params["indices"]), [*x.inputs, *y.inputs]
+    alike = len({a.aval.shape for a in values}) == 1 and x.outputs[0].aval == y.outputs[0].aval
+    exact = all(a.aval.dtype == x.outputs[0].aval.dtype and a.aval.inexact for a in values)
+    if len(indices) != len(values) or len(set(indices)) > MOST_PLACES or not (alike and exact):
+        return None
+    if eqn.primitive.name == "subtract":
+        values[len(x.inputs) :] = [_simplest(new, eqn, "negative", a) for a in y.inputs]
+    return _simplest(new, eqn, "scatter_sum", *values, **{**x.params, "indices": indices})
+
+
+def _as_scattered(new: Rewriter, eqn: Equation) -> Atom | None:
+    """What is read at a place of an array of zeros is what was added there, if nothing else was;
+    a zero may keep its sign."""
+    (x,), (out,) = eqn.inputs, eqn.outputs
+    minus = _negated(new, x)
+    scatter = new.made_by(x if minus is None else minus, "scatter_sum")
+    if scatter is None or len(scatter.inputs) > MOST_PLACES:
+        return None
+    index, indices = eqn.params["index"], scatter.params["indices"]
+    if len(scatter.inputs) != len(indices):
+        return None
+    meeting = [
+        (i == index, a)
+        for i, a in zip(indices, scatter.inputs, strict=True)
+        if not are_apart(i, index, x.aval.shape)
+    ]
+    if len(meeting) != 1:
+        return None
+    ((same, found),) = meeting
+    if not same or found.aval != out.aval:
+        return None
+    return found if minus is None else _simplest(new, eqn, "negative", found)
 
 
 def _permuted(new: Rewriter, eqn: Equation) -> Atom | None:

@@ -39,9 +39,13 @@ class Rewriter:
 
     @cached_property
     def readers(self) -> Counter[Atom]:
-        """How many equations of the old program, and its outputs, read each variable."""
+        """How many equations of the old program, and its outputs, read each variable, or what it
+        stands for."""
         reads: list[Atom] = [v for e in self.program.equations for v in set(used(e.inputs))]
-        return Counter([*reads, *used(self.program.outputs)])
+        found = Counter([*reads, *used(self.program.outputs)])
+        for old, new in self.stands_for.items():
+            found[new] += found[old]
+        return found
 
     @cached_property
     def results(self) -> frozenset[Atom]:
@@ -67,6 +71,8 @@ class Rewriter:
         for old, new in zip(eqn.outputs, by, strict=True):
             assert new.aval == old.aval, f"{eqn!r}: {new!r} cannot stand for it"
             self.stands_for[old] = new
+            if "readers" in self.__dict__:
+                self.readers[new] += self.readers[old]
 
     def emit(
         self,

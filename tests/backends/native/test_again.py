@@ -78,6 +78,22 @@ def test_elements_of_what_is_computed_again():
         np.testing.assert_array_equal(got, want)
 
 
+def test_what_leads_far_back_is_no_reason_to_read_what_was_made_there():
+    """The latest value takes many operations; the others, of an earlier kernel, take one each."""
+
+    def f(x: Any) -> Any:
+        u, v, w = x * 2.0, x + 1.0, x * x
+        y = np.sort(u * v * w)
+        for i in range(12):
+            y = y * (x + float(i)) - np.sort(x + float(i))  # each reads an array more
+        z = np.sort(y * 2.0)
+        return (z * y * u * v * w,)
+
+    *_, last = lines(f, X)
+    assert last.count("v") <= 5  # the result, the sorted values, the latest one, `x`
+    np.testing.assert_array_equal(vk.jit(f, backend="native")(X)[0], f(X)[0])
+
+
 def tangled(rng: np.random.Generator) -> Any:
     """Operations of arrays in random order, cheap, dear and those that end a kernel."""
     operations: list[Any] = [

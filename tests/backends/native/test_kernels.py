@@ -25,7 +25,7 @@ pytest.importorskip("llvmlite", reason="the native tier is an extra")
 
 from vjpkit.backends.native import engine
 from vjpkit.backends.native.equations import ELEMENTARY, is_native, why_not
-from vjpkit.backends.native.kernels import BLOCK, Kernel
+from vjpkit.backends.native.kernels import BLOCK, Kernel, most_at_once
 
 DTYPES = ("f8", "f4", "i8", "?")
 VALUES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, np.inf, -np.inf, np.nan, 1e308, -1e-310, 7.0]
@@ -389,6 +389,28 @@ def test_the_loops_of_an_unrolled_loop_are_one_function():
         program = stage(lambda x, n=steps: (chain(x, n),), [aval_of(POINT)]).program
         texts.append(executable(program, "native").native_ir())
     assert [text.count("define internal i64 @stage") for text in texts] == [1, 1]
+
+
+@pytest.mark.parametrize("count", [3, 6, 15])
+def test_many_values_at_once(count):
+    """As many as are read stay until the last sum; a loop takes fewer elements at a time then."""
+
+    def f(*xs):
+        products = [x * y for x, y in pairwise(xs)]
+        total = products[0]
+        for a, b in zip(reversed(products), xs, strict=False):
+            total = total * 0.5 + a * b
+        return total
+
+    xs = [np.random.default_rng(i).normal(size=1030) for i in range(count)]
+    program = stage(lambda *xs: (f(*xs),), [aval_of(x) for x in xs]).program
+    most = most_at_once(program.equations)
+    assert count <= most <= 2 * count
+    text = executable(program, "native").native_ir()
+    bits = engine.host().vector_bits
+    assert (f"<{bits // 32} x double>" in text) == (most <= bits // 32)
+    got = compiled(lambda *xs: (f(*xs),), *xs)(*xs)[0]
+    np.testing.assert_allclose(got, f(*xs), rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.skipif(not hasattr(np.sin, "__dict__"), reason="what its ufuncs do not hold, is kept")

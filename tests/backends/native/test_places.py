@@ -255,6 +255,50 @@ def test_numbers_of_elements_that_several_arrays_are_read_at(shape):
             array.reshape(-1)[-1] = kept
 
 
+def test_places_that_are_certainly_there_are_not_looked_at():
+    """Remainders are, and numbers of elements; remainders by more, or one less, are not."""
+    x, i = numbers((9, 7), "f8"), np.arange(-350, 350)
+
+    def f(x, i, rows):
+        j, k = i % rows, i % 7
+        return np.sum(np.sin(x[j, k]) * x[j, (k + 1) % 7] * x[j, k])
+
+    def faults(f: Any, *values: Any) -> int:
+        run = vk.jit(f, backend="native")
+        found = run.staged_for(values, {}).execute.source
+        return found.count("_fault: return")
+
+    sure = lambda x, i: f(x, i, 9)
+    unsure = lambda x, i: f(x, i, 10)
+    below = lambda x, i: np.sum(x[i % 9 - 1, i % 7] ** 2)
+    for g in (sure, vk.grad(sure)):
+        assert faults(g, x, i) == 0
+        np.testing.assert_allclose(vk.jit(g, backend="native")(x, i), g(x, i), rtol=1e-12)
+    for g in (unsure, vk.grad(unsure)):
+        assert faults(g, x, i) > 0
+        with pytest.raises(IndexError, match="index 9 is out of bounds for axis 0"):
+            vk.jit(g, backend="native")(x, i)
+    for g in (below, vk.grad(below)):
+        assert faults(g, x, i) > 0
+        np.testing.assert_allclose(vk.jit(g, backend="native")(x, i), g(x, i), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(12,), (12, 5), (1, 1)], ids=str)
+def test_places_at_the_ends(shape):
+    x = numbers(shape, "f8")
+    read = lambda x, *i: x[i] * 2.0
+    for axis, n in enumerate(shape):
+        at = [np.zeros(3, int) for _ in shape]
+        for good in (-n, n - 1, 0, -1):
+            at[axis][1] = good
+            run = vk.jit(read, backend="native")
+            np.testing.assert_array_equal(run(x, *at), read(x, *at))
+        for bad in (-n - 1, n, 2**63 - 1, 2**63 - n, -(2**63), -(2**63) + n):
+            at[axis][1] = bad
+            with pytest.raises(IndexError, match=f"index {bad} is out of bounds for axis {axis}"):
+                vk.jit(read, backend="native")(x, *at)
+
+
 def test_places_in_doubt_are_computed_exactly():
     """The fast sine takes no such angles: the exact one decides which element is read."""
     x = np.arange(10.0)
@@ -277,7 +321,7 @@ def test_whole_numbers_of_floating_ones():
             np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, -3, 64, 2**62])
+@pytest.mark.parametrize("n", [1, 2, 7, -3, -8, 64, 2**62, -(2**63)])
 def test_remainders_of_whole_numbers(n):
     ends = [2**63 - 1, -(2**63), 0, 1, -1]
     x = np.concatenate([np.arange(-200, 200), np.array(ends)])

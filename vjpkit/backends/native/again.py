@@ -7,8 +7,10 @@ operations lead to a value from others that the kernel reads anyhow, they are do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import heapify, heappop, heappush
 
 from vjpkit.backends.groups import Together
@@ -94,36 +96,11 @@ class _Again:
         shares = all(map(self.is_kernel, readers))
         return PER_ARRAY + (PER_ARRAY / len(readers) if shares else 0)
 
-    def plan(self, i: int, part: Fusing) -> list[Equation]:
-        """What a kernel had better compute again, in order."""
-        needed, sources = set(part.reads()), part.sources()
-        waiting = [(-self.places[v].at, v) for v in needed if self.can(v, i, part)]
-        heapify(waiting)
-        size = least = sum([self.cost(v, i) for v in needed])
-        again: list[Equation] = []
-        most, count = MOST * len(waiting), 0
-        while waiting and len(again) < most:
-            v = heappop(waiting)[1]
-            eqn = self.places[v].eqn
-            needed.remove(v)
-            again.append(eqn)
-            size += 1 - self.cost(v, i)
-            for a in used(eqn.inputs):
-                if not a.aval.shape or a in needed:
-                    continue
-                needed.add(a)
-                size += self.cost(a, i)
-                if a not in sources and self.can(a, i, part):
-                    heappush(waiting, (-self.places[a].at, a))
-            if size < least:
-                least, count = size, len(again)
-        return again[count - 1 :: -1] if count else []
-
     def visit(self, i: int) -> None:
         part = self.parts[i]
         if not isinstance(part, Fusing) or not part.shape:
             return
-        again = self.plan(i, part)
+        again = _Plan(self, i, part).again()
         if not again:
             return
         stands_for = {v: Var(v.aval) for e in again for v in e.outputs}
@@ -155,6 +132,72 @@ class _Again:
         if len(kept) < len(part.equations):
             members = {v for e in kept for v in e.outputs}
             self.parts[i] = replace(part, equations=kept[::-1], members=members)
+
+
+class _Plan:
+    """What one kernel had better compute again."""
+
+    def __init__(self, among: _Again, i: int, part: Fusing) -> None:
+        self.among, self.i, self.part = among, i, part
+        self.needed, self.sources = set(part.reads()), part.sources()
+        self.made: set[Var] = set()
+        """What it is to compute again."""
+
+    def at(self, v: Var) -> int:
+        return self.among.places[v].at
+
+    def can(self, v: Var) -> bool:
+        return v not in self.sources and self.among.can(v, self.i, self.part)
+
+    def again(self) -> list[Equation]:
+        """The equations, in order.
+
+        What one earlier kernel made is looked at together, the latest kernel's first: that a value
+        leads far back, through all that came before, is no reason to read what was made there.
+        """
+        waiting = defaultdict[int, list[Var]](list)
+        places, found = self.among.places, list[Equation]()
+        for v in filter(self.can, self.needed):
+            waiting[places[v].part].append(v)
+        while waiting:
+            origin = max(waiting)
+            again = self.worth(waiting.pop(origin))
+            self.made.update([v for e in again for v in e.outputs])
+            self.needed -= self.made
+            for v in self.operands(again, self.needed):
+                self.needed.add(v)
+                if self.can(v) and places[v].part < origin:
+                    waiting[places[v].part].append(v)
+            found += again
+        return sorted(found, key=lambda e: self.at(e.outputs[0]))
+
+    def operands(self, equations: Sequence[Equation], there: Collection[Var]) -> list[Var]:
+        """The arrays that equations read, but for those that are there."""
+        arrays = dict.fromkeys([a for e in equations for a in used(e.inputs) if a.aval.shape])
+        return [a for a in arrays if a not in there and a not in self.made]
+
+    def worth(self, values: Sequence[Var]) -> list[Equation]:
+        """What saves most, from the latest on, of these values and of what leads to them."""
+        needed, cost = set(self.needed), partial(self.among.cost, i=self.i)
+        waiting = [(-self.at(v), v) for v in values]
+        heapify(waiting)
+        size = least = 0.0
+        again: list[Equation] = []
+        most, count = MOST * len(waiting), 0
+        while waiting and len(again) < most:
+            v = heappop(waiting)[1]
+            eqn = self.among.places[v].eqn
+            needed.remove(v)
+            again.append(eqn)
+            size += 1 - cost(v)
+            for a in self.operands([eqn], needed):
+                needed.add(a)
+                size += cost(a)
+                if self.can(a):
+                    heappush(waiting, (-self.at(a), a))
+            if size < least:
+                least, count = size, len(again)
+        return again[:count]
 
 
 def equations_of(part: Equation | Together) -> Iterator[Equation]:

@@ -291,6 +291,11 @@ class Value:
     def __ge__(self, x: Any) -> Value:
         return self._ordered(">=", x)
 
+    def below(self, n: int) -> Value:
+        """Whether a whole number is less, where one that is negative is more than any other."""
+        text = f"icmp ult {self.kind} {self.name}, {literal(n, self.kind)}"
+        return self.code.make(text, self.like(BOOL))
+
     def equals(self, x: Any) -> Value:
         """``==``: false for nan."""
         return self._compared("oeq", "eq", x)

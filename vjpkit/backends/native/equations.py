@@ -25,6 +25,7 @@ from vjpkit.backends.native.code import (
     Value,
     element,
     lanes_of,
+    literal,
 )
 from vjpkit.backends.numpy_calls import POWERS
 from vjpkit.core.aval import Aval
@@ -160,20 +161,27 @@ def truncated(x: Value) -> Value:
     return fits.choose(x.code.make(f"fptosi {x.kind} {safe.name} to {made}", made), -(2**63))
 
 
-def modulo(x: Value, y: Value) -> Value:
-    """The remainder that has the sign of the divisor."""
-    rest = x.code.make(f"srem {x.kind} {x.name}, {y.name}", x.kind)
-    return (rest.differs(0) & ((rest ^ y) < 0)).choose(rest + y, rest)
+def modulo(x: Value, n: int) -> Value:
+    """The remainder that has the sign of the divisor; of a power of two it is the lowest bits."""
+    if n > 0 and not n & (n - 1):
+        return x & (n - 1)
+    rest = x.code.make(f"srem {x.kind} {x.name}, {literal(n, x.kind)}", x.kind)
+    return (rest < 0 if n > 0 else rest > 0).choose(rest + n, rest)
 
 
-def rounded_quotient(x: Value, y: Value) -> Value:
-    """The quotient, rounded down."""
-    quotient = x.code.make(f"sdiv {x.kind} {x.name}, {y.name}", x.kind)
-    rest = x - quotient * y
-    return (rest.differs(0) & ((rest ^ y) < 0)).choose(quotient - 1, quotient)
+def rounded_quotient(x: Value, n: int) -> Value:
+    """The quotient, rounded down; by a power of two it is a shift."""
+    if n > 0 and not n & (n - 1):
+        return x >> (n.bit_length() - 1)
+    quotient = x.code.make(f"sdiv {x.kind} {x.name}, {literal(n, x.kind)}", x.kind)
+    rest = x - quotient * n
+    return (rest < 0 if n > 0 else rest > 0).choose(quotient - 1, quotient)
 
 
-WHOLE: dict[str, Rule] = {"remainder": modulo, "floor_divide": rounded_quotient}
+WHOLE: dict[str, Callable[[Value, int], Value]] = {
+    "remainder": modulo,
+    "floor_divide": rounded_quotient,
+}
 """Functions of whole numbers, the second of which is known, and neither 0 nor -1."""
 
 BITS: dict[str, Rule] = {
@@ -273,7 +281,9 @@ def computed(code: Code, eqn: Equation, xs: list[Value]) -> Value:
     if name in CASTS:
         return truncated(xs[0]) if kind == INT and xs[0].floating else xs[0].to(kind)
     if name in WHOLE:
-        return WHOLE[name](xs[0].to(kind), xs[1].to(kind))
+        divisor = eqn.inputs[1]
+        assert isinstance(divisor, Literal)
+        return WHOLE[name](xs[0].to(kind), int(divisor.value))
     if name in QUESTIONS:
         common = TYPES[common_dtype([a.aval for a in eqn.inputs])]
         return QUESTIONS[name](*[x.to(common) for x in xs])

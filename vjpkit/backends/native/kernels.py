@@ -19,10 +19,12 @@ A sum adds each block in `LANES` fixed lanes, and the blocks with the rounding e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from math import prod
+from operator import or_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,6 +50,7 @@ from vjpkit.backends.native.places import (
     Laid,
     Move,
     Table,
+    bound_of,
     gathered,
     is_gather,
     is_numbering,
@@ -57,7 +60,7 @@ from vjpkit.core.aval import Aval, Shape
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, params_key, used
 from vjpkit.passes.factors import with_common_factors, with_quotients
 
-__all__ = ["Kernel", "loaded", "memory_type", "store"]
+__all__ = ["Kernel", "loaded", "memory_type", "most_at_once", "store"]
 
 BLOCK = 512
 """Elements of a block, where so many of each array that is kept have room in the cache."""
@@ -103,6 +106,8 @@ class Kernel(Machine):
     moves: tuple[Move, ...] = ()
     deposits: tuple[Deposit, ...] = ()
     laid: tuple[Laid, ...] = ()
+    bounds: tuple[tuple[Var, int], ...] = ()
+    """Operands that are whole numbers from 0 on, and what they are less than."""
 
     @property
     def operands(self) -> tuple[Var, ...]:
@@ -144,12 +149,30 @@ class Kernel(Machine):
     @property
     def placed(self) -> bool:
         """Whether not every element stays where it is."""
-        return bool(self.moves or self.laid or self.checked)
+        return bool(self.moves or self.laid or self.asked)
 
-    @property
+    @cached_property
+    def asked(self) -> tuple[tuple[Sequence[Atom], Shape], ...]:
+        """The indices of places that are computed, and the shapes that they are for."""
+        read = [(e.inputs[1:], e.inputs[0].aval.shape) for e in self.gathers]
+        read += [(e.inputs, e.params["shape"]) for e in self.numberings]
+        added = [(term[1:], d.out.aval.shape) for d in self.deposits for term in d.terms]
+        return (*read, *added)
+
+    @cached_property
+    def below(self) -> dict[Atom, int]:
+        """What whole numbers from 0 on are less than, as far as that is known."""
+        made = {e.outputs[0]: bound_of(e) for e in self.equations}
+        return {**dict(self.bounds), **{v: n for v, n in made.items() if n is not None}}
+
+    def known(self, indices: Sequence[Atom], shape: Shape) -> list[bool]:
+        """Along which axes the places are certainly there, and none is negative."""
+        return [self.below.get(i, n + 1) <= n for i, n in zip(indices, shape, strict=True)]
+
+    @cached_property
     def checked(self) -> bool:
         """Whether places are computed, which may not be there."""
-        return bool(self.gathers or self.numberings or self.deposits)
+        return not all(all(self.known(*asked)) for asked in self.asked)
 
     @property
     def runs(self) -> list[Table]:
@@ -267,11 +290,17 @@ class _Loop:
             self.values[a] = found
         return self.values[a]
 
+    def number_at(self, indices: Sequence[Atom], shape: Shape) -> Value:
+        """The numbers of the elements at places."""
+        known = self.writer.kernel.known(indices, shape)
+        return gathered(list(map(self.read, indices)), shape, known, self.faults)
+
     def function(self) -> tuple[str, list[int], bool]:
         """The name of the function, the places that it is given, and whether it has doubts."""
         code, found, kind = self.code, Code(prefix="r"), vector(INT, self.width)
         doubts = code.all_doubts()
-        flags = [*[(x, DOUBT) for x in doubts], *[(x, FAULT) for x in self.faults]]
+        asked = (doubts, DOUBT), (self.faults, FAULT)
+        flags = [(reduce(or_, answers), bit) for answers, bit in asked if answers]
         lines = ["entry:", *[f"  {line}" for line in self.before.lines], "  br label %l", "l:",
                  "  %i = phi i64 [0, %entry], [%j, %l]"]  # fmt: skip
         if flags:
@@ -325,8 +354,10 @@ class _Writer:
             (term[1:], d.out.aval.shape): Var(integers) for d in kernel.deposits for term in d.terms
         }
         """By index arrays, and the shape they are for: the numbers of the elements there."""
+        sure = [k for k in self.targets if len(k[0]) == 1 and all(kernel.known(*k))]
+        self.targets.update({k: k[0][0] for k in sure})
         self.scratch = [v for v in made if v in {*crossing, *summed} and v not in stored]
-        self.scratch += self.targets.values()
+        self.scratch += [v for k, v in self.targets.items() if k not in sure]
         self.places = [*kernel.arrays, *kernel.outputs, *self.shifted, *self.scratch]
         gathered_from = dict.fromkeys(a for e in kernel.gathers for a in used(e.inputs[:1]))
         self.number = {v: j for j, v in enumerate([*self.places, *kernel.numbers])}
@@ -339,7 +370,8 @@ class _Writer:
         self.grain = next((w for w in (1, 2, 4, 8) if prod(kernel.shape) <= w), GRAIN)
         """Elements of which it has a multiple; fewer where the arrays have fewer."""
         self.width = min(self.grain, host().vector_bits // 32)
-        """Elements that a loop computes at a time: two registers of doubles."""
+        """Elements that a loop computes at a time: two registers of doubles, or one where so many
+        of them are needed at once that there are not twice as many registers."""
 
     # ---- the block ---------------------------------------------------------------------------
 
@@ -353,7 +385,9 @@ class _Writer:
                 name, given, _ = self.stage(equations, exact=True)
             functions.append(f"ptr @{name}")
             arguments += [len(given), *given]
-        for indices, shape in self.targets:
+        for (indices, shape), target in self.targets.items():
+            if target in indices:
+                continue
             name, given = self.placing(indices, shape)
             functions.append(f"ptr @{name}")
             arguments += [len(given), *given]
@@ -379,7 +413,7 @@ class _Writer:
                     words.append(a)
                 else:
                     words += [local.setdefault(a, len(local)), a in self.number, a.aval]
-                    words.append(a in self.kernel.numbers)
+                    words += [a in self.kernel.numbers, self.kernel.below.get(a)]
         key = tuple(words)
         if key not in self.stages_written:
             name, given, doubts = self.write_stage(equations, exact)
@@ -398,7 +432,9 @@ class _Writer:
 
         The exact form takes one element at a time where it calls the C library.
         """
-        loop = self.loop(equations, self.width, exact)
+        crowded = most_at_once(equations) > host().vector_bits // 32
+        width = min(self.width, host().vector_bits // 64) if crowded else self.width
+        loop = self.loop(equations, width, exact)
         if loop.code.scalar:
             loop = self.loop(equations, 1, exact)
         return loop.function()
@@ -418,11 +454,10 @@ class _Writer:
             out = eqn.outputs[0]
             if eqn in self.kernel.gathers:
                 x, *indices = used(eqn.inputs)
-                at = gathered(list(map(loop.read, indices)), x.aval.shape, loop.faults)
+                at = loop.number_at(indices, x.aval.shape)
                 values[out] = taken(loop.code, loop.place(self.source[x]), at, kind_of(x))
             elif eqn in self.kernel.numberings:
-                given = list(map(loop.read, eqn.inputs))
-                values[out] = gathered(given, eqn.params["shape"], loop.faults)
+                values[out] = loop.number_at(eqn.inputs, eqn.params["shape"])
             else:
                 values[out] = computed(loop.code, eqn, list(map(loop.read, eqn.inputs)))
             for v in places.get(out, ()):  # at once: it need not stay in a register
@@ -432,7 +467,7 @@ class _Writer:
     def placing(self, indices: tuple[Var, ...], shape: Shape) -> tuple[str, list[int]]:
         """The function that finds the numbers of elements, and the places that it is given."""
         loop = _Loop(self, self.width)
-        found = gathered(list(map(loop.read, indices)), shape, loop.faults)
+        found = loop.number_at(indices, shape)
         store(loop.code, loop.place(self.number[self.targets[indices, shape]]), "%i", found)
         name, given, _ = loop.function()
         return name, given
@@ -632,10 +667,10 @@ class _Writer:
 
     def deposited(self) -> list[str]:
         """A block added to each of such results, and the faults so far."""
-        if not self.kernel.checked:
-            return []
-        lines = ["  %sofar = load i64, ptr %bad", "  %now = or i64 %sofar, %flag",
-                 "  store i64 %now, ptr %bad"]  # fmt: skip
+        lines = []
+        if self.kernel.checked:
+            lines += ["  %sofar = load i64, ptr %bad", "  %now = or i64 %sofar, %flag",
+                      "  store i64 %now, ptr %bad"]  # fmt: skip
         for j, deposit in enumerate(self.kernel.deposits):
             name = self.helper(helpers.deposited(kind_of(deposit.out)))
             for k, (value, *indices) in enumerate(deposit.terms):
@@ -666,6 +701,23 @@ class _Writer:
             lines += ["  %badly = load i64, ptr %bad", f"  %faults = and i64 %badly, {FAULT}",
                       f"  store i64 %faults, ptr {place}"]  # fmt: skip
         return lines
+
+
+def most_at_once(equations: Sequence[Equation]) -> int:
+    """How many values equations need at once, from where each is first read or made."""
+    atoms = [[*used(e.inputs), *e.outputs] for e in equations]
+    first, last = dict[Var, int](), dict[Var, int]()
+    for i, vs in enumerate(atoms):
+        for v in vs:
+            first.setdefault(v, i)
+            last[v] = i
+    begun, ended = Counter(first.values()), Counter(last.values())
+    most = count = 0
+    for i in range(len(atoms)):
+        count += begun[i]
+        most = max(most, count)
+        count -= ended[i]
+    return most
 
 
 def table(name: str, kind: str, entries: Sequence[str]) -> str:

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from math import prod
+from operator import and_
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,14 @@ import numpy as np
 from vjpkit.backends.native.code import INT, TYPES, Value
 from vjpkit.backends.native.steps import numbered
 from vjpkit.core.aval import Aval, Shape
-from vjpkit.core.ir import Equation, Var, params_key
+from vjpkit.core.ir import Equation, Literal, Var, params_key
 from vjpkit.core.primitive import Primitive
 
 __all__ = [
     "Deposit",
     "Laid",
     "Move",
+    "bound_of",
     "deposit_of",
     "gathered",
     "is_gather",
@@ -175,6 +177,17 @@ def is_full(index: Any, ndim: int) -> bool:
     return bool(len(index.entries) == index.arrays == ndim)
 
 
+def bound_of(eqn: Equation) -> int | None:
+    """A number that whole ones are less than which an equation makes, none of them negative."""
+    name, (out, *_) = eqn.primitive.name, eqn.outputs or (None,)
+    if name == "positions":
+        return int(prod(eqn.params["shape"]))
+    if name != "remainder" or out is None or TYPES.get(out.aval.dtype) != INT:
+        return None
+    divisor = eqn.inputs[1]
+    return int(divisor.value) if isinstance(divisor, Literal) and divisor.value > 0 else None
+
+
 @dataclass(frozen=True)
 class Deposit:
     """Values of the kernel's shape, added to ``base``, or to zeros, at places that arrays give."""
@@ -264,16 +277,23 @@ def used_only(atoms: Sequence[Any]) -> tuple[Var, ...]:
 # ---- what they are in LLVM -----------------------------------------------------------------------
 
 
-def gathered(places: Sequence[Value], shape: Shape, faults: list[Value]) -> Value:
+def gathered(
+    places: Sequence[Value], shape: Shape, known: Sequence[bool], faults: list[Value]
+) -> Value:
     """The number of the element at a place, counted from the end where that is negative.
 
-    The first one, and a fault, where there is no such place.
+    The first one, and a fault, where there is no such place. Along some axes it is known to be
+    there, and is not negative.
     """
     code = places[0].code
-    total = code.number(0, places[0].kind)
-    for axis, (i, n) in enumerate(zip(places, shape, strict=True)):
-        inside = (i >= -n) & (i < n)
-        faults.append(~inside)
-        counted = inside.choose((i < 0).choose(i + n, i), 0)
-        total = total + counted * prod(shape[axis + 1 :])
-    return total
+    total, inside = code.number(0, places[0].kind), list[Value]()
+    for axis, (i, n, sure) in enumerate(zip(places, shape, known, strict=True)):
+        if not sure:
+            inside.append((i + n).below(2 * n))
+            i = (i < 0).choose(i + n, i)
+        total = total + i * prod(shape[axis + 1 :])
+    if not inside:
+        return total
+    there = reduce(and_, inside)
+    faults.append(~there)
+    return there.choose(total, 0)

@@ -26,6 +26,7 @@ from vjpkit.backends.native.loops import LOOPS, is_loop, running, why_no_loop
 from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.places import (
     Move,
+    bound_of,
     deposit_of,
     is_gather,
     is_numbering,
@@ -407,7 +408,7 @@ class NativeSource(Source):
             return
         assert isinstance(group, Fused | LongRows)
         for part, made in fitting(group, outputs):
-            kernel = part.kernel(made)
+            kernel = self.informed(part.kernel(made))
             flat = isinstance(kernel, Sweep) or (
                 kernel.placed or (bool(kernel.sums) and len(group.shape) != 1)
             )
@@ -416,6 +417,18 @@ class NativeSource(Source):
                 kernel = reading if reading.arity <= MOST_OPERANDS else kernel
             group.made.append(kernel)
             self.call(kernel, flat)
+
+    def informed(self, kernel: Kernel | Sweep) -> Kernel | Sweep:
+        """The kernel, with what is known of its operands."""
+        if not isinstance(kernel, Kernel):
+            return kernel
+        found = [(v, n) for v in kernel.arrays if (n := self.bounds.get(v)) is not None]
+        return replace(kernel, bounds=tuple(found)) if found else kernel
+
+    @cached_property
+    def bounds(self) -> dict[Var, int | None]:
+        """What the whole numbers in arrays are less than, if they are not negative."""
+        return {e.outputs[0]: bound_of(e) for e in self.program.equations if e.outputs}
 
     def call(self, kernel: Kernel | Sweep, flat: bool) -> None:
         """The lines that call a kernel, of flat arrays or of arrays as they are."""
