@@ -12,7 +12,7 @@ import pytest
 
 import vjpkit as vk
 from vjpkit.control.revolve import forward_steps, repetitions
-from vjpkit.control.steps import Schedule, Steps
+from vjpkit.control.steps import Schedule
 
 lax: Any = vk.lax
 W, X = np.array([1.5, 0.8]), np.array([0.3, 0.5])
@@ -337,14 +337,6 @@ def test_no_steps(options):
     ct_c, ct_xs = linear.T((X, {"y": xs}))
     np.testing.assert_array_equal(ct_c, X)
     assert ct_xs.shape == (0, 2)
-
-
-def test_of_nothing_comes_nothing():
-    f = lambda w, c: lax.scan(lambda c, s: (np.sin(c) * w, c * s), c, XS, **SLOTS)
-    rows = vk.linearize(f, W, X)[1].backing.rows
-    (steps,) = [x for row in rows for x in row if isinstance(x, Steps)]
-    assert steps.push([None, None]) == [None, None]
-    assert steps.pull([None, None]) == [None, None]
 
 
 def test_residuals_of_a_schedule_are_operands_and_kept_states():

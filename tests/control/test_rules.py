@@ -381,6 +381,37 @@ def test_residuals_are_named_and_guarded() -> None:
         pullback(np.ones_like(x))
 
 
+def test_residuals_that_are_no_operands_are_guarded() -> None:
+    table, x = np.ones(50_000), np.ones(50_000)  # too large to be copied
+    f = vk.custom_vjp(lambda x: np.sin(x))
+    f.defvjp(lambda x: (np.sin(x), table), lambda r, ct: (ct * r,))
+    pullback = vk.vjp(lambda x: f(x), x)[1]
+    table[0] = 5.0
+    with pytest.raises(RuntimeError, match="changed"):
+        pullback(x)
+
+
+def test_residuals_of_a_forward_rule_are_those_of_what_it_computes() -> None:
+    (kept,) = vk.linearize(by_jvp(), X)[1].residuals
+    np.testing.assert_array_equal(kept.value, np.cos(X))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+def test_transpose_rules_of_several_arguments_and_results(wrap: Function) -> None:
+    """Also where some are not differentiated, and some cannot be."""
+    f = vk.custom_rule(
+        lambda x, y: (2.0 * x - 3.0 * y, 7, x),
+        transpose=lambda cts: (2.0 * cts[0] + cts[2], -3.0 * cts[0]),
+        linear_argnums=(0, 1),
+    )
+    first, last = lambda x: wrap(f)(x, 1.0)[0], lambda y: wrap(f)(1.0, y)[0]
+    assert vk.jvp(first, (1.0,), (1.0,)) == (-1.0, 2.0)
+    assert vk.jvp(last, (1.0,), (1.0,)) == (-1.0, -3.0)
+    assert vk.linearize(last, 1.0)[1](2.0) == -6.0
+    both = lambda x, y: wrap(f)(x, y)[0] + 5.0 * wrap(f)(x, y)[2]
+    assert vk.grad(both, (0, 1))(1.0, 1.0) == (7.0, -3.0)
+
+
 def test_what_a_transpose_rule_keeps_is_guarded() -> None:
     f = vk.custom_rule(lambda a, x: a * x, transpose=lambda a, ct: (a * ct,), linear_argnums=1)
     a, x = np.ones(50_000), np.ones(50_000)

@@ -2,10 +2,10 @@
 
 ``python -m tests.mutation [PRIMITIVE OR MODULE ...] [--after LINE]`` makes the mutants of
 `tests.mutation.mutants` in turn, and runs the laws of the primitives concerned until one fails; if
-all hold, then the written tests of the family. It prints a table per module, the mutants that
-nothing noticed, and the percentage; ``--after`` goes on where a run was broken off. Mutants that
-cannot be noticed, because they compute the same, are in `tests.mutation.equivalent`, with the
-proof. It takes hours, so it is no part of the suite.
+all hold, then the written tests of the family: of both only what comes to the place of the mistake.
+It prints a table per module, the mutants that nothing noticed, and the percentage; ``--after`` goes
+on where a run was broken off. Mutants that cannot be noticed, because they compute the same, are in
+`tests.mutation.equivalent`, with the proof. It takes hours, so it is no part of the suite.
 """
 
 import itertools
@@ -15,9 +15,10 @@ import sys
 import time
 import warnings
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
@@ -28,11 +29,17 @@ from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.mutants import (
     MACHINERY,
     Mutant,
+    Place,
     Source,
+    all_programs,
     concerned,
+    forget_derived,
     modules_of_rules,
     mutants_of_declarations,
+    settle,
 )
+from tests.mutation.reach import Probes
+from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive, registered
 from vjpkit.testing.case import cases_of
 from vjpkit.testing.laws import LAWS
@@ -46,7 +53,10 @@ LONG = 60
 """No written test takes so many seconds without a mutant."""
 
 FEW = 3
-"""So many primitives are tried before written tests, and on mutants proved to be equivalent."""
+"""So many written tests that noticed others are asked before the rest of the laws."""
+
+SHORT = 0.5
+"""The laws of so many seconds are asked before written tests, and of mutants proved equivalent."""
 
 REMOVABLE = (
     "numpy/test_scipy.py::test_removable_singular_points",
@@ -185,78 +195,117 @@ class TimeIsUp(Exception):
     """The mutant does not come to an end."""
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A law at a case."""
+
+    name: str
+    check: Callable[[], None]
+    places: frozenset[Place]
+    seconds: float
+
+    def may_notice(self, mutant: Mutant) -> bool:
+        return mutant.place is None or mutant.place in self.places
+
+
 class Checks:
-    """The laws of one primitive that hold without a mutant, the telling ones first."""
+    """The laws of one primitive that hold without a mutant, the telling ones first, each with the
+    places that it comes to and the seconds that it takes."""
 
     ORDER = ("duality", "jvp", "batch", "batched_derivatives", "annihilation", "dtypes", "second")
 
-    def __init__(self, primitive: Primitive) -> None:
-        self.primitive = primitive
+    def __init__(self, primitive: Primitive, probes: Probes) -> None:
         self.cases = cases_of(primitive)
         laws = sorted(LAWS, key=lambda name: (name not in self.ORDER, name))
         pairs = [(case, LAWS[name]) for name, case in itertools.product(laws, self.cases)]
-        self.pairs = [
-            (c, law) for c, law in pairs
-            if (law.applies(c) or law.name == "linear") and c.exemption(law.name) is None
-        ]  # fmt: skip
+        self.broken: set[str] = set()
+        self.asked: list[Asked] = []
+        programs = all_programs()
+        with probes.installed():
+            for case, law in pairs:
+                if (law.applies(case) or law.name == "linear") and not case.exemption(law.name):
+                    self.add(law.name, partial(law, case), programs, probes)
+            if "undeclared" not in primitive.exempt:
+                self.add("linear", self.none_undeclared, programs, probes)
+
+    def add(
+        self, name: str, check: Callable[[], None], programs: list[Program], probes: Probes
+    ) -> None:
+        forget_derived(programs)
+        probes.taken()
         start = time.process_time()
-        broken = [(c, law) for c, law in self.pairs if not holds(law, c)]
-        self.broken = sorted({law.name for _, law in broken})
-        self.pairs = [pair for pair in self.pairs if pair not in broken]
-        self.linear = "undeclared" not in primitive.exempt and not undeclared(self.cases)
-        self.seconds = time.process_time() - start
+        if holds(check):
+            self.asked.append(Asked(name, check, probes.taken(), time.process_time() - start))
+        else:
+            self.broken.add(name)
 
-    def run(self) -> str | None:
-        """The first law that does not hold, if any; it is asked first the next time."""
-        for i, (case, law) in enumerate(self.pairs):
-            if not holds(law, case):
-                self.pairs.insert(0, self.pairs.pop(i))
-                return law.name
-        if self.linear and undeclared(self.cases):
-            return "linear"
-        return None
+    def none_undeclared(self) -> None:
+        assert not undeclared(self.cases)
 
-    @property
-    def intact(self) -> bool:
-        """Whether the check that noticed the last mutant holds without it."""
-        return not self.pairs or holds(*self.pairs[0][::-1])
+    def of(self, mutant: Mutant) -> list[Asked]:
+        """Those that come to the place of a mutant."""
+        return [x for x in self.asked if x.may_notice(mutant)]
+
+    def first(self, asked: Asked) -> None:
+        """What has noticed a mutant is asked first the next time."""
+        self.asked.remove(asked)
+        self.asked.insert(0, asked)
 
 
-def holds(law, case) -> bool:
+def holds(check: Callable[[], None]) -> bool:
     try:
-        law(case)
+        check()
     except Exception:
         return False
     return True
-
-
-def noticed(mutant: Mutant, checks: Checks) -> str | None:
-    """The law that fails with the mutant, and holds again without it; or None."""
-    signal.setitimer(signal.ITIMER_PROF, 2 + PATIENCE * checks.seconds)
-    try:
-        with mutant.installed():
-            law = checks.run()
-    except Exception as error:
-        return type(error).__name__
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    assert law is None or checks.intact, f"{mutant} left a trace"
-    return law
 
 
 telling: dict[str, list[str]] = defaultdict(list)
 """The written tests that noticed mutants of a module, the last one first: these are asked first."""
 
 
-def noticed_by_laws(
-    mutant: Mutant, primitives: Sequence[Primitive]
-) -> tuple[str | None, Primitive | None]:
-    """The first law of these primitives that fails with the mutant, if any, and of which."""
+def laws_of(
+    mutant: Mutant, primitives: Sequence[Primitive], probes: Probes
+) -> Iterator[tuple[Primitive, Asked]]:
+    """The laws that come to the place of a mutant; those of a primitive are found when needed."""
     for p in primitives:
-        law = noticed(mutant, checks_of(p))
-        if law is not None:
-            return law, p
-    return None, None
+        yield from ((p, law) for law in checks_of(p, probes).of(mutant))
+
+
+def some(laws: Iterator[tuple[Primitive, Asked]]) -> list[tuple[Primitive, Asked]]:
+    """The next laws, which take a short while."""
+    found, seconds = [], 0.0
+    for primitive, law in laws:
+        found.append((primitive, law))
+        seconds += law.seconds
+        if seconds > SHORT:
+            break
+    return found
+
+
+def noticed_by_laws(
+    mutant: Mutant, laws: list[tuple[Primitive, Asked]], probes: Probes
+) -> tuple[str | None, Primitive | None]:
+    """The first of these laws that fails with the mutant, if any, and of which primitive."""
+    with mutant.installed():
+        found = next(((p, law) for p, law in laws if not holds_in_time(law)), None)
+    if found is None:
+        return None, None
+    primitive, law = found
+    checks_of(primitive, probes).first(law)
+    assert holds(law.check), f"{mutant} left a trace"
+    return law.name, primitive
+
+
+def holds_in_time(asked: Asked) -> bool:
+    """Whether a law still holds, and comes to an end."""
+    signal.setitimer(signal.ITIMER_PROF, 2 + PATIENCE * asked.seconds)
+    try:
+        return holds(asked.check)
+    except TimeIsUp:  # too late to be caught inside
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def tests_of(mutant: Mutant) -> list[str]:
@@ -265,10 +314,86 @@ def tests_of(mutant: Mutant) -> list[str]:
     return [str(TESTS / name) for name in (*family, POINTS)]
 
 
-def noticed_by_tests(mutant: Mutant, tests: list[str]) -> bool:
+class Reports:
+    """Which written tests failed, and how long each took."""
+
+    def __init__(self, wanted: Sequence[str] | None = None) -> None:
+        self.wanted = wanted
+        self.failed: list[str] = []
+        self.started = 0.0
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if self.wanted is not None:
+            chosen = {item.nodeid: item for item in items}
+            items[:] = [chosen[name] for name in self.wanted]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_runtest_logstart(self) -> None:
+        self.started = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, LONG)  # a test that does not end has failed
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+class Reaching(Reports):
+    """To which places the written tests come that pass, and the seconds that they take."""
+
+    def __init__(self, probes: Probes) -> None:
+        super().__init__()
+        self.probes = probes
+        self.places: dict[str, frozenset[Place]] = {}
+        self.seconds: dict[str, float] = {}
+
+    def pytest_runtest_logstart(self) -> None:
+        forget_derived(all_programs())
+        self.probes.taken()
+        super().pytest_runtest_logstart()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        super().pytest_runtest_logfinish(nodeid)
+        if nodeid not in self.failed:
+            self.places[nodeid] = self.probes.taken()
+            self.seconds[nodeid] = time.process_time() - self.started
+
+
+@cache
+def reaching(file: str, probes: Probes) -> Reaching:
+    found = Reaching(probes)
+    with probes.installed():
+        run_tests([file], found)
+    settle()
+    if found.failed:
+        print("without any mutant, these fail:", *found.failed, sep="\n  ")
+    return found
+
+
+def written_tests(mutant: Mutant, probes: Probes) -> list[str]:
+    """The written tests that come to the place of a mutant, the telling and quick ones first."""
+    found = [reaching(file, probes) for file in tests_of(mutant)]
+    seconds = {
+        name: each.seconds[name] for each in found for name, places in each.places.items()
+        if mutant.place is None or mutant.place in places
+    }  # fmt: skip
+    known = telling[mutant.owner]
+    order = lambda name: (known.index(name) if name in known else len(known), seconds[name])
+    return sorted(seconds, key=order)
+
+
+def noticed_by_tests(mutant: Mutant, tests: Sequence[str]) -> bool:
     """Whether one of these written tests fails with the mutant, and passes without it."""
+    if not tests:
+        return False
     with mutant.installed():
-        test = first_failed(tests) if tests else None
+        test = first_failed(tests)
     if not test or first_failed([test]) is not None:
         return False
     known = telling[mutant.owner]
@@ -276,28 +401,19 @@ def noticed_by_tests(mutant: Mutant, tests: list[str]) -> bool:
     return True
 
 
-def first_failed(tests: list[str]) -> str | None:
-    """The first written test that fails, or the first file that cannot be read."""
-    failed = []
+def first_failed(tests: Sequence[str]) -> str | None:
+    """The first of some written tests that fails."""
+    reports = Reports(tests)
+    files = dict.fromkeys(str(TESTS.parent / name.partition("::")[0]) for name in tests)
+    run_tests(files, reports, "-x")
+    return next(iter(reports.failed), None)
 
-    class Reports:
-        def pytest_runtest_logreport(self, report) -> None:
-            if report.failed:
-                failed.append(report.nodeid)
 
-        pytest_collectreport = pytest_runtest_logreport
-
-        def pytest_runtest_logstart(self) -> None:
-            signal.setitimer(signal.ITIMER_PROF, LONG)  # a test that does not end has failed
-
-        def pytest_runtest_logfinish(self) -> None:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+def run_tests(files: Iterable[str], reports: Reports, *options: str) -> None:
+    options = (*options, "-q", "-p", "no:cacheprovider", "-p", "no:randomly")
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        code = pytest.main([*options, f"--rootdir={TESTS.parent}", *tests], [Reports()])
+        code = pytest.main([*options, f"--rootdir={TESTS.parent}", *files], [reports])
     assert code in (0, 1, 2), f"pytest ends with {code!r}"
-    return next(iter(failed), None) if code else None
 
 
 def lines_asked(arguments: list[str]) -> tuple[list[str], int]:
@@ -334,53 +450,69 @@ def main(arguments: list[str]) -> int:
     survivors = 0
     equivalent: set[str] = set()
     last: deque[Primitive] = deque(maxlen=2)
-    for mutant, primitives in all_mutants(wanted, everything, whole):
+    sources = [Source(import_module(name)) for name in modules_asked(wanted, whole)]
+    probes = Probes(sources)
+    for mutant, primitives in all_mutants(wanted, everything, whole, sources):
         if mutant.line <= line:
             continue
         proved = str(mutant) in EQUIVALENT
         # What noticed the last mutants is asked first; a written test of these before all the rest.
         ordered = sorted(primitives, key=lambda p: p not in last)
-        law, by = noticed_by_laws(mutant, ordered[:FEW])
-        told = law is None and not proved and noticed_by_tests(mutant, telling[mutant.owner][:FEW])
-        if law is None and not told and not proved:
-            law, by = noticed_by_laws(mutant, ordered[FEW:])
+        laws = laws_of(mutant, ordered, probes)
+        law, by = noticed_by_laws(mutant, some(laws), probes)
+        told = False
+        if law is None and not proved:
+            tests = written_tests(mutant, probes)
+            told = noticed_by_tests(mutant, tests[:FEW])
+            if not told:
+                law, by = noticed_by_laws(mutant, list(laws), probes)
+            told = told or (law is None and noticed_by_tests(mutant, tests[FEW:]))
         last += [by] if by and by not in last else []
-        if law is None and proved:
+        if law is not None:
+            caught[mutant.owner][law] += 1
+        elif proved:
             equivalent.add(str(mutant))
             caught[mutant.owner]["equivalent"] += 1
-        elif law is None and (told or noticed_by_tests(mutant, tests_of(mutant))):
+        elif told:
             caught[mutant.owner]["written tests"] += 1
             print(f"by a written test: {mutant}", flush=True)
-        elif law is None:
+        else:
             survivors += 1
             caught[mutant.owner]["not caught"] += 1
             print(f"not caught: {mutant}   (line {mutant.line})", flush=True)
-        else:
-            caught[mutant.owner][law] += 1
     report(caught, time.monotonic() - start)
-    if not names and (stale := set(EQUIVALENT) - equivalent):
+    listed = {x for x in EQUIVALENT if not names or x.startswith(tuple(f"{m}." for m in whole))}
+    if not line and (stale := listed - equivalent):
         print("listed as equivalent, but caught or gone:", *sorted(stale), sep="\n  ")
     return 1 if survivors else 0
 
 
 @cache
-def checks_of(primitive: Primitive) -> Checks:
+def checks_of(primitive: Primitive, probes: Probes) -> Checks:
     """The checks of a primitive; what it breaks without a mutant cannot be asked of it with one."""
-    checks = Checks(primitive)
+    checks = Checks(primitive, probes)
+    settle()
     if checks.broken:
-        print(f"without any mutant, {primitive.name} breaks {', '.join(checks.broken)}")
+        print(f"without any mutant, {primitive.name} breaks {', '.join(sorted(checks.broken))}")
     return checks
 
 
-def all_mutants(
-    wanted: list[Primitive], everything: list[Primitive], owners: Sequence[str]
-) -> Iterator[tuple[Mutant, list[Primitive]]]:
-    """Mutants, each with the primitives whose checks may notice it."""
+def modules_asked(wanted: list[Primitive], owners: Sequence[str]) -> Iterable[str]:
+    """The modules whose mutants are made."""
     bases = [c.__module__ for p in wanted for c in type(p).__mro__[1:]]
     shared = [name for name in bases if name.startswith(f"{vk.__name__}.ops.")]
     whole = [f"{vk.__name__}.{name}" for name in owners]
-    modules = dict.fromkeys([*(type(p).__module__ for p in wanted), *shared, *whole])
-    for source in [Source(import_module(name)) for name in modules]:  # before any is changed
+    return dict.fromkeys([*(type(p).__module__ for p in wanted), *shared, *whole])
+
+
+def all_mutants(
+    wanted: list[Primitive],
+    everything: list[Primitive],
+    owners: Sequence[str],
+    sources: Sequence[Source],
+) -> Iterator[tuple[Mutant, list[Primitive]]]:
+    """Mutants, each with the primitives whose checks may notice it."""
+    for source in sources:
         for rule in source.rules():
             primitives = concerned(rule, everything)
             asked = source.owner in owners and (source.owner in MACHINERY or primitives)

@@ -8,7 +8,6 @@ _ANY_PRODUCT = "both ways give the product; which one comes sooner depends on th
 _RESHAPED = "any negative length tells NumPy's reshape to find it"
 _MASKED = "where they differ the result is not taken"
 _ZERO_DIVIDED = "zero is divided by it"
-_TOO_LATE = "it has run when its module was imported: a mistake made now comes too late"
 _EMPTY = "an array without elements is its own negative"
 _ARRAY = "it is an array already"
 _INEXACT = "one of the operands is traced, so that their dtype is inexact: never reached"
@@ -106,8 +105,6 @@ EQUIVALENT: dict[str, str] = {
     "  ->  np.where(length == 0, 2, length)": _MASKED,
     "ops.scipy_special.SciPyFunction.as_computed: x if k is d else to_dtype(x, d)"
     "  ->  to_dtype(x, d)": _OWN_DTYPE,
-    "ops.scipy_special.unknown: _UNKNOWN.add(refuse)  ->  refuse": _TOO_LATE,
-    "ops.scipy_special.unknown: refuse  ->  -refuse": _TOO_LATE,
     "ops.scipy_special.by_series: np.where(near, x, 0)  ->  np.where(near, x, 1)": _MASKED,
     "ops.scipy_special.by_series: np.where(near, 1, x)  ->  np.where(near, 2, x)": _MASKED,
     "ops.scipy_elementary.Xlogy.partials: np.where((x == 0) & (y == 0), 1, y)"

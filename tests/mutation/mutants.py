@@ -18,12 +18,14 @@ import ast
 import copy
 import gc
 import inspect
+import pkgutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -33,7 +35,13 @@ from vjpkit.kinds import Elementwise, General
 from vjpkit.kinds.elementwise import _RuleSource
 from vjpkit.transforms import batch
 
-__all__ = ["MACHINERY", "Mutant", "Rule", "Source", "concerned", "mutants_of_declarations"]
+__all__ = [
+    "MACHINERY", "Mutant", "Place", "Rule", "Source", "all_programs", "codes_in", "concerned",
+    "forget_derived", "is_branch", "mutants_of_declarations", "positions", "put", "settle",
+]  # fmt: skip
+
+Place = tuple[str, int, int]
+"""A statement, or a branch of an expression: its module, line and column."""
 
 MACHINERY = (
     "kinds.general", "kinds.linear", "kinds.series",
@@ -61,11 +69,15 @@ OF_CONTAINERS = {
 """Methods of containers: their objects are no arrays."""
 
 NOT_RULES = {
-    "__call__", "__init__", "abstract", "aids", "canonical", "computed_in", "core_ndims", "exempt",
-    "fixed", "impl", "out_dtype", "quick", "read", "real_value", "record", "samples", "ufunc",
-    "unknown", "walked",
+    "__call__", "__init__", "abstract", "aids", "canonical", "computed_in", "core_ndims",
+    "exempt", "fixed", "impl", "out_dtype", "quick", "read", "real_value",
+    "record", "samples", "ufunc", "unknown", "walked",
 }  # fmt: skip
 """Methods that say what is computed, not how it is differentiated."""
+
+ASIDE = {"example_calls", "refused", "unknown", "whole"}
+"""Functions that rules name and that are none: they say where rules are tried, or have run when a
+class was made, where a mistake made later comes too late."""
 
 NOT_ARITHMETIC = {
     "NotDifferentiableError", "TypeError", "UnsupportedError", "ValueError", "abs", "all", "any",
@@ -86,6 +98,8 @@ class Mutant:
     line: int
     text: str
     apply: Callable[[], Any]
+    place: Place | None = None
+    """What runs when the mistake does; None where it is no part of a function."""
 
     def __str__(self) -> str:
         return f"{self.owner}.{self.function}: {self.text}"
@@ -93,22 +107,34 @@ class Mutant:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The mistake is made inside."""
+        programs = all_programs() if self.owner.startswith("control.") else []
         undo = self.apply()
-        machinery = self.owner.startswith("control.")
-        forget_derived(machinery)
+        forget_derived(programs)
         try:
             yield
         finally:
             undo()
-            forget_derived(machinery)
+            forget_derived(all_programs() if programs else [])
 
 
-def forget_derived(programs: bool) -> None:
-    """Empty every cache of what was derived from rules; with ``programs``, those of programs."""
-    if programs:
-        for x in gc.get_objects():
-            if type(x) is Program:
-                x._cache.clear()
+_settled: list[Program] = []
+
+
+def settle() -> None:
+    """What is in memory stays: programs are looked for among what comes later alone."""
+    gc.collect()
+    _settled[:] = all_programs()
+    gc.freeze()
+
+
+def all_programs() -> list[Program]:
+    return [*_settled, *[x for x in gc.get_objects() if type(x) is Program]]
+
+
+def forget_derived(programs: list[Program]) -> None:
+    """Empty every cache of what was derived from rules, and those of programs."""
+    for program in programs:
+        program._cache.clear()
     for primitive in registered().values():
         if isinstance(primitive, General):
             primitive.transposed.clear()
@@ -256,6 +282,14 @@ class Site:
             nodes.append(child if i is None else child[i])
         return nodes
 
+    def place(self, owner: str, tree: ast.Module) -> Place:
+        """The innermost statement or branch that it is in."""
+        way = self.way(tree)
+        for above, node, (field, _) in zip(way[-2::-1], way[:0:-1], self.path[::-1], strict=True):
+            if isinstance(node, ast.stmt) or is_branch(above, field):
+                return owner, node.lineno, node.col_offset
+        raise AssertionError("a mistake is in a statement")
+
     def text(self, tree: ast.Module) -> str:
         """The mistake in words; of a constant or a name, the expression that it is in."""
         place = -1
@@ -309,6 +343,11 @@ def sites(
 
 def result_field(node: ast.AST) -> str:
     return "body" if isinstance(node, ast.Lambda) else "value"
+
+
+def is_branch(node: ast.AST, field: str) -> bool:
+    """Whether an expression below a node is run when it is chosen or called."""
+    return isinstance(node, ast.Lambda | ast.IfExp) and field in ("body", "orelse")
 
 
 def not_arithmetic(node: ast.AST, field: str) -> bool:
@@ -373,6 +412,7 @@ class Source:
     """A module's statements, and the functions in memory that were compiled from them."""
 
     def __init__(self, module: ModuleType) -> None:
+        self.module = module
         self.owner = module.__name__.removeprefix("vjpkit.")
         self.file = inspect.getsourcefile(module) or ""
         self.body = ast.parse(inspect.getsource(module)).body
@@ -400,7 +440,7 @@ class Source:
                 return Rule(self.owner, name, part, tree, (statement, *path), self.modules)
 
             if isinstance(node, ast.FunctionDef):
-                if (self.owner, node.name) in reached:
+                if (self.owner, node.name) in reached and node.name not in ASIDE:
                     helpers.append(rule(node.name, node))
             elif isinstance(node, ast.ClassDef):
                 for j, item in enumerate(node.body):
@@ -431,7 +471,8 @@ class Source:
                 or old.co_names != code.co_names or old.co_varnames != code.co_varnames
             ]  # fmt: skip
             if swaps:
-                yield Mutant(self.owner, rule.name, site.old.lineno, text, swapped(swaps))
+                place = site.place(self.owner, rule.tree)
+                yield Mutant(self.owner, rule.name, site.old.lineno, text, swapped(swaps), place)
 
 
 def unless_unreached(site: Site) -> ast.expr | ast.stmt:
@@ -507,9 +548,13 @@ def classes_of_primitives() -> set[tuple[str, str]]:
 
 def modules_of_rules() -> dict[str, ModuleType]:
     """The modules of operations, of control flow and of kinds, by their names below vjpkit."""
-    parts = ("vjpkit.ops.", "vjpkit.control.", "vjpkit.kinds.")
-    loaded = {name: m for name, m in list(sys.modules.items()) if name.startswith(parts)}
-    return {name.removeprefix("vjpkit."): module for name, module in sorted(loaded.items())}
+    packages = [f"vjpkit.{name}" for name in ("ops", "control", "kinds")]
+    found = {
+        info.name: import_module(info.name)
+        for package in packages
+        for info in pkgutil.walk_packages(import_module(package).__path__, f"{package}.")
+    }
+    return {name.removeprefix("vjpkit."): module for name, module in sorted(found.items())}
 
 
 def functions_named(node: ast.AST, module: ModuleType) -> Iterator[tuple[str, str]]:

@@ -7,8 +7,13 @@ import pytest
 
 import vjpkit as vk
 from tests.mutation.equivalent import EQUIVALENT
-from tests.mutation.mutants import Source, concerned, mutants_of_declarations
-from vjpkit.core.primitive import PRIMITIVES
+from tests.mutation.mutants import (
+    Source,
+    concerned,
+    modules_of_rules,
+    mutants_of_declarations,
+)
+from vjpkit.core.primitive import PRIMITIVES, registered
 from vjpkit.testing.rules import failures
 
 NAMES = ("sin", "multiply", "subtract", "sum", "where", "getitem", "matmul", "cumprod")
@@ -47,6 +52,22 @@ def test_mistakes_are_made_in_the_running_code(sources):
             seen.add(float(gradient()))
         assert gradient() == wanted
     assert {-wanted, 0.5} <= seen  # the sign flipped, the cosine dropped
+
+
+def test_what_is_listed_as_equivalent_is_made():
+    """The list is of the present text of the rules."""
+    listed = {name.partition(": ")[0] for name in EQUIVALENT}
+    modules = {k: m for k, m in modules_of_rules().items() if any(x.startswith(k) for x in listed)}
+    made = {
+        f"{source.owner}.{rule.name}: {text}"
+        for source in map(Source, modules.values())
+        for rule in source.rules()
+        if f"{source.owner}.{rule.name}" in listed
+        for _, text in rule.sites()
+    }
+    for primitive in registered().values():
+        made |= {str(mutant) for mutant in mutants_of_declarations(primitive)}
+    assert not set(EQUIVALENT) - made
 
 
 def test_every_reason_is_given():

@@ -302,6 +302,22 @@ def test_a_collective_inside_a_loop_whose_length_differs():
         assert_equal(d(vk.vmap(f, axis_name="i"))(X), d(unrolled)(X))
 
 
+def test_examples_that_are_done_take_part_in_collectives_as_they_are():
+    lengths = np.array([1, 3, 2, 0])
+
+    def f(n, x):
+        step = lambda s: (s[0] + 1, 0.5 * s[1] + 0.1 * lax.psum(s[1], "i"))
+        return lax.while_loop(lambda s: s[0] < n, step, (0, x))[1]
+
+    def unrolled(x):
+        for k in range(3):
+            x = np.where((k < lengths)[:, None], 0.5 * x + 0.1 * np.sum(x, axis=0), x)
+        return x
+
+    for d in DERIVATIVES.values():
+        assert_equal(d(lambda x: vk.vmap(f, axis_name="i")(lengths, x))(X), d(unrolled)(X))
+
+
 def test_names_are_forgotten_after_an_error():
     def broken(x):
         raise RuntimeError

@@ -79,9 +79,7 @@ class DynamicMap:
         return push(*self.kept, *dense, **self.params(strict))  # type: ignore[no-any-return]
 
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
-        some = next((c for c in cts if c is not None), None)
-        if some is None:
-            return [None for _ in self.domain]
+        some = next(c for c in cts if c is not None)
         dense = [zeros(a, some) if c is None else c for c, a in zip(cts, self.inexact, strict=True)]
         return pull(*self.kept, *dense, **self.params(strict))  # type: ignore[no-any-return]
 

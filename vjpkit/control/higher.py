@@ -131,13 +131,11 @@ class FormMap:
         at: Linearization,
         residuals: Sequence[Value],
         domain: Sequence[Aval],
-        codomain: Sequence[Aval],
     ) -> None:
         self.name = name
         self.at = at
         self.kept = list(residuals)
         self.domain = domain
-        self.codomain = codomain
 
     @property
     def reached(self) -> list[bool]:
@@ -145,17 +143,13 @@ class FormMap:
         return [j is not None for j in self.at.tangent.outputs]
 
     def push(self, ts: Sequence[Value | None], strict: bool = False) -> list[Value | None]:
-        some = next((t for t in ts if t is not None), None)
-        if some is None:
-            return [None for _ in self.codomain]
+        some = next(t for t in ts if t is not None)
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
         return self.at.tangent(self.kept, dense, strict)
 
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> list[Value | None]:
         given = tuple([c is not None and r for c, r in zip(cts, self.reached, strict=True)])
         some = [c for c, wanted in zip(cts, given, strict=True) if wanted]
-        if not some:
-            return [None for _ in self.domain]
         return self.at.transpose(given)(self.kept, some, strict)
 
     def residuals(self) -> list[Residual]:
@@ -327,5 +321,4 @@ class Programmatic(Higher):
         at = self.linearization(live, avals, **params)
         outs, residuals = at.primal(*values)
         domain = [aval.strong() for aval, wanted in zip(avals, live, strict=True) if wanted]
-        codomain = [aval_of(o).strong() for o in outs if aval_of(o).inexact]
-        return tuple(outs), FormMap(self.name, at, residuals, domain, codomain)
+        return tuple(outs), FormMap(self.name, at, residuals, domain)

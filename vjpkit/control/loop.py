@@ -188,7 +188,7 @@ class While(Higher):
         inputs = [both.in_avals[i] for i in order]
         places = [order.index(i) for i in range(len(order))]
         wide = rearranged(both, inputs, places, [*range(n_k), *tangents])
-        cond_avals = [*loop.cond.in_avals, *[aval_of(t).strong() for t in t_k]]
+        cond_avals = [*loop.cond.in_avals, *both.in_avals[c:]]
         cond = rearranged(loop.cond, cond_avals, range(len(loop.cond.inputs)), [0])
         moved = Loop(cond, wide, loop.cond_consts, n_b + len(t_c), loop.slots)
         outs = self(*fixed, *consts, *t_c, *carry, *t_k, **moved.params)

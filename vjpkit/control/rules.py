@@ -248,14 +248,10 @@ class OneRule:
         outs: Sequence[Value],
     ) -> None:
         self.call = call
-        self.kept, self.guards = guarded(kept)
+        self.kept = kept
         self.live = [i for i, wanted in enumerate(live) if wanted]
         self.in_avals = [aval_of(v) for v in values]
         self.out_avals = [aval_of(o) for o in outs]
-
-    def check(self) -> None:
-        for guard in self.guards:
-            guard.check()
 
     def all_cotangents(self, cts: Sequence[Maybe]) -> list[Maybe]:
         """Cotangents of all outputs, from those of the outputs that have any."""
@@ -275,8 +271,20 @@ class OneRule:
 class ReverseRule(OneRule):
     """The linear map that ``bwd`` pulls back; pushing is its transpose, for ``bwd`` is linear."""
 
+    def __init__(
+        self,
+        call: RuledCall,
+        residuals: PyTree,
+        values: Sequence[Value],
+        live: Sequence[bool],
+        outs: Sequence[Value],
+    ) -> None:
+        kept, self.guards = guarded(residuals)
+        super().__init__(call, kept, values, live, outs)
+
     def pull(self, cts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
-        self.check()
+        for guard in self.guards:
+            guard.check()
         assert self.call.bwd is not None
         out = applied(self.call.name, self.call.bwd, self.kept, self.all_cotangents(cts))
         return self.live_cotangents(out)
@@ -291,12 +299,14 @@ class ReverseRule(OneRule):
             return [zeros_of(a, beside) if c is None else c for c, a in pairs]
 
         _, linear = linearize(pull, *cts)
-        dense = [zeros_of(a, ts) if t is None else t for t, a in zip(ts, avals, strict=True)]
-        return list(linear.backing.pull(dense, strict))
+        return list(linear.backing.pull(ts, strict))
 
 
 class LinearRule(OneRule):
-    """A function that is linear in its live operands, and its transpose rule."""
+    """A function that is linear in its live operands, and its transpose rule.
+
+    It keeps operands alone, which the row that holds it guards.
+    """
 
     def __init__(
         self, call: RuledCall, values: Sequence[Value], live: Sequence[bool], outs: Sequence[Value]
@@ -305,10 +315,7 @@ class LinearRule(OneRule):
         super().__init__(call, fixed, values, live, outs)
 
     def push(self, ts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
-        self.check()
         full = list(self.kept)
-        for i in self.call.linear:
-            full[i] = None
         for i, t in zip(self.live, ts, strict=True):
             full[i] = t
         for i in self.call.linear:
@@ -318,7 +325,6 @@ class LinearRule(OneRule):
         return [o for o, aval in zip(outs, self.out_avals, strict=True) if aval.inexact]
 
     def pull(self, cts: Sequence[Maybe], strict: bool = False) -> list[Maybe]:
-        self.check()
         assert self.call.transpose is not None
         out = applied(self.call.name, self.call.transpose, self.kept, self.all_cotangents(cts))
         return self.live_cotangents(out)

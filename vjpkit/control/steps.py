@@ -255,7 +255,8 @@ class Schedule:
 class Steps:
     """The linear map of a loop at values: from its live operands to its real outputs.
 
-    ``skipped`` live operands come before those of the machine, and nothing depends on them.
+    ``skipped`` live operands come before those of the machine, and nothing depends on them. It is
+    applied to vectors of which one at least is not zero.
     """
 
     def __init__(
@@ -301,9 +302,7 @@ class Steps:
 
     def push(self, ts: Sequence[Value | None], strict: bool = False) -> list[Value | None]:
         inexact = [j for j, a in enumerate(self.out_avals) if a.inexact]
-        some = next((t for t in ts if t is not None), None)
-        if some is None:
-            return [None for _ in inexact]
+        some = next(t for t in ts if t is not None)
         machine = self.machine
         given = dict(zip(self.live, ts[self.skipped :], strict=True))
         fixed = [self._dense(i, given.get(i), some) for i in self.consts]
@@ -330,9 +329,7 @@ class Steps:
         return [found.get(j) for j in inexact]
 
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> list[Value | None]:
-        some = next((c for c in cts if c is not None), None)
-        if some is None:
-            return [None] * (self.skipped + len(self.live))
+        some = next(c for c in cts if c is not None)
         back = Backward(self, cts, some, strict)
         k = len(self.tape)
         for kept in self.tape.backward():
