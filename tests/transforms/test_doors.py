@@ -8,9 +8,10 @@ import pytest
 
 import vjpkit as vk
 from vjpkit.kinds import DOORS
+from vjpkit.kinds.silence import _entered, _left, restore, silence, silent
 from vjpkit.ops.elementwise import arctan2, divide, multiply, power, tanh
 from vjpkit.transforms.batch import Batched, Batches
-from vjpkit.transforms.forward import Dual, Duals, silently
+from vjpkit.transforms.forward import Dual, Duals
 
 X = np.array([0.3, 0.7, 1.9])
 T = np.array([1.0, -2.0, 0.5])
@@ -65,13 +66,30 @@ def test_zero_wins_over_an_infinite_partial_unless_strict():
 def test_a_derivative_never_warns():
     huge = np.array([1e200])
     assert np.isinf(vk.jvp(lambda x: x * 1e200, (np.ones(1),), (huge,))[1])
-    assert silently(lambda: np.float64(1) / np.float64(0)) == np.inf
+    assert silent(lambda: np.float64(1) / np.float64(0))() == np.inf
     with pytest.warns(RuntimeWarning):
         np.float64(1) / np.float64(0)
 
 
+def test_silence_ends_with_an_error_and_with_numpys_own_way_too():
+    for hush, loud in ((silence, restore), (_entered, _left)):
+        before = np.geterr()
+        token = hush()
+        assert set(np.geterr().values()) == {"ignore"}
+        loud(token)
+        assert np.geterr() == before
+    with pytest.raises(ValueError, match="hello"):
+        silent(raised)("hello")
+    assert np.geterr() == before
+
+
+def raised(message):
+    raise ValueError(message)
+
+
 def test_silence_is_re_entrant_and_serves_threads():
-    assert silently(lambda x: silently(np.log, x), np.float64(0)) == -np.inf
+    log = silent(np.log)
+    assert silent(lambda x: log(x) - log(x))(np.float64(0)) != 0
 
     def push(i):
         return vk.jvp(lambda x: np.tanh(np.sin(x) * i), (X,), (T,))[1]

@@ -27,6 +27,7 @@ from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.kinds.linear import of_finite_norm
+from vjpkit.kinds.silence import silent
 from vjpkit.passes.cancelling import without_what_cancels
 from vjpkit.passes.common import with_products_shared
 from vjpkit.passes.factors import with_common_factors, with_quotients
@@ -218,7 +219,7 @@ def lower(
         return made[0](*values)
 
     if derivatives:  # of which NumPy's warnings are no news
-        exact = np.errstate(all="ignore")(exact)
+        exact = silent(exact)
     return kind(quick, private, fresh, exact, len(program.outputs)).compile()
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from vjpkit.backends import Executable
 from vjpkit.core.aval import Value
+from vjpkit.kinds.silence import restore, silence
 from vjpkit.pytree import KINDS, LEAF, Kind, PyTree, PyTreeDef
 
 __all__ = ["MISS", "Door", "door"]
@@ -42,24 +43,25 @@ def door(
     execute: Executable,
     out_tree: PyTreeDef,
     arrays: Sequence[int],
-    run: Callable[..., tuple[Value, ...]],
+    silenced: bool,
     unchanged: Callable[[], bool] | None,
 ) -> Door:
     """The function of ``(args, kwargs)`` that answers calls like this one; else `MISS`.
 
     ``static`` are numbers and names of static arguments, which must have the same values.
-    ``execute`` takes ``sources`` and the leaves, and so does ``run``, which runs it. ``arrays`` are
-    the numbers of results that are arrays of no axis, which ``run`` gives as scalars.
+    ``execute`` takes ``sources`` and the leaves, ``silenced`` where NumPy's warnings would be no
+    news. ``arrays`` are the numbers of results that are arrays of no axis, which it gives as
+    scalars.
     ``unchanged`` tells whether what the program was made from is as it was. Where ``execute`` is
     not settled the door closes when it is.
     """
-    text = Text(execute, run)
+    text = Text(execute)
     text.arguments(args, kwargs, static)
     if not execute.settled:
         text.require(f"not {text.constant(execute)}.settled")
     if unchanged is not None:
         text.require(f"{text.constant(unchanged)}()")
-    text.run([*map(text.constant, sources), *text.leaves], out_tree.num_leaves)
+    text.run([*map(text.constant, sources), *text.leaves], out_tree.num_leaves, silenced)
     text.lines += [f"r{i} = asarray(r{i})" for i in arrays]
     text.lines.append(f"return {text.tree(out_tree, iter(text.results))}")
     return text.compile()
@@ -68,7 +70,7 @@ def door(
 class Text:
     """The source of a door, and the values that it names."""
 
-    def __init__(self, execute: Executable, run: Callable[..., tuple[Value, ...]]) -> None:
+    def __init__(self, execute: Executable) -> None:
         self.lines: list[str] = []
         self.direct = execute.direct
         self.scope: dict[str, Any] = {
@@ -76,7 +78,9 @@ class Text:
             "MISS": MISS,
             "asarray": np.asarray,
             "ndarray": np.ndarray,
-            "run": run,
+            "run": execute.run,
+            "silence": silence,
+            "restore": restore,
             "name_line": execute.name_line,
         }
         self.leaves: list[str] = []
@@ -183,15 +187,17 @@ class Text:
 
     # ---- results -----------------------------------------------------------------------------
 
-    def run(self, operands: Sequence[str], count: int) -> None:
+    def run(self, operands: Sequence[str], count: int, silenced: bool) -> None:
         """Call the program; its errors name the user's line."""
         self.results = [f"r{i}" for i in range(count)]
         targets = "".join(f"{r}, " for r in self.results) or "()"
         if self.direct is not None:  # a ufunc gives one result as it is
             self.lines.append(f"{targets.strip(', ')} = direct({', '.join(operands)})")
             return
+        self.lines += ["token = silence()"] if silenced else []
         self.lines += ["try:", f"    {targets.strip()} = run({', '.join(operands)})"]
         self.lines += ["except Exception as error:", "    name_line(error)", "    raise"]
+        self.lines += ["finally:", "    restore(token)"] if silenced else []
 
     def tree(self, treedef: PyTreeDef, results: Any) -> str:
         """The expression that builds a tree of results."""

@@ -126,7 +126,7 @@ class Jit(Transformed):
             execute,
             found.out_tree,
             found.arrays,
-            found.quieted,
+            found.silenced,
             unchanged,
         )
         return found.door

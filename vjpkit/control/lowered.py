@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,14 @@ from vjpkit.control.call import call
 from vjpkit.control.doors import Door
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
-from vjpkit.core.ir import Program, subprograms
+from vjpkit.core.ir import Program
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import ClosedProgram
 from vjpkit.core.tracer import RUNNING, Tracer, bind
+from vjpkit.kinds.silence import silent
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import plain_array, what
 from vjpkit.transforms.closures import Closure
-from vjpkit.transforms.forward import silently
 from vjpkit.transforms.staged import ShapeDtypeStruct
 
 __all__ = ["Compiled", "Fixed", "Lowered", "Signature", "Staged", "signature_of"]
@@ -186,35 +185,20 @@ class Staged:
         if any([isinstance(x, _NO_VALUES) for x in values]):  # noqa: C419  # quicker than a generator
             require_values(leaves)
             outs = bind(call, values, {"program": self.closed.program})
-        elif self.quiet and not self.execute.silent:
-            with np.errstate(all="ignore"):
-                outs = self.execute(*values)
         else:
-            outs = self.execute(*values)
+            outs = (silent(self.execute) if self.silenced else self.execute)(*values)
         if self.arrays:
             as_array = roles["array_of_no_axis"]
             outs = tuple([as_array(x) if i in self.arrays else x for i, x in enumerate(outs)])
         return self.out_tree.unflatten(outs)
 
     @property
-    def quieted(self) -> Callable[..., tuple[Value, ...]]:
-        """What runs the program, without NumPy's warnings where they are no news."""
-        execute = self.execute
-        if not self.quiet or execute.silent:
-            return execute.run
-        if reads_no_context(self.closed.program):
-            return partial(silently, execute.run)
-        return np.errstate(all="ignore")(execute.run)
+    def silenced(self) -> bool:
+        """Whether the program runs without NumPy's warnings: where they are no news, and may
+        come."""
+        return self.quiet and not self.execute.silent
 
 
-def reads_no_context(program: Program) -> bool:
-    """Whether all equations are NumPy's and vjpkit's own functions, which call no user's code."""
-    homes = {type(eqn.primitive).__module__ for eqn in program.equations}
-    own = all(home.startswith("vjpkit.ops.") or home in _OWN for home in homes)
-    return own and all(map(reads_no_context, subprograms(program)))
-
-
-_OWN = frozenset({"vjpkit.control.call", "vjpkit.control.scan_rules"})
 """Where primitives are that run programs and do nothing else."""
 
 

@@ -10,7 +10,7 @@ import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from os.path import dirname, sep
-from types import CodeType
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 import numpy
@@ -61,7 +61,10 @@ INTERNAL = _Internal()
 
 def calling_position() -> Position:
     """Position of the innermost frame, above the one that asks, that is the user's."""
-    frame = sys._getframe(1).f_back
+    try:
+        frame: FrameType | None = sys._getframe(2)
+    except ValueError:  # nobody called the one that asks
+        return None, -1
     while frame is not None:
         code = frame.f_code
         if not INTERNAL[code.co_filename]:

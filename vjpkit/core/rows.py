@@ -388,12 +388,10 @@ def has_nan(x: Value) -> bool:
     """
     if type(x) is _ndarray:
         size = x.size
-        if not size:
-            return False
-        if x.ndim != 1 and size > 1:
+        if size > 4096:
             x = x.ravel("K")
         if size < _MANY or x.dtype.char not in "fd":
-            x = x.item(x.argmax())
+            x = x.item(x.argmax()) if size else 0
         else:
             x = _maximum_reduce(x)
     return x != x  # type: ignore[no-any-return]  # values are untyped
@@ -495,7 +493,8 @@ def walked(
     given; a rule that may do more with it, as a solver that compares, raises `NanMetError`.
     """
     if slots[-2] is annihilate:
-        plain = [*slots[:-2], plain_product, set()]
+        marks: set[int] = set()
+        plain = [*slots[:-2], plain_product, marks]
         try:
             walk(rows, plain)
         except NanMetError:
@@ -509,7 +508,7 @@ def walked(
                 x = settled(x)
                 if may_have_nan(x):
                     break
-            elif (~i not in plain[-1] or i in plain[-1]) and has_nan(x):
+            elif (~i not in marks or i in marks) and has_nan(x):
                 break
             out.append(x)
         else:

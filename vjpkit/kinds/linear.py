@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core import rows as _rows
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import calling_position
+from vjpkit.core.errors import Position, calling_position
 from vjpkit.core.primitive import Primitive, lookup
 from vjpkit.core.rows import (
     Cotangents,
@@ -26,11 +26,13 @@ from vjpkit.core.rows import (
     plain_product,
 )
 from vjpkit.core.tracer import Tracer, bind, is_foreign
+from vjpkit.kinds.silence import silent
 
 __all__ = ["Bilinear", "Linear", "LinearMany", "contribute", "own_values", "rule"]
 
 
 _ndarray = np.ndarray
+new = object.__new__
 
 
 def own_values(xs: Iterable[Value], trace: Rows) -> list[Value]:
@@ -93,8 +95,11 @@ class Linear(Primitive):
         k = trace.new()
         code, offset = calling_position()
         trace.append((self.pull, k, code, offset, x.slot, value.shape, value.dtype, (), params))
-        kind = type(out)
-        return (Eager if kind is _ndarray or kind is np.float64 else eager)(out, trace, k)
+        if type(out) is not _ndarray and type(out) is not np.float64:
+            return eager(out, trace, k)
+        tracer = new(Eager)
+        tracer.value, tracer.owner, tracer.slot = out, trace, k
+        return tracer
 
     def record(
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
@@ -232,6 +237,8 @@ def strong_slot(trace: Rows, x: Value, i: int | None, out: Value) -> int | None:
 
     Tangents of these are strong, and would decide the dtype.
     """
+    if type(x) is _ndarray:
+        return i
     aval, dtype = aval_of(x), aval_of(out).dtype
     if i is None or not aval.weak or aval.dtype == dtype:
         return i
@@ -310,7 +317,7 @@ def of_many(out: Value, ct: Value, x: Value) -> bool:
     return arrays and bool(out.size > 4 * (ct.size + x.size))
 
 
-@np.errstate(all="ignore")  # squares overflow
+@silent  # squares overflow
 def of_finite_norm(x: Value) -> bool:
     """Whether the squares of ``x`` add up to a finite number.
 
@@ -408,17 +415,21 @@ class Bilinear(Primitive):
         raise NotImplementedError(f"{self.name} declares no transpose_y")
 
     def __call__(self, x: Value, y: Value, **params: Any) -> Value:
+        trace: Any = None
+        a, b, i, j = x, y, None, None
+        if type(x) is Eager:
+            trace, a, i = x.owner, x.value, x.slot
         if type(y) is Eager:
-            trace = y.owner
-            if type(x) is Eager and x.owner is trace and not trace.dirty:
-                return self.append(trace, x.value, y.value, x.slot, y.slot, params)
-            if type(x) is _ndarray and x.dtype.kind in "fc" and not trace.dirty:
-                return self.append(trace, x, y.value, None, y.slot, params)
-        elif type(x) is Eager:
-            trace = x.owner
-            if type(y) is _ndarray and y.dtype.kind in "fc" and not trace.dirty:
-                return self.append(trace, x.value, y, x.slot, None, params)
-        return self.general(x, y, params)
+            if trace is not None and trace is not y.owner:
+                return self.general(x, y, params)
+            trace, b, j = y.owner, y.value, y.slot
+        if trace is None or trace.dirty:
+            return self.general(x, y, params)
+        if i is None and (type(a) is not _ndarray or a.dtype.kind not in "fc"):
+            return self.general(x, y, params)
+        if j is None and (type(b) is not _ndarray or b.dtype.kind not in "fc"):
+            return self.general(x, y, params)
+        return self.append(trace, calling_position(), a, b, i, j, params)
 
     def general(self, x: Value, y: Value, params: dict[str, Any]) -> Value:
         """Any two operands: foreign containers decline, tracers go through `bind`."""
@@ -430,33 +441,39 @@ class Bilinear(Primitive):
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> Value:
         (x, y), (i, j) = values, slots
-        return self.append(trace, x, y, i, j, params)
+        return self.append(trace, calling_position(), x, y, i, j, params)
 
     def append(
-        self, trace: Rows, x: Value, y: Value, i: int | None, j: int | None, params: Any
+        self,
+        trace: Rows,
+        position: Position,
+        x: Value,
+        y: Value,
+        i: int | None,
+        j: int | None,
+        params: Any,
     ) -> Value:
         """Compute, and append the row for operands in the slots ``i`` and ``j``."""
-        if type(x) is _ndarray is type(y) or not (isinstance(x, Tracer) or isinstance(y, Tracer)):
+        if type(x) is _ndarray is type(y):
             out = self.impl(x, y, **params)
         else:
-            out = self(x, y, **params)
-        code, offset = calling_position()
-        if type(x) is not _ndarray:
-            i = strong_slot(trace, x, i, out)
-        if type(y) is not _ndarray:
-            j = strong_slot(trace, y, j, out)
+            traced = isinstance(x, Tracer) or isinstance(y, Tracer)
+            out = (self if traced else self.impl)(x, y, **params)
+            i, j = strong_slot(trace, x, i, out), strong_slot(trace, y, j, out)
         k = trace.new()
         if i is None:
-            x = trace.keep(x) if type(x) is _ndarray else x
             shape, dtype = (y.shape, y.dtype) if type(y) is _ndarray else space(y)
-            trace.append((self.pull_y, k, code, offset, j, shape, dtype, params, x))
+            x = trace.keep(x) if type(x) is _ndarray else x
+            trace.append((self.pull_y, k, *position, j, shape, dtype, params, x))
         elif j is None:
-            y = trace.keep(y) if type(y) is _ndarray else y
             shape, dtype = (x.shape, x.dtype) if type(x) is _ndarray else space(x)
-            trace.append((self.pull_x, k, code, offset, i, shape, dtype, params, y))
+            y = trace.keep(y) if type(y) is _ndarray else y
+            trace.append((self.pull_x, k, *position, i, shape, dtype, params, y))
         else:
-            trace.append((self.pull_xy, k, code, offset, i, j, params, x, y))
-        return Eager(out, trace, k)
+            trace.append((self.pull_xy, k, *position, i, j, params, x, y))
+        tracer = new(Eager)
+        tracer.value, tracer.owner, tracer.slot = out, trace, k
+        return tracer
 
     def forward(
         self,

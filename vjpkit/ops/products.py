@@ -69,11 +69,11 @@ class Matmul(Bilinear):
     """The product of elements in transposes."""
 
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
-        times = type(self).times
         if len(shape) == y.ndim == 2:
             few = type(ct) is _ndarray is type(y) and shape[0] * shape[1] <= SMALL
-            out = ct.dot(y.T) if few else times(ct, y.T)
+            out = ct.dot(y.T) if few else type(self).times(ct, y.T)
             return out if out.dtype is dtype else cast(out, dtype)
+        times = type(self).times
         if y.ndim == 1:
             return unbroadcast(type(self).each(ct[..., None], y), shape, dtype)
         if len(shape) == 1:
@@ -81,11 +81,11 @@ class Matmul(Bilinear):
         return _fitted(times(ct, y.swapaxes(-1, -2)), shape, dtype)
 
     def transpose_y(self, ct: Value, x: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
-        times, each = type(self).times, type(self).each
         if len(shape) == x.ndim == 2:
             few = type(ct) is _ndarray is type(x) and shape[0] * shape[1] <= SMALL
-            out = x.T.dot(ct) if few else times(x.T, ct)
+            out = x.T.dot(ct) if few else type(self).times(x.T, ct)
             return out if out.dtype is dtype else cast(out, dtype)
+        times, each = type(self).times, type(self).each
         if x.ndim == 1:
             product = each(ct, x) if len(shape) == 1 else each(x[:, None], ct[..., None, :])
             return unbroadcast(product, shape, dtype)

@@ -24,6 +24,7 @@ from vjpkit.core.staging import (
     unbound,
 )
 from vjpkit.core.tracer import Tracer
+from vjpkit.kinds.silence import silent
 
 __all__ = [
     "Backing",
@@ -115,27 +116,27 @@ class Recorded:
         for guard in self.guards:
             guard.check()
 
+    @silent
     def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         self.check()
         slots = new_slots(self.count, self.strict or strict)
         for i, t in zip(self.inputs, ts, strict=True):
             slots[i] = t
         builder = builder_of(ts)
-        with np.errstate(all="ignore"):
-            if builder is None:
-                return walked(push_rows, self.rows, slots, self.outputs)
-            push_staged(builder, self.rows, slots)
+        if builder is None:
+            return walked(push_rows, self.rows, slots, self.outputs)
+        push_staged(builder, self.rows, slots)
         return [None if k is None else slots[k] for k in self.outputs]
 
+    @silent
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         self.check()
         slots = new_slots(self.count, self.strict or strict)
         seed_cotangents(slots, self.outputs, cts)
         builder = builder_of(cts)
-        with np.errstate(all="ignore"):
-            if builder is None:
-                return walked(pull_rows, self.rows, slots, self.inputs)
-            return pull_staged(builder, self.rows, slots, self.inputs)
+        if builder is None:
+            return walked(pull_rows, self.rows, slots, self.inputs)
+        return pull_staged(builder, self.rows, slots, self.inputs)
 
     def residuals(self) -> list[Residual]:
         found: dict[int, Residual] = {}

@@ -22,6 +22,7 @@ from vjpkit.core.rows import (
 )
 from vjpkit.core.staging import builder_of, pull_staged
 from vjpkit.core.tracer import Tracer
+from vjpkit.kinds.silence import restore, silence
 from vjpkit.ops.updates import copy_with_layout
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import (
@@ -49,9 +50,6 @@ Function = Callable[..., PyTree]
 
 _FIRST = (0,)
 _ndarray = np.ndarray
-
-quiet_pull = np.errstate(all="ignore")(pull_once)
-"""`pull_once` without NumPy's warnings: what would warn contributes nothing, or shows as nan."""
 
 
 class ValueAndGrad(Transformed):
@@ -135,7 +133,11 @@ class ValueAndGrad(Transformed):
         y = trace = None  # type: ignore[assignment]  # the walk frees what it has used
         builder = None if type(value) is np.float64 else builder_of([value])
         if builder is None:
-            pulled = quiet_pull(rows, cts, range(count))
+            token = silence()
+            try:
+                pulled = pull_once(rows, cts, range(count))
+            finally:
+                restore(token)
         else:
             pulled = pull_staged(builder, rows, cts, range(count))
         return value, aux, self._gradient(read, pulled, arrays)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import Context
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import SCOPE
 from vjpkit.core.rows import has_nan, roles
 from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info
-from vjpkit.kinds import DOORS, Bilinear, Elementwise, Linear, Reduction
+from vjpkit.kinds import DOORS, Elementwise, Linear
 from vjpkit.kinds.elementwise import generate
+from vjpkit.kinds.silence import restore, silence, silent
 from vjpkit.ops import elementwise
 from vjpkit.transforms.traces import ValueTrace, current
 
@@ -46,35 +45,6 @@ _UFUNCS: dict[np.ufunc, Callable[..., Value]] = {}
 def _snapshot(x: Value) -> Value:
     """An operand of another trace as it is now: it may be an array that is written to later."""
     return roles["snapshot"](x) if isinstance(x, Tracer) else x
-
-
-_SIMPLE = (Bilinear, Elementwise, Linear, Reduction)
-"""Kinds whose derivative is arithmetic that reads no context variables but NumPy's."""
-
-_QUIET: list[Context] = []
-"""Contexts in which NumPy does not warn; each serves one call at a time."""
-
-
-def quiet_context() -> Context:
-    """A new one: entering it costs a tenth of `numpy.errstate`."""
-    context = Context()
-    context.run(np.seterr, all="ignore")
-    return context
-
-
-def silently(f: Callable[..., Value], *args: Any, **kwargs: Any) -> Value:
-    """``f(*args, **kwargs)`` without warnings: the primal has warned, its derivative need not."""
-    if SCOPE.get():  # which another context does not know
-        with np.errstate(all="ignore"):
-            return f(*args, **kwargs)
-    try:
-        context = _QUIET.pop()
-    except IndexError:
-        context = quiet_context()
-    try:
-        return context.run(f, *args, **kwargs)
-    finally:
-        _QUIET.append(context)
 
 
 def dual_door(primitive: Elementwise) -> Callable[..., Value | None]:
@@ -117,8 +87,8 @@ def compile_dual(
     nan, or where tracers are below. ``swapped`` exchanges the operands.
     """
     scope = {
-        "Dual": Dual, "ufunc": primitive.ufunc, "forward": primitive.forward, "has_nan": has_nan,
-        "silently": silently, "contexts": _QUIET, "quiet_context": quiet_context,
+        "Dual": Dual, "ufunc": primitive.ufunc, "forward": silent(primitive.forward),
+        "has_nan": has_nan, "silence": silence, "restore": restore,
         "general": primitive.general, "none": none, "ndarray": np.ndarray,
         "NUMBERS": frozenset({float, int}), "PLAIN": frozenset({np.ndarray, np.float64}),
         "float64": np.float64,
@@ -162,14 +132,13 @@ def _result(primitive: Elementwise, mask: tuple[int, ...]) -> list[str]:
     plain = " and ".join(
         f"type({what}) in PLAIN" for what in ("out", *[f"{x}_.tangent" for x in live])
     )
-    retry = f"t = silently(forward, {arguments}, None, trace.strict)"
+    retry = f"t = forward({arguments}, None, trace.strict)"
     lines = [
         f"    out = {primitive.expression()}",
         f"    if {plain}:",
-        "        try: context = contexts.pop()",
-        "        except IndexError: context = quiet_context()",
-        f"        t = context.run(plain{''.join(map(str, mask))}, {given})",
-        "        contexts.append(context)",
+        "        token = silence()",
+        f"        try: t = plain{''.join(map(str, mask))}({given})",
+        "        finally: restore(token)",
     ]
     if primitive.tangents[tuple(map(bool, mask))][1]:
         other = names.replace(live[0], "")
@@ -206,23 +175,28 @@ class Duals(ValueTrace):
             outs, tangents = together(values, ts, params, self.strict)
             self.require_closed(primitive, (*outs, *tangents), params)
         else:
-            out = primitive(*values, **params)
-            if isinstance(primitive, _SIMPLE):
-                t = silently(primitive.forward, values, ts, out, params, self.strict)
-                return out if t is None else Dual(out, self, t)
-            outs = primitive.unpack(out)
-            with np.errstate(all="ignore"):
-                tangents = primitive.unpack(primitive.forward(values, ts, out, params, self.strict))
+            outs = primitive(*values, **params)
+            token = silence()
+            try:
+                tangents = primitive.forward(values, ts, outs, params, self.strict)
+            finally:
+                restore(token)
+            if not primitive.multi:
+                return outs if tangents is None else Dual(outs, self, tangents)
         pairs = zip(outs, tangents, strict=True)
         return primitive.pack(tuple([o if t is None else Dual(o, self, t) for o, t in pairs]))
 
     def linear(self, primitive: Linear, x: Value, params: dict[str, Any]) -> Value:
         """A linear primitive of one operand, which is ours: the same of value and tangent."""
         value, t = x.value, x.tangent
-        if type(value) is np.ndarray is type(t):
-            out = primitive.impl(value, **params)
-            return Dual(out, self, silently(primitive.impl, t, **params))
-        return Dual(primitive(value, **params), self, silently(primitive, t, **params))
+        plain = type(value) is np.ndarray is type(t)
+        f = primitive.impl if plain else primitive
+        out = f(value, **params)
+        token = silence()
+        try:
+            return Dual(out, self, f(t, **params))
+        finally:
+            restore(token)
 
     def split(self, y: Value) -> tuple[Value, Value | None]:
         """Primal and tangent (None for zero) of an output."""
