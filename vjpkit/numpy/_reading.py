@@ -31,6 +31,7 @@ from vjpkit.numpy._views import (
 from vjpkit.ops.index import is_basic
 from vjpkit.ops.indexing import read
 from vjpkit.ops.updates import copy_with_layout, through
+from vjpkit.transforms.forward import Dual
 
 __all__ = [
     "copied",
@@ -112,6 +113,8 @@ def private(x: Value) -> Value:
         return x if x.base is None else copy_with_layout(x)
     if isinstance(x, Tracer) and isinstance(getattr(x, "value", None), np.ndarray | Tracer):
         x.value = private(x.value)
+        if type(x) is Dual:
+            x.tangent = private(x.tangent)
     return x
 
 

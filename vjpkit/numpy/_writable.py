@@ -34,9 +34,18 @@ from vjpkit.numpy._views import (
     version,
 )  # fmt: skip
 from vjpkit.ops import complex_numbers
-from vjpkit.ops.index import Index, is_basic, normalized, require_fitting, split_index
+from vjpkit.ops.index import (
+    Index,
+    indexed_shape,
+    is_basic,
+    normalized,
+    require_fitting,
+    split_index,
+)
 from vjpkit.ops.indexing import getitem
 from vjpkit.ops.updates import Steps, copy_with_layout, update, write_into
+from vjpkit.transforms.batch import Batched
+from vjpkit.transforms.forward import Dual
 
 __all__ = [
     "fitted",
@@ -56,31 +65,44 @@ def references(x: Tracer) -> int:
     return sys.getrefcount(x.value)
 
 
-def _calibrate() -> int | None:
-    """What `references` says of a value that only its tracer holds; None where counting is
-    unsound."""
-    probe = Plain(np.empty(3))
-    alone = references(probe)
-    alias = probe.value
-    shared = references(probe)
+def references_to_memory(x: Tracer) -> int:
+    """References to the array whose memory the value of ``x`` is a view of."""
+    return sys.getrefcount(x.value.base)
+
+
+def _calibrate(value: np.ndarray[Any, Any], count: Callable[[Tracer], int]) -> int | None:
+    """What ``count`` says of a value that only its tracer holds; None where counting is unsound."""
+    probe = Plain(value)
+    del value
+    alone = count(probe)
+    alias = probe.value if count is references else probe.value.base
+    shared = count(probe)
     del alias
     view = probe.value[1:]
-    seen = references(probe)
+    seen = count(probe)
     del view
-    return alone if (shared, seen, references(probe)) == (alone + 1, alone + 1, alone) else None
+    return alone if (shared, seen, count(probe)) == (alone + 1, alone + 1, alone) else None
 
 
-_ALONE = _calibrate()
+_ALONE = _calibrate(np.empty(3), references)
+_ALONE_WITH_GAPS = _calibrate(copy_with_layout(np.empty(6)[::2]), references_to_memory)
 
 
 def is_alone(x: Tracer) -> bool:
-    """Whether the value of ``x`` may be written in place: only ``x`` refers to it."""
+    """Whether the value of ``x`` may be written in place: only ``x`` refers to it.
+
+    A copy that has gaps, like the array that it is of, is a view of memory of its own.
+    """
     if not reuse or _ALONE is None or references(x) > _ALONE:
         return False
     value = x.value
     if isinstance(value, Tracer):
         return True
-    return bool(value.base is None and value.flags.owndata and value.flags.writeable)
+    if value.base is None:
+        return bool(value.flags.owndata and value.flags.writeable)
+    if type(value.base) is not np.ndarray or value.base.dtype != np.uint8:
+        return False
+    return _ALONE_WITH_GAPS is not None and references_to_memory(x) <= _ALONE_WITH_GAPS
 
 
 def write(x: Tracer, index: Any, value: Value) -> None:
@@ -243,11 +265,28 @@ def store(root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: 
             root,
             next(v.owner for v in operands if isinstance(v, Tracer) and v.owner.level == level),
         )
-    own = type(root) is Plain or (type(root) is Eager and not any(map(is_tracer, arrays)))
-    if own and level <= root.owner.level:
-        _store_in_place(root, steps, index, arrays, value)
+    if level <= root.owner.level and stored_in_place(root, steps, index, arrays, value):
         return
     adopt(root, update(*arrays, snapshot(root), value, steps=steps, index=index))
+
+
+def stored_in_place(
+    root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: Value
+) -> bool:
+    """Whether the arrays that ``root`` holds were written to, and no new ones made."""
+    if type(root) is Plain:
+        write_into_value(root, steps, index, arrays, value)
+    elif any(map(is_tracer, arrays)):
+        return False
+    elif type(root) is Eager:
+        _store_eager(root, steps, index, arrays, value)
+    elif type(root) is Dual:
+        _store_dual(root, steps, index, arrays, value)
+    elif type(root) is Batched and not (steps or arrays or bool in map(type, index.entries)):
+        _store_batch(root, index, value)
+    else:
+        return False
+    return True
 
 
 def is_tracer(x: Value) -> bool:
@@ -270,28 +309,32 @@ def lift(root: Tracer, trace: Any) -> None:
     root.info = trace.new()
 
 
-def _store_in_place(
-    root: Tracer, steps: Steps, index: Index, arrays: list[Value], value: Value
+def write_into_value(
+    x: Tracer, steps: Steps, index: Index, arrays: list[Value], value: Value
 ) -> None:
-    """Write into the root's own buffer if nobody else holds it, else into a copy; record the
-    row."""
+    """Write into what ``x`` holds if nobody else does, else into a copy that it holds then."""
+    if isinstance(value, Tracer) and not isinstance(x.value, Tracer):
+        x.value = Plain(x.value if is_alone(x) else copy_with_layout(x.value))
+    if not isinstance(x.value, Tracer):
+        if not is_alone(x):
+            x.value = copy_with_layout(np.asarray(x.value))
+        write_into(x.value, steps, index.fill(arrays), value)
+        return
+    if not is_alone(x):
+        x.value = thawed(x.value)
+    store(x.value, steps, index, arrays, value)
+    if type(x.value) is Plain and not isinstance(value, Tracer):
+        x.value = x.value.value
+
+
+def _store_eager(
+    root: Eager, steps: Steps, index: Index, arrays: list[Value], value: Value
+) -> None:
+    """Write the value, and record the row."""
     trace = root.owner
     mine = isinstance(value, Eager) and value.owner is trace
     inner = value.value if mine else value
-    if isinstance(inner, Tracer) and not isinstance(root.value, Tracer):
-        root.value = Plain(root.value if is_alone(root) else copy_with_layout(root.value))
-    if isinstance(root.value, Tracer):
-        if not is_alone(root):
-            root.value = thawed(root.value)
-        store(root.value, steps, index, arrays, inner)
-        if type(root.value) is Plain and not isinstance(inner, Tracer):
-            root.value = root.value.value
-    else:
-        if not is_alone(root):
-            root.value = copy_with_layout(np.asarray(root.value))
-        write_into(root.value, steps, index.fill(arrays), inner)
-    if type(root) is Plain:
-        return
+    write_into_value(root, steps, index, arrays, inner)
     avals = [aval_of(root.value), aval_of(inner)]
     params = {"steps": steps, "index": index}
     held = [trace.keep(a) if type(a) is np.ndarray else a for a in arrays]
@@ -299,6 +342,27 @@ def _store_in_place(
     k = trace.new()
     trace.append((update.pull, k, *calling_position(), slots, avals, held, params))
     root.info = k
+
+
+def _store_dual(root: Dual, steps: Steps, index: Index, arrays: list[Value], value: Value) -> None:
+    """Write the value and, in the same way, its tangent."""
+    mine = type(value) is Dual and value.owner is root.owner
+    write_into_value(root, steps, index, arrays, value.value if mine else value)
+    tangent = Plain(root.tangent)
+    root.tangent = None  # only `tangent` refers to it now
+    try:
+        write_into_value(tangent, steps, index, arrays, value.tangent if mine else 0)
+    finally:
+        root.tangent = tangent.value
+
+
+def _store_batch(root: Batched, index: Index, value: Value) -> None:
+    """Write into the array of all examples."""
+    if type(value) is Batched and value.owner is root.owner:
+        axes = len(indexed_shape(root.shape, index, []))
+        n, *own = value.value.shape
+        value = np.reshape(value.value, (n, *[1] * (axes - len(own)), *own))
+    write_into_value(root, (), index.behind(slice(None)), [], value)
 
 
 def thawed(x: Tracer) -> Tracer:

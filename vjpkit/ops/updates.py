@@ -50,7 +50,8 @@ def copy_with_layout(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     out = np.array(x, order="K")
     if any(n > 1 and step == 0 for n, step in zip(x.shape, x.strides, strict=True)):
         return out  # broadcast: its elements share memory, those of the copy must not
-    if out.strides == x.strides or not x.size:
+    steps = zip(x.shape, x.strides, out.strides, strict=True)
+    if not x.size or all(n == 1 or step == new for n, step, new in steps):
         return out
     low, high = np.lib.array_utils.byte_bounds(x)
     offset = x.__array_interface__["data"][0] - low
