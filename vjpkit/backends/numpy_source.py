@@ -41,6 +41,7 @@ __all__ = [
     "Unavailable",
     "explained",
     "lower",
+    "moves_only",
     "quick_form",
 ]
 
@@ -165,10 +166,20 @@ class Lowered:
     @property
     def silent(self) -> bool:
         """Whether no part can make NumPy warn."""
-        return not self.parts
+        return all(map(moves_only, self.parts))
 
     def compile(self) -> None:
         """Make ready: nothing is left to do."""
+
+
+MOVING = frozenset({
+    "broadcast_to", "concatenate", "getitem", "reshape", "roll", "stack", "transpose",
+})  # fmt: skip
+"""Primitives whose results are elements of their operands, about which NumPy never warns."""
+
+
+def moves_only(part: Equation | Together) -> bool:
+    return isinstance(part, Equation) and part.primitive.name in MOVING
 
 
 def explained(part: Equation | Together) -> Part:

@@ -213,6 +213,24 @@ def test_no_warnings_come_from_kernels():
     assert np.isnan(out[1])
 
 
+def test_kernels_of_views_are_silent():
+    """So a call of theirs need not tell NumPy that warnings are no news."""
+    slices = lambda x: np.sum(np.sin(x[1:] * x[:-1]) / x[1:])
+    for f, silent in (
+        (vk.grad(slices), True),
+        (lambda x: np.sin(x[::-1] * 2.0) + x, True),
+        (lambda x: np.cumsum(np.sin(x) * x), False),
+        (lambda x: np.exp(x)[1:] + np.sort(x)[1:], False),
+    ):
+        assert executable(vk.make_ir(f)(POINT).program, "native").silent == silent
+    with np.errstate(all="raise"):
+        fast = vk.jit(vk.grad(slices), backend="native")
+        for _ in range(3):  # the last call is the door's
+            out = fast(np.array([1.0, 0.0, 2.0, 3.0]))
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(out, vk.grad(slices)(np.array([1.0, 0.0, 2.0, 3.0])))
+
+
 def test_threads_share_kernels():
     f = compiled(vk.value_and_grad(lambda x: np.sum(np.sin(x) * np.exp(-x * x))), np.ones(20000))
     inputs = [np.random.default_rng(i).standard_normal(20000) for i in range(8)]

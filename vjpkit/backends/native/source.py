@@ -44,6 +44,7 @@ from vjpkit.backends.numpy_source import (
     compiled_by_itself,
     explained,
     lower,
+    moves_only,
     quick_form,
 )
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
@@ -224,8 +225,9 @@ class NativeLowered(Lowered):
 
     @property
     def silent(self) -> bool:
-        """Whether all of it is machine code, which does not warn."""
-        return all(part.where in (KERNEL, LOOP) for part in self.explain())
+        """Whether all of it moves values or is machine code, which does not warn."""
+        others = [part for part in self.parts if not moves_only(part)]
+        return all(explained_native(part).where in (KERNEL, LOOP) for part in others)
 
     def explain(self) -> tuple[Part, ...]:
         return tuple(map(explained_native, self.parts))
