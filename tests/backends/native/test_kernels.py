@@ -213,6 +213,32 @@ def test_no_warnings_come_from_kernels():
     assert np.isnan(out[1])
 
 
+@pytest.mark.parametrize("n", [1, 16, 17, 700])
+@pytest.mark.parametrize("bad", range(4))
+def test_an_exact_zero_wins_in_each_of_several_products(n, bad):
+    """Whichever product is of zero and an infinity, and wherever they come together in a sum."""
+
+    def f(x, *where):
+        parts = [
+            np.where(w, np.sqrt(y), 0.0) for w, y in zip(where, (x, 2.0 * x, x * x), strict=True)
+        ]
+        return np.sum(parts[0] - 3.0 * parts[1] * parts[2] + x * parts[1]) + np.sum(parts[2] * x)
+
+    rng = np.random.default_rng(n + bad)
+    x, where = np.abs(rng.normal(size=n)), rng.random((3, n)) > 0.3
+    x[rng.integers(0, n)] = 0.0
+    where[:, x == 0.0] = np.arange(3)[:, None] == bad - 1  # one of them, or none, is chosen there
+    with np.errstate(all="ignore"):
+        want = vk.grad(f)(x, *where)
+        got = vk.jit(vk.grad(f), backend="native")(x, *where)
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+        assert np.isfinite(got).all() == (bad != 1)
+    twice = lambda x: vk.grad(lambda x: np.sum(vk.grad(f)(x, *where) * x))(x)
+    with np.errstate(all="ignore"):
+        got = vk.jit(twice, backend="native")(x)
+        np.testing.assert_allclose(got, twice(x), rtol=1e-10)
+
+
 def test_kernels_of_views_are_silent():
     """So a call of theirs need not tell NumPy that warnings are no news."""
     slices = lambda x: np.sum(np.sin(x[1:] * x[:-1]) / x[1:])

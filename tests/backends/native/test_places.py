@@ -367,6 +367,33 @@ def test_elements_read_one_by_one(count):
     np.testing.assert_allclose(native(x), vk.grad(f)(x), rtol=1e-11, atol=1e-9)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9])
+def test_fields_read_at_the_same_places_are_added_to_in_one_kernel(count):
+    """Whatever comes between them: the sums come as soon as their values are there."""
+    i, j = places((700,), 9, 1), places((700,), 9, 2)
+    xs = [numbers((9,), "f8", k) for k in range(count)]
+
+    def f(*xs):
+        total = 0.0
+        for k, x in enumerate(xs):
+            total = total + np.sum(np.sin(x[i] * x[j]) * x[i])
+            total = total + np.sum(np.cumsum(x) ** 2) * k
+        return total
+
+    def twice(*xs):
+        """The same array is added to at the same places more than once."""
+        return np.sum(np.sin(xs[0][i]) * np.cos(xs[0][i])) + np.sum(xs[0][i] ** 2) + f(*xs)
+
+    for g in (f, twice):
+        whole = vk.grad(g, tuple(range(count)))
+        fast = vk.jit(whole, backend="native")
+        for got, want in zip(fast(*xs), whole(*xs), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+        parts = [p for p in fast.explain(*xs) if "scatter_sum" in str(p)]
+        assert {p.where for p in parts} == {"native kernel"}
+        assert len(parts) == 1
+
+
 def test_numbers_are_added_to_an_array():
     x, y, i = numbers((11, 4), "f8"), numbers((900,), "f8", 1), places((900,), 11, 2)
     j = places((900,), 4, 3)

@@ -93,6 +93,8 @@ class Code:
     """Whether functions of one number are called."""
     suspects: list[Value] = field(default_factory=list)
     """Where one of these is nan, a fast form may have made it of what it does not take."""
+    passed_on: dict[str, Value] = field(default_factory=dict)
+    """By the name of a value, the last sum, product, ... of it: a nan shows in that as well."""
 
     def make(self, text: str, kind: str) -> Value:
         found = self.known.get(text)
@@ -105,9 +107,21 @@ class Code:
     def all_doubts(self) -> list[Value]:
         """`doubts`, and whether there is a nan among `suspects`: two are asked at once."""
         pairs: list[tuple[Value, Value]] = []
-        for mine in by_kind(self.suspects):
+        for mine in by_kind(self.witnesses()):
             pairs += zip(mine[::2], [*mine[1::2], mine[-1]], strict=False)
         return [*self.doubts, *[x.unordered(y) for x, y in pairs]]
+
+    def witnesses(self) -> list[Value]:
+        """Values in which a nan of the suspects shows: one of those that come together in it."""
+        together: dict[str, list[Value]] = {}
+        for x in dict.fromkeys(self.suspects):
+            last, way = x, []
+            while last.name in self.passed_on:
+                way.append(last.name)
+                last = self.passed_on[last.name]
+            self.passed_on.update(dict.fromkeys(way, last))  # the others need not go it again
+            together.setdefault(last.name, [last]).append(x)
+        return [last if others else x for last, x, *others in together.values()]
 
     def anything(self, questions: Sequence[Value]) -> Value:
         """Whether one of several truth values, in any lane, is true."""
@@ -213,7 +227,10 @@ class Value:
     def _made(self, sign: str, x: Any, swapped: bool = False) -> Value:
         table = _FLOATING if self.floating else {**_INTEGER, **_SHIFTS}
         left, right = (self._other(x), self.name) if swapped else (self.name, self._other(x))
-        return self.code.make(f"{table[sign]} {self.kind} {left}, {right}", self.kind)
+        made = self.code.make(f"{table[sign]} {self.kind} {left}, {right}", self.kind)
+        if self.floating:
+            self.code.passed_on[left] = self.code.passed_on[right] = made
+        return made
 
     def __add__(self, x: Any) -> Value:
         return self._made("+", x)

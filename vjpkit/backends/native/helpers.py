@@ -238,24 +238,35 @@ def total(kind: str) -> Helper:
     return Helper("void", name, "ptr, ptr", module)
 
 
+TOGETHER = 4
+"""Arrays to which numbers are added at the same places in one loop."""
+
+
 @cache
-def deposited(kind: str) -> Helper:
-    """Adds a block of numbers to elements of an array, one after the other."""
-    name = f"vjpkit_deposit_{kind}"
-    module = f"""define void @{name}(
-    ptr noalias %to, ptr noalias %from, ptr noalias %places, i64 %m) nounwind {{
+def deposited(kind: str, count: int) -> Helper:
+    """Adds blocks of numbers to elements of ``count`` arrays, one after the other.
+
+    The arrays may be one: what is added to an element is added in turn.
+    """
+    name = f"vjpkit_deposit_{kind}_{count}"
+    arrays = ", ".join(f"ptr %to{k}, ptr noalias %from{k}" for k in range(count))
+    added = "\n".join(
+        f"""  %f{k} = getelementptr {kind}, ptr %from{k}, i64 %i
+  %x{k} = load {kind}, ptr %f{k}
+  %t{k} = getelementptr {kind}, ptr %to{k}, i64 %place
+  %y{k} = load {kind}, ptr %t{k}
+  %z{k} = fadd {kind} %y{k}, %x{k}
+  store {kind} %z{k}, ptr %t{k}"""
+        for k in range(count)
+    )
+    module = f"""define void @{name}({arrays}, ptr noalias %places, i64 %m) nounwind {{
 entry:
   br label %next
 next:
   %i = phi i64 [0, %entry], [%j, %next]
   %p = getelementptr i64, ptr %places, i64 %i
   %place = load i64, ptr %p
-  %f = getelementptr {kind}, ptr %from, i64 %i
-  %x = load {kind}, ptr %f
-  %t = getelementptr {kind}, ptr %to, i64 %place
-  %y = load {kind}, ptr %t
-  %z = fadd {kind} %y, %x
-  store {kind} %z, ptr %t
+{added}
   %j = add i64 %i, 1
   %more = icmp slt i64 %j, %m
   br i1 %more, label %next, label %done
@@ -263,7 +274,7 @@ done:
   ret void
 }}
 """
-    return Helper("void", name, "ptr, ptr, ptr, i64", module)
+    return Helper("void", name, ", ".join(["ptr"] * (2 * count + 1) + ["i64"]), module)
 
 
 @cache

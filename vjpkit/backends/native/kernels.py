@@ -19,7 +19,7 @@ A sum adds each block in `LANES` fixed lanes, and the blocks with the rounding e
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
@@ -671,13 +671,18 @@ class _Writer:
         if self.kernel.checked:
             lines += ["  %sofar = load i64, ptr %bad", "  %now = or i64 %sofar, %flag",
                       "  store i64 %now, ptr %bad"]  # fmt: skip
+        pairs = defaultdict[tuple[Var, str], list[tuple[str, Var]]](list)
         for j, deposit in enumerate(self.kernel.deposits):
-            name = self.helper(helpers.deposited(kind_of(deposit.out)))
-            for k, (value, *indices) in enumerate(deposit.terms):
+            for value, *indices in deposit.terms:
                 target = self.targets[tuple(indices), deposit.out.aval.shape]
-                found, blocks = self.blocks(f"D{j}_{k}_", (value, target))
-                call = f"  call void @{name}(ptr {self.deposit(j)}, {', '.join(blocks)}, i64 %m)"
-                lines += [*found, call]
+                pairs[target, kind_of(deposit.out)].append((self.deposit(j), value))
+        for j, ((target, kind), mine) in enumerate(pairs.items()):
+            for k in range(0, len(mine), helpers.TOGETHER):
+                some = mine[k : k + helpers.TOGETHER]
+                found, (*blocks, at) = self.blocks(f"D{j}_{k}_", [*[v for _, v in some], target])
+                given = [f"ptr {to}, {block}" for (to, _), block in zip(some, blocks, strict=True)]
+                name = self.helper(helpers.deposited(kind, len(some)))
+                lines += [*found, f"  call void @{name}({', '.join([*given, at])}, i64 %m)"]
         return lines
 
     def finished(self) -> list[str]:

@@ -243,6 +243,22 @@ def fused(eqn: Equation) -> Fused | None:
     return beginning(Fused(shape=eqn.outputs[0].aval.shape), eqn)
 
 
+def with_sums_early(equations: Sequence[Equation]) -> list[Equation]:
+    """The equations, what adds values at computed places as soon as these are there.
+
+    The kernel that makes the values can add them then, along with others at the same places; and
+    one array lives on for several.
+    """
+    made: dict[Atom, float] = {}
+    turn: dict[Equation, float] = {}
+    for i, eqn in enumerate(equations):
+        shape = eqn.inputs[-1].aval.shape if eqn.inputs else ()
+        early = bool(shape) and deposit_of(eqn, shape) is not None
+        turn[eqn] = max([made.get(a, -1.0) for a in eqn.inputs]) if early else i
+        made.update(dict.fromkeys(eqn.outputs, turn[eqn]))
+    return sorted(equations, key=lambda eqn: turn[eqn])
+
+
 def total_of(parts: Sequence[Var], eqn: Equation) -> list[Equation]:
     """Equations that add up parts of the result of another one, or take the one there is."""
     aval = eqn.outputs[0].aval
@@ -334,7 +350,7 @@ class NativeSource(Source):
         return quick_form(program)
 
     def schedule(self) -> Sequence[Equation | Together]:
-        parts: Sequence[Equation | Together] = self.program.equations
+        parts: Sequence[Equation | Together] = with_sums_early(self.program.equations)
         loops = any(e.primitive.name in LOOPS for e in self.program.equations)
         for begun in (*[chained] * loops, row_by_row, swept, straight, fused):
             parts = schedule(parts, begun)
