@@ -123,8 +123,11 @@ class Loop(Source):
         return self.scope["run"]  # type: ignore[no-any-return]  # what exec has made
 
     def listed(self, atoms: Sequence[Atom]) -> str:
-        """The numbers of some arrays one after the other, as a tuple."""
-        return f"({''.join(f'{word}, ' for a in atoms for word in words(self.writer.read(a)))})"
+        """The numbers of some arrays one after the other."""
+        return "".join(f"{word}, " for word in self.words(atoms))
+
+    def words(self, atoms: Sequence[Atom]) -> list[str]:
+        return [word for a in atoms for word in words(self.writer.read(a))]
 
     def rows(self) -> list[str]:
         """What is read row by row, room for what is written."""
@@ -147,7 +150,7 @@ class Loop(Source):
         end = size * self.length
         places = f"range({end - size}, -1, -{size})" if self.reverse else f"range(0, {end}, {size})"
         if self.made and self.slices:
-            head = f"for i, {self.listed(self.slices)} in zip({places}, rows):"
+            head = f"for i, ({self.listed(self.slices)}) in zip({places}, rows):"
         elif self.made:
             head = f"for i in {places}:"
         else:
@@ -160,14 +163,21 @@ class Loop(Source):
             f"    {self.targets()} = {self.exactly()}",
         ]
         if self.made:
-            lines.append(f"pack(made, i, *{self.listed(self.made)})")
-        if self.carry:
-            lines.append(f"{self.listed(self.carry)} = {self.listed(self.state)}")
+            lines.append(f"pack(made, i, {self.listed(self.made)})")
+        lines += self.carried()
         return [head, *[f"    {line}" for line in lines]]
+
+    def carried(self) -> list[str]:
+        """The state becomes what the step made of it: together where it is state that moves."""
+        old, new = self.words(self.carry), self.words(self.state)
+        moves = [(to, x) for to, x in zip(old, new, strict=True) if to != x]
+        if not {x for _, x in moves} & {to for to, _ in moves}:
+            return [f"{to} = {x}" for to, x in moves]
+        return [f"{self.listed(self.carry)} = {self.listed(self.state)}"]
 
     def exactly(self) -> str:
         """The results of a step of NumPy's."""
-        return f"exact(*{self.listed(self.program.inputs)})"
+        return f"exact({self.listed(self.program.inputs)})"
 
     def targets(self) -> str:
         """Where these go: what a step gives as it came, or always, is there already."""
