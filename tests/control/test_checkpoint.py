@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import vjpkit as vk
+from vjpkit.control.checkpointing import Checkpoint, agree, digest
+from vjpkit.core.errors import ClosedTraceError
+from vjpkit.core.tracer import Tracer
 
 POLICIES = vk.checkpoint_policies
 X = np.linspace(0.1, 1.0, 1000)
@@ -156,6 +159,23 @@ def test_nothing_else_changes(options: str, inner: str, outer: str) -> None:
 
 
 @pytest.mark.parametrize("options", ALL)
+def test_as_a_decorator_with_keywords_and_prints_inside(options: str, capsys: Any) -> None:
+    debug: Any = vk.debug
+
+    @vk.checkpoint(static_argnums=(), **ALL[options])
+    def light(x: Any) -> Any:
+        debug.print("{}", x)
+        return named(x)
+
+    assert isinstance(light, Checkpoint)
+    for f in (light, vk.jit(light)):
+        value, gradient = vk.value_and_grad(f)(0.5)
+        said = capsys.readouterr().out
+        assert said == ("0.5\n" if f is not light or options != "none" else "0.5\n0.5\n")
+        assert (value, gradient) == pytest.approx(vk.value_and_grad(named)(0.5), rel=1e-14)
+
+
+@pytest.mark.parametrize("options", ALL)
 def test_closing_over_traced_values(options: str) -> None:
     def outer(c: Any, x: Any) -> Any:
         d = np.exp(c)
@@ -204,6 +224,60 @@ def test_static_arguments_and_keywords() -> None:
         kept = vk.checkpoint(named.fun, static_argnames=("kind",), policy=policy)
         assert vk.grad(lambda x, f=kept: f(x, kind="sin") + f(x, "exp"))(0.0) == 2.0
         assert vk.jit(vk.grad(lambda x, f=kept: f(x, kind="sin")))(0.0) == 1.0
+
+
+def test_outputs_and_tangents_of_forward_mode_are_differentiated() -> None:
+    """The outputs in the point alone, the tangents in both."""
+    light = vk.checkpoint(lambda x: (np.sin(x), np.cos(x)))
+    pushed = lambda x, t: vk.jvp(light, (x,), (t,))
+    weighted = lambda x, t: sum(w * y for w, y in zip((1.0, 2.0, 3.0, 4.0), np.ravel(pushed(x, t))))
+    s, c = np.sin(0.3), np.cos(0.3)
+    dx, dt = vk.grad(weighted, (0, 1))(0.3, 0.7)
+    assert dx == pytest.approx(c - 2.0 * s + 0.7 * (-3.0 * s - 4.0 * c), rel=1e-14)
+    assert dt == pytest.approx(3.0 * c - 4.0 * s, rel=1e-14)
+
+    def in_tangents(t: Any) -> Any:
+        outs, out_ts = pushed(0.3, t)
+        assert not any(isinstance(y, Tracer) for y in outs)
+        assert all(isinstance(y, Tracer) for y in out_ts)
+        return 3.0 * out_ts[0] + 4.0 * out_ts[1]
+
+    assert vk.grad(in_tangents)(0.7) == pytest.approx(3.0 * c - 4.0 * s, rel=1e-14)
+
+
+def test_values_and_gradients_in_a_program_are_differentiated_again() -> None:
+    light = vk.checkpoint(lambda x: np.sin(np.exp(x)))
+    both = vk.jit(lambda x: sum(vk.value_and_grad(light)(x)))
+    y = np.exp(0.3)
+    want = y * np.cos(y) + y * np.cos(y) - y * y * np.sin(y)
+    assert vk.grad(both)(0.3) == pytest.approx(want, rel=1e-14)
+
+
+def test_other_values_than_at_first_are_noticed() -> None:
+    a = np.ones(3)
+    pullback = vk.vjp(vk.checkpoint(lambda x: x * a), X[:3])[1]
+    a[1] = 2.0
+    with pytest.raises(ClosedTraceError, match="gave other values"):
+        pullback(X[:3])
+    a, x = np.ones(50_000), np.zeros(50_000)  # too large to be copied
+    pullback = vk.vjp(lambda x: vk.checkpoint(lambda x, a: x * a)(x, a), x)[1]
+    a[7] = 2.0  # the values are the same, the derivative is not
+    with pytest.raises(ClosedTraceError, match="changed in place"):
+        pullback(x)
+
+
+def test_digests_are_sums_of_blocks_and_agree_but_for_rounding() -> None:
+    x = np.linspace(-1.0, 2.0, 6400)
+    ((sums, scale),) = digest([x])
+    np.testing.assert_allclose(sums, np.sum(x.reshape(64, 100), axis=1), rtol=1e-12)
+    np.testing.assert_allclose(scale, np.sum(np.abs(x).reshape(64, 100), axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(digest([x[:3]])[0], (x[:3], abs(x[:3])))
+    assert agree(digest([1e6 * x]), digest([1e6 * x * (1 + 1e-13)]))
+    odd, integer = np.array([np.nan, np.inf, -np.inf]), np.arange(3)
+    assert agree(digest([odd, integer]), digest([odd, integer + 1]))
+    for y in (x[::-1], -x, x * (1 + 1e-9), np.full(6400, np.nan)):
+        assert not agree(digest([x]), digest([y]))
+        assert not agree(digest([y]), digest([x]))
 
 
 def test_reverse_over_forward_keeps_the_arguments_only() -> None:

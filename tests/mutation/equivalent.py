@@ -31,6 +31,7 @@ _ONLY_BOOL = "NumPy takes `bool` and `np.dtype(bool)` for the same dtype"
 _ONLY_VARIABLES = "of the set only variables are looked up, and no literal is one"
 _TERMS_OF_TANGENTS = "the terms are then made from the call's tangents, which gives the same ones"
 _ZERO = "zero is its own negative"
+_TRUTH = "of a truth with the other sign the same is true"
 _CONSTANT = "of an output that does not depend on the tangents only shape and dtype are asked for"
 
 EQUIVALENT: dict[str, str] = {
@@ -112,6 +113,8 @@ EQUIVALENT: dict[str, str] = {
     "ops.scipy_elementary.Xlog1py.partials: np.where((x == 0) & (y == -1), 1, 1 + y)"
     "  ->  np.where((x == 0) & (y == -1), 2, 1 + y)": _ZERO_DIVIDED,
     "ops.scipy_bessel._over_x: np.where(x == 0, 1, x)  ->  np.where(x == 0, 2, x)": _MASKED,
+    "control.call.is_linear_in: answer[0]  ->  -answer[0]": _TRUTH,
+    "control.checkpointing._sums: -1  ->  -2": _RESHAPED,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  params": _TERMS_OF_TANGENTS,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  self": _TERMS_OF_TANGENTS,
     "control.calls.is_staging: refresh(x).owner if x.owner.dirty else x.owner"

@@ -128,7 +128,8 @@ def settle() -> None:
 
 
 def all_programs() -> list[Program]:
-    return [*_settled, *[x for x in gc.get_objects() if type(x) is Program]]
+    found = [x for x in gc.get_objects() if type(x) is Program]
+    return [*_settled, *[x for x in found if hasattr(x, "_cache")]]  # made, not in the making
 
 
 def forget_derived(programs: list[Program]) -> None:

@@ -147,7 +147,7 @@ class CheckpointCall:
         outs = apply(*values, call=self)
         count = sum([aval_of(y).inexact for y in outs])
         fixed = 0 if any(live[: self.point]) else sum(self.real)
-        reached = [*[False] * fixed, *[True] * (count - fixed)]
+        reached = [i >= fixed for i in range(count)]
         return outs, Recomputed(self.name, self.run, values, live, outs, reached)
 
     def pushed(
