@@ -136,6 +136,39 @@ def test_zero_tangents_and_large_arguments():
     np.testing.assert_allclose(single, 2 * X, rtol=1e-2)
 
 
+@pytest.mark.parametrize("step", [None, 1e-4])
+@pytest.mark.parametrize("method", ["central", "forward"])
+@pytest.mark.parametrize("scale", [0.5, 40.0])
+def test_the_points_at_which_the_code_runs(method, step, scale):
+    """A step is relative to the largest element of the argument and of the tangent."""
+    points = []
+
+    def seen(x):
+        points.append(x.copy())
+        return np.sum(x)
+
+    x, t = scale * np.array([0.5, -1.0]), np.array([0.0, -0.125])
+    vk.jvp(vk.numeric_vjp(seen, method=method, step=step), (x,), (t,))
+    eps = np.finfo(float).eps
+    relative = step or (eps ** (1 / 3) if method == "central" else eps**0.5)
+    h = np.array([0.0, relative * max(scale, 1.0)])
+    want = [x, x + h, x - h] if method == "central" else [x, x, x - h]
+    for got, point in zip(points, want, strict=True):
+        np.testing.assert_allclose(got, point, rtol=1e-15)
+
+
+def test_numbers_that_are_kept_are_named():
+    kept = vk.linearize(vk.numeric_vjp(plain), np.float64(0.3), np.float64(0.7))[1].residuals
+    assert [(r.name, r.value) for r in kept] == [("numeric_vjp(plain)", v) for v in (0.3, 0.7)]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_no_difference_along_what_is_not_finite(bad):
+    f = vk.numeric_vjp(lambda x: (np.sin(x), np.sum(x)))
+    for out in vk.jvp(f, (X,), (np.array([0.0, bad, 1.0]),))[1]:
+        assert np.all(np.isnan(out))
+
+
 def test_integers_keywords_and_other_arguments_are_passed_on():
     def power(x, n, mode, *, scale):
         assert mode == "up"
@@ -164,6 +197,12 @@ def test_staging_needs_to_know_the_result():
     wrong = vk.numeric_vjp(np.sin, result=vk.ShapeDtypeStruct((2,), float))
     with pytest.raises(ValueError, match=r"returned f64\[3\], but f64\[2\] is declared"):
         vk.jit(wrong)(X)
+
+
+def test_a_derivative_by_differences_is_a_strong_number():
+    f = vk.numeric_vjp(np.sin, result=vk.ShapeDtypeStruct((), float))
+    for of in (f, vk.grad(f), lambda x: vk.jvp(f, (x,), (1.0,))[1]):
+        assert not any(a.weak for a in vk.make_ir(of)(0.5).program.out_avals)
 
 
 def test_an_empty_batch_needs_to_know_the_result_too():

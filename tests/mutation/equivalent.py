@@ -114,6 +114,8 @@ EQUIVALENT: dict[str, str] = {
     "  ->  np.where((x == 0) & (y == -1), 2, 1 + y)": _ZERO_DIVIDED,
     "ops.scipy_bessel._over_x: np.where(x == 0, 1, x)  ->  np.where(x == 0, 2, x)": _MASKED,
     "control.call.is_linear_in: answer[0]  ->  -answer[0]": _TRUTH,
+    "control.external.Difference.linear_with: in_vectors(mask, zeros, len(params['moving']))"
+    "  ->  -in_vectors(mask, zeros, len(params['moving']))": _TRUTH,
     "control.checkpointing._sums: -1  ->  -2": _RESHAPED,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  params": _TERMS_OF_TANGENTS,
     "control.calls.CallPrimitive.with_series: self.call_of(params)  ->  self": _TERMS_OF_TANGENTS,

@@ -24,7 +24,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.kinds.linear import zeros
 from vjpkit.ops.ill_posed import warn
 from vjpkit.pytree import PyTree, PyTreeDef, flatten
-from vjpkit.transforms.arguments import Transformed, require_function
+from vjpkit.transforms.arguments import Transformed
 from vjpkit.transforms.backings import Residual, RowMap
 from vjpkit.transforms.derivatives import Function
 
@@ -46,22 +46,21 @@ class Differences:
             return 1e-30
         order = 1 / 3 if self.method == "central" else 1 / 2
         relative = float(np.finfo(x.dtype).eps) ** order if self.step is None else self.step
-        return relative * max(float(np.max(np.abs(x), initial=0.0)), 1.0)
+        return relative * float(np.max(np.abs(x), initial=1.0))
 
     def along(
         self, run: Callable[..., Outputs], values: Sequence[Any], ts: Sequence[Any]
     ) -> list[Any]:
         """The derivative along ``ts``, tangents of some of the values and None elsewhere."""
         live = [i for i, t in enumerate(ts) if t is not None]
-        largest = max([float(np.max(np.abs(ts[i]), initial=0.0)) for i in live], default=0.0)
+        largest = max([float(np.max(np.abs(ts[i]), initial=0.0)) for i in live])
         if largest == 0.0 or not np.isfinite(largest):
-            return [0.0 * largest * np.asarray(y) for y in run(*values)]
+            return [0.0 * largest * y for y in run(*values)]
         h = min([self.length(np.asarray(values[i])) for i in live]) / largest
 
-        def moved(step: complex) -> list[Any]:
+        def moved(step: complex) -> Outputs:
             pairs = zip(values, ts, strict=True)
-            outs = run(*[v if t is None else np.asarray(v + step * t)[()] for v, t in pairs])
-            return [np.asarray(y) for y in outs]
+            return run(*[v if t is None else np.asarray(v + step * t)[()] for v, t in pairs])
 
         if self.method == "complex":
             return [np.imag(y) / h for y in moved(1j * h)]
@@ -92,7 +91,7 @@ class External:
         outs = tuple(self.run(*[x.copy() if isinstance(x, np.ndarray) else x for x in xs]))
         if any(isinstance(y, Tracer) for y in outs):
             raise closed_over(self.name)
-        came = tuple([aval_of(y).strong() for y in outs])
+        came = tuple(map(aval_of, outs))
         if self.avals is not None and came != self.avals:
             raise ValueError(
                 f"{self.name}: the function returned {_words(came)}, but {_words(self.avals)} is "
@@ -182,7 +181,7 @@ class External_(Opaque):
                 "give it rules with vk.custom_rule."
             )
         outs = self(*values, **params)
-        known = replace(call, avals=tuple([aval_of(y).strong() for y in outs]))
+        known = replace(call, avals=tuple(map(aval_of, outs)))
         return outs, NumericMap(known, values, live)
 
     def samples(self) -> Iterable[Sample]:
@@ -199,16 +198,12 @@ class NumericMap:
         self.domain = [aval_of(v).strong() for v, w in zip(values, live, strict=True) if w]
 
     def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
-        some = next((t for t in ts if t is not None), None)
-        if some is None:
-            return [None for _ in self.call.inexact]
+        some = next(t for t in ts if t is not None)
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
         return external_push(*self.kept, *dense, **self.params)  # type: ignore[no-any-return]
 
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
-        some = next((c for c in cts if c is not None), None)
-        if some is None:
-            return [None for _ in self.domain]
+        some = next(c for c in cts if c is not None)
         own = self.call.inexact
         dense = [zeros(a, some) if c is None else c for c, a in zip(cts, own, strict=True)]
         return external_pull(*self.kept, *dense, **self.params)  # type: ignore[no-any-return]
@@ -245,7 +240,7 @@ class Difference(Opaque):
                 "vk.custom_rule, or stop the derivative with vk.lax.stop_gradient."
             )
         outs = self(*values, **params)
-        avals = [aval_of(v).strong() for v in values[:count]]
+        avals = [aval_of(v) for v in values[:count]]
         ends = [p.vectors(avals, call, marks) for p in (self, self.transposed)]
         return outs, VectorMap(self, values[:count], live[count:], ends[0], ends[1], params)
 
@@ -427,7 +422,6 @@ def numeric_vjp(
     """
     if fun is None:
         return lambda f: numeric_vjp(f, method=method, step=step, result=result)
-    require_function("numeric_vjp", fun)
     if method not in METHODS:
         raise ValueError(
             f"numeric_vjp: method must be one of {', '.join(map(repr, METHODS))}, got {method!r}"
