@@ -1414,6 +1414,9 @@ def test_a_buffer_that_is_used_again_is_right_or_an_error(name: str) -> None:
     with pytest.raises(ClosedTraceError, match="changed in place") as caught:
         vk.make_ir(reusing(LARGE, READS[name]))(2.0)(2.0)
     assert HERE in str(caught.value)
+    assert vk.jit(f)(2.0) == f(2.0)
+    with pytest.raises(ClosedTraceError, match="changed in place"):
+        vk.jit(reusing(LARGE, READS[name]))(2.0)
 
 
 @pytest.mark.parametrize("n", [5, LARGE])

@@ -375,7 +375,7 @@ def test_a_large_captured_array_that_changes_raises() -> None:
         w[7] = 3.0
         return np.sum(y)
 
-    with pytest.raises(RuntimeError, match="changed in place before the pullback ran") as e:
+    with pytest.raises(RuntimeError, match="changed in place before the program or pullback") as e:
         vk.grad(f)(np.ones(40_000))
     assert "test_grad.py" in str(e.value)
     assert "(40000,)" in str(e.value)

@@ -19,7 +19,7 @@ from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Literal, Program
 from vjpkit.core.rows import roles
-from vjpkit.core.staging import Builder, ClosedProgram
+from vjpkit.core.staging import Builder, Captured, ClosedProgram
 from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, flatten
 from vjpkit.transforms.arguments import Transformed, called, require_arrays
@@ -272,10 +272,19 @@ class Jit(Transformed):
 
 
 def originals(builder: Builder, closed: ClosedProgram) -> tuple[Value, ...]:
-    """The captured values themselves rather than copies of them: read anew at every call."""
+    """The captured values themselves rather than copies of them: read anew at every call.
+
+    The copies where the function wrote to them since: a buffer that it uses again, or views of it.
+    Where there is no copy, for it would be large, that is an error.
+    """
     own = {id(x): x for x in builder.kept}
-    found = {id(c): own.get(key, c.value) for key, (_, c) in builder.captured.items()}
-    return tuple([found[id(c)] for c in closed.captured])
+    keys = {id(c): key for key, (_, c) in builder.captured.items()}
+
+    def original(c: Captured, value: Value) -> Value:
+        x = own.get(keys[id(c)], value)
+        return value if c.is_outdated(x) else x
+
+    return tuple(map(original, closed.captured, closed.consts))
 
 
 def closure_of(

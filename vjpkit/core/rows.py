@@ -204,9 +204,9 @@ class Guard:
     def check(self) -> None:
         if not np.array_equal(fingerprint(self.array), self.print):
             raise ClosedTraceError(
-                f"an array of shape {self.array.shape} that a derivative depends on was changed in "
-                f"place before the pullback ran; it was used here:{at(self.position)}.\n"
-                "Run the pullback before changing the array, or differentiate with a copy of it."
+                f"an array of shape {self.array.shape} that a traced function used was changed in "
+                f"place before the program or pullback ran; it was used here:{at(self.position)}.\n"
+                "Run the pullback before changing the array, or use a copy of it."
             )
 
 
