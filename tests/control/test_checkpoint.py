@@ -268,7 +268,9 @@ def test_other_values_than_at_first_are_noticed() -> None:
 
 def test_digests_are_sums_of_blocks_and_agree_but_for_rounding() -> None:
     x = np.linspace(-1.0, 2.0, 6400)
-    ((sums, scale),) = digest([x])
+    (found,) = digest([x])
+    assert found is not None
+    sums, scale = found
     np.testing.assert_allclose(sums, np.sum(x.reshape(64, 100), axis=1), rtol=1e-12)
     np.testing.assert_allclose(scale, np.sum(np.abs(x).reshape(64, 100), axis=1), rtol=1e-12)
     np.testing.assert_array_equal(digest([x[:3]])[0], (x[:3], abs(x[:3])))

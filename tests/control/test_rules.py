@@ -503,3 +503,45 @@ def test_rules_that_close_over_arrays_are_staged_mapped_and_staged_again(made: s
         np.testing.assert_allclose(gradient, np.stack([u * w] * 2))
         tangent = vk.jvp(keep(f), (batch,), (batch,))[1]
         np.testing.assert_allclose(tangent, u * w * batch)
+
+
+def of_itself(kind: str, w: Any) -> Function:
+    """w sin(x) with rules that call the function they belong to: cos(x) is sin(x + pi / 2)."""
+    quarter = np.pi / 2
+    f: Any = vk.custom_vjp(lambda x: w * np.sin(x))
+    if kind in ("bwd", "fwd and bwd"):
+        value = f if kind == "fwd and bwd" else lambda x: w * np.sin(x)
+        f.defvjp(lambda x: (value(x), x), lambda x, ct: (ct * f(x + quarter),))
+    else:
+        f = vk.custom_jvp(lambda x: w * np.sin(x))
+        f.defjvp(lambda xs, ts: (w * np.sin(xs[0]), ts[0] * f(xs[0] + quarter)))
+    return f
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+@pytest.mark.parametrize("kind", ["bwd", "fwd and bwd", "jvp"])
+def test_rules_that_call_their_own_function(kind: str, wrap: Function) -> None:
+    w = np.array([2.0, -1.0, 0.5])
+    reverse = forward = wrap(of_itself(kind, w))
+    for want in (np.cos(X), -np.sin(X), -np.cos(X)):
+        reverse = vk.grad(lambda x, f=reverse: np.sum(f(x)))
+        forward = lambda x, f=forward: vk.jvp(f, (x,), (np.ones(3),))[1]
+        for got in (reverse(X), forward(X), vk.vmap(forward)(np.stack([X, X]))[1]):
+            np.testing.assert_allclose(got, w * want, rtol=1e-13)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+def test_a_transpose_rule_that_calls_its_own_function(wrap: Function) -> None:
+    w = np.array([2.0, -1.0, 0.5])
+    f = vk.custom_rule(lambda x: w * x, transpose=lambda ct: (f(ct),))
+    pulled = lambda x: vk.vjp(wrap(f), x)[1](x)[0]
+    np.testing.assert_array_equal(pulled(X), w * X)
+    twice = vk.vjp(pulled, X)[1]
+    np.testing.assert_array_equal(twice(X)[0], w * X)
+    np.testing.assert_array_equal(twice.T(X), w * X)
+
+
+@pytest.mark.parametrize("kind", ["bwd", "fwd and bwd", "jvp"])
+def test_what_a_call_of_its_own_function_closes_over_has_no_derivative(kind: str) -> None:
+    with pytest.raises(ClosedTraceError, match="closes over a traced value"):
+        vk.grad(lambda w: vk.grad(vk.jit(vk.grad(of_itself(kind, w))))(0.3))(2.0)
