@@ -244,3 +244,20 @@ def test_an_example_that_does_not_begin_or_has_ended_computes_nothing():
     np.testing.assert_allclose(vk.vmap(f)(xs), wanted, rtol=1e-15)
     gradients = [vk.grad(f)(x) for x in xs]
     np.testing.assert_allclose(vk.vmap(vk.grad(f))(xs), gradients, rtol=1e-14)
+
+
+def test_what_a_staged_loop_keeps_is_named():
+    names = []
+
+    def noted(linear):
+        names.extend([r.name for r in linear.residuals])
+        return linear
+
+    def f(x):
+        power = lambda x: vk.lax.while_loop(lambda y: y < 10.0, lambda y: y * x, x)
+        push = noted(vk.linearize(power, x)[1])
+        pull = vk.vjp(power, x)[1]
+        return noted(vk.linearize(push, 1.0)[1])(1.0) + noted(vk.linearize(pull, 1.0)[1])(1.0)[0]
+
+    assert vk.make_ir(f)(2.0)(2.0)[0] == 64.0  # twice that of x to the fourth
+    assert [name for name, _ in itertools.groupby(names)] == ["while", "push", "pull"]

@@ -397,6 +397,17 @@ def test_residuals_of_a_forward_rule_are_those_of_what_it_computes() -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
+def test_results_that_are_integers_come_between_others(wrap: Function) -> None:
+    run = lambda x: (7, 2.0 * x, x > 0, x * x)
+    by_jvp, by_vjp = vk.custom_jvp(run), vk.custom_vjp(run)
+    by_jvp.defjvp(lambda xs, ts: (run(xs[0]), (None, 5.0 * ts[0], None, 3.0 * ts[0])))
+    by_vjp.defvjp(lambda x: (run(x), None), lambda _, cts: (5.0 * cts[1] + 3.0 * cts[3],))
+    for f in (by_jvp, by_vjp):
+        assert vk.jvp(lambda x, f=f: wrap(f)(x)[1::2], (1.5,), (1.0,))[1] == (5.0, 3.0)
+        assert vk.grad(lambda x, f=f: wrap(f)(x)[1] + 10.0 * wrap(f)(x)[3])(1.5) == 35.0
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
 def test_transpose_rules_of_several_arguments_and_results(wrap: Function) -> None:
     """Also where some are not differentiated, and some cannot be."""
     f = vk.custom_rule(

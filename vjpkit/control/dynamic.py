@@ -210,9 +210,8 @@ class Dense:
         return filled(self.backing.push(ts, strict), self.codomain, some)
 
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
-        some = next((c for c in cts if c is not None), None)
-        pulled = self.backing.pull(cts, strict)
-        return pulled if some is None else filled(pulled, self.domain, some)
+        some = next(c for c in cts if c is not None)
+        return filled(self.backing.pull(cts, strict), self.domain, some)
 
     def residuals(self) -> list[Residual]:
         return self.backing.residuals()
@@ -266,9 +265,7 @@ class VectorMap:
         return self.owner(*self.kept, *vectors, **self.params)  # type: ignore[no-any-return]
 
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
-        some = next((c for c in cts if c is not None), None)
-        if some is None:
-            return [None] * sum(self.marks)
+        some = next(c for c in cts if c is not None)
         dense = [
             zeros(a, some) if c is None else c for c, a in zip(cts, self.codomain, strict=True)
         ]

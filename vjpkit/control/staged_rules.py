@@ -47,8 +47,8 @@ class Stager:
         """The program of ``f`` under the name ``part``."""
         closed = stage(f, avals)
         keys = []
-        for c in closed.captured:
-            key = id(c.value) if isinstance(c.value, Tracer) else id(c)
+        for c, value in zip(closed.captured, closed.consts, strict=True):
+            key = id(value) if isinstance(value, Tracer) else id(c)
             keys.append(key)
             self.captured[key] = c
         self.parts[part] = closed.program, keys
@@ -100,7 +100,7 @@ def staged_rules(call: RuledCall, avals: Sequence[Aval]) -> tuple[list[Value], d
 def deferred_rules(call: RuledCall, avals: Sequence[Aval]) -> tuple[list[Value], dict[str, Any]]:
     """As `staged_rules`, with the rules as they are: they run when a derivative asks for them."""
     closed = stage(call.run, avals)
-    captured = [c.value for c in closed.captured]
+    captured = list(closed.consts)
     nothing = dict.fromkeys(("jvp", "fwd", "bwd", "transpose", "vmap"))
     count = len(captured)
     rest = {"name": call.name, "linear": (), "reached": (), "captured": count, "closed": count}
