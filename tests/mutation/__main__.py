@@ -317,7 +317,7 @@ def tests_of(mutant: Mutant) -> list[str]:
 class Reports:
     """Which written tests failed, and how long each took."""
 
-    def __init__(self, wanted: Sequence[str] | None = None) -> None:
+    def __init__(self, wanted: dict[str, float] | None = None) -> None:
         self.wanted = wanted
         self.failed: list[str] = []
         self.started = 0.0
@@ -335,9 +335,10 @@ class Reports:
         if report.failed:
             self.failed.append(report.nodeid)
 
-    def pytest_runtest_logstart(self) -> None:
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.started = time.process_time()
-        signal.setitimer(signal.ITIMER_PROF, LONG)  # a test that does not end has failed
+        limit = LONG if self.wanted is None else 2 + PATIENCE * self.wanted[nodeid]
+        signal.setitimer(signal.ITIMER_PROF, limit)  # a test that does not end has failed
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -352,10 +353,10 @@ class Reaching(Reports):
         self.places: dict[str, frozenset[Place]] = {}
         self.seconds: dict[str, float] = {}
 
-    def pytest_runtest_logstart(self) -> None:
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
         forget_derived(all_programs())
         self.probes.taken()
-        super().pytest_runtest_logstart()
+        super().pytest_runtest_logstart(nodeid)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -376,8 +377,9 @@ def reaching(file: str, probes: Probes) -> Reaching:
     return found
 
 
-def written_tests(mutant: Mutant, probes: Probes) -> list[str]:
-    """The written tests that come to the place of a mutant, the telling and quick ones first."""
+def written_tests(mutant: Mutant, probes: Probes) -> dict[str, float]:
+    """The written tests that come to the place of a mutant, the telling and quick ones first, each
+    with the seconds that it takes."""
     found = [reaching(file, probes) for file in tests_of(mutant)]
     seconds = {
         name: each.seconds[name] for each in found for name, places in each.places.items()
@@ -385,23 +387,23 @@ def written_tests(mutant: Mutant, probes: Probes) -> list[str]:
     }  # fmt: skip
     known = telling[mutant.owner]
     order = lambda name: (known.index(name) if name in known else len(known), seconds[name])
-    return sorted(seconds, key=order)
+    return {name: seconds[name] for name in sorted(seconds, key=order)}
 
 
-def noticed_by_tests(mutant: Mutant, tests: Sequence[str]) -> bool:
+def noticed_by_tests(mutant: Mutant, tests: dict[str, float]) -> bool:
     """Whether one of these written tests fails with the mutant, and passes without it."""
     if not tests:
         return False
     with mutant.installed():
         test = first_failed(tests)
-    if not test or first_failed([test]) is not None:
+    if not test or first_failed({test: tests[test]}) is not None:
         return False
     known = telling[mutant.owner]
     known[:] = [test, *[other for other in known if other != test]]
     return True
 
 
-def first_failed(tests: Sequence[str]) -> str | None:
+def first_failed(tests: dict[str, float]) -> str | None:
     """The first of some written tests that fails."""
     reports = Reports(tests)
     files = dict.fromkeys(str(TESTS.parent / name.partition("::")[0]) for name in tests)
@@ -463,10 +465,11 @@ def main(arguments: list[str]) -> int:
         told = False
         if law is None and not proved:
             tests = written_tests(mutant, probes)
-            told = noticed_by_tests(mutant, tests[:FEW])
+            few = dict(itertools.islice(tests.items(), FEW))
+            told = noticed_by_tests(mutant, few)
             if not told:
                 law, by = noticed_by_laws(mutant, list(laws), probes)
-            told = told or (law is None and noticed_by_tests(mutant, tests[FEW:]))
+            told = told or (law is None and noticed_by_tests(mutant, tests))
         last += [by] if by and by not in last else []
         if law is not None:
             caught[mutant.owner][law] += 1

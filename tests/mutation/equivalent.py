@@ -49,12 +49,12 @@ EQUIVALENT: dict[str, str] = {
     "  ->  cast(out, dtype)": _OWN_DTYPE,
     "ops.products.Matmul.transpose_x: shape[0] * shape[1]  ->  shape[0]": _ANY_PRODUCT,
     "ops.products.Matmul.transpose_x: shape[0] * shape[1]  ->  shape[1]": _ANY_PRODUCT,
-    "ops.products.Matmul.transpose_x: ct.dot(y.T) if few else times(ct, y.T)"
-    "  ->  times(ct, y.T)": _ANY_PRODUCT,
+    "ops.products.Matmul.transpose_x: ct.dot(y.T) if few else type(self).times(ct, y.T)"
+    "  ->  type(self).times(ct, y.T)": _ANY_PRODUCT,
     "ops.products.Matmul.transpose_y: shape[0] * shape[1]  ->  shape[0]": _ANY_PRODUCT,
     "ops.products.Matmul.transpose_y: shape[0] * shape[1]  ->  shape[1]": _ANY_PRODUCT,
-    "ops.products.Matmul.transpose_y: x.T.dot(ct) if few else times(x.T, ct)"
-    "  ->  times(x.T, ct)": _ANY_PRODUCT,
+    "ops.products.Matmul.transpose_y: x.T.dot(ct) if few else type(self).times(x.T, ct)"
+    "  ->  type(self).times(x.T, ct)": _ANY_PRODUCT,
     "ops.products._times_vectors: times(x, ct) if x.ndim == 2 else times(x, ct[..., None])[..., 0]"
     "  ->  times(x, ct[..., None])[..., 0]": "a vector is a matrix of one column: only slower",
     "ops.products._merged: x.ndim <= 2  ->  x.ndim <= 3": _SAME_PRODUCT,
