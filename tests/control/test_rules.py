@@ -556,3 +556,37 @@ def test_a_transpose_rule_that_calls_its_own_function(wrap: Function) -> None:
 def test_what_a_call_of_its_own_function_closes_over_has_no_derivative(kind: str) -> None:
     with pytest.raises(ClosedTraceError, match="closes over a traced value"):
         vk.grad(lambda w: vk.grad(vk.jit(vk.grad(of_itself(kind, w))))(0.3))(2.0)
+
+
+def test_the_rule_for_batches_counts_in_programs_too() -> None:
+    def mapped(n: int, batched: Any, x: Any, y: Any) -> Any:
+        assert (n, batched) == (3, [True, False])
+        return (5.0 * np.sin(x) * y, np.ones(2)), (True, False)
+
+    f = vk.custom_rule(
+        lambda x, y: (np.sin(x) * y, np.zeros(2)),
+        jvp=lambda xs, ts: (f(*xs), (ts[0], np.zeros(2))),
+        vmap=mapped,
+    )
+    for g in (f, vk.jit(f)):
+        over = vk.vmap(g, (0, None))
+        for h in (over, vk.jit(over)):
+            first, second = h(X, 2.0)
+            np.testing.assert_allclose(first, 10.0 * np.sin(X))
+            np.testing.assert_array_equal(second, np.ones((3, 2)))
+
+
+def test_a_rule_for_batches_does_not_know_of_what_it_closes_over() -> None:
+    """Where that differs between examples, the function is mapped itself."""
+
+    def outer(w: Any, x: Any) -> Any:
+        f = vk.custom_rule(
+            lambda x: (w * np.sin(x), np.ones(2)),
+            jvp=lambda xs, ts: (f(*xs), (ts[0], np.zeros(2))),
+            vmap=lambda n, batched, x: (x, x),
+        )
+        return vk.jit(f)(x)
+
+    first, second = vk.vmap(outer)(X, 2.0 * X)
+    np.testing.assert_allclose(first, X * np.sin(2.0 * X))
+    np.testing.assert_array_equal(second, np.ones((3, 2)))

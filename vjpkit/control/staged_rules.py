@@ -20,8 +20,7 @@ from vjpkit.core.errors import NotDifferentiableError, at, calling_position
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program, Var
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.staging import Captured, stage
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.staging import stage
 from vjpkit.pytree import PyTree, flatten
 from vjpkit.transforms.batch import batched_along_front
 
@@ -39,18 +38,15 @@ class Stager:
     """Stages several functions over one list of captured values."""
 
     def __init__(self) -> None:
-        self.captured: dict[int, Captured] = {}
+        self.captured: dict[int, Value] = {}
         self.parts: dict[str, tuple[Program, list[int]]] = {}
         self.failed: dict[str, Unstaged] = {}
 
     def stage(self, part: str, f: Callable[..., Any], avals: Sequence[Aval]) -> None:
         """The program of ``f`` under the name ``part``."""
         closed = stage(f, avals)
-        keys = []
-        for c, value in zip(closed.captured, closed.consts, strict=True):
-            key = id(value) if isinstance(value, Tracer) else id(c)
-            keys.append(key)
-            self.captured[key] = c
+        keys = [id(value) for value in closed.consts]
+        self.captured.update(zip(keys, closed.consts, strict=True))
         self.parts[part] = closed.program, keys
 
     def stage_rule(self, part: str, f: Callable[..., Any], avals: Sequence[Aval]) -> bool:
@@ -70,9 +66,7 @@ class Stager:
             return None
         program, keys = self.parts[part]
         mine = dict(zip(keys, program.inputs, strict=False))
-        leading = [
-            mine.get(key) or Var(aval_of(c.value).strong()) for key, c in self.captured.items()
-        ]
+        leading = [mine.get(key) or Var(aval_of(x)) for key, x in self.captured.items()]
         inputs = [*leading, *program.inputs[len(keys) :]]
         return Program(inputs, program.equations, program.outputs)
 
@@ -132,7 +126,7 @@ def _staged_rules(call: RuledCall, avals: Sequence[Aval]) -> tuple[list[Value], 
         reached = _stage_transpose(stager, call, avals, outs)
     names = ("program", "jvp", "fwd", "bwd", "transpose")
     params = {name: stager.program(name) for name in names}
-    captured = [c.value for c in stager.captured.values()]
+    captured = list(stager.captured.values())
     count = len(captured)
     linear = tuple([i + count for i in call.linear])
     rest = {"name": call.name, "linear": linear, "reached": reached, "vmap": call.vmap}
