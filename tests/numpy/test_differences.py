@@ -14,6 +14,7 @@ NUMBERS = [-2.1, -1.65, -1.25, -0.85, -0.7, -0.45, 0.55, 0.8, 0.98, 1.3, 1.55, 1
 X = np.random.default_rng(1).permutation(NUMBERS).reshape(3, 4)
 V = np.array([0.75, -1.5, 0.5, 1.8, -0.4, 1.2, -0.9])
 W = np.array([0.4, -1.1, 0.7])
+INF = np.inf
 PLACES = np.array([0, 1.0, 1.5, 3])
 KNOTS, VALUES = np.array([-1.02, 0.1, 0.7, 1.4]), np.array([1.0, -2, 0.5, 3])
 
@@ -126,6 +127,27 @@ def test_interpolation_at_its_knots():
     runs = np.diff(VALUES) / np.diff(KNOTS)
     assert slopes == pytest.approx([*runs, runs[-1], 0.0])
     assert np.isnan(vk.value_and_grad(lambda x: np.interp(x, KNOTS, VALUES))(np.nan)[0])
+
+
+@pytest.mark.parametrize(
+    ("knots", "values"),
+    [
+        ([0, 1, 2, 3], [INF, INF, 1, 2]),
+        ([0, 1, 2, 3], [-INF, INF, np.nan, 2]),
+        ([0, 1, 2, 3], [0, 1, -INF, -INF]),
+        ([-INF, 1, 2, INF], [0, 1, 2, 3]),
+        ([0, 1, 1, 3], [0, INF, 2, 3]),
+    ],
+)
+def test_interpolation_of_infinite_data_is_numpys(knots, values):
+    xp, fp = np.array(knots, float), np.array(values, float)
+    x = np.array([-1.0, 0.5, 1.5, 2.5, 1.0, 2.0, 3.0, 4.0, np.nan])
+    with np.errstate(all="ignore"):
+        wanted = np.interp(x, xp, fp)
+        f = lambda x, xp, fp: np.interp(x, xp, fp)
+        for got in (vk.vjp(f, x, xp, fp)[0], vk.jit(f)(x, xp, fp),
+                    vk.vmap(f)(x[None], xp[None], fp[None])[0]):  # fmt: skip
+            np.testing.assert_array_equal(got, wanted)
 
 
 # ---- convolution -------------------------------------------------------------------------------

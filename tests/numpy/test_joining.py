@@ -64,6 +64,8 @@ MOVES = [
     "np.split(X, 1)",
     "np.split(X, [1, 2], -1)",
     "np.array_split(X, 2)",
+    "np.array_split(X, np.array(2))",
+    "np.split(X, np.array(2), axis=0)",
     "np.array_split(X, 3, axis=-1)",
     "np.array_split(X, [0, 1, 5])",
     "np.hsplit(X, 3)",

@@ -263,6 +263,10 @@ def test_histograms_of_more_dimensions():
         lambda x: np.quantile(x + 1j, 0.5),
         lambda x: np.quantile(x[:0], 0.5),
         lambda x: np.nanquantile(x[:0], 0.5),
+        lambda x: np.nanquantile(x[:0], [0.5, 0.7, 0.9], axis=0, keepdims=True),
+        lambda x: np.nanpercentile(x[:, :0], [50, 70], axis=0),
+        lambda x: np.nanvar(x.astype(np.float32), axis=1, mean=np.full((3, 1), 0.3)),
+        lambda x: np.nanstd(np.where(x > 1, np.nan, x).astype("f4"), 0, mean=np.zeros((1, 4))),
         lambda x: np.quantile(x, 0.5, weights=WEIGHTS),
         lambda x: np.quantile(x, 0.5, weights=-WEIGHTS, method="inverted_cdf"),
         lambda x: np.quantile(x, 0.5, weights=[1, 2], method="inverted_cdf"),
@@ -296,6 +300,18 @@ def test_histograms_of_more_dimensions():
 )
 def test_borderline_cases_end_as_in_numpy(f):
     assert_same_as_numpy(f, X)
+
+
+@pytest.mark.parametrize("f", [np.var, np.std, np.nanvar, np.nanstd], ids=lambda f: f.__name__)
+@pytest.mark.filterwarnings("ignore:Casting complex")
+def test_variances_of_complex_numbers_in_a_real_dtype(f):
+    """NumPy drops the imaginary part of their mean and keeps theirs."""
+    agrees(lambda x: f(x + 1j * x**2, dtype=float, axis=0), X)
+    agrees(lambda x: f(x + 1j * x**2, dtype=float, ddof=1, where=[True, False, True, True]), X)
+    single = (X + 1j * X).astype(np.complex64)
+    got = vk.vjp(lambda z: f(z, dtype=np.float32), single)[0]
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, f(single, dtype=np.float32), 1e-6)
 
 
 def test_weights_that_are_all_zero_are_refused():

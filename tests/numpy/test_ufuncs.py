@@ -14,6 +14,7 @@ from tests.numpy.agreement import agrees
 from vjpkit.core.errors import TracerConversionError, UnsupportedError
 from vjpkit.core.rows import Rows
 
+untyped: Any = np  # for calls that NumPy takes but its types do not, or that are wrong
 X = np.array([[0.33, 1.27, 2.51], [0.74, 0.41, 1.62]])
 Y = np.array([1.7, 0.4, 0.6])
 MASK = np.array([True, False, True])
@@ -556,3 +557,59 @@ def test_sums_at_an_index_say_what_does_not_fit():
             vk.grad(lambda x: np.add.at(np.copy(x), [*places, 3], x[0]))(x)  # noqa: B023
         with pytest.raises(ValueError, match="broadcast"):
             vk.grad(lambda x: np.add.at(np.copy(x), [*places, 0], x[:2]))(x)  # noqa: B023
+
+
+MASKED: dict[str, Any] = {
+    "ufunc": lambda x: np.sin(x, out=np.zeros_like(x), where=x.shape[0] * np.ones((2, 3))),
+    "reduce": lambda x: untyped.hypot.reduce(x, where=np.ones(3), initial=0.0),
+    "logaddexp": lambda x: untyped.logaddexp.reduce(x, where=np.ones(3), initial=0.0),
+    "sum": lambda x: untyped.sum(x, where=np.ones(3)),
+    "mean": lambda x: np.mean(x, where=np.ones((2, 1), int)),
+    "nanmax": lambda x: np.nanmax(x, where=x, initial=0.0),
+    "copyto": lambda x: np.copyto(np.zeros_like(x), x, where=np.ones(3)),
+}
+
+
+@pytest.mark.parametrize("f", MASKED.values(), ids=list(MASKED))
+def test_a_mask_is_of_truth_values(f):
+    for run in (f, lambda x: vk.vjp(f, x), vk.jit(f)):
+        with pytest.raises(TypeError, match=r"Cannot cast array data from .* to dtype\('bool'\)"):
+            run(X)
+    for mask in ([1, 0, 1], 1, np.True_):
+        np.testing.assert_allclose(
+            vk.vjp(lambda x, m=mask: untyped.sum(x, where=m), X)[0],
+            untyped.sum(X, where=mask),
+            1e-15,
+        )
+
+
+def test_reductions_begin_in_the_dtype_of_the_array():
+    x = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+    for ufunc in (np.add, np.multiply, np.maximum, np.hypot, np.logaddexp, np.logaddexp2):
+        f = lambda x, u=ufunc: u.reduce(x, axis=0, initial=np.float64(0.3))
+        for got in (vk.vjp(f, x)[0], vk.jit(f)(x), vk.vmap(f)(x[None])[0]):
+            assert got.dtype == f(x).dtype == np.float32
+            np.testing.assert_allclose(got, f(x), 1e-6)
+
+
+def test_core_axes_do_not_broadcast():
+    x = np.ones((3, 4))
+    for f in (
+        lambda x: untyped.vecdot(x, x[:, :1]),
+        lambda x: untyped.vecdot(x, x[None], axis=0),
+        lambda x: np.matmul(x, x[:1]),
+    ):
+        for run in (f, lambda x, f=f: vk.vjp(f, x), vk.jit(f)):
+            with pytest.raises(ValueError, match=r"core dimension|inner dimension"):
+                run(x)
+    f = lambda x: untyped.vecdot(x, x, axis=np.int64(1))
+    np.testing.assert_array_equal(vk.vjp(f, x)[0], f(x))
+
+
+def test_one_of_several_results_is_written_and_all_are_as_large():
+    def f(x):
+        fraction, whole = untyped.modf(x[0], out=(None, np.zeros_like(x)))
+        return fraction + whole
+
+    agrees(f, X * 3, order=1)
+    assert vk.vjp(f, X)[0].shape == X.shape

@@ -19,7 +19,7 @@ __all__ = [
     "as_array", "cast_safely",
     "concrete", "flag", "given", "grid", "known", "named_array", "normalize_axis",
     "places_along", "plain",
-    "reduced_axes", "require_along", "scalar", "warn_where",
+    "reduced_axes", "require_along", "scalar", "truths", "warn_where",
 ]  # fmt: skip
 
 
@@ -96,6 +96,17 @@ def given(x: Any) -> bool:
 def flag(x: Any) -> bool:
     """A boolean keyword, False where it was not given."""
     return x is not np._NoValue and bool(x)
+
+
+def truths(where: Any) -> Value:
+    """The mask that ``where=`` says: of an array only truth values, as NumPy has it."""
+    mask = as_array(where)
+    if mask.dtype != bool and mask.ndim and hasattr(where, "dtype"):
+        raise TypeError(
+            f"Cannot cast array data from {mask.dtype!r} to dtype('bool') according to the rule "
+            f"'safe'{at(calling_position())}\nPass a mask: where=x != 0."
+        )
+    return structural.to_dtype(mask, np.dtype(bool))
 
 
 def reduced_axes(axis: Any, ndim: int, numbers: bool = True) -> tuple[int, ...] | None:

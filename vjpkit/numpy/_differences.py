@@ -280,10 +280,28 @@ def interp(
     if len(xp) > 1:
         run = np.diff(xp)
         slope = np.diff(fp) / np.where(run == 0, 1.0, run)
-        y = read(slope, np.clip(place, 0, len(xp) - 2)) * (x - read(xp, anchor)) + y
+        segment = np.clip(place, 0, len(xp) - 2)
+        y = _on_segment(x, xp, fp, anchor, segment, read(slope, segment))
     y = selection.where(x < xp[0], fp[0] if left is None else as_array(left), y)
     y = selection.where(x > xp[-1], fp[-1] if right is None else as_array(right), y)
     return y if y.ndim else y[()]
+
+
+def _on_segment(
+    x: Value, xp: Value, fp: Value, anchor: Value, segment: Value, slope: Value
+) -> Value:
+    """The value on a straight line; where that is nan, NumPy's at infinite data."""
+    start = read(fp, anchor)
+    y = slope * (x - read(xp, anchor)) + start
+    undefined = np.isnan(y)
+    if known(np.any(undefined)) is not None and not np.any(undefined):
+        return y
+    end = read(fp, segment + 1)
+    backwards = slope * (x - read(xp, segment + 1)) + end
+    at_knot = np.logical_or(read(xp, anchor) == x, anchor == len(xp) - 1)
+    level = np.logical_and(np.isnan(backwards), start == end)
+    there = selection.where(np.logical_or(at_knot, level), start, backwards)
+    return selection.where(np.logical_and(undefined, ~np.isnan(x)), there, y)
 
 
 def _periodic(x: Value, xp: Value, fp: Value, period: Value) -> tuple[Value, Value, Value]:

@@ -169,7 +169,7 @@ def array_split(ary: Value, indices_or_sections: Any, axis: int = 0) -> list[Val
     ary = as_array(ary)
     axis = range(ary.ndim)[axis]
     length = ary.shape[axis]
-    if hasattr(indices_or_sections, "__len__"):
+    if np.ndim(indices_or_sections):
         ends = [*map(operator.index, indices_or_sections), length]
     else:
         count = int(indices_or_sections)
@@ -185,7 +185,7 @@ def array_split(ary: Value, indices_or_sections: Any, axis: int = 0) -> list[Val
 @implements(np.split)
 def split(ary: Value, indices_or_sections: Any, axis: int = 0) -> list[Value]:
     ary = as_array(ary)
-    if not hasattr(indices_or_sections, "__len__") and ary.shape[axis] % indices_or_sections:
+    if not np.ndim(indices_or_sections) and ary.shape[axis] % indices_or_sections:
         raise ValueError("array split does not result in an equal division")
     return array_split(ary, indices_or_sections, axis)
 

@@ -21,6 +21,7 @@ from vjpkit.numpy._arguments import (
 )
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._reductions import (
+    centred,
     divided,
     limit_of,
     lost_freedom,
@@ -166,8 +167,7 @@ def _nan_dispersion(
             correction=correction,
         )
     _inexact_dtype(a, dtype)
-    if dtype is not None:
-        a = structural.to_dtype(a, np.dtype(dtype))
+    a, about = centred(a, dtype)
     ddof = lost_freedom(ddof, correction)
     axes = reduced_axes(axis, a.ndim)
     mask = _counted(a, where)
@@ -176,8 +176,11 @@ def _nan_dispersion(
     if given(mean):
         center = as_array(mean)
     else:
-        center = divided(np.sum(filled, axis=axes, keepdims=True), count)
-    square = selection.where(mask, squared(filled - center), 0)
+        center = divided(np.sum(selection.where(mask, about, 0), axis=axes, keepdims=True), count)
+    away = filled - center
+    if away.dtype.kind == a.dtype.kind:  # NumPy computes it where it has the array
+        away = structural.to_dtype(away, a.dtype)
+    square = selection.where(mask, squared(away), 0)
     total = np.sum(square, axis=axes, keepdims=flag(keepdims))
     freedom = np.reshape(count, total.shape) - ddof
     warn_where(freedom <= 0, "Degrees of freedom <= 0 for slice.")

@@ -42,6 +42,14 @@ def _core_product(subscripts: str, conjugate: bool) -> Callable[[Value, Value], 
             if a.ndim < len(c):
                 raise ValueError(f"the operand of shape {a.shape} has not the {len(c)} core axes")
         np.broadcast_shapes(*lead)
+        sizes: dict[str, int] = {}
+        for a, c in ((x, x_core), (y, y_core)):
+            for letter, n in zip(c, a.shape[a.ndim - len(c) :], strict=True):
+                if sizes.setdefault(letter, n) != n:
+                    raise ValueError(
+                        f"operands of shapes {x.shape} and {y.shape} have a mismatch in a core "
+                        f"dimension: size {n} is different from {sizes[letter]}"
+                    )
         x = np.conjugate(x) if conjugate and x.dtype.kind == "c" else x
         return np.einsum(f"...{x_core},...{y_core}->...{out_core}", x, y)
 

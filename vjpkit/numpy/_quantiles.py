@@ -268,13 +268,12 @@ def _quantile(
         names = ", ".join([*_CONTINUOUS, *_DISCRETE, *_MIXED])
         raise ValueError(f"{method!r} is not a valid method. Use one of: {names}")
     skip_nan = function.startswith("nan")
+    if skip_nan and not array.size:
+        return np.nanmean(array, axis, keepdims=flag(keepdims))  # one, however many are asked for
     sample = _Sample.of(array, axes, skip_nan)
     lanes = sample.data.shape[1:]
     if not len(sample.data):
-        if not skip_nan:
-            raise IndexError("index -1 is out of bounds for axis 0 with size 0")
-        nothing = np.full((*points.shape, *lanes), math.nan, array.dtype)
-        return _put_back(nothing, array, axes, flag(keepdims))
+        raise IndexError("index -1 is out of bounds for axis 0 with size 0")
     if weights is None:
         result = _interpolated(sample, method, np.reshape(points, points.shape + (1,) * len(lanes)))
     else:

@@ -19,6 +19,7 @@ from vjpkit.numpy._arguments import (
     plain,
     reduced_axes,
     scalar,
+    truths,
     warn_where,
 )
 from vjpkit.numpy._dispatch import implements, method, refuse
@@ -46,7 +47,7 @@ def mask_for(a: Value, where: Any) -> Value | None:
     """The mask of a reduction in the shape of its operand; None where nothing is left out."""
     if where is True or where is _NO:
         return None
-    mask = structural.to_dtype(as_array(where), np.dtype(bool))
+    mask = truths(where)
     return np.broadcast_to(mask, a.shape) if mask.shape != a.shape else mask
 
 
@@ -264,6 +265,19 @@ def lost_freedom(ddof: Any, correction: Any) -> Any:
     return correction
 
 
+def centred(a: Value, dtype: Any) -> tuple[Value, Value]:
+    """What a variance in another dtype is of, and what the mean that it is about.
+
+    Of complex numbers in a real dtype NumPy drops the imaginary part of the mean, and not theirs.
+    """
+    if dtype is None:
+        return a, a
+    if a.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+        return a, structural.to_dtype(np.real(a), np.dtype(dtype))
+    a = structural.to_dtype(a, np.dtype(dtype))
+    return a, a
+
+
 def _dispersion(
     primitive: Any,
     a: Value,
@@ -278,19 +292,18 @@ def _dispersion(
     """``var`` or ``std``: one primitive, or, with a mean or a mask, composed."""
     ddof = lost_freedom(ddof, correction)
     a = as_array(a)
-    if dtype is not None:
-        if np.dtype(dtype).kind not in "fc" and a.dtype.kind in "fc":
-            refuse(primitive.name, dtype=dtype)
-        a = structural.to_dtype(a, np.dtype(dtype))
+    if dtype is not None and np.dtype(dtype).kind not in "fc" and a.dtype.kind in "fc":
+        refuse(primitive.name, dtype=dtype)
+    a, about = centred(a, dtype)
     mask = mask_for(a, where)
     axes = reduced_axes(axis, a.ndim, numbers=mask is not None)
-    if mask is None and not given(mean) and a.dtype.kind in "fc":
+    if mask is None and not given(mean) and a.dtype.kind in "fc" and about is a:
         result = primitive(a, axes=axes, keepdims=flag(keepdims), ddof=ddof)
     else:
         if given(mean):
             center = as_array(mean)
         else:
-            center = np.mean(a, axis=axes, keepdims=True, where=_NO if mask is None else mask)
+            center = np.mean(about, axis=axes, keepdims=True, where=_NO if mask is None else mask)
         result = _mean_square(a, center, axes, ddof, keepdims, mask)
         if primitive is reductions.std:
             result = root_of_variance(result, a, axes, flag(keepdims), mask)

@@ -15,6 +15,7 @@ from vjpkit.numpy._creation import is_contiguous
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._no_axis import array_of_no_axis
 from vjpkit.numpy._overlap import require_apart
+from vjpkit.numpy._selected import wide
 from vjpkit.numpy._views import root_of
 from vjpkit.numpy._writing import delivered, delivered_in_turn, delivers
 from vjpkit.ops import selection, structural
@@ -150,7 +151,7 @@ def _conditions(x: Value, condlist: Any) -> list[Value]:
         single = not isinstance(first, list | np.ndarray | Tracer) or np.ndim(first) == 0
     conditions = [condlist] if single else list(condlist)
     bools = [structural.to_dtype(as_array(c), np.dtype(bool)) for c in conditions]
-    return [np.broadcast_to(c, x.shape) if c.shape != x.shape else c for c in bools]
+    return [np.broadcast_to(wide(x, c), x.shape) if c.shape != x.shape else c for c in bools]
 
 
 def _scattered(

@@ -13,7 +13,7 @@ from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.tracer import UFUNCS, Tracer, dispatch_rest
 from vjpkit.kinds import ConstantUfunc
-from vjpkit.numpy._arguments import as_array, normalize_axis, scalar
+from vjpkit.numpy._arguments import as_array, normalize_axis, scalar, truths
 from vjpkit.numpy._dispatch import refuse
 from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._overlap import require_apart
@@ -114,10 +114,17 @@ def call(
     if where is True:
         result = function(*operands)
     else:
+        where = truths(where)
         with np.errstate(all="ignore"):  # NumPy does not compute where the mask is False
             result = function(*operands)
     results = result if isinstance(result, tuple) else (result,)
     targets = out or (None,) * len(results)
+    if len(results) > 1 and any(o is not None for o in targets):
+        shape = np.broadcast_shapes(*[aval_of(r).shape for r in (*results, *_not_none(targets))])
+        results = tuple(
+            np.broadcast_to(r, shape) if o is None else r
+            for r, o in zip(results, targets, strict=True)
+        )
     if out is not None:
         others = args if ufunc.signature else targets[1:] if len(results) > 1 else ()
         require_apart(f"np.{ufunc.__name__}", targets[0], others)
@@ -126,6 +133,10 @@ def call(
         for r, o in zip(results, targets, strict=True)
     )
     return written if isinstance(result, tuple) else written[0]
+
+
+def _not_none(xs: Sequence[Any]) -> list[Any]:
+    return [x for x in xs if x is not None]
 
 
 def _is_constant(ufunc: np.ufunc) -> bool:
@@ -221,7 +232,7 @@ def _along(ufunc: np.ufunc, given: dict[str, Any]) -> Callable[..., Value]:
             places = [-1, -1, -1]
             if not keepdims:
                 return function(*args)
-        where_from = [(p,) if isinstance(p, int) else tuple(p) for p in places]
+        where_from = [tuple(p) if isinstance(p, tuple | list) else (index(p),) for p in places]
         moved = [
             np.moveaxis(x, p, range(-len(p), 0)) if p else x
             for x, p in zip(map(as_array, args), where_from, strict=False)
@@ -314,13 +325,13 @@ def _log_sum(
     """The logarithm of a sum of exponentials, over all elements at once, without overflow."""
     grow, shrink = (np.exp, np.log) if ufunc is np.logaddexp else (np.exp2, np.log2)
     if where is not True:
-        array = np.where(where, array, -np.inf)
+        array = np.where(truths(where), array, -np.inf)
     peak = unwrapped(np.max(array, axis=axis, keepdims=True, initial=-np.inf))
     peak = np.where(np.isfinite(peak), peak, 0)
     total = np.sum(grow(array - peak), axis=axis, keepdims=keepdims)
     with np.errstate(divide="ignore"):
         logarithm = shrink(total) + np.max(peak, axis=axis, keepdims=keepdims)
-    return logarithm if initial is _NO else ufunc(initial, logarithm)
+    return logarithm if initial is _NO else ufunc(starting(initial, array.dtype), logarithm)
 
 
 def _folded(
@@ -348,7 +359,7 @@ def _folded(
     elements = _elements(array, axes)
     masks = None
     if where is not True:
-        masks = _elements(np.broadcast_to(as_array(where), shape), axes)
+        masks = _elements(np.broadcast_to(truths(where), shape), axes)
     if initial is _NO and masks is not None:
         initial = ufunc.identity  # without one NumPy has raised
     if initial is not _NO:

@@ -13,7 +13,7 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import TracerConversionError, at, calling_position
 from vjpkit.core.tracer import ConcreteTracer, Tracer
-from vjpkit.numpy._arguments import as_array, known, places_along, require_along
+from vjpkit.numpy._arguments import as_array, known, places_along, require_along, truths
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._masked import assign
 from vjpkit.numpy._overlap import Operation, overlaid
@@ -130,6 +130,7 @@ def copyto(dst: Any, src: Value, casting: str = "same_kind", where: Value = True
     if where is True:
         write(dst, Ellipsis, src)
         return
+    where = truths(where)
     result = np.where(where, src, dst)
     mask = known(where)
     left = (
