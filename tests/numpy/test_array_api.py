@@ -84,6 +84,18 @@ def eager(call: Callable[..., Any], xs: list[np.ndarray]) -> Any:
     return vk.vjp(f, *xs, has_aux=True)[2]
 
 
+def forward(call: Callable[..., Any], xs: list[np.ndarray]) -> Any:
+    """The primal outputs, computed on values that carry tangents."""
+    f = lambda *tracers: (0.0, call(namespace_of(tracers[0]), *tracers))
+    return vk.jvp(f, xs, xs, has_aux=True)[2]
+
+
+def mapped(call: Callable[..., Any], xs: list[np.ndarray]) -> Any:
+    """The outputs of one of two examples."""
+    f = vk.vmap(lambda *tracers: call(namespace_of(tracers[0]), *tracers))
+    return vk.tree.map(lambda y: y[1], f(*[np.stack([x[::-1], x]) for x in xs]))
+
+
 def check(call: Callable[..., Any], name: str) -> None:
     for dtype in DTYPES:
         check_dtype(call, name, dtype)
@@ -94,11 +106,13 @@ def check_dtype(call: Callable[..., Any], name: str, dtype: str) -> None:
     wanted = outcome(lambda: call(np, *xs))
     if dtype.startswith(("float", "complex")):
         compare(outcome(lambda: eager(call, xs)), wanted)
+        compare(outcome(lambda: forward(call, xs)), wanted)
     staged = outcome(lambda: vk.jit(lambda *ts: call(array_api, *ts))(*xs))
-    if name in SHAPED_BY_DATA and not isinstance(wanted, Exception):
-        assert isinstance(staged, TracerConversionError | UnsupportedError)
-    else:
-        compare(staged, wanted)
+    for got in [staged, outcome(lambda: mapped(call, xs))][: 2 if xs else 1]:
+        if name in SHAPED_BY_DATA and not isinstance(wanted, Exception):
+            assert isinstance(got, TracerConversionError | UnsupportedError)
+        else:
+            compare(got, wanted)
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))

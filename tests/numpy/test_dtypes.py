@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,3 +79,36 @@ def test_what_is_no_array_and_no_number_is_named(other, use):
     message = rf"{type(other).__name__} is not an array or a number   \(test_dtypes\.py"
     with pytest.raises(TypeError, match=message):
         vk.grad(lambda x: use(x, other))(2.0)
+
+
+def test_a_complex_number_is_true_by_its_imaginary_part_too():
+    z = np.array([1j, 0, 1, -2j])
+    for f in (
+        lambda z: z.astype(bool),
+        lambda z: np.sum(np.ones(4), where=z.astype(bool)),
+        lambda z: np.logical_or.accumulate(z),
+        lambda z: np.logical_xor.reduce(z),
+        lambda z: np.piecewise(np.arange(4.0), [z], [1.0]),
+        lambda z: np.any(z[:1]),
+    ):
+        for got in (vk.vjp(f, z)[0], vk.jit(f)(z), vk.vmap(f)(z[None])[0]):
+            np.testing.assert_array_equal(got, f(z))
+
+
+REDUCED_INTO: dict[str, Any] = {
+    "sum": np.sum, "prod": np.prod, "mean": np.mean, "nansum": np.nansum, "cumsum": np.cumsum,
+    "add.reduce": np.add.reduce, "add.accumulate": np.add.accumulate, "nancumsum": np.nancumsum,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("f", REDUCED_INTO.values(), ids=list(REDUCED_INTO))
+def test_sums_are_added_up_in_the_dtype_of_out(f):
+    x = np.arange(1, 101, dtype=np.float32) / 70
+    shape = np.shape(f(x))
+    wanted = f(x, out=np.zeros(shape))
+    into = lambda x: f(x, out=np.zeros_like(x, shape=shape, dtype=np.float64))
+    for got in (vk.vjp(into, x)[0], vk.jit(into)(x), vk.vmap(into)(x[None])[0]):
+        assert got.dtype == np.float64
+        np.testing.assert_allclose(got, wanted, 1e-14)
+    (gradient,) = vk.vjp(into, x)[1](np.ones(shape))
+    assert gradient.dtype == np.float32

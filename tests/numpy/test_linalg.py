@@ -241,6 +241,12 @@ def test_cond_of_singular_matrices_is_infinite():
     for p in (None, 1, "fro", -2):
         out, _ = vk.vjp(lambda x, p=p: LA.cond(x, p), np.zeros((2, 2)))
         assert out == LA.cond(np.zeros((2, 2)), p)
+    small = np.arange(18.0).reshape(2, 3, 3) * 1e-300
+    for order in (1, "fro", -1, np.inf):
+        f = lambda x, p=order: LA.cond(x, p)
+        with np.errstate(all="ignore"):
+            for got in (vk.vjp(f, small)[0], vk.jit(f)(small), vk.vmap(f)(small)):
+                assert np.all(got == np.inf)
     with pytest.raises(LA.LinAlgError, match="empty"):
         vk.vjp(LA.cond, np.zeros((0, 0)))
 

@@ -185,3 +185,13 @@ def test_borderline_cases_end_as_in_numpy(f):
 def test_sets_of_abstract_values_say_why_not(f):
     with pytest.raises(TracerConversionError, match="what it returns depends on values"):
         vk.make_ir(f)(V)
+
+
+def test_places_among_mapped_numbers_with_nan():
+    a = np.array([[0.0, 1.0, 2.0, np.nan], [-np.inf, 0.5, 0.5, np.inf]])
+    v = np.array([np.nan, -np.inf, np.inf, 0.5, 2.0])
+    for side in ("left", "right"):
+        f = lambda a, v, s=side: np.searchsorted(a, v, side=s)
+        wanted = np.stack([f(row, v) for row in a])
+        np.testing.assert_array_equal(vk.vmap(f, in_axes=(0, None))(a, v), wanted)
+        np.testing.assert_array_equal(vk.vmap(f)(a, np.stack([v, v])), wanted)

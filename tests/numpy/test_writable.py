@@ -1024,6 +1024,17 @@ def test_put_at_positions_that_are_computed(write) -> None:
     np.testing.assert_allclose(vk.jit(vk.jacobian(f))(x), vk.jacobian(f)(x), 1e-14)
 
 
+def test_put_into_a_scalar_is_an_error() -> None:
+    def f(x: Any) -> Any:
+        y = x * 2
+        np.put(y, [0], 1.0)
+        return y
+
+    for run in (vk.grad(f), vk.jit(f), lambda x: vk.vmap(f)(x[None])):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            run(np.float64(1.0))
+
+
 def test_put_at_positions_that_are_outside() -> None:
     def f(x: Any, n: int) -> Any:
         y = x * 2

@@ -11,7 +11,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
-from vjpkit.numpy._arguments import as_array, given, known
+from vjpkit.numpy._arguments import as_array, given, known, scalar
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
 from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._householder import reflections
@@ -248,7 +248,8 @@ def cond(x: Value, p: Any = None) -> Value:
             inverse = linalg.inv(stack_of_squares(x), strict=False)
             ratio = norm(x, p, axis=(-2, -1)) * norm(inverse, p, axis=(-2, -1))
     lost = np.isnan(ratio) & ~np.any(np.isnan(x), axis=(-2, -1))
-    return np.where(lost, np.inf, ratio) if np.any(known(lost)) is not np.False_ else ratio
+    none = known(np.any(lost))
+    return ratio if none is not None and not none else scalar(np.where(lost, np.inf, ratio))
 
 
 # ---- factorizations ----------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from vjpkit.numpy._arguments import (
     warn_where,
 )
 from vjpkit.numpy._dispatch import implements, method, refuse
-from vjpkit.numpy._writing import delivered, delivers
+from vjpkit.numpy._writing import delivered, delivers, dtype_for
 from vjpkit.ops import reductions, selection, structural
 from vjpkit.transforms.stopping import stop_gradient
 
@@ -105,6 +105,7 @@ def sum(  # NumPy's name
     strong = type(a) is Eager or type(getattr(a, "value", None)) is np.ndarray
     if not (strong and dtype is None and out is None and where is True):
         if out is not None:
+            dtype = dtype_for(a, dtype, out)
             return delivered("sum", sum(a, axis, dtype, None, keepdims, initial, where), out)
         a = _operand(a, dtype, where, 0)
     axes = None if axis is None else reduced_axes(axis, a.ndim)
@@ -235,6 +236,7 @@ def mean(
 ) -> Value:
     """The sum over the number; halves are added in single precision, as NumPy does."""
     if out is not None:
+        dtype = dtype_for(a, dtype, out)
         return delivered("mean", mean(a, axis, dtype, None, keepdims, where=where), out)
     a = as_array(a)
     mask = mask_for(a, where)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import UnsupportedError, at, calling_position
-from vjpkit.core.tracer import UFUNCS, Tracer, dispatch_rest
+from vjpkit.core.tracer import FUNCTIONS, UFUNCS, Tracer, dispatch_rest
 from vjpkit.kinds import ConstantUfunc
 from vjpkit.numpy._arguments import as_array, normalize_axis, scalar, truths
 from vjpkit.numpy._dispatch import refuse
@@ -19,7 +19,7 @@ from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._overlap import require_apart
 from vjpkit.numpy._reductions import starting
 from vjpkit.numpy._writable import write
-from vjpkit.numpy._writing import destination, require_castable, ufunc_at
+from vjpkit.numpy._writing import destination, dtype_for, require_castable, ufunc_at
 from vjpkit.ops import constant, cumulative, elementwise
 from vjpkit.ops.structural import to_dtype
 
@@ -272,7 +272,7 @@ def reduce(
     """``ufunc.reduce``: NumPy's named reduction where there is one, else element after element."""
     array = unwrapped(array) if _reduces_to_constants(ufunc) else as_array(array)
     target = out[0] if isinstance(out, tuple) else out
-    dtype = None if dtype is None else np.dtype(dtype)
+    dtype = dtype_for(array, None if dtype is None else np.dtype(dtype), target)
     keywords = {"axis": axis, "keepdims": keepdims, "where": where}
     if initial is not _NO:
         keywords["initial"] = initial
@@ -281,11 +281,11 @@ def reduce(
     elif ufunc in (np.logical_and, np.logical_or):
         start = keywords.pop("initial", ufunc.identity)
         ufunc.reduce(np.ones(1, bool), dtype=dtype)  # NumPy's error for other dtypes
-        result = ufunc(_REDUCTIONS[ufunc](array, **keywords), start)
+        result = ufunc(FUNCTIONS[_REDUCTIONS[ufunc]](array, **keywords), start)
     elif ufunc in _REDUCTIONS:
         if dtype is not None:
             array = to_dtype(array, dtype)
-        result = _REDUCTIONS[ufunc](array, **keywords)
+        result = FUNCTIONS[_REDUCTIONS[ufunc]](array, **keywords)
     elif ufunc is np.logaddexp or ufunc is np.logaddexp2:
         result = _log_sum(ufunc, array if dtype is None else to_dtype(array, dtype), **keywords)
     else:
@@ -400,6 +400,7 @@ def accumulate(
         array = unwrapped(array)
     array = as_array(array)
     target = out[0] if isinstance(out, tuple) else out
+    dtype = dtype_for(array, dtype, target)
     if dtype is not None:
         array = to_dtype(array, np.dtype(dtype))
     name = f"{ufunc.__name__}.accumulate"

@@ -50,6 +50,7 @@ from vjpkit.transforms.forward import Dual
 __all__ = [
     "fitted",
     "in_place",
+    "require_array",
     "without_reuse",
     "write",
     "write_whole",

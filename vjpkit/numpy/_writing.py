@@ -19,14 +19,15 @@ from vjpkit.numpy._masked import assign
 from vjpkit.numpy._overlap import Operation, overlaid
 from vjpkit.numpy._reading import copied
 from vjpkit.numpy._selected import has_unknown_mask
-from vjpkit.numpy._writable import write, write_whole
+from vjpkit.numpy._writable import require_array, write, write_whole
 from vjpkit.ops.index import Index, addresses_once, normalized, repetitions, split_index
 from vjpkit.ops.indexing import read
 from vjpkit.ops.structural import to_dtype
 from vjpkit.ops.updates import add_at
 
 __all__ = [
-    "delivered", "delivered_in_turn", "delivers", "destination", "require_castable", "ufunc_at",
+    "delivered", "delivered_in_turn", "delivers", "destination", "dtype_for", "require_castable",
+    "ufunc_at",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -71,6 +72,14 @@ def delivered(name: str, result: Value, out: Any) -> Value:
     return out
 
 
+def dtype_for(a: Any, dtype: Any, out: Any) -> Any:
+    """The dtype in which NumPy adds up: that of ``out``, where none is asked for."""
+    if dtype is not None or out is None or not hasattr(out, "dtype"):
+        return dtype
+    kind = aval_of(as_array(a)).dtype.kind
+    return out.dtype if kind in "fc" and kind == out.dtype.kind else None
+
+
 def delivered_in_turn(
     name: str, result: Value, out: Any, operands: Sequence[Value], operation: Operation
 ) -> Value:
@@ -89,13 +98,24 @@ def delivers(function: F) -> F:
     code = function.__code__  # inspect would take a tenth of the time of the whole import
     positional = code.co_varnames[: code.co_argcount]
     place = positional.index("out") if "out" in positional else sys.maxsize
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    typed = "dtype" in names
+    third = positional.index("dtype") if "dtype" in positional else sys.maxsize
     name = function.__name__.rstrip("_")
 
     @wraps(function)
     def delivering(*args: Any, **kwargs: Any) -> Value:
         out = args[place] if len(args) > place else kwargs.get("out")
-        result = function(*args, **kwargs)
-        return result if out is None else delivered(name, result, out)
+        if out is None:
+            return function(*args, **kwargs)
+        if typed:
+            given = args[third] if len(args) > third else kwargs.get("dtype")
+            dtype = dtype_for(args[0] if args else kwargs[names[0]], given, out)
+            if len(args) > third:
+                args = (*args[:third], dtype, *args[third + 1 :])
+            else:
+                kwargs["dtype"] = dtype
+        return delivered(name, function(*args, **kwargs), out)
 
     return delivering  # type: ignore[return-value]  # of the same signature
 
@@ -226,6 +246,7 @@ def _write_flat(a: Tracer, positions: Value, values: Value) -> None:
     for n in a.shape[:0:-1]:
         index.append(positions % n)
         positions = positions // n
+    require_array(a)
     flat: Any = a if a.ndim else np.reshape(a, 1)
     write(flat, (positions, *reversed(index)), values)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Shape, Value
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.kinds import Linear, PiecewiseConstant
 from vjpkit.ops import structural
@@ -132,13 +132,19 @@ class Searchsorted(PiecewiseConstant):
             return self(a, v, side=side)
         v = structural.along_front(v, batched[1], n)
         a = structural.reshape(a, shape=(n, *[1] * (v.ndim - 1), a.shape[1]))
-        before = np.less if side == "left" else np.less_equal
-        return np.sum(before(a, v[..., None]), axis=-1)
+        v = v[..., None]
+        before = (np.less if side == "left" else np.less_equal)(a, v)
+        if aval_of(v).inexact:  # nan comes last
+            late = np.isnan(v)
+            late = np.logical_and(late, ~np.isnan(a)) if side == "left" else late
+            before = np.logical_or(before, late)
+        return np.sum(before, axis=-1)
 
     def samples(self) -> Iterable[Sample]:
         a = np.array([-1.0, 0.25, 0.25, 1.5])
         yield Sample(a, _M, side="left")
         yield Sample(a, np.float64(0.2), side="right")
+        yield Sample(np.append(a, np.nan), np.array([np.nan, 0.5]), side="left")
         for side in ("left", "right"):
             yield Sample(a, np.array([0.25, -1.0, 1.5]), side=side, exempt={"jvp": "steps at a"})
 

@@ -269,7 +269,7 @@ triu = primitive(Triu)
 def _astype(x: Value, dtype: Any) -> Value:
     if isinstance(x, bool | int | float | complex) and not isinstance(x, np.generic):
         x = np.asarray(x)[()]
-    return (x.real if x.dtype.kind == "c" and dtype.kind != "c" else x).astype(dtype)
+    return (x.real if x.dtype.kind == "c" and dtype.kind not in "cb" else x).astype(dtype)
 
 
 class Convert(Linear):
@@ -318,6 +318,7 @@ class Discretize(PiecewiseConstant):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, dtype=np.dtype("int64"))
         yield Sample(_REVERSED, dtype=np.dtype("bool"))
+        yield Sample(np.array([1j, 0, 2 - 1j]), dtype=np.dtype("bool"))
         yield Sample(np.float64(-2.7), dtype=np.dtype("int32"))
 
 
