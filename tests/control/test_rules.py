@@ -518,13 +518,13 @@ def test_rules_that_close_over_arrays_are_staged_mapped_and_staged_again(made: s
 
 def of_itself(kind: str, w: Any) -> Function:
     """w sin(x) with rules that call the function they belong to: cos(x) is sin(x + pi / 2)."""
-    quarter = np.pi / 2
-    f: Any = vk.custom_vjp(lambda x: w * np.sin(x))
+    quarter, one = np.pi / 2, np.ones(())
+    f: Any = vk.custom_vjp(lambda x: w * np.sin(x) * one)
     if kind in ("bwd", "fwd and bwd"):
         value = f if kind == "fwd and bwd" else lambda x: w * np.sin(x)
         f.defvjp(lambda x: (value(x), x), lambda x, ct: (ct * f(x + quarter),))
     else:
-        f = vk.custom_jvp(lambda x: w * np.sin(x))
+        f = vk.custom_jvp(lambda x: w * np.sin(x) * one)
         f.defjvp(lambda xs, ts: (w * np.sin(xs[0]), ts[0] * f(xs[0] + quarter)))
     return f
 
@@ -543,8 +543,8 @@ def test_rules_that_call_their_own_function(kind: str, wrap: Function) -> None:
 
 @pytest.mark.parametrize("wrap", [lambda f: f, vk.jit])
 def test_a_transpose_rule_that_calls_its_own_function(wrap: Function) -> None:
-    w = np.array([2.0, -1.0, 0.5])
-    f = vk.custom_rule(lambda x: w * x, transpose=lambda ct: (f(ct),))
+    w, one = np.array([2.0, -1.0, 0.5]), np.ones(3)
+    f = vk.custom_rule(lambda x: w * x * one, transpose=lambda ct: (f(ct),))
     pulled = lambda x: vk.vjp(wrap(f), x)[1](x)[0]
     np.testing.assert_array_equal(pulled(X), w * X)
     twice = vk.vjp(pulled, X)[1]
@@ -552,10 +552,29 @@ def test_a_transpose_rule_that_calls_its_own_function(wrap: Function) -> None:
     np.testing.assert_array_equal(twice.T(X), w * X)
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", ["bwd", "fwd and bwd", "jvp"])
-def test_what_a_call_of_its_own_function_closes_over_has_no_derivative(kind: str) -> None:
+def test_what_a_call_of_its_own_function_closes_over_has_no_derivative(
+    kind: str, order: int
+) -> None:
+    def gradient(w: Any) -> Any:
+        f = vk.jit(vk.grad(of_itself(kind, w)))
+        for _ in range(order):
+            f = vk.jit(vk.grad(f))
+        return f(0.3)
+
     with pytest.raises(ClosedTraceError, match="closes over a traced value"):
-        vk.grad(lambda w: vk.grad(vk.jit(vk.grad(of_itself(kind, w))))(0.3))(2.0)
+        vk.grad(gradient)(2.0)
+
+
+def test_tangents_of_numbers_are_no_numbers_in_programs() -> None:
+    f = vk.custom_jvp(lambda x: 2.0 * x)
+    f.defjvp(lambda xs, ts: (2.0 * xs[0], ts[0] * np.float32(2.0)))
+    for g in (f, vk.jit(f), vk.jit(vk.jit(f))):
+        for got in (vk.grad(g)(0.5), vk.jvp(g, (0.5,), (1.0,))[1]):
+            assert (got, got.dtype) == (2.0, np.float64)
+        (tangent,) = vk.make_ir(lambda x, g=g: vk.jvp(g, (x,), (1.0,))[1])(0.5).program.out_avals
+        assert tangent.dtype == np.float64
 
 
 def test_the_rule_for_batches_counts_in_programs_too() -> None:

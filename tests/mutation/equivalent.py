@@ -114,6 +114,9 @@ EQUIVALENT: dict[str, str] = {
     "  ->  np.where((x == 0) & (y == -1), 2, 1 + y)": _ZERO_DIVIDED,
     "ops.scipy_bessel._over_x: np.where(x == 0, 1, x)  ->  np.where(x == 0, 2, x)": _MASKED,
     "control.call.is_linear_in: answer[0]  ->  -answer[0]": _TRUTH,
+    "control.staged_rules.Deferred.call: True  ->  False": (
+        "its rules are then staged once more, with calls of their own function deferred in them"
+    ),
     "control.external.Difference.linear_with: in_vectors(mask, zeros, len(params['moving']))"
     "  ->  -in_vectors(mask, zeros, len(params['moving']))": _TRUTH,
     "control.checkpointing._sums: -1  ->  -2": _RESHAPED,

@@ -15,7 +15,7 @@ import numpy as np
 
 from vjpkit.backends import AS_IT_STANDS, Executable, executable
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import Position, Source
+from vjpkit.core.errors import ClosedTraceError, Position, Source, at, calling_position
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, live_equations, subprograms
 from vjpkit.core.primitive import lookup
 from vjpkit.core.rows import Row, Rows, filled_like, new_slots, roles
@@ -107,16 +107,20 @@ def position_of(eqn: Equation) -> Any:
 def with_constants(closed: ClosedProgram) -> Program:
     """A program that brings the arrays it captured along; rules make few, and small ones.
 
-    Values of a program around it stay its leading inputs.
+    Values of a program around it stay its leading inputs. A value of another trace is refused: a
+    rule closes over it, and the program would outlive the trace.
     """
     program = closed.program
     pairs = list(zip(program.inputs, closed.captured, strict=False))
-    made = [
-        Equation(constant, (), {"value": Array(c.value)}, (var,))
-        for var, c in pairs
-        if type(c.value) is not Staged
-    ]
     outer = [var for var, c in pairs if type(c.value) is Staged]
+    own = [(var, c.value) for var, c in pairs if type(c.value) is not Staged]
+    if any(isinstance(x, Tracer) for _, x in own):
+        raise ClosedTraceError(
+            "a rule that is part of a program closes over a traced value"
+            f"{at(calling_position())}.\nIt says nothing about the derivative in that value: pass "
+            "the value as an argument, or hoist it with vk.closure_convert."
+        )
+    made = [Equation(constant, (), {"value": Array(x)}, (var,)) for var, x in own]
     inputs = [*outer, *program.inputs[len(pairs) :]]
     return Program(inputs, [*made, *program.equations], program.outputs, program.linear)
 

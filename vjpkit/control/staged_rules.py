@@ -346,10 +346,8 @@ class CustomCall(CallPrimitive):
         return tuple(run("", program, values))
 
     def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
-        if not any(mask):
-            return False
-        by_rule = self.call_of(params).is_linear_in(mask)
-        return by_rule or is_linear_in(params["program"], mask, zeros)
+        call, program = self.call_of(params), params["program"]
+        return any(mask) and (call.is_linear_in(mask) or is_linear_in(program, mask, zeros))
 
     def samples(self) -> Iterable[Sample]:
         x, y = np.array([0.3, -1.2, 2.5]), np.array([1.7, 0.4, -0.6])
