@@ -13,7 +13,7 @@ may be exact, of ``a * x - a * y`` it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from math import frexp
 
@@ -217,6 +217,7 @@ class _Factoring(Rewriter):
         """What values are to their readers: a sum that several read is a factor by itself."""
         self.work = work
         """The equations that are arithmetic, by what they make."""
+        self.place = {v: i for i, v in enumerate(work)}
         self.sums: dict[Var, Form] = {}
         self.read_as_terms: dict[Atom, int] = {}
         """By how many equations a value is read through its form."""
@@ -271,15 +272,18 @@ class _Factoring(Rewriter):
         sums = len(form) > 1 or self.work[root].primitive.name in ("add", "subtract")
         if not sums or self.readers[root] <= self.read_as_terms.get(root, 0):
             return None
-        own = self.own_work(root)
+        bases, weight = self.bases(self.own_work(root))
 
         def cost(plan: Plan) -> int:
-            return plan.operations + self.cost(self.needed(plan.values, own))
+            needed = 0
+            for v in plan.values:
+                needed |= bases.get(v, 0)
+            return plan.operations + weight(needed)
 
         plans = _Plans(self.on_the_way(root), cost).of(form)
         plans += [Plan(((c, None, inner),)) for c, inner in map(Plan.scaled, plans) if c != 1.0]
         best = min(plans, key=cost, default=None)
-        return best if best is not None and cost(best) < self.cost(own) else None
+        return best if best is not None and cost(best) < weight(bases[root]) else None
 
     def on_the_way(self, root: Var) -> Mapping[Monomial, Multiples]:
         """Products that are factors of terms of a sum, and its variables."""
@@ -313,18 +317,21 @@ class _Factoring(Rewriter):
                     pending.append(a)
         return own
 
-    def needed(self, values: Iterable[Var], own: set[Var]) -> set[Var]:
-        """What of this work some values are based on."""
-        needed, pending = set[Var](), list(values)
-        while pending:
-            v = pending.pop()
-            if v in own and v not in needed:
-                needed.add(v)
-                pending += used(self.work[v].inputs)
-        return needed
+    def bases(self, own: set[Var]) -> tuple[dict[Var, int], Callable[[int], int]]:
+        """What of this work each value is based on, by the bits of a number; what they cost."""
+        found = dict[Var, int]()
+        divisions = 0
+        for i, v in enumerate(sorted(own, key=self.place.__getitem__)):
+            bits = 1 << i
+            divisions |= bits if self.work[v].primitive.name == "divide" else 0
+            for a in used(self.work[v].inputs):
+                bits |= found.get(a, 0)
+            found[v] = bits
 
-    def cost(self, values: set[Var]) -> int:
-        return sum(DIVISION if self.work[v].primitive.name == "divide" else 1 for v in values)
+        def weight(bits: int) -> int:
+            return bits.bit_count() + (DIVISION - 1) * (bits & divisions).bit_count()
+
+        return found, weight
 
     # ---- writing -----------------------------------------------------------------------------
 

@@ -348,7 +348,7 @@ class _Writer:
             a for i, s in enumerate(self.stages) for e in s for a in e.inputs
             if isinstance(a, Var) and made.get(a, i) != i
         ]  # fmt: skip
-        stored = {*kernel.outputs, *kernel.arrays, *self.shifted}
+        kept = {*crossing, *summed} - {*kernel.outputs, *kernel.arrays, *self.shifted}
         integers = Aval(kernel.shape, np.dtype(np.int64))
         self.targets = {
             (term[1:], d.out.aval.shape): Var(integers) for d in kernel.deposits for term in d.terms
@@ -356,7 +356,7 @@ class _Writer:
         """By index arrays, and the shape they are for: the numbers of the elements there."""
         sure = [k for k in self.targets if len(k[0]) == 1 and all(kernel.known(*k))]
         self.targets.update({k: k[0][0] for k in sure})
-        self.scratch = [v for v in made if v in {*crossing, *summed} and v not in stored]
+        self.scratch = [v for v in made if v in kept]
         self.scratch += [v for k, v in self.targets.items() if k not in sure]
         self.places = [*kernel.arrays, *kernel.outputs, *self.shifted, *self.scratch]
         gathered_from = dict.fromkeys(a for e in kernel.gathers for a in used(e.inputs[:1]))
@@ -377,10 +377,8 @@ class _Writer:
 
     def block(self, exact: bool) -> tuple[list[str], bool]:
         """Tables of what is called for one block, and whether it has doubts about arguments."""
-        functions, arguments, doubtful = list[str](), list[int](), False
-        for equations in self.stages:
-            name, given, doubts = self.stage(equations, exact=False)
-            doubtful |= doubts
+        functions, arguments = list[str](), list[int]()
+        for equations, (name, given, doubts) in zip(self.stages, self.fast, strict=True):
             if exact and doubts:
                 name, given, _ = self.stage(equations, exact=True)
             functions.append(f"ptr @{name}")
@@ -396,7 +394,12 @@ class _Writer:
             table(f"{name}_functions", "ptr", [*functions, "ptr null"]),
             table(f"{name}_arguments", INT, [f"i64 {n}" for n in arguments]),
         ]
-        return lines, doubtful
+        return lines, any(doubts for *_, doubts in self.fast)
+
+    @cached_property
+    def fast(self) -> list[tuple[str, list[int], bool]]:
+        """What `stage` gives of each loop, in the fast form."""
+        return [self.stage(equations, exact=False) for equations in self.stages]
 
     def stage(self, equations: Sequence[Equation], exact: bool) -> tuple[str, list[int], bool]:
         """The name of the function of a loop, the places that it is given, and whether it doubts.

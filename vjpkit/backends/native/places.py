@@ -30,6 +30,7 @@ from vjpkit.core.ir import Equation, Literal, Var, params_key
 from vjpkit.core.primitive import Primitive
 
 __all__ = [
+    "DEPOSITING",
     "Deposit",
     "Laid",
     "Move",
@@ -198,10 +199,14 @@ class Deposit:
     """The value of each term, then its index arrays."""
 
 
+DEPOSITING = frozenset({"scatter_sum", "add_at"})
+"""Primitives that add values to elements at places."""
+
+
 def deposit_of(eqn: Equation, shape: Shape) -> Deposit | None:
     """What an equation adds where places are computed; None where it does something else."""
     name, out = eqn.primitive.name, eqn.outputs[0] if eqn.outputs else None
-    if name not in ("scatter_sum", "add_at") or out is None or not eqn.inputs:
+    if name not in DEPOSITING or out is None or not eqn.inputs:
         return None
     aval, params = out.aval, eqn.params
     indices = params["indices"] if name == "scatter_sum" else (params["index"],)

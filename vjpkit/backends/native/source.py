@@ -25,6 +25,7 @@ from vjpkit.backends.native.kernels import Kernel
 from vjpkit.backends.native.loops import LOOPS, is_loop, running, why_no_loop
 from vjpkit.backends.native.machine import Machine
 from vjpkit.backends.native.places import (
+    DEPOSITING,
     Move,
     bound_of,
     deposit_of,
@@ -249,14 +250,16 @@ def with_sums_early(equations: Sequence[Equation]) -> list[Equation]:
     The kernel that makes the values can add them then, along with others at the same places; and
     one array lives on for several.
     """
-    made: dict[Atom, float] = {}
-    turn: dict[Equation, float] = {}
+    shapes = {e: e.inputs[-1].aval.shape for e in equations if e.primitive.name in DEPOSITING}
+    early = {e for e, shape in shapes.items() if shape and deposit_of(e, shape) is not None}
+    if not early:
+        return list(equations)
+    made: dict[Atom, int] = {}
+    turn: dict[Equation, int] = {}
     for i, eqn in enumerate(equations):
-        shape = eqn.inputs[-1].aval.shape if eqn.inputs else ()
-        early = bool(shape) and deposit_of(eqn, shape) is not None
-        turn[eqn] = max([made.get(a, -1.0) for a in eqn.inputs]) if early else i
+        turn[eqn] = max([made.get(a, -1) for a in eqn.inputs]) if eqn in early else i
         made.update(dict.fromkeys(eqn.outputs, turn[eqn]))
-    return sorted(equations, key=lambda eqn: turn[eqn])
+    return sorted(equations, key=turn.__getitem__)
 
 
 def total_of(parts: Sequence[Var], eqn: Equation) -> list[Equation]:
