@@ -178,8 +178,7 @@ def _nan_dispersion(
     else:
         center = divided(np.sum(selection.where(mask, about, 0), axis=axes, keepdims=True), count)
     away = filled - center
-    if away.dtype.kind == a.dtype.kind:  # NumPy computes it where it has the array
-        away = structural.to_dtype(away, a.dtype)
+    away = structural.to_dtype(away, a.dtype)  # NumPy computes it where it has the array
     square = selection.where(mask, squared(away), 0)
     total = np.sum(square, axis=axes, keepdims=flag(keepdims))
     freedom = np.reshape(count, total.shape) - ddof

@@ -316,7 +316,8 @@ def _mean_square(
     a: Value, center: Value, axes: Any, ddof: Any, keepdims: Any, mask: Value | None
 ) -> Value:
     """Squared distances from a center, added up and divided by their number less ``ddof``."""
-    square = squared(a - center)
+    away = a - center
+    square = squared(away) if a.dtype.kind == "c" else away * away  # also if the center is complex
     if mask is not None:
         square = selection.where(mask, square, 0)
     total = structural.sum_(square, axes=axes, keepdims=flag(keepdims))
