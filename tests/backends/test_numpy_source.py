@@ -345,3 +345,30 @@ def test_small_products_are_quick_where_warnings_are_no_news(layout):
         with pytest.warns(RuntimeWarning, match="overflow encountered in matmul"):
             product(large, large)
         assert np.isinf(vk.jit(vk.grad(f), backend="numpy")(large, large, large[0])).sum() == 0
+
+
+def test_writes_go_into_an_array_that_is_not_needed_any_more():
+    def written(x):
+        y = x * 2.0
+        for i in range(1, 20):
+            y[i] = y[i - 1] * x[i]
+        y[3:9:2] += 1.0
+        y[np.argsort(x[:4])] = x[4]
+        return np.sum(y**2)
+
+    def kept(x):
+        y = x * 2.0
+        before, row = y.copy(), y[2:4]
+        y[2] = x[0]
+        part = row * before[2]
+        y[3] = part[0]
+        return part + before[3:5] * y[1:3]
+
+    x = np.random.default_rng(0).random(300)
+    for f, copies in ((written, 1), (kept, 2)):  # one where a slice is read
+        for g in (f, lambda x, f=f: vk.jvp(f, (x,), (x,))[1], lambda x, f=f: vk.vjp(f, x)[1](f(x))):
+            given = x.copy()
+            np.testing.assert_allclose(vk.jit(g, backend="numpy")(given), g(x), 1e-13)
+            np.testing.assert_array_equal(given, x)
+        source = vk.jit(f, backend="numpy").lower(x).compile().as_text()
+        assert source.count("update_") == copies

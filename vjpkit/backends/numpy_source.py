@@ -70,7 +70,7 @@ MOST_KEPT = 1 << 16
 _KEEP_NOTHING = frozenset(
     {
         "scale", "where", "sum", "matmul", "scale_matmul", "max", "min", "same", "spread",
-        "scatter_sum", "roll", "concatenate", "stack",
+        "scatter_sum", "roll", "concatenate", "stack", "update",
     }
 )  # fmt: skip
 """Primitives, beside ufuncs, whose results never share memory with an operand."""
@@ -424,6 +424,10 @@ class Source:
         if self.private and self.adds_slices(eqn):
             self.sum_of_slices(eqn)
             return
+        overwrite = getattr(primitive, "overwrite", None)
+        if self.private and overwrite is not None and self.overwrites(eqn, dying):
+            self.write(i, eqn, overwrite)
+            return
         if self.private and primitive.name in ("scatter_sum", "add_at") and _adds_elements(eqn):
             self.sum_of_elements(eqn)
             return
@@ -499,6 +503,26 @@ class Source:
             else:
                 sign = ("= -" if less else "= ") if i == 0 else ("-= " if less else "+= ")
                 self.lines.append(f"{part} {sign}{word}")
+
+    def overwrites(self, eqn: Equation, dying: set[Var]) -> bool:
+        """Whether a write may go into the array that is written to: nothing else reads it."""
+        x = eqn.inputs[-2]
+        alone = isinstance(x, Var) and x in dying & self.ours and x not in self.viewed
+        return alone and eqn.inputs.count(x) == 1
+
+    def write(self, i: int, eqn: Equation, overwrite: Callable[..., Value]) -> None:
+        """A write into an array that is not needed any more as it was."""
+        *arrays, x, value = eqn.inputs
+        index, steps = eqn.params["index"], eqn.params["steps"]
+        out, word = self.name(eqn.outputs[0]), self.name(x)
+        if not steps:
+            self.lines.append(f"{word}{place(index, *map(self.word, arrays))} = {self.word(value)}")
+            self.lines.append(f"{out} = {word}")
+            return
+        self.scope[f"overwrite_{i}"] = overwrite
+        words = [*map(self.word, eqn.inputs)]
+        words += [f"{k}={self.parameter(v, f'{k}_{i}')}" for k, v in eqn.params.items()]
+        self.lines.append(f"{out} = overwrite_{i}({', '.join(words)})")
 
     def keep_constant(self, eqn: Equation) -> None:
         """A small array that depends on nothing, made here; nobody writes to it."""
@@ -625,7 +649,11 @@ class AsItStands(Source):
 
 
 def _keeps_nothing(eqn: Equation) -> bool:
-    return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING
+    if isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING:
+        return True
+    if eqn.primitive.name != "getitem" or eqn.outputs[0].aval.ndim:
+        return False
+    return all(type(e) is int for e in eqn.params["index"].entries)  # a number, not a view
 
 
 def _is_of_few(eqn: Equation) -> bool:

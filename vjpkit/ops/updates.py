@@ -147,6 +147,13 @@ class Update(LinearMany):
         write_into(out, steps, index.fill(arrays), value)
         return out
 
+    @staticmethod
+    def overwrite(*operands: Value, steps: Steps, index: Index) -> Value:
+        """The same in the memory of ``x``, where nothing else needs it."""
+        *arrays, x, value = operands
+        write_into(x, steps, index.fill(arrays), value)
+        return x
+
     def value_cotangent(self, ct: Value, aval: Aval, arrays: Sequence[Value], params: Any) -> Value:
         """What was written to comes back, summed over what broadcasting repeated."""
         steps, index = params["steps"], params["index"]
