@@ -447,3 +447,17 @@ def test_a_branch_in_a_rule_closes_over_what_has_a_tangent_alone(control: str) -
         got, want = flatten(derivative(ruled)(X))[0], flatten(derivative(f)(X))[0]
         for one, other in zip(got, want, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_rules_of_single_arguments_add_up() -> None:
+    f = vk.custom_jvp(lambda x, y, z: {"a": x * y * z, "b": x + y})
+    at, along = (2.0, 3.0, 5.0), (1.0, 10.0, 100.0)
+    f.defjvps(
+        lambda t, out, x, y, z: {"a": 2.0 * t * y * z, "b": t},
+        None,
+        lambda t, out, x, y, z: {"a": out["a"] * t, "b": 7.0 * t},
+    )
+    assert vk.jvp(f, at, along) == ({"a": 30.0, "b": 5.0}, {"a": 3030.0, "b": 701.0})
+    f.defjvps(None, None, None)
+    assert vk.jvp(f, at, along) == ({"a": 30.0, "b": 5.0}, {"a": 0.0, "b": 0.0})
+    assert vk.grad(lambda x: f(x, 3.0, 5.0)["a"])(2.0) == 0.0

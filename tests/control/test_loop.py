@@ -261,3 +261,16 @@ def test_what_a_staged_loop_keeps_is_named():
 
     assert vk.make_ir(f)(2.0)(2.0)[0] == 64.0  # twice that of x to the fourth
     assert [name for name, _ in itertools.groupby(names)] == ["while", "push", "pull"]
+
+
+def test_a_staged_loop_takes_some_of_its_tangents():
+    def f(a, b):
+        return vk.lax.while_loop(lambda s: s[0] < 100.0, lambda s: (s[0] * a, s[1] + b), (a, a))
+
+    def pushed(a, b):
+        linear = vk.linearize(f, a, b)[1]
+        return linear.only(0)(1.0), linear.only(1)(1.0)
+
+    want = [vk.jvp(f, (3.0, 0.5), ts)[1] for ts in ((1.0, 0.0), (0.0, 1.0))]
+    assert want == [(405.0, 1.0), (0.0, 4.0)]
+    assert vk.tree.leaves(vk.make_ir(pushed)(3.0, 0.5)(3.0, 0.5)) == vk.tree.leaves(want)

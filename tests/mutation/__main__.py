@@ -108,8 +108,13 @@ FAMILIES = {
         "test_kinks.py",
     ),
     "revolve": ("control/test_revolve.py", "control/test_checkpointed_loops.py"),
-    "custom": ("control/test_custom.py",),
-    "custom_arguments": ("control/test_custom.py", "control/test_outside.py"),
+    "custom": ("control/test_custom.py", "control/test_rules.py", "test_bad_input.py"),
+    "custom_arguments": (
+        "control/test_custom.py",
+        "control/test_outside.py",
+        "control/test_rules.py",
+        "test_bad_input.py",
+    ),
     "spectra": (
         "ops/test_thresholds.py",
         "ops/test_linalg.py",
@@ -377,17 +382,27 @@ def reaching(file: str, probes: Probes) -> Reaching:
     return found
 
 
-def written_tests(mutant: Mutant, probes: Probes) -> dict[str, float]:
-    """The written tests that come to the place of a mutant, the telling and quick ones first, each
-    with the seconds that it takes."""
-    found = [reaching(file, probes) for file in tests_of(mutant)]
-    seconds = {
-        name: each.seconds[name] for each in found for name, places in each.places.items()
+def written_tests(mutant: Mutant, file: str, probes: Probes) -> dict[str, float]:
+    """The tests of a file that come to the place of a mutant, the quick ones first, each with the
+    seconds that it takes."""
+    found = reaching(file, probes)
+    asked = [
+        name for name, places in found.places.items()
         if mutant.place is None or mutant.place in places
-    }  # fmt: skip
+    ]  # fmt: skip
+    return {name: found.seconds[name] for name in sorted(asked, key=found.seconds.__getitem__)}
+
+
+def telling_tests(mutant: Mutant, probes: Probes) -> dict[str, float]:
+    """Of the written tests that noticed mutants of the module, those that may notice this one."""
     known = telling[mutant.owner]
-    order = lambda name: (known.index(name) if name in known else len(known), seconds[name])
-    return {name: seconds[name] for name in sorted(seconds, key=order)}
+    files = dict.fromkeys(file_of(name) for name in known)
+    asked = {k: v for file in files for k, v in written_tests(mutant, file, probes).items()}
+    return {name: asked[name] for name in known if name in asked}
+
+
+def file_of(test: str) -> str:
+    return str(TESTS.parent / test.partition("::")[0])
 
 
 def noticed_by_tests(mutant: Mutant, tests: dict[str, float]) -> bool:
@@ -403,10 +418,16 @@ def noticed_by_tests(mutant: Mutant, tests: dict[str, float]) -> bool:
     return True
 
 
+def noticed_by_files(mutant: Mutant, probes: Probes) -> bool:
+    """Whether a written test of the family notices a mutant; file by file."""
+    files = tests_of(mutant)
+    return any(noticed_by_tests(mutant, written_tests(mutant, file, probes)) for file in files)
+
+
 def first_failed(tests: dict[str, float]) -> str | None:
     """The first of some written tests that fails."""
     reports = Reports(tests)
-    files = dict.fromkeys(str(TESTS.parent / name.partition("::")[0]) for name in tests)
+    files = dict.fromkeys(map(file_of, tests))
     run_tests(files, reports, "-x")
     return next(iter(reports.failed), None)
 
@@ -464,12 +485,11 @@ def main(arguments: list[str]) -> int:
         law, by = noticed_by_laws(mutant, some(laws), probes)
         told = False
         if law is None and not proved:
-            tests = written_tests(mutant, probes)
-            few = dict(itertools.islice(tests.items(), FEW))
+            few = dict(itertools.islice(telling_tests(mutant, probes).items(), FEW))
             told = noticed_by_tests(mutant, few)
             if not told:
                 law, by = noticed_by_laws(mutant, list(laws), probes)
-            told = told or (law is None and noticed_by_tests(mutant, tests))
+            told = told or (law is None and noticed_by_files(mutant, probes))
         last += [by] if by and by not in last else []
         if law is not None:
             caught[mutant.owner][law] += 1
