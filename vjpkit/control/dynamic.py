@@ -161,7 +161,7 @@ class Dynamic(Higher):
 
         _, linear = linearize(at, *[values[i] for i in chosen])
         domain = [aval_of(values[i]).strong() for i in chosen]
-        return outs, Dense(linear.backing, domain, [aval_of(y).strong() for y in outs])
+        return outs, Dense(linear.backing, domain, list(map(aval_of, outs)))
 
     def walked(self, values: Sequence[Value], run: RunProgram, **params: Any) -> tuple[Value, ...]:
         return self.run(values, **params)
