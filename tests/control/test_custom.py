@@ -461,3 +461,41 @@ def test_rules_of_single_arguments_add_up() -> None:
     f.defjvps(None, None, None)
     assert vk.jvp(f, at, along) == ({"a": 30.0, "b": 5.0}, {"a": 0.0, "b": 0.0})
     assert vk.grad(lambda x: f(x, 3.0, 5.0)["a"])(2.0) == 0.0
+
+
+def test_trees_of_arguments_and_results_of_a_forward_rule() -> None:
+    f = vk.custom_jvp(lambda d, z: {"a": d["x"] * z, "b": d["y"][0]})
+    wrong: dict[str, Any] = {}
+
+    @f.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        (d, z), (dd, dz) = primals, tangents
+        assert type(primals) is type(tangents) is tuple
+        out_t = {"a": np.float32(0.5) * dd["x"] + d["x"] * dz, "b": 3}
+        return f(d, z), {**out_t, **wrong}
+
+    at: Any = ({"x": 2.0, "y": [5.0]}, 7.0)
+    out, out_t = vk.jvp(f, at, ({"x": 10.0, "y": [0.0]}, 1.0))
+    assert (out, out_t) == ({"a": 14.0, "b": 5.0}, {"a": 7.0, "b": 3.0})
+    assert out_t["b"].dtype == np.float64
+    wrong["b"] = np.ones(2)
+    with pytest.raises(ValueError, match=r"a tangent at output\['b'\] of shape \(2,\)"):
+        vk.jvp(f, at, at)
+    with pytest.raises(TypeError, match=r"argument \[0\]\['y'\]\[0\] is a str"):
+        f({"x": 2.0, "y": ["no"]}, 1.0)
+
+
+def test_zeros_that_are_symbols_say_what_they_stand_for() -> None:
+    seen = []
+    f = vk.custom_jvp(lambda x, y: x * np.sum(y))
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        seen.append(tangents[1])
+        return f(*primals), tangents[0] * np.sum(primals[1])
+
+    f.defjvp(rule, symbolic_zeros=True)
+    y = np.ones((2, 3), np.float32)
+    vk.jvp(lambda x: f(x, y), (1.5,), (1.0,))
+    (zero,) = seen
+    assert (zero.shape, zero.ndim, zero.dtype) == ((2, 3), 2, np.float32)
+    assert repr(zero) == "SymbolicZero(f32[2,3])"

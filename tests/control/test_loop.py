@@ -274,3 +274,14 @@ def test_a_staged_loop_takes_some_of_its_tangents():
     want = [vk.jvp(f, (3.0, 0.5), ts)[1] for ts in ((1.0, 0.0), (0.0, 1.0))]
     assert want == [(405.0, 1.0), (0.0, 4.0)]
     assert vk.tree.leaves(vk.make_ir(pushed)(3.0, 0.5)(3.0, 0.5)) == vk.tree.leaves(want)
+
+
+def test_how_often_a_linear_step_is_taken_depends_on_what_moves():
+    """Its residuals do not, so that the values are wanted for the condition alone."""
+
+    def slope(limit, x):
+        double = lambda x: vk.lax.while_loop(lambda y: y < limit, lambda y: 2.0 * y, x)
+        return vk.linearize(double, x)[1](1.0)
+
+    for limit, x, want in ((10.0, 3.0, 4.0), (1.0, 3.0, 1.0), (10.0, 0.25, 64.0)):
+        assert slope(limit, x) == vk.make_ir(slope)(limit, x)(limit, x)[0] == want

@@ -108,7 +108,7 @@ class Bound:
     def output(self, y: PyTree) -> Outputs:
         """An output as flat leaves; its tree is remembered."""
         leaves, self.out_tree = flat_outputs(self.name, y)
-        self.out_avals = [aval_of(x).strong() for x in leaves]
+        self.out_avals = list(map(aval_of, leaves))
         return tuple(leaves)
 
     def tree_of_output(self) -> PyTreeDef:
