@@ -372,3 +372,18 @@ def test_writes_go_into_an_array_that_is_not_needed_any_more():
             np.testing.assert_array_equal(given, x)
         source = vk.jit(f, backend="numpy").lower(x).compile().as_text()
         assert source.count("update_") == copies
+
+
+def test_cotangents_of_single_elements_are_added_where_they_belong():
+    def f(x):
+        y = np.copy(x)
+        for i in range(1, 30):
+            y[i] = y[i - 1] * 0.5 + np.sin(x[i])
+        return np.sum(y**2)
+
+    x = np.random.default_rng(0).random(3000)
+    for g in (vk.grad(f), lambda x: vk.hvp(f, (x,), (x,)), lambda x: vk.grad(f)(x) + x[0]):
+        np.testing.assert_allclose(vk.jit(g, backend="numpy")(x), g(x), 1e-13, 1e-13)
+    source = vk.jit(vk.grad(f), backend="numpy").lower(x).compile().as_text()
+    assert source.count("update_") == 1
+    assert source.count("zeros(") <= 1

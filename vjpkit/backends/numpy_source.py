@@ -298,6 +298,8 @@ class Source:
         self.viewed = {a for e in program.equations if not _keeps_nothing(e) for a in e.inputs}
         self.minus: dict[Var, list[bool]] = {}
         """Which operands of a sum of slices are subtracted."""
+        self.alone: dict[Var, Equation] = {}
+        """Numbers at a place of an array of zeros, which is made when it is read."""
         self.ours: set[Var] = set()
         """Arrays that nothing else shares, so that they may be written over at their last use."""
 
@@ -309,6 +311,11 @@ class Source:
         last = {a: i for i, atoms in enumerate(reads) for a in atoms}
         for i, (part, atoms) in enumerate(zip(parts, reads, strict=True)):
             dying = [a for a in atoms if last[a] == i and a not in self.keep]
+            waiting = [a for a in atoms if a in self.alone]
+            if waiting and self.adds_number(part, waiting, set(dying)):
+                continue
+            for a in waiting:
+                self.sum_of_slices(self.alone.pop(a))
             if isinstance(part, Together):
                 self.group(i, part, last)
                 inner = part.members - self.ours
@@ -422,7 +429,10 @@ class Source:
         if self.private and _keeps_nothing(eqn):
             self.ours.update([v for v in eqn.outputs if v.aval.ndim])
         if self.private and self.adds_slices(eqn):
-            self.sum_of_slices(eqn)
+            if self.is_number_alone(eqn):
+                self.alone[eqn.outputs[0]] = eqn
+            else:
+                self.sum_of_slices(eqn)
             return
         overwrite = getattr(primitive, "overwrite", None)
         if self.private and overwrite is not None and self.overwrites(eqn, dying):
@@ -523,6 +533,39 @@ class Source:
         words = [*map(self.word, eqn.inputs)]
         words += [f"{k}={self.parameter(v, f'{k}_{i}')}" for k, v in eqn.params.items()]
         self.lines.append(f"{out} = overwrite_{i}({', '.join(words)})")
+
+    def is_number_alone(self, eqn: Equation) -> bool:
+        """Whether a sum of slices is one number at its place, which may wait to be added to."""
+        (out,) = eqn.outputs
+        single = len(eqn.inputs) == 1 and not eqn.inputs[0].aval.ndim
+        return single and out not in self.keep and out not in self.minus
+
+    def adds_number(
+        self, part: Equation | Together, waiting: Sequence[Var], dying: set[Var]
+    ) -> bool:
+        """Whether a sum became an addition to one element of an operand that nothing else needs."""
+        if isinstance(part, Together) or len(waiting) != 1 or waiting[0] not in dying:
+            return False
+        call = ufunc_call(part)
+        if call is None or call[0] is not np.add:
+            return False
+        (number_at,), (out,) = waiting, part.outputs
+        others = [a for a in call[1] if a is not number_at]
+        if len(call[1]) != 2 or len(others) != 1 or not isinstance(others[0], Var):
+            return False
+        x = others[0]
+        free = x in dying & self.ours and x not in self.viewed
+        if not free or x.aval != out.aval or number_at.aval != out.aval:
+            return False
+        self.examine(self.doubts(part, self.quick(part)))
+        eqn = self.alone.pop(number_at)
+        word = self.name(x)
+        self.lines.append(f"{word}{place(eqn.params['indices'][0])} += {self.word(eqn.inputs[0])}")
+        self.lines.append(f"{self.name(out)} = {word}")
+        if x.aval.nbytes >= SMALL:
+            self.lines.append(f"del {word}")
+        self.ours.add(out)
+        return True
 
     def keep_constant(self, eqn: Equation) -> None:
         """A small array that depends on nothing, made here; nobody writes to it."""

@@ -169,11 +169,9 @@ class Update(LinearMany):
     def transpose(
         self, ct: Value, avals: Sequence[Aval], live: Sequence[bool], *fixed: Value, **params: Any
     ) -> Sequence[Value | None]:
-        _, value = avals
-        return (
-            self(*fixed, ct, 0, **params) if live[0] else None,
-            self.value_cotangent(ct, value, fixed, params) if live[1] else None,
-        )
+        _, value = avals  # read first: then a program may write into the cotangent
+        part = self.value_cotangent(ct, value, fixed, params) if live[1] else None
+        return self(*fixed, ct, 0, **params) if live[0] else None, part
 
     def abstract(self, *avals: Aval, steps: Steps, index: Index) -> Aval:
         *arrays, x, value = avals
