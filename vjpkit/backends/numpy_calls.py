@@ -12,7 +12,10 @@ from vjpkit.core.ir import Atom, Equation, Literal
 from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.kinds.linear import SMALL
 
-__all__ = ["FUNCTIONS", "POWERS", "constant", "into", "number", "plain", "spelled", "ufunc_call"]
+__all__ = [
+    "COMMUTATIVE", "FUNCTIONS", "OPERATORS", "POWERS", "constant", "into", "number", "plain",
+    "spelled", "ufunc_call",
+]  # fmt: skip
 
 _ONE_DTYPE = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale"})
 """Primitives that convert both operands to the dtype of the result."""
@@ -85,6 +88,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """What spellings call, by name."""
 
 _OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "scale": "*"}
+"""Of primitives; the operands may be numbers."""
+
+OPERATORS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
+"""What Python calls these ufuncs where an operand is an array."""
+
+COMMUTATIVE = frozenset({"+", "*"})
+"""Operators of two operands whose order does not matter to the bit."""
 
 
 def _reduction(name: str) -> Callable[..., str]:
