@@ -21,7 +21,9 @@ from vjpkit.core.ir import Program
 from vjpkit.passes import optimize
 from vjpkit.passes.splitting import with_loops_split
 
-__all__ = ["AS_IT_STANDS", "BACKENDS", "Executable", "executable", "executed"]
+__all__ = [
+    "AS_IT_STANDS", "BACKENDS", "Executable", "collector_paused", "executable", "executed",
+]  # fmt: skip
 
 
 def by_numpy(program: Program) -> Lowered:

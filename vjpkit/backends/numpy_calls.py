@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.ir import Atom, Equation, Literal
+from vjpkit.core.ir import Atom, Equation, Literal, Var
 from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.kinds.linear import SMALL
 
@@ -52,8 +52,8 @@ def is_typed(a: Literal, eqn: Equation) -> bool:
         return False
     if a.aval.dtype.kind == "c" and dtype.kind != "c":
         return False
-    others = [b.aval for b in eqn.inputs if b is not a and not isinstance(b, Literal)]
-    return bool(others) and all([b.dtype == dtype and b.ndim for b in others])  # noqa: C419
+    others = [b.aval for b in eqn.inputs if type(b) is Var]
+    return bool(others) and all([b.shape and b.dtype == dtype for b in others])  # noqa: C419
 
 
 def constant(a: Literal, eqn: Equation) -> Any:
@@ -87,14 +87,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 """What spellings call, by name."""
 
-_OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "scale": "*"}
-"""Of primitives; the operands may be numbers."""
-
-OPERATORS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
-"""What Python calls these ufuncs where an operand is an array."""
+OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
+"""What Python calls ufuncs of these names where an operand is an array."""
 
 COMMUTATIVE = frozenset({"+", "*"})
 """Operators of two operands whose order does not matter to the bit."""
+
+_OF_NUMBERS = {**OPERATORS, "scale": "*"}
+"""Of primitives."""
 
 
 def _reduction(name: str) -> Callable[..., str]:
@@ -136,7 +136,7 @@ def spelled(
     """
     name = eqn.primitive.name
     if any([not isinstance(a, Literal) and not a.aval.ndim for a in eqn.inputs]):  # noqa: C419
-        operator = _OPERATORS.get(name)
+        operator = _OF_NUMBERS.get(name)
         numbers = not any([a.aval.ndim for a in eqn.inputs])  # noqa: C419
         if name == "negative" and numbers:
             return f"-{words[0]}"

@@ -313,10 +313,11 @@ class Source:
         parts = self.schedule()
         reads = list(map(self.atoms_of, parts))
         last = {a: i for i, atoms in enumerate(reads) for a in atoms}
+        lines, keep, names, gone = self.lines, self.keep, self.names, self.gone
         for i, (part, atoms) in enumerate(zip(parts, reads, strict=True)):
-            dying = [a for a in atoms if last[a] == i and a not in self.keep]
-            waiting = [a for a in atoms if a in self.alone]
-            if waiting and self.adds_number(part, waiting, set(dying)):
+            dying = [a for a in atoms if last[a] == i and a not in keep]
+            waiting = [a for a in atoms if a in self.alone] if self.alone else []
+            if waiting and self.adds_number(part, waiting, dying):
                 continue
             for a in waiting:
                 self.sum_of_slices(self.alone.pop(a))
@@ -325,16 +326,13 @@ class Source:
                 inner = part.members - self.ours
                 dying = [a for a in dying if a not in inner]
             else:
-                before = len(self.lines)
-                self.equation(i, part, set(dying))
-                for line in range(before, len(self.lines)):
+                before = len(lines)
+                self.equation(i, part, dying)
+                for line in range(before, len(lines)):
                     self.asked[line + 2] = part  # counted from 1, after the one with the name
-            dying = [
-                a for a in dying
-                if a.aval.nbytes >= SMALL and a in self.names and a not in self.gone
-            ]  # fmt: skip
+            dying = [a for a in dying if a in names and a not in gone and a.aval.nbytes >= SMALL]
             if dying:
-                self.lines.append(f"del {', '.join([self.names[a] for a in dying])}")
+                lines.append(f"del {', '.join([self.names[a] for a in dying])}")
         self.examine(self.outputs)
         self.require_finite(program.outputs[len(self.outputs) :])
         results = self.results()
@@ -376,8 +374,12 @@ class Source:
 
     def atoms_of(self, part: Equation | Together) -> list[Var]:
         """The variables that a part reads and defines, once each."""
-        equations = [*part.equations, *part.sums] if isinstance(part, Together) else [part]
-        atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if isinstance(a, Var)]
+        if isinstance(part, Equation):
+            atoms = [a for a in part.inputs if type(a) is Var]
+            atoms += part.outputs
+        else:
+            equations = [*part.equations, *part.sums]
+            atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if type(a) is Var]
         return list(dict.fromkeys(atoms)) if len(atoms) > 2 else atoms
 
     # ---- names -------------------------------------------------------------------------------
@@ -409,7 +411,7 @@ class Source:
 
     def operand(self, a: Atom, eqn: Equation) -> str:
         """An operand of a ufunc."""
-        if not isinstance(a, Literal):
+        if isinstance(a, Var):
             return self.name(a)
         key = a, is_typed(a, eqn), eqn.outputs[0].aval.dtype
         found = self.numbers.get(key)
@@ -419,11 +421,12 @@ class Source:
 
     # ---- equations ---------------------------------------------------------------------------
 
-    def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
+    def equation(self, i: int, eqn: Equation, dying: Sequence[Var]) -> None:
         """The line that computes an equation."""
         primitive = eqn.primitive
-        quick = self.quick(eqn)
-        self.examine(self.doubts(eqn, quick))
+        quick = self.exact is not None and primitive.quick is not None
+        if quick or self.doubtful:
+            self.examine(self.doubts(eqn, quick))
         if quick and _is_of_few(eqn):
             word = self.tame[eqn.outputs[0]] = f"tame_{i}"
             asks = self.function(of_finite_norm, "of_finite_norm")
@@ -592,7 +595,7 @@ class Source:
             self.lines.append(f"add_at({self.name(out)}, {', '.join(words)})")
 
     def ufunc_line(
-        self, eqn: Equation, ufunc: np.ufunc, inputs: tuple[Atom, ...], dying: set[Var]
+        self, eqn: Equation, ufunc: np.ufunc, inputs: tuple[Atom, ...], dying: Sequence[Var]
     ) -> None:
         """A ufunc, or its operator; an operand that is not needed any more becomes the result.
 
@@ -601,22 +604,18 @@ class Source:
         """
         (out,) = eqn.outputs
         words = [self.operand(a, eqn) for a in inputs]
-        operator = OPERATORS.get(ufunc)
-        free = dying & self.ours if out.aval.size != 1 else ()
-        over = [
-            a for a in inputs
-            if type(a) is Var and a in free and a.aval == out.aval and a not in self.viewed
-        ] if free else ()  # fmt: skip
+        operator = OPERATORS.get(ufunc.__name__)
+        over = self.written_over(out, dying)
         self.ours.add(out)
-        if not over:
+        if over is None:
             if operator is None:
                 text = f"{self.function(ufunc, ufunc.__name__)}({', '.join(words)})"
             else:
                 text = f"{words[0]} {operator} {words[1]}"
             self.lines.append(f"{self.names[out]} = {text}")
             return
-        self.gone.add(over[0])
-        name = self.names[out] = self.names[over[0]]
+        self.gone.add(over)
+        name = self.names[out] = self.names[over]
         if operator is not None and words[0] == name:
             self.lines.append(f"{name} {operator}= {words[1]}")
         elif operator in COMMUTATIVE:
@@ -624,6 +623,16 @@ class Source:
         else:
             function = self.function(ufunc, ufunc.__name__)
             self.lines.append(f"{function}({', '.join([*words, into(ufunc, name)])})")
+
+    def written_over(self, out: Var, dying: Sequence[Var]) -> Var | None:
+        """An operand, of those that are not needed any more, whose memory a result may take."""
+        if out.aval.size == 1:
+            return None
+        ours, viewed = self.ours, self.viewed
+        for a in dying:
+            if a in ours and a is not out and a not in viewed and a.aval == out.aval:
+                return a
+        return None
 
     # ---- nan ---------------------------------------------------------------------------------
 
@@ -633,8 +642,6 @@ class Source:
 
     def doubts(self, eqn: Equation, quick: bool) -> list[Var]:
         """Operands that must be looked at before the equation reads them."""
-        if not quick and not self.doubtful:
-            return []
         doubtful = [a for a in used(eqn.inputs) if a in self.doubtful]
         name = eqn.primitive.name
         if not quick and not doubtful:

@@ -64,7 +64,8 @@ class Ufunc(Primitive):
         self.types: dict[Any, tuple[np.dtype[Any], bool]] = {}
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
-        shape = avals[0].shape
+        first = avals[0]
+        shape = first.shape
         for a in avals[1:]:
             if a.shape != shape and a.shape:
                 shape = np.broadcast_shapes(shape, a.shape) if shape else a.shape
@@ -72,6 +73,8 @@ class Ufunc(Primitive):
         found = self.types.get(key)
         if found is None:
             found = self.types[key] = self._type(avals)
+        if shape is first.shape and found == key[0]:
+            return first
         return Aval(shape, *found)
 
     def _type(self, avals: Sequence[Aval]) -> tuple[np.dtype[Any], bool]:

@@ -51,8 +51,7 @@ def _simpler(new: Rewriter, eqn: Equation) -> Atom | None:
     rule = RULES.get(eqn.primitive.name)
     found = rule(new, eqn) if rule is not None else None
     if found is None and (isinstance(eqn.primitive, Ufunc) or eqn.primitive.name == "scale"):
-        moved = [new.made_by(a, *MOVES) for a in eqn.inputs]
-        if not any(moved):
+        if new.names.isdisjoint(MOVES) or not any(new.made_by(a, *MOVES) for a in eqn.inputs):
             return None
         return (
             _without_broadcasts(new, eqn)
@@ -141,7 +140,7 @@ def _subtract(new: Rewriter, eqn: Equation) -> Atom | None:
 
 def _negated(new: Rewriter, a: Atom) -> Atom | None:
     """``x`` if ``a`` is ``-x`` of an inexact dtype."""
-    inner = new.made_by(a, "negative")
+    inner = new.made_by(a, "negative") if "negative" in new.names else None
     return inner.inputs[0] if inner is not None and a.aval.inexact else None
 
 

@@ -24,12 +24,13 @@ def without_repetition(program: Program) -> Program:
     seen: dict[Any, tuple[Var, ...]] = {}
     for old in program.equations:
         eqn = new.read(old)
-        if eqn.effect:
+        if (eqn.primitive.effect or eqn.primitive.multi) and eqn.effect:
             new.keep(eqn)
             continue
         swaps = eqn.primitive.name in COMMUTATIVE
         operands = frozenset(eqn.inputs) if swaps else eqn.inputs
-        key = (eqn.primitive, operands, params_key(eqn.params))
+        params = params_key(eqn.params) if eqn.params else ()
+        key = (eqn.primitive, operands, params)
         try:
             first = seen.setdefault(key, eqn.outputs)
         except TypeError:  # a parameter of the user's that cannot be hashed

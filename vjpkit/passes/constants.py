@@ -61,6 +61,9 @@ class _Folding(Rewriter):
 
     def value_of(self, eqn: Equation) -> Any:
         """The one value of the elements of the result, if it is known."""
+        elementwise = isinstance(eqn.primitive, Ufunc) or eqn.primitive is scale
+        if elementwise and any([self.element(a) is None for a in eqn.inputs]):  # noqa: C419
+            return None
         name = eqn.primitive.name
         if len(eqn.outputs) != 1 or not _is_foldable(eqn.outputs[0].aval):
             return None
@@ -71,12 +74,7 @@ class _Folding(Rewriter):
         if name in _SHAPE_ONLY:
             found = self.element(eqn.inputs[0])
             return None if found is None else eqn.outputs[0].aval.dtype.type(found)
-        if not isinstance(eqn.primitive, Ufunc) and eqn.primitive is not scale:
-            return None
-        values = [self.element(a) for a in eqn.inputs]
-        if any(v is None for v in values):
-            return None
-        return _computed(eqn, values)
+        return _computed(eqn, [self.element(a) for a in eqn.inputs]) if elementwise else None
 
     def constant(self, eqn: Equation, value: Any) -> None:
         """The result is ``value`` throughout."""
@@ -92,9 +90,10 @@ class _Folding(Rewriter):
 
     def with_numbers(self, eqn: Equation) -> Equation:
         """Operands of equal elements as numbers, where the others have the result's shape."""
-        shape = eqn.outputs[0].aval.shape
-        if not any(isinstance(a, Var) and a in self.uniform for a in eqn.inputs):
+        uniform = self.uniform
+        if not (uniform and any(isinstance(a, Var) and a in uniform for a in eqn.inputs)):
             return self.plain(eqn)
+        shape = eqn.outputs[0].aval.shape
         rest = [a.aval.shape for a in eqn.inputs if self.element(a) is None]
         smaller = np.broadcast_shapes(*rest)
         if math.prod(smaller) != math.prod(shape):

@@ -69,6 +69,8 @@ def with_quotients(program: Program) -> Program:
     Law: equal outputs up to rounding, but for a nan, which shows in what another ``scale`` makes of
     the quotient, and is for the old program to decide.
     """
+    if not any(map(_is_reciprocal, program.equations)):
+        return without_dead_code(program)
     shown = _read_by_scale(program)
     new = Rewriter(program)
     for old in program.equations:
@@ -94,10 +96,16 @@ def _quotient(new: Rewriter, eqn: Equation) -> Equation | None:
         inner = new.made_by(one, "divide")
         if inner is None or new.readers[one] != 1 or one.aval != eqn.outputs[0].aval:
             continue
-        c, d = inner.inputs
-        if isinstance(c, Literal) and c.value == 1 and b is not one and b.aval == one.aval:
-            return Equation(inner.primitive, (b, d), {}, eqn.outputs, eqn.position)
+        if _is_reciprocal(inner) and b is not one and b.aval == one.aval:
+            inputs = b, inner.inputs[1]
+            return Equation(inner.primitive, inputs, {}, eqn.outputs, eqn.position)
     return None
+
+
+def _is_reciprocal(eqn: Equation) -> bool:
+    """Whether an equation is ``1 / d``."""
+    c = eqn.inputs[0] if eqn.primitive.name == "divide" else None
+    return isinstance(c, Literal) and bool(c.value == 1)
 
 
 # ---- plans ---------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class Rewriter:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.equations: list[Equation] = []
+        self.names: set[str] = set()
+        """The primitives of the new program."""
         self.stands_for: dict[Var, Atom] = {}
         self.definition: dict[Var, Equation] = {}
 
@@ -55,14 +57,17 @@ class Rewriter:
     def read(self, eqn: Equation) -> Equation:
         """The equation with its operands as the new program has them."""
         stands_for = self.stands_for
-        if not any([type(a) is Var and a in stands_for for a in eqn.inputs]):  # noqa: C419
-            return eqn
-        inputs = tuple(map(self.atom, eqn.inputs))
-        return Equation(eqn.primitive, inputs, eqn.params, eqn.outputs, eqn.position)
+        if stands_for:
+            for a in eqn.inputs:
+                if type(a) is Var and a in stands_for:
+                    inputs = tuple(map(self.atom, eqn.inputs))
+                    return Equation(eqn.primitive, inputs, eqn.params, eqn.outputs, eqn.position)
+        return eqn
 
     def keep(self, eqn: Equation) -> None:
         """An equation of the new program."""
         self.equations.append(eqn)
+        self.names.add(eqn.primitive.name)
         for v in eqn.outputs:
             self.definition[v] = eqn
 

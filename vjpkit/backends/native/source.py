@@ -334,7 +334,7 @@ class NativeSource(Source):
     def name(self, a: Atom) -> str:
         """The variable of the source that holds ``a``, in its shape."""
         if a in self.unseen and isinstance(a, Var):
-            super().equation(self.unseen.pop(a), self.views[a], set())
+            super().equation(self.unseen.pop(a), self.views[a], ())
         if a in self.flat and isinstance(a, Var):
             self.flat.remove(a)
             name = self.names[a]
@@ -374,7 +374,7 @@ class NativeSource(Source):
         sources = [x for a in bases for x in used(self.views[a].inputs)]
         return [*dict.fromkeys([*atoms, *sources])] if sources else atoms
 
-    def equation(self, i: int, eqn: Equation, dying: set[Var]) -> None:
+    def equation(self, i: int, eqn: Equation, dying: Sequence[Var]) -> None:
         """Long running sums are one call of a loop; views wait until one wants them.
 
         Anything else is NumPy's.
