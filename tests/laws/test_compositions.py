@@ -7,8 +7,10 @@ programs are staged and at others.
 """
 
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import hypothesis.strategies as st
@@ -111,7 +113,33 @@ def transformed(s: Setting) -> Function:
     return f
 
 
-PROGRAMS = {f.__name__: f for f in (smooth, written, gathered, solved, transformed)}
+def singular(s: Setting) -> Function:
+    """A branch that is not taken, whose slope is infinite."""
+
+    def f(x):
+        ones = 1 + 0 * np.real(x)
+        return tamed(np.where(ones > 0, np.sin(x), (np.sqrt(ones - 1) * x).astype(x.dtype)))
+
+    return f
+
+
+def views(s: Setting) -> Function:
+    def f(x):
+        if not x.shape:
+            return tamed(x * x)
+        y = x.copy()
+        v = np.reshape(y, (-1,))
+        v[::2] *= 2
+        v[:1] += np.cos(v[-1:])
+        y[...] = np.sin(y)
+        return tamed(y)
+
+    return f
+
+
+PROGRAMS = {
+    f.__name__: f for f in (smooth, written, gathered, solved, transformed, singular, views)
+}
 
 
 # ------------------------------------------------------------------------------------- control flow
@@ -186,6 +214,62 @@ def mapped(s: Setting, f: Pair) -> Pair:
     )
 
 
+def fori_loop(s: Setting, f: Pair) -> Pair:
+    n, staged = s.choice(0, 1, 3), s.choice(False, True)
+    options = s.choice({}, {"checkpoint": "revolve", "slots": 2})
+    count = lambda x: n + (np.sum(np.real(x)) * 0).astype(int) if staged else n
+    return (
+        lambda x: vk.lax.fori_loop(0, count(x), lambda _, v: tamed(f[0](v) + x), x, **options),
+        lambda x: reduce(lambda v, _: tamed(f[1](v) + x), range(n), x),
+    )
+
+
+def checkpoint_loop(s: Setting, f: Pair) -> Pair:
+    n, slots, known = s.choice(1, 2, 4), s.choice(1, 2), s.choice(False, True)
+    scales = s.vector(n)
+
+    def got(x):
+        step = lambda c, a, x: {"v": tamed(f[0](c["v"]) + x * a), "n": c["n"] + 1}
+        items = scales if known else iter(scales)
+        return vk.checkpoint_loop(step, {"v": x, "n": 0}, items, slots=slots, args=(x,))["v"]
+
+    return got, lambda x: reduce(lambda v, a: tamed(f[1](v) + x * a), scales, x)
+
+
+def associative_scan(s: Setting, f: Pair) -> Pair:
+    scales, axis, reverse = s.vector(4), s.axis(), s.choice(False, True)
+
+    def got(x):
+        xs = np.stack([f[0](x) * a for a in scales], axis=axis)
+        sums = vk.lax.associative_scan(np.add, xs, reverse=reverse, axis=axis)
+        return np.sum(sums, axis=axis)
+
+    def want(x):
+        weights = range(1, 5) if reverse else range(4, 0, -1)
+        return sum([f[1](x) * a * x.dtype.type(k) for a, k in zip(scales, weights, strict=True)])
+
+    return got, want
+
+
+def linear_solve(s: Setting, f: Pair) -> Pair:
+    """Richardson's iteration, which compares what it is given."""
+
+    def solver(matvec, b):
+        least = 8 * np.finfo(b.dtype).eps
+        off = lambda x: np.sum(np.abs(b - matvec(x))) > least * (1 + np.sum(np.abs(b)))
+        step = lambda c: (c[0] + 1, c[1] + 0.5 * (b - matvec(c[1])))
+        return vk.lax.while_loop(lambda c: (c[0] < 99) & off(c[1]), step, (0, np.zeros_like(b)))[1]
+
+    factor = lambda x: 1.2 + 0.2 * np.cos(np.real(x))
+
+    def got(x):
+        d = factor(x)
+        matvec = lambda v: (d * v).astype(v.dtype)
+        return vk.lax.custom_linear_solve(matvec, f[0](x), solver, solver)
+
+    return got, lambda x: f[1](x) / factor(x)
+
+
 # --------------------------------------------------------------------------------------- transforms
 
 
@@ -214,6 +298,60 @@ def pulled(s: Setting, f: Pair) -> Pair:
         lambda x: vk.linear_transpose(lambda t: vk.jvp(f[0], (x,), (t,))[1], x)(v)[0],
     )
     return way, pull(f[1])
+
+
+def returned(s: Setting, f: Pair) -> Pair:
+    """A map that is made in one compiled or mapped function, and applied in another."""
+    v, compiled = s.vector(), partial(vk.jit, backend="numpy")
+    linear = lambda x: vk.linearize(f[0], x)[1]
+    plain = lambda x: not isinstance(x, vk.core.Tracer)
+    way = s.choice(
+        lambda x: compiled(linear)(x).T(v)[0],
+        lambda x: compiled(lambda push: push.T(v)[0])(compiled(linear)(x)),
+        lambda x: vk.vmap(lambda push: push.T(v)[0])(vk.vmap(linear)(np.stack([v, x])))[1],
+        lambda x: compiled(linear)(x).T.T.T(v)[0],
+        lambda x: pickle.loads(pickle.dumps(linear(x))).T(v)[0] if plain(x) else linear(x).T(v)[0],
+    )
+    return way, lambda x: vk.vjp(f[1], x)[1](v)[0]
+
+
+def closed_over(s: Setting, f: Pair) -> Pair:
+    """Inside of a transform, what an outer one traces."""
+    v = s.vector()
+    return s.choice(
+        (
+            lambda x: vk.jvp(lambda t: f[0](x) * t * t, (x,), (v,))[1],
+            lambda x: 2 * f[1](x) * x * v,
+        ),
+        (
+            lambda x: np.sum(vk.vmap(lambda a: f[0](x) * a)(np.stack([x, v])), axis=0),
+            lambda x: f[1](x) * x + f[1](x) * v,
+        ),
+        (
+            lambda x: vk.jit(lambda a: f[0](x) * a, backend="numpy")(v),
+            lambda x: f[1](x) * v,
+        ),
+        (
+            lambda x: vk.lax.cond(np.sum(np.real(x)) > 0, lambda: f[0](x) * v, lambda: x * x),
+            lambda x: f[1](x) * v if np.sum(np.real(x)) > 0 else x * x,
+        ),
+    )
+
+
+def collective(s: Setting, f: Pair) -> Pair:
+    scales, keep = s.vector(3), s.choice(lambda g: g, vk.jit, vk.checkpoint)
+
+    def got(x):
+        inner = lambda z: vk.lax.psum(f[0](z) * vk.lax.psum(z, "j"), "i") * z
+        one = lambda y: np.sum(vk.vmap(inner, axis_name="j")(np.stack([y, 2 * y])), axis=0)
+        return tamed(np.sum(vk.vmap(keep(one), axis_name="i")(scales * x), axis=0))
+
+    def want(x):
+        ys = [a * x for a in scales]
+        sums = [sum([f[1](k * y) * (3 * y) for y in ys], 0 * x) for k in (1, 2)]
+        return tamed(sum([t * k * y for k, t in zip((1, 2), sums, strict=True) for y in ys], 0 * x))
+
+    return got, want
 
 
 def linearized(s: Setting, f: Pair) -> Pair:
@@ -309,7 +447,25 @@ KEEPING = {
 }
 OF_ONE = KEEPING | {
     f.__name__: f
-    for f in (while_loop, scan, mapped, grad, jvp, pulled, linearized, jet, curvature, vmap)
+    for f in (
+        while_loop,
+        scan,
+        fori_loop,
+        checkpoint_loop,
+        associative_scan,
+        mapped,
+        linear_solve,
+        grad,
+        jvp,
+        pulled,
+        returned,
+        closed_over,
+        collective,
+        linearized,
+        jet,
+        curvature,
+        vmap,
+    )
 }
 OF_TWO = {f.__name__: f for f in (cond, switch)}
 MAKERS: dict[str, Any] = PROGRAMS | OF_ONE | OF_TWO
@@ -337,7 +493,7 @@ def built(s: Setting, part: Part) -> Pair:
     return made if inner else (made, made)
 
 
-@settings(max_examples=250, derandomize=True)
+@settings(max_examples=350, derandomize=True)
 @given(
     parts.filter(lambda p: 1 <= depth(p) <= 4),
     st.sampled_from(SHAPES),

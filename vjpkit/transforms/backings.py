@@ -263,7 +263,10 @@ class Freed:
     """What is left of a map after `LinearMap.free`."""
 
     def push(self, ts: Sequence[Value | None]) -> Sequence[Value | None]:
-        raise ClosedTraceError("this linear map was freed; it cannot be applied any more")
+        raise ClosedTraceError(
+            f"LinearMap: this map was freed{at(calling_position())}.\nCall free() after its last "
+            "use, or make the map again."
+        )
 
     pull = push
 
