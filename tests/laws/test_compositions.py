@@ -493,7 +493,7 @@ def built(s: Setting, part: Part) -> Pair:
     return made if inner else (made, made)
 
 
-@settings(max_examples=350, derandomize=True)
+@settings(max_examples=250, derandomize=True)
 @given(
     parts.filter(lambda p: 1 <= depth(p) <= 4),
     st.sampled_from(SHAPES),

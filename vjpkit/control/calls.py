@@ -68,6 +68,8 @@ class Call(Protocol):
 class CallPrimitive(Higher):
     """A primitive whose parameters stand for a `Call`."""
 
+    loud = True
+
     def call_of(self, params: Any) -> Call:
         """The call that an equation with these parameters stands for."""
         raise NotImplementedError(f"{self.name} declares no call")

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -176,6 +177,10 @@ class Higher(Primitive):
     """
 
     multi = True
+    loud: ClassVar[bool] = False
+    """Whether it runs the user's functions as they are: then NumPy's warnings are the user's.
+
+    Programs that compute residuals or tangents beside values warn of what nobody has written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,7 +211,8 @@ class Higher(Primitive):
         self, trace: Rows, values: list[Value], slots: list[int | None], params: Any
     ) -> tuple[Value, ...]:
         live = tuple([s is not None for s in slots])
-        outs, backing = self.linear_map(values, live, **params)
+        with self.quietly():
+            outs, backing = self.linear_map(values, live, **params)
         self.require_closed(outs, trace, params)
         code, offset = calling_position()
         whole = trace.new()
@@ -242,7 +248,12 @@ class Higher(Primitive):
         Apart where a program that values are not part of takes the tangents alone.
         """
         inside = staged_in(ts) > staged_in(values)
-        return (self.apart if inside else self.together)(values, ts, params, strict)
+        with self.quietly():
+            return (self.apart if inside else self.together)(values, ts, params, strict)
+
+    def quietly(self) -> AbstractContextManager[Any]:
+        """What its derivatives run in."""
+        return nullcontext() if self.loud else np.errstate(all="ignore")
 
     def together(
         self, values: Sequence[Value], ts: Sequence[Value | None], params: Any, strict: bool

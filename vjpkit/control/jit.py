@@ -24,6 +24,7 @@ from vjpkit.core.tracer import Tracer
 from vjpkit.pytree import PyTree, flatten
 from vjpkit.transforms.arguments import Transformed, called, require_arrays
 from vjpkit.transforms.closures import Closure
+from vjpkit.transforms.linear import LinearMap
 
 __all__ = ["CacheInfo", "Jit", "Miss", "jit"]
 
@@ -198,7 +199,7 @@ class Jit(Transformed):
         execute = executable(closed.program, self.backend if self.passes else AS_IT_STANDS)
         held = tuple([fixed.value for _, fixed in signature.static])
         closure = closure_of(Closure(self.fun, held), closed, sources)
-        quiet = has_derivatives(closed.program)
+        quiet = has_derivatives(closed.program) or returns_map(y)
         made = Staged(signature, closed, sources, out_tree, execute, closure, arrays, quiet)
         self._note(signature, change)
         if not any(isinstance(x, Tracer) for x in sources):
@@ -269,6 +270,12 @@ class Jit(Transformed):
         self.door = None
         self.hits = 0
         self.misses.clear()
+
+
+def returns_map(y: PyTree) -> bool:
+    """Whether a linear map is among results: its residuals may be slopes that are not finite."""
+    leaves, _ = flatten(y, is_leaf=lambda x: isinstance(x, LinearMap))
+    return any(isinstance(x, LinearMap) for x in leaves)
 
 
 def originals(builder: Builder, closed: ClosedProgram) -> tuple[Value, ...]:

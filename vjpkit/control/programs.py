@@ -473,8 +473,8 @@ def plain_param(value: Any) -> Any:
 
 
 def has_derivatives(program: Program) -> bool:
-    """Whether a program holds ``scale``, the product of derivatives, or programs that do."""
-    return holds(program, ("scale",))
+    """Whether a program holds ``scale``, the product of derivatives, or takes them as it runs."""
+    return holds(program, ("scale", "push", "pull"))
 
 
 def holds(program: Program, names: tuple[str, ...]) -> bool:

@@ -122,7 +122,8 @@ def expand(
         return outs, [None] * len(outs)
     together = getattr(primitive, "with_series", None)
     if together is not None:
-        return together(values, series, params)  # type: ignore[no-any-return]  # found by name
+        with primitive.quietly():
+            return together(values, series, params)  # type: ignore[no-any-return]  # found by name
     if hasattr(primitive, "with_tangents"):
         with np.errstate(all="ignore"):
             return integrated_together(primitive, values, series, params)
