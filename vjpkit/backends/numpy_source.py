@@ -524,10 +524,10 @@ class Source:
                 sign = ("= -" if less else "= ") if i == 0 else ("-= " if less else "+= ")
                 self.lines.append(f"{part} {sign}{word}")
 
-    def overwrites(self, eqn: Equation, dying: set[Var]) -> bool:
+    def overwrites(self, eqn: Equation, dying: Sequence[Var]) -> bool:
         """Whether a write may go into the array that is written to: nothing else reads it."""
         x = eqn.inputs[-2]
-        alone = isinstance(x, Var) and x in dying & self.ours and x not in self.viewed
+        alone = isinstance(x, Var) and x in dying and x in self.ours and x not in self.viewed
         return alone and eqn.inputs.count(x) == 1
 
     def write(self, i: int, eqn: Equation, overwrite: Callable[..., Value]) -> None:
