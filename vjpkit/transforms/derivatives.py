@@ -7,7 +7,6 @@ from typing import Any, overload
 
 import numpy as np
 
-from vjpkit.backends import collector_paused
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.rows import (
@@ -140,6 +139,8 @@ class ValueAndGrad(Transformed):
             finally:
                 restore(token)
         else:
+            from vjpkit.backends import collector_paused
+
             with collector_paused():
                 pulled = pull_staged(builder, rows, cts, range(count))
         return value, aux, self._gradient(read, pulled, arrays)
