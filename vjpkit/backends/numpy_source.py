@@ -551,7 +551,7 @@ class Source:
         return single and out not in self.keep and out not in self.minus
 
     def adds_number(
-        self, part: Equation | Together, waiting: Sequence[Var], dying: set[Var]
+        self, part: Equation | Together, waiting: Sequence[Var], dying: Sequence[Var]
     ) -> bool:
         """Whether a sum became an addition to one element of an operand that nothing else needs."""
         if isinstance(part, Together) or len(waiting) != 1 or waiting[0] not in dying:
@@ -564,18 +564,21 @@ class Source:
         if len(call[1]) != 2 or len(others) != 1 or not isinstance(others[0], Var):
             return False
         x = others[0]
-        free = x in dying & self.ours and x not in self.viewed
+        free = x in dying and x in self.ours and x not in self.viewed
         if not free or x.aval != out.aval or number_at.aval != out.aval:
             return False
         self.examine(self.doubts(part, self.quick(part)))
         eqn = self.alone.pop(number_at)
         word = self.name(x)
         self.lines.append(f"{word}{place(eqn.params['indices'][0])} += {self.word(eqn.inputs[0])}")
-        self.lines.append(f"{self.name(out)} = {word}")
-        if x.aval.nbytes >= SMALL:
-            self.lines.append(f"del {word}")
-        self.ours.add(out)
+        self.take_over(out, x)
         return True
+
+    def take_over(self, out: Var, x: Var) -> None:
+        """Let a result be what is in the memory of ``x``, by its name."""
+        self.gone.add(x)
+        self.names[out] = self.names[x]
+        self.ours.add(out)
 
     def keep_constant(self, eqn: Equation) -> None:
         """A small array that depends on nothing, made here; nobody writes to it."""
@@ -606,16 +609,16 @@ class Source:
         words = [self.operand(a, eqn) for a in inputs]
         operator = OPERATORS.get(ufunc.__name__)
         over = self.written_over(out, dying)
-        self.ours.add(out)
         if over is None:
+            self.ours.add(out)
             if operator is None:
                 text = f"{self.function(ufunc, ufunc.__name__)}({', '.join(words)})"
             else:
                 text = f"{words[0]} {operator} {words[1]}"
             self.lines.append(f"{self.names[out]} = {text}")
             return
-        self.gone.add(over)
-        name = self.names[out] = self.names[over]
+        self.take_over(out, over)
+        name = self.names[out]
         if operator is not None and words[0] == name:
             self.lines.append(f"{name} {operator}= {words[1]}")
         elif operator in COMMUTATIVE:
