@@ -8,6 +8,7 @@ _ANY_PRODUCT = "both ways give the product; which one comes sooner depends on th
 _RESHAPED = "any negative length tells NumPy's reshape to find it"
 _MASKED = "where they differ the result is not taken"
 _ZERO_DIVIDED = "zero is divided by it"
+_TOO_LATE = "it has run when the primitive was made: a mistake made now comes too late"
 _EMPTY = "an array without elements is its own negative"
 _ARRAY = "it is an array already"
 _INEXACT = "one of the operands is traced, so that their dtype is inexact: never reached"
@@ -35,6 +36,12 @@ _TRUTH = "of a truth with the other sign the same is true"
 _CONSTANT = "of an output that does not depend on the tangents only shape and dtype are asked for"
 
 EQUIVALENT: dict[str, str] = {
+    "kinds.general.Reduction.product: slots[-2] if self.singular else mul  ->  slots[-2]": (
+        "finite weights give the same with the product in which zero wins: only slower"
+    ),
+    "kinds.general.General._pull: pull  ->  -pull": _TOO_LATE,
+    "kinds.general.General._pull_linear: pull  ->  -pull": _TOO_LATE,
+    "kinds.general.Reduction.forward: new_slots(0, strict)  ->  new_slots(1, strict)": _MORE_SLOTS,
     "ops.structural.Copy.batch: copy(values[0], order=order)  ->  values[0]": (
         "a copy has the values of what it copies; whose memory they lie in is no matter of values"
     ),

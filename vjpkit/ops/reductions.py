@@ -194,6 +194,7 @@ class Extremum(Reduction):
         yield Sample(_M, axes=(), keepdims=False)
         yield Sample(_M[:0], axes=(1,), keepdims=False)
         yield Sample(_M[0, 0], axes=(), keepdims=False)
+        yield Sample(0.75, axes=None, keepdims=False)
 
 
 def attained(x: Value, out: Value, axes: Axes) -> Value:
