@@ -499,3 +499,26 @@ def test_zeros_that_are_symbols_say_what_they_stand_for() -> None:
     (zero,) = seen
     assert (zero.shape, zero.ndim, zero.dtype) == ((2, 3), 2, np.float32)
     assert repr(zero) == "SymbolicZero(f32[2,3])"
+
+
+def test_trees_of_arguments_and_results_of_a_transpose_rule() -> None:
+    out: list[Any] = []
+
+    def transpose(p: Any, ct: Any) -> Any:
+        given = {"u": p["k"][0] * ct["y"], "v": None}
+        return tuple(out) if out else (given,)
+
+    f = vk.custom_rule(
+        lambda p, x: {"y": p["k"][0] * x["u"] + 0.0 * x["v"]}, transpose=transpose, linear_argnums=1
+    )
+    p, x = {"k": [2.0]}, {"u": np.float32(1.5), "v": np.float64(3.0)}
+    for g in (f, vk.jit(f)):
+        got = vk.vjp(lambda x, g=g: g(p, x)["y"], x)[1](np.float64(1.0))[0]
+        assert got == {"u": 2.0, "v": 0.0}
+        assert (got["u"].dtype, got["v"].dtype) == (np.float32, np.float64)
+    out[:] = [{"u": 1.0, "v": 1.0}, {}]
+    with pytest.raises(TypeError, match="transpose must return a tuple of 1 cotangents"):
+        vk.grad(lambda x: f(p, x)["y"])(x)
+    out[:] = [{"u": 1.0}]
+    with pytest.raises(TypeError, match="transpose returned the tree"):
+        vk.grad(lambda x: f(p, x)["y"])(x)
