@@ -129,3 +129,28 @@ def test_a_method_that_is_missing_is_named() -> None:
         vk.vmap(bare)(X)
     with pytest.raises(TypeError, match="bare_of_user has no derivative"):
         vk.grad(lambda x: np.sum(bare(x)))(X)
+
+
+class CountedOfUser(CubeOfUser):
+    """Counts how often its rule is staged."""
+
+    count = 0
+
+    def jvp(self, values: Any, ts: Any, out: Any, **params: Any) -> Any:
+        self.count += 1
+        return super().jvp(values, ts, out, **params)
+
+
+def test_derived_pullbacks_are_kept_and_the_oldest_are_dropped() -> None:
+    cube = CountedOfUser()
+    pulled = lambda n: vk.vjp(cube, np.ones(n))[1](np.ones(n))
+    for _ in range(2):
+        np.testing.assert_array_equal(pulled(1)[0], [3.0])
+    assert cube.count == 1
+    for n in range(2, 514):
+        pulled(n)
+    assert (cube.count, len(cube.transposed)) == (513, 512)
+    pulled(513)
+    assert cube.count == 513
+    pulled(1)
+    assert cube.count == 514

@@ -189,6 +189,20 @@ FAMILIES = {
     "policies": ("control/test_checkpoint.py",),
     "external": ("control/test_external.py",),
     "printing": ("test_debug.py",),
+    "general": (
+        "core/test_user_primitive.py",
+        "ops/test_linalg.py",
+        "ops/test_reductions.py",
+        "numpy/test_linalg.py",
+        "test_nan_safety.py",
+    ),
+    "linear": (
+        "core/test_user_primitive.py",
+        "ops/test_structural.py",
+        "transforms/test_vjp.py",
+        "test_nan_safety.py",
+    ),
+    "series": ("transforms/test_taylor.py",),
 }
 """The written tests about the operations of a module."""
 

@@ -225,7 +225,7 @@ class Bound:
         paths = flatten_with_path(self.arguments(self.avals))[0]
         triples = zip(flat, self.avals, paths, strict=True)
         return [
-            self._fitted(ct, aval.strong(), f"{which} returned a cotangent at {keystr(path)}")
+            self._fitted(ct, aval, f"{which} returned a cotangent at {keystr(path)}")
             for ct, aval, (path, _) in triples
         ]
 
