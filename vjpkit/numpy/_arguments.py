@@ -142,6 +142,8 @@ def require_along(arr: Value, indices: Value, axis: int | None) -> None:
     """NumPy's errors of ``take_along_axis`` and ``put_along_axis``."""
     if axis is None and indices.ndim != 1:
         raise ValueError("when axis=None, `indices` must have a single dimension.")
+    if axis is not None:
+        normalize_axis(axis, arr.ndim)
     if indices.dtype.kind not in "iu":
         raise IndexError("`indices` must be an integer array")
     if axis is not None and indices.ndim != arr.ndim:

@@ -73,8 +73,10 @@ def rest(ufunc: np.ufunc, method: str, args: tuple[Any, ...], kwargs: dict[str, 
     unknown = ufunc not in UFUNCS or (method != "__call__" and ufunc.signature)
     if unknown or (ufunc in _MACHINE_DEPENDENT and method in ("reduce", "reduceat")):
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        known = vars(np).get(ufunc.__name__) is ufunc
         raise UnsupportedError(
-            f"np.{name} is not supported on traced values{at(calling_position())}\n"
+            f"{'np.' if known else 'the ufunc '}{name} is not supported on traced values"
+            f"{at(calling_position())}\n"
             "Write it with supported functions; where no derivative is wanted, pass "
             "vk.lax.stop_gradient(x)."
         )
