@@ -387,3 +387,15 @@ def test_cotangents_of_single_elements_are_added_where_they_belong():
     source = vk.jit(vk.grad(f), backend="numpy").lower(x).compile().as_text()
     assert source.count("update_") == 1
     assert source.count("zeros(") <= 1
+
+
+def test_what_is_not_needed_any_more_becomes_the_result():
+    """But for one element, which NumPy writes to new memory sooner than over an operand."""
+    f = lambda x: np.tanh((np.sin(x) * 2.0 + x) / 3.0) - 1.0
+    for size, over in ((1, 0), (2, 4)):
+        x = np.full(size, 0.3 + 0.1j)
+        lowered = executable(vk.make_ir(f)(x).program)
+        np.testing.assert_array_equal(lowered(x)[0], f(x))
+        np.testing.assert_array_equal(x, np.full(size, 0.3 + 0.1j))
+        lines = lowered.source.splitlines()
+        assert sum(" *= " in s or " += " in s or " /= " in s or " -= " in s for s in lines) == over

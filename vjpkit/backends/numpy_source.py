@@ -376,11 +376,11 @@ class Source:
         """The variables that a part reads and defines, once each."""
         if isinstance(part, Equation):
             atoms = [a for a in part.inputs if type(a) is Var]
-            atoms += part.outputs
-        else:
-            equations = [*part.equations, *part.sums]
-            atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if type(a) is Var]
-        return list(dict.fromkeys(atoms)) if len(atoms) > 2 else atoms
+            once = len(atoms) < 2 or (len(atoms) == 2 and atoms[0] is not atoms[1])
+            return [*(atoms if once else dict.fromkeys(atoms)), *part.outputs]
+        equations = [*part.equations, *part.sums]
+        atoms = [a for e in equations for a in (*e.inputs, *e.outputs) if type(a) is Var]
+        return list(dict.fromkeys(atoms))
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -645,7 +645,7 @@ class Source:
 
     def doubts(self, eqn: Equation, quick: bool) -> list[Var]:
         """Operands that must be looked at before the equation reads them."""
-        doubtful = [a for a in used(eqn.inputs) if a in self.doubtful]
+        doubtful = [a for a in eqn.inputs if isinstance(a, Var) and a in self.doubtful]
         name = eqn.primitive.name
         if not quick and not doubtful:
             return []
@@ -737,10 +737,11 @@ def _keeps_nothing(eqn: Equation) -> bool:
 
 def _is_of_few(eqn: Equation) -> bool:
     """Whether it is quicker to look at the factors of a product than at the product."""
+    if eqn.primitive.name not in ("scale_matmul", "scale_contract"):
+        return False
     (out,) = eqn.outputs
-    products = eqn.primitive.name in ("scale_matmul", "scale_contract")
     few = out.aval.size > 4 * sum([a.aval.size for a in eqn.inputs]) and out.aval.size >= MANY
-    return products and few and out.aval.dtype.char in "fd"
+    return few and out.aval.dtype.char in "fd"
 
 
 def _asks_for_nan(aval: Aval, word: str) -> str:
