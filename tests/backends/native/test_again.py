@@ -13,6 +13,7 @@ from vjpkit.core.staging import stage
 pytest.importorskip("llvmlite", reason="the native tier is an extra")
 
 X = np.linspace(-2.0, 2.3717, 900)
+PLACES = np.random.default_rng(0).integers(0, 900, 900)
 
 
 def lines(f: Any, *xs: Any) -> list[str]:
@@ -94,6 +95,44 @@ def test_what_leads_far_back_is_no_reason_to_read_what_was_made_there():
     np.testing.assert_array_equal(vk.jit(f, backend="native")(X)[0], f(X)[0])
 
 
+def test_elements_are_taken_again():
+    """Where they were, if the kernel takes elements anyway; what they are taken from is stored."""
+
+    def f(x: Any, i: Any, scale: float) -> Any:
+        u = x * scale  # as cheap as reading it, but it is not there element by element
+        near, far = u[i], u[(i + 1) % 900]
+        y = np.sort(near * far)
+        return np.sum((near - 2.0 * far) * y * y[i] * u)
+
+    run = lambda x, i: f(x, i, 2.0)
+    for g in (run, vk.grad(run)):
+        fast = vk.jit(g, backend="native")
+        np.testing.assert_allclose(fast(X, PLACES), g(X, PLACES), rtol=1e-11, atol=1e-11)
+    first, *_ = lines(lambda x, i: (f(x, i, 1.0),), X, PLACES)
+    assert first.split(" = ")[0].count("v") <= 2  # `u`, the product that is sorted
+
+
+@pytest.mark.parametrize("last", range(8))
+def test_what_elements_are_taken_from_is_not_made_again(last: int):
+    """It is cheap, and wanted element by element as well, by the same kernel."""
+
+    def f(x: Any, i: Any) -> Any:
+        u = x * 2.0 + 1.0
+        near, q = u[i], u * 3.0 - 1.0
+        y = np.sort(near * q)
+        w = u * 0.5 + 2.0
+        z = np.sort(y * w)
+        wanted = [v for k, v in enumerate((q, w, u)) if last >> k & 1]
+        total = near * z * z[i] * x
+        for v in wanted:
+            total = total * v + v
+        return np.sum(total)
+
+    for g in (f, vk.grad(f)):
+        fast = vk.jit(g, backend="native")
+        np.testing.assert_allclose(fast(X, PLACES), g(X, PLACES), rtol=1e-10, atol=1e-7)
+
+
 def tangled(rng: np.random.Generator) -> Any:
     """Operations of arrays in random order, cheap, dear and those that end a kernel."""
     operations: list[Any] = [
@@ -106,6 +145,8 @@ def tangled(rng: np.random.Generator) -> Any:
         lambda a, b: np.roll(a, 7) - b,
         lambda a, b: a * np.max(b),
         lambda a, b: a[np.argsort(b)],
+        lambda a, b: a[PLACES] - b,
+        lambda a, b: a[(PLACES + 1) % 900] * b[PLACES] * 0.5,
     ]
     plan = rng.integers(0, 1000, (25, 3)).tolist()
     results = rng.integers(1, 1000, 3).tolist()
@@ -120,7 +161,7 @@ def tangled(rng: np.random.Generator) -> Any:
     return f
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_programs(seed: int):
     f = tangled(np.random.default_rng(seed))
     fast = vk.jit(f, backend="native")

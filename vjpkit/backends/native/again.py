@@ -15,7 +15,7 @@ from heapq import heapify, heappop, heappush
 
 from vjpkit.backends.groups import Together
 from vjpkit.backends.native.equations import is_cheap
-from vjpkit.backends.native.places import is_numbering
+from vjpkit.backends.native.places import is_gather, is_numbering
 from vjpkit.core.aval import Shape
 from vjpkit.core.ir import Atom, Equation, Program, Var, used
 
@@ -25,6 +25,8 @@ PER_ARRAY = 4
 """Operations that take as long as to write or to read an array."""
 MOST = 64
 """Operations that are looked at for each array that a kernel reads."""
+GATHER = 4
+"""Operations that take as long as to take elements from where they are."""
 
 Parts = Sequence[Equation | Together]
 
@@ -79,6 +81,8 @@ class _Again:
         place, shape = self.places.get(v), part.shape
         if place is None or place.part >= i or not self.is_kernel(place.part):
             return False
+        if part.flat and is_gather(place.eqn, shape):
+            return True
         avals = [a.aval for a in (*place.eqn.inputs, *place.eqn.outputs)]
         cheap = is_cheap(place.eqn) or (part.flat and is_numbering(place.eqn, shape))
         return cheap and all(a.shape in (shape, ()) for a in avals)
@@ -111,7 +115,8 @@ class _Again:
             self.read(i, new[eqn])
         self.parts[i] = replace(
             part, equations=[new[e] for e in (*again, *part.equations)],
-            sums=[new[e] for e in part.sums], placed={new[e] for e in part.placed if e in new},
+            sums=[new[e] for e in part.sums],
+            placed={new[e] for e in new if e in part.placed or is_gather(e, part.shape)},
             members=part.members | set(stands_for.values()),
         )  # fmt: skip
 
@@ -147,13 +152,22 @@ class _Plan:
         return self.among.places[v].at
 
     def can(self, v: Var) -> bool:
-        return v not in self.sources and self.among.can(v, self.i, self.part)
+        """Whether it can be: a kernel takes no elements of what it makes."""
+        if v in self.sources or not self.among.can(v, self.i, self.part):
+            return False
+        return self.made.isdisjoint(self.taken_from([self.among.places[v].eqn]))
+
+    def taken_from(self, equations: Sequence[Equation]) -> set[Var]:
+        """The arrays of which equations take elements."""
+        gathers = [e for e in equations if is_gather(e, self.part.shape)]
+        return {a for e in gathers for a in used(e.inputs[:1])}
 
     def again(self) -> list[Equation]:
         """The equations, in order.
 
-        What one earlier kernel made is looked at together, the latest kernel's first: that a value
-        leads far back, through all that came before, is no reason to read what was made there.
+        What one earlier kernel made is looked at together, then each by itself, the latest kernel's
+        first: that a value leads far back, through all that came before, is no reason to read what
+        was made there.
         """
         waiting = defaultdict[int, list[Var]](list)
         places, found = self.among.places, list[Equation]()
@@ -161,14 +175,17 @@ class _Plan:
             waiting[places[v].part].append(v)
         while waiting:
             origin = max(waiting)
-            again = self.worth(waiting.pop(origin))
-            self.made.update([v for e in again for v in e.outputs])
-            self.needed -= self.made
-            for v in self.operands(again, self.needed):
-                self.needed.add(v)
-                if self.can(v) and places[v].part < origin:
-                    waiting[places[v].part].append(v)
-            found += again
+            values = sorted(waiting.pop(origin), key=self.at, reverse=True)
+            for some in (values, *[[v] for v in values]):
+                again = self.worth([v for v in some if v in self.needed and self.can(v)])
+                self.made.update([v for e in again for v in e.outputs])
+                self.sources |= self.taken_from(again)
+                self.needed -= self.made
+                for v in self.operands(again, self.needed):
+                    self.needed.add(v)
+                    if self.can(v) and places[v].part < origin:
+                        waiting[places[v].part].append(v)
+                found += again
         return sorted(found, key=lambda e: self.at(e.outputs[0]))
 
     def operands(self, equations: Sequence[Equation], there: Collection[Var]) -> list[Var]:
@@ -183,13 +200,18 @@ class _Plan:
         heapify(waiting)
         size = least = 0.0
         again: list[Equation] = []
+        taken: set[Var] = set()
         most, count = MOST * len(waiting), 0
         while waiting and len(again) < most:
             v = heappop(waiting)[1]
+            if v in taken:
+                continue
             eqn = self.among.places[v].eqn
             needed.remove(v)
             again.append(eqn)
-            size += 1 - cost(v)
+            sources = self.taken_from([eqn])
+            taken |= sources
+            size += (GATHER if sources else 1) - cost(v)
             for a in self.operands([eqn], needed):
                 needed.add(a)
                 size += cost(a)
