@@ -147,6 +147,8 @@ def test_derived_pullbacks_are_kept_and_the_oldest_are_dropped() -> None:
     for _ in range(2):
         np.testing.assert_array_equal(pulled(1)[0], [3.0])
     assert cube.count == 1
+    ((closed, reached),) = cube.transposed.values()
+    assert (closed.program.linear, reached) == (1, (0,))
     for n in range(2, 514):
         pulled(n)
     assert (cube.count, len(cube.transposed)) == (513, 512)

@@ -29,6 +29,7 @@ USES: dict[str, Callable[[Any, Any], Any]] = {
     "exponential": lambda x, a: np.exp(x) + a,
     "written": lambda x, a: written(x, a),
     "matrix": lambda x, a: np.reshape(x, (-1, 2)) @ np.reshape(a[:4], (2, 2)),
+    "least squares": lambda x, a: np.linalg.lstsq(np.reshape(x[:6], (3, 2)), a[:3])[0],
     "program": vk.jit(lambda x, a: np.exp(-x * a)),
     "loop": lambda x, a: vk.lax.fori_loop(0, 2, lambda _, y: vk.jit(np.multiply)(y, a), x),
     "revolved": lambda x, a: vk.lax.scan(
@@ -58,6 +59,8 @@ def written(x: Any, a: Any) -> Any:
 
 @settings(max_examples=150)
 @example(use="revolved", way="all", size="small", changed="captured", transform="vjp")
+@example(use="least squares", way="all", size="small", changed="captured", transform="vjp")
+@example(use="least squares", way="all", size="large", changed="captured", transform="vjp")
 @given(
     use=st.sampled_from(sorted(USES)),
     way=st.sampled_from(sorted(WAYS)),
