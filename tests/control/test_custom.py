@@ -522,3 +522,39 @@ def test_trees_of_arguments_and_results_of_a_transpose_rule() -> None:
     out[:] = [{"u": 1.0}]
     with pytest.raises(TypeError, match="transpose returned the tree"):
         vk.grad(lambda x: f(p, x)["y"])(x)
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_an_integer_has_a_tangent_of_its_own_dtype(symbolic: bool) -> None:
+    seen = []
+    f = vk.custom_jvp(lambda x, n: x * np.sum(n))
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        seen.append(tangents[1])
+        return f(*primals), tangents[0] * np.sum(primals[1])
+
+    f.defjvp(rule, symbolic_zeros=symbolic)
+    n = np.array([[1, 2, 3]])
+    assert vk.jvp(lambda x: f(x, n), (1.5,), (2.0,)) == (9.0, 12.0)
+    assert [(t.shape, t.dtype) for t in seen] == [((1, 3), vk.float0)]
+
+
+def test_a_rule_for_batches_sees_trees() -> None:
+    def mapped(n: int, batched: Any, d: Any, scale: Any) -> Any:
+        assert (n, batched) == (3, [{"x": True, "y": False}, False])
+        return {"a": d["x"] * d["y"] * scale}, {"a": True}
+
+    f = vk.custom_rule(lambda d, scale: {"a": d["x"] * d["y"] * scale}, vmap=mapped)
+    axes = ({"x": 0, "y": None}, None)
+    got = vk.vmap(f, in_axes=axes)({"x": np.arange(3.0), "y": 2.0}, 5.0)
+    np.testing.assert_array_equal(got["a"], 10.0 * np.arange(3.0))
+
+
+def test_a_gradient_is_not_the_cotangent_that_a_rule_returns() -> None:
+    f = vk.custom_vjp(lambda x: x * 1.0)
+    f.defvjp(lambda x: (x * 1.0, None), lambda _, ct: (ct,))
+    ct = np.ones(3)
+    (gradient,) = vk.vjp(f, X)[1](ct)
+    assert not np.shares_memory(gradient, ct)
+    gradient += 1.0
+    np.testing.assert_array_equal(ct, np.ones(3))

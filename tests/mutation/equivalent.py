@@ -44,6 +44,8 @@ EQUIVALENT: dict[str, str] = {
     "kinds.general.General._pull: interpret if self.interpreted else evaluate  ->  interpret": (
         "both run the program on arrays: only slower, for it is not compiled"
     ),
+    "kinds.general.General.recorded: v if s is not None else own_values([v], trace)[0]"
+    "  ->  own_values([v], trace)[0]": _COPIED,
     "kinds.general.Reduction.forward: new_slots(0, strict)  ->  new_slots(1, strict)": _MORE_SLOTS,
     "ops.structural.Copy.batch: copy(values[0], order=order)  ->  values[0]": (
         "a copy has the values of what it copies; whose memory they lie in is no matter of values"
