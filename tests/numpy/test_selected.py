@@ -154,7 +154,7 @@ BAD: dict[str, Any] = {
     "loop": (lambda x: sum(x[x > 0]), TracerConversionError, "Use np.where"),
     "part": (lambda x: x[x > 0].__setitem__(0, 1.0), UnsupportedError, "an assignment to"),
     "nonzero": (lambda x: np.nonzero(x > 0), TracerConversionError, r"mask itself, y\[x != 0\]"),
-    "where": (lambda x: np.where(x > 0)[0], TracerConversionError, "Index with the mask itself"),
+    "where": (lambda x: np.where(x > 0)[0], TracerConversionError, "index with the mask itself"),
     "argwhere": (lambda x: np.argwhere(x), TracerConversionError, "np.argwhere: how many"),
     "short": (lambda x: np.compress(x[1:] > 0, x), TracerConversionError, "np.compress: how many"),
     "accumulate": (lambda x: np.add.accumulate(x[x > 0]), UnsupportedError, "np.add.accumulate"),

@@ -230,9 +230,9 @@ def _known_condition(x: Value, function: str) -> Value:
     if found is None:
         raise TracerConversionError(
             f"np.{function}: how many elements of {x.aval} are not zero is not known"
-            f"{at(calling_position())}\nIndex with the mask itself, y[x != 0]: what it selects can "
-            "be computed with, reduced and written back. Or use np.where(x != 0, y, 0), which does "
-            "not change the shape."
+            f"{at(calling_position())}\nUse np.where(x != 0, y, 0), which does not change the "
+            "shape, or index with the mask itself, y[x != 0]: what it selects can be computed "
+            "with, reduced and written back."
         )
     return found
 

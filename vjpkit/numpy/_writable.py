@@ -347,6 +347,7 @@ def _store_eager(
 
 def _store_dual(root: Dual, steps: Steps, index: Index, arrays: list[Value], value: Value) -> None:
     """Write the value and, in the same way, its tangent."""
+    root.owner.require_running()
     mine = type(value) is Dual and value.owner is root.owner
     write_into_value(root, steps, index, arrays, value.value if mine else value)
     tangent = Plain(root.tangent)
@@ -359,6 +360,7 @@ def _store_dual(root: Dual, steps: Steps, index: Index, arrays: list[Value], val
 
 def _store_batch(root: Batched, index: Index, value: Value) -> None:
     """Write into the array of all examples."""
+    root.owner.require_running()
     if type(value) is Batched and value.owner is root.owner:
         axes = len(indexed_shape(root.shape, index, []))
         n, *own = value.value.shape
