@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -78,7 +78,6 @@ _KEEP_NOTHING = frozenset(
 """Primitives, beside ufuncs, whose results never share memory with an operand."""
 
 
-@runtime_checkable
 class Compiled(Protocol):
     """A primitive that runs programs, and does so in a backend's form of them."""
 
@@ -90,8 +89,10 @@ class Compiled(Protocol):
 
 def compiled_by_itself(eqn: Equation, backend: str) -> Callable[..., tuple[Value, ...]] | None:
     """The function of an equation that runs programs, in a backend's form of them."""
-    primitive = eqn.primitive
-    return primitive.compiled(backend, eqn.params) if isinstance(primitive, Compiled) else None
+    if not hasattr(eqn.primitive, "compiled"):  # sooner answered than whether it is `Compiled`
+        return None
+    primitive: Compiled = eqn.primitive
+    return primitive.compiled(backend, eqn.params)
 
 
 class Unavailable(ImportError):
