@@ -558,3 +558,9 @@ def test_a_gradient_is_not_the_cotangent_that_a_rule_returns() -> None:
     assert not np.shares_memory(gradient, ct)
     gradient += 1.0
     np.testing.assert_array_equal(ct, np.ones(3))
+
+
+def test_an_argument_that_is_not_differentiated_has_a_name_of_several_letters() -> None:
+    f = vk.custom_vjp(lambda x, mode: x * 2.0, nondiff_argnames="mode")
+    f.defvjp(lambda x, mode: (x * 2.0, None), lambda mode, _, ct: (3.0 * ct * len(mode),))
+    assert vk.grad(lambda x: f(x, "up"))(1.0) == 6.0
