@@ -564,3 +564,50 @@ def test_an_argument_that_is_not_differentiated_has_a_name_of_several_letters() 
     f = vk.custom_vjp(lambda x, mode: x * 2.0, nondiff_argnames="mode")
     f.defvjp(lambda x, mode: (x * 2.0, None), lambda mode, _, ct: (3.0 * ct * len(mode),))
     assert vk.grad(lambda x: f(x, "up"))(1.0) == 6.0
+
+
+NOT_A_RULE: Any = 3
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: vk.custom_vjp(np.sin).defvjp(NOT_A_RULE, np.cos),
+        lambda: vk.custom_vjp(np.sin).defvjp(np.cos, NOT_A_RULE),
+        lambda: vk.custom_jvp(np.sin).defjvp(NOT_A_RULE),
+        lambda: vk.custom_jvp(np.sin).defjvps(NOT_A_RULE),
+        lambda: vk.custom_rule(np.sin).deftranspose(NOT_A_RULE),
+        lambda: vk.custom_rule(np.sin).defvmap(NOT_A_RULE),
+    ],
+    ids=range(6),
+)
+def test_a_rule_is_a_function(call: Any) -> None:
+    with pytest.raises(TypeError, match="argument must be a function, got int"):
+        call()
+
+
+def test_an_argument_is_given_once() -> None:
+    with pytest.raises(TypeError, match="multiple values for argument 'y'"):
+        with_vjp()(1.0, 2.0, y=3.0)
+
+
+def test_rules_are_set_by_decorators() -> None:
+    made: Any = vk.custom_rule()(lambda x: 2.0 * x)
+    by_vjp: Any = vk.custom_vjp(nondiff_argnums=())(lambda x: 2.0 * x)
+    rules = [lambda x: (2.0 * x, None), lambda _, ct: (5.0 * ct,)]
+    for f in (made, by_vjp):
+        f.defvjp(*rules)
+        assert vk.grad(f)(1.0) == 5.0
+
+    @made.defvmap
+    def mapped(n: int, batched: Any, x: Any) -> Any:
+        return 7.0 * x, True
+
+    @made.deftranspose
+    def transposed(ct: Any) -> Any:
+        return (11.0 * ct,)
+
+    assert mapped(2, [True], 1.0) == (7.0, True)
+    assert transposed(1.0) == (11.0,)
+    np.testing.assert_array_equal(vk.vmap(made)(X), 7.0 * X)
+    assert vk.grad(made)(1.0) == 11.0
