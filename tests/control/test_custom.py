@@ -599,6 +599,10 @@ def test_rules_are_set_by_decorators() -> None:
         f.defvjp(*rules)
         assert vk.grad(f)(1.0) == 5.0
 
+    by_jvp: Any = vk.custom_jvp(nondiff_argnums=())(lambda x: 2.0 * x)
+    by_jvp.defjvp(lambda xs, ts: (2.0 * xs[0], 3.0 * ts[0]))
+    assert vk.grad(by_jvp)(1.0) == 3.0
+
     @made.defvmap
     def mapped(n: int, batched: Any, x: Any) -> Any:
         return 7.0 * x, True
