@@ -570,19 +570,19 @@ NOT_A_RULE: Any = 3
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "which"),
     [
-        lambda: vk.custom_vjp(np.sin).defvjp(NOT_A_RULE, np.cos),
-        lambda: vk.custom_vjp(np.sin).defvjp(np.cos, NOT_A_RULE),
-        lambda: vk.custom_jvp(np.sin).defjvp(NOT_A_RULE),
-        lambda: vk.custom_jvp(np.sin).defjvps(NOT_A_RULE),
-        lambda: vk.custom_rule(np.sin).deftranspose(NOT_A_RULE),
-        lambda: vk.custom_rule(np.sin).defvmap(NOT_A_RULE),
+        (lambda: vk.custom_vjp(np.sin).defvjp(NOT_A_RULE, np.cos), "defvjp: fwd"),
+        (lambda: vk.custom_vjp(np.sin).defvjp(np.cos, NOT_A_RULE), "defvjp: bwd"),
+        (lambda: vk.custom_jvp(np.sin).defjvp(NOT_A_RULE), "defjvp: the first argument"),
+        (lambda: vk.custom_jvp(np.hypot).defjvps(None, NOT_A_RULE), "defjvps: rule 1"),
+        (lambda: vk.custom_rule(np.sin).deftranspose(NOT_A_RULE), "transpose: the first argument"),
+        (lambda: vk.custom_rule(np.sin).defvmap(NOT_A_RULE), "defvmap: the first argument"),
     ],
     ids=range(6),
 )
-def test_a_rule_is_a_function(call: Any) -> None:
-    with pytest.raises(TypeError, match="argument must be a function, got int"):
+def test_a_rule_is_a_function(call: Any, which: str) -> None:
+    with pytest.raises(TypeError, match=f"{which} must be a function, got int"):
         call()
 
 

@@ -295,8 +295,8 @@ def cond(
     >>> f(1.0), vk.grad(f)(-1.0)
     (np.float64(0.8414709848078965), np.float64(-1.0))
     """
-    require_function("cond: true_fun", true_fun)
-    require_function("cond: false_fun", false_fun)
+    require_function("cond", true_fun, "true_fun")
+    require_function("cond", false_fun, "false_fun")
     operands = positional("cond", operands, operand)
     decides("cond", "pred", pred)
     if not is_abstract(pred):
@@ -326,7 +326,7 @@ def switch(
             f"switch: branches is empty{at(calling_position())}; give one function at least"
         )
     for number, f in enumerate(functions):
-        require_function(f"switch: branches[{number}]", f)
+        require_function("switch", f, f"branches[{number}]")
     decides("switch", "index", index)
     if aval_of(index).dtype.kind not in "iu":
         raise TypeError(

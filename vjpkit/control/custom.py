@@ -106,8 +106,8 @@ class CustomRule(Transformed):
     def _set_vjp(
         self, fwd: Function, bwd: Function, symbolic_zeros: bool, optimize_remat: bool
     ) -> None:
-        require_function(f"{self.label}.defvjp", fwd)
-        require_function(f"{self.label}.defvjp", bwd)
+        require_function(f"{self.label}.defvjp", fwd, "fwd")
+        require_function(f"{self.label}.defvjp", bwd, "bwd")
         if optimize_remat:
             raise TypeError(
                 f"{self.label}.defvjp: optimize_remat is not supported{at(calling_position())}.\n"
@@ -227,9 +227,9 @@ class CustomJVP(CustomRule):
 
     def defjvps(self, *rules: Function | None) -> None:
         """One rule per argument, ``rule(t, output, *primals) -> tangent``; None for zero."""
-        for part in rules:
+        for i, part in enumerate(rules):
             if part is not None:
-                require_function(f"{self.label}.defjvps", part)
+                require_function(f"{self.label}.defjvps", part, f"rule {i}")
         if self.nondiff:
             raise TypeError(
                 f"{self.label}.defjvps: not for functions with nondiff_argnums"

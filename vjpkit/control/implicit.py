@@ -409,9 +409,9 @@ def custom_linear_solve(
     """
     label = f"custom_linear_solve({name_of(matvec)})"
     for name, function in (("matvec", matvec), ("solve", solve)):
-        require_function(f"{label}: {name}", function)
+        require_function(label, function, name)
     if transpose_solve is not None:
-        require_function(f"{label}: transpose_solve", transpose_solve)
+        require_function(label, transpose_solve, "transpose_solve")
     elif symmetric:
         transpose_solve = solve
     leaves, tree = unknowns(label, "b", b)
@@ -496,7 +496,7 @@ def custom_root(
     """
     label = f"custom_root({name_of(f)})"
     for name, function in (("f", f), ("solve", solve), ("tangent_solve", tangent_solve)):
-        require_function(f"{label}: {name}", function)
+        require_function(label, function, name)
     leaves, tree = unknowns(label, "initial_guess", stop_gradient(initial_guess))
     if in_the_open(f):
         return solve(f, tree.unflatten(leaves))

@@ -352,8 +352,8 @@ def while_loop(
     >>> root(2.0), round(float(vk.grad(root)(2.0)), 8)
     (np.float64(1.414213562373095), 0.35355339)
     """
-    require_function("while_loop: cond_fun", cond_fun)
-    require_function("while_loop: body_fun", body_fun)
+    require_function("while_loop", cond_fun, "cond_fun")
+    require_function("while_loop", body_fun, "body_fun")
     state, tree = array_leaves("while_loop", "init_val", init_val)
     label = f"while_loop: {name_of(body_fun)}"
     loose = python_numbers(init_val)
@@ -415,7 +415,7 @@ def fori_loop(
     >>> vk.jit(vk.grad(lambda x: vk.lax.fori_loop(0, 3, lambda i, y: y * x, 1.0)))(2.0)
     np.float64(12.0)
     """
-    require_function("fori_loop: body_fun", body_fun)
+    require_function("fori_loop", body_fun, "body_fun")
     for name, bound in (("lower", lower), ("upper", upper)):
         decides("fori_loop", name, bound)
         if aval_of(bound).dtype.kind not in "iu":

@@ -32,12 +32,10 @@ def name_of(f: Callable[..., Any]) -> str:
     return getattr(f, "__name__", None) or type(f).__name__
 
 
-def require_function(label: str, fun: object) -> None:
+def require_function(label: str, fun: object, which: str = "the first argument") -> None:
     """Raise unless ``fun`` can be called."""
     if not callable(fun):
-        raise TypeError(
-            f"{label}: the first argument must be a function, got {type(fun).__name__}{_here()}"
-        )
+        raise TypeError(f"{label}: {which} must be a function, got {type(fun).__name__}{_here()}")
 
 
 def what(x: object) -> str:
