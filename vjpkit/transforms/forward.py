@@ -12,7 +12,7 @@ from vjpkit.core.rows import has_nan, roles
 from vjpkit.core.tracer import ConcreteTracer, Tracer, named_info
 from vjpkit.kinds import DOORS, Elementwise, Linear
 from vjpkit.kinds.elementwise import generate
-from vjpkit.kinds.silence import restore, silence, silent
+from vjpkit.kinds.silence import CONTEXTS, restore, silence, silent, silent_context
 from vjpkit.ops import elementwise
 from vjpkit.transforms.traces import ValueTrace, current
 
@@ -88,7 +88,7 @@ def compile_dual(
     """
     scope = {
         "Dual": Dual, "ufunc": primitive.ufunc, "forward": silent(primitive.forward),
-        "has_nan": has_nan, "silence": silence, "restore": restore,
+        "has_nan": has_nan, "contexts": CONTEXTS, "silent_context": silent_context,
         "general": primitive.general, "none": none, "ndarray": np.ndarray,
         "NUMBERS": frozenset({float, int}), "PLAIN": frozenset({np.ndarray, np.float64}),
         "float64": np.float64,
@@ -136,9 +136,10 @@ def _result(primitive: Elementwise, mask: tuple[int, ...]) -> list[str]:
     lines = [
         f"    out = {primitive.expression()}",
         f"    if {plain}:",
-        "        token = silence()",
-        f"        try: t = plain{''.join(map(str, mask))}({given})",
-        "        finally: restore(token)",
+        "        try: context = contexts.pop()",
+        "        except IndexError: context = silent_context()",
+        f"        t = context.run(plain{''.join(map(str, mask))}, {given})",
+        "        contexts.append(context)",
     ]
     if primitive.tangents[tuple(map(bool, mask))][1]:
         other = names.replace(live[0], "")
