@@ -322,6 +322,28 @@ def test_large_products_are_asked_by_their_factors(value, backend):
     assert source.count("if not tame") == 1
 
 
+@pytest.mark.parametrize("value", [0.5, np.inf, np.nan, 1e200])
+def test_products_of_columns_and_rows_are_asked_by_their_factors(value):
+    """The gradient of each example, where the one that is masked has zero."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(64, 20))
+    x[2, 5] = value
+    kept = np.arange(64) != 2
+
+    def f(w, x, k):
+        return np.sum(np.where(k, np.tanh(x @ w), 0.0))
+
+    w = generator.normal(size=(20, 30)) / 20
+    each = vk.vmap(vk.grad(f), in_axes=(None, 0, 0))
+    with np.errstate(all="ignore"):
+        got = vk.jit(each, backend="numpy")(w, x, kept)
+        np.testing.assert_allclose(got, each(w, x, kept), 1e-12, 1e-12)
+        assert np.all(np.isfinite(got))
+    source = executable(vk.make_ir(each)(w, x, kept).program, "numpy").source
+    assert source.count("of_finite_norm") == 2
+    assert source.count("not tame") == 1
+
+
 @pytest.mark.parametrize("layout", ["C", "F", "strided"])
 def test_small_products_are_quick_where_warnings_are_no_news(layout):
     """A derivative, of which warnings are no news, asks `ndarray.dot`; a function `matmul`."""

@@ -63,7 +63,7 @@ SMALL = 1 << 12
 FEW = 1 << 12
 """Elements up to which an array is asked for nan where it stands: a call costs about as much."""
 
-MANY = 1 << 14
+MANY = 1 << 13
 """Elements of a product from which its factors are asked, where they are much smaller."""
 
 MOST_KEPT = 1 << 16
@@ -738,7 +738,7 @@ def _keeps_nothing(eqn: Equation) -> bool:
 
 def _is_of_few(eqn: Equation) -> bool:
     """Whether it is quicker to look at the factors of a product than at the product."""
-    if eqn.primitive.name not in ("scale_matmul", "scale_contract"):
+    if eqn.primitive.name not in ("scale", "scale_matmul", "scale_contract"):
         return False
     (out,) = eqn.outputs
     few = out.aval.size > 4 * sum([a.aval.size for a in eqn.inputs]) and out.aval.size >= MANY

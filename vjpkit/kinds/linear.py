@@ -26,7 +26,6 @@ from vjpkit.core.rows import (
     plain_product,
 )
 from vjpkit.core.tracer import Tracer, bind, is_foreign
-from vjpkit.kinds.silence import silent
 
 __all__ = ["Bilinear", "Linear", "LinearMany", "contribute", "own_values", "rule"]
 
@@ -317,11 +316,11 @@ def of_many(out: Value, ct: Value, x: Value) -> bool:
     return arrays and bool(out.size > 4 * (ct.size + x.size))
 
 
-@silent  # squares overflow
 def of_finite_norm(x: Value) -> bool:
     """Whether the squares of ``x`` add up to a finite number.
 
     A sum of products of two such arrays is finite: its size is at most the product of their norms.
+    Squares may overflow: derivatives, which ask this, are computed in `silence`.
     """
     if x.dtype.char not in "fd":
         return False
