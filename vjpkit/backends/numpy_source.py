@@ -28,7 +28,6 @@ from vjpkit.core.errors import note_line
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.rows import has_nan
 from vjpkit.kinds.elementwise import Ufunc
-from vjpkit.kinds.linear import of_finite_norm
 from vjpkit.kinds.silence import silent
 from vjpkit.passes.cancelling import without_what_cancels
 from vjpkit.passes.common import with_products_shared
@@ -430,9 +429,9 @@ class Source:
             self.examine(self.doubts(eqn, quick))
         if quick and _is_of_few(eqn):
             word = self.tame[eqn.outputs[0]] = f"tame_{i}"
-            asks = self.function(of_finite_norm, "of_finite_norm")
-            factors = " and ".join([f"{asks}({self.name(a)})" for a in eqn.inputs])
+            factors = " and ".join([_asks_for_norm(self.name(a)) for a in eqn.inputs])
             self.lines.append(f"{word} = {factors}")
+            self.scope["inf"] = np.inf
         call = ufunc_call(eqn) if self.private and (primitive.quick is None or quick) else None
         if call is not None and eqn.outputs[0].aval.ndim:
             self.ufunc_line(eqn, *call, dying)
@@ -743,6 +742,11 @@ def _is_of_few(eqn: Equation) -> bool:
     (out,) = eqn.outputs
     few = out.aval.size > 4 * sum([a.aval.size for a in eqn.inputs]) and out.aval.size >= MANY
     return few and out.aval.dtype.char in "fd"
+
+
+def _asks_for_norm(word: str) -> str:
+    """The condition that the squares of an array add up to a finite number."""
+    return f'(flat := {word}.ravel("K")).dot(flat) < inf'
 
 
 def _asks_for_nan(aval: Aval, word: str) -> str:
