@@ -485,15 +485,21 @@ def test_trees_of_arguments_and_results_of_a_forward_rule() -> None:
         f({"x": 2.0, "y": ["no"]}, 1.0)
 
 
-def test_zeros_that_are_symbols_say_what_they_stand_for() -> None:
-    seen = []
+def times_a_sum(symbolic_zeros: bool) -> tuple[Any, list[Any]]:
+    """x sum(y), linear in x for its rule, and the tangents of y that the rule was given."""
+    seen: list[Any] = []
     f = vk.custom_jvp(lambda x, y: x * np.sum(y))
 
     def rule(primals: Any, tangents: Any) -> Any:
         seen.append(tangents[1])
         return f(*primals), tangents[0] * np.sum(primals[1])
 
-    f.defjvp(rule, symbolic_zeros=True)
+    f.defjvp(rule, symbolic_zeros=symbolic_zeros)
+    return f, seen
+
+
+def test_zeros_that_are_symbols_say_what_they_stand_for() -> None:
+    f, seen = times_a_sum(symbolic_zeros=True)
     y = np.ones((2, 3), np.float32)
     vk.jvp(lambda x: f(x, y), (1.5,), (1.0,))
     (zero,) = seen
@@ -526,14 +532,7 @@ def test_trees_of_arguments_and_results_of_a_transpose_rule() -> None:
 
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_an_integer_has_a_tangent_of_its_own_dtype(symbolic: bool) -> None:
-    seen = []
-    f = vk.custom_jvp(lambda x, n: x * np.sum(n))
-
-    def rule(primals: Any, tangents: Any) -> Any:
-        seen.append(tangents[1])
-        return f(*primals), tangents[0] * np.sum(primals[1])
-
-    f.defjvp(rule, symbolic_zeros=symbolic)
+    f, seen = times_a_sum(symbolic)
     n = np.array([[1, 2, 3]])
     assert vk.jvp(lambda x: f(x, n), (1.5,), (2.0,)) == (9.0, 12.0)
     assert [(t.shape, t.dtype) for t in seen] == [((1, 3), vk.float0)]

@@ -53,7 +53,7 @@ def is_typed(a: Literal, eqn: Equation) -> bool:
     if a.aval.dtype.kind == "c" and dtype.kind != "c":
         return False
     others = [b.aval for b in eqn.inputs if type(b) is Var]
-    return bool(others) and all([b.shape and b.dtype == dtype for b in others])  # noqa: C419
+    return bool(others) and all([b.shape and b.dtype == dtype for b in others])
 
 
 def constant(a: Literal, eqn: Equation) -> Any:
@@ -135,13 +135,13 @@ def spelled(
     product with ones makes in another order, and for the sign of its zeros.
     """
     name = eqn.primitive.name
-    if any([not isinstance(a, Literal) and not a.aval.ndim for a in eqn.inputs]):  # noqa: C419
+    if any([not isinstance(a, Literal) and not a.aval.ndim for a in eqn.inputs]):
         operator = _OF_NUMBERS.get(name)
-        numbers = not any([a.aval.ndim for a in eqn.inputs])  # noqa: C419
+        numbers = not any([a.aval.ndim for a in eqn.inputs])
         if name == "negative" and numbers:
             return f"-{words[0]}"
         return f" {operator} ".join(words) if operator and numbers else None
-    if any([isinstance(a, Literal) for a in eqn.inputs]):  # noqa: C419
+    if any([isinstance(a, Literal) for a in eqn.inputs]):
         return None
     if name == "sum" and is_product_with_ones(eqn):
         return _product_with_ones(eqn, words[0], ones, quiet)

@@ -745,7 +745,8 @@ def _is_of_few(eqn: Equation) -> bool:
 
 
 def _asks_for_norm(word: str) -> str:
-    """The condition that the squares of an array add up to a finite number."""
+    """The condition that the squares of an array add up to a finite number: `of_finite_norm`, where
+    it stands, for a call would cost as much."""
     return f'(flat := {word}.ravel("K")).dot(flat) < inf'
 
 

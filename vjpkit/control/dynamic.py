@@ -76,12 +76,12 @@ class DynamicMap:
     def push(self, ts: Sequence[Value | None], strict: bool = False) -> Sequence[Value]:
         some = next(t for t in ts if t is not None)
         dense = [zeros(a, some) if t is None else t for t, a in zip(ts, self.domain, strict=True)]
-        return push(*self.kept, *dense, **self.params(strict))  # type: ignore[no-any-return]
+        return push(*self.kept, *dense, **self.params(strict))  # type: ignore[no-any-return]  # values are untyped
 
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         some = next(c for c in cts if c is not None)
         dense = [zeros(a, some) if c is None else c for c, a in zip(cts, self.inexact, strict=True)]
-        return pull(*self.kept, *dense, **self.params(strict))  # type: ignore[no-any-return]
+        return pull(*self.kept, *dense, **self.params(strict))  # type: ignore[no-any-return]  # values are untyped
 
     def residuals(self) -> list[Residual]:
         return [Residual("while", v, None) for v in self.kept if hasattr(v, "dtype")]
@@ -178,7 +178,7 @@ class Dynamic(Higher):
             batched_along_front(v, b, n) if w else v
             for v, b, w in zip(values, batched, full, strict=True)
         ]
-        return self(*operands, **{**params, "program": mapped})  # type: ignore[no-any-return]
+        return self(*operands, **{**params, "program": mapped})  # type: ignore[no-any-return]  # values are untyped
 
     def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
         return in_vectors(mask, zeros, len(params["program"].inputs))
@@ -262,7 +262,7 @@ class VectorMap:
         for wanted, aval in zip(self.marks, self.domain, strict=True):
             t = next(given) if wanted else None
             vectors.append(zeros(aval, some) if t is None else t)
-        return self.owner(*self.kept, *vectors, **self.params)  # type: ignore[no-any-return]
+        return self.owner(*self.kept, *vectors, **self.params)  # type: ignore[no-any-return]  # values are untyped
 
     def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
         some = next(c for c in cts if c is not None)

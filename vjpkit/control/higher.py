@@ -164,7 +164,7 @@ def is_strict(slots: Cotangents, vectors: Sequence[Value | None]) -> bool:
     """
     strict = STRICT in slots[-1]
     first = not strict and slots[-2] is plain_product
-    if first and any([x is not None and may_have_nan(x) for x in vectors]):  # noqa: C419
+    if first and any(x is not None and may_have_nan(x) for x in vectors):
         raise NanMetError
     return strict
 

@@ -114,7 +114,7 @@ class Jit(Transformed):
         if found.door is not None and found.settled == execute.settled:
             return found.door
         values = [*found.sources, *leaves]
-        if signature.axes or any([isinstance(x, Tracer) for x in values]):  # noqa: C419  # as above
+        if signature.axes or any([isinstance(x, Tracer) for x in values]):
             return None
         unchanged = None if found.closure is None else found.closure.look()
         static = {n for n, _ in signature.static}

@@ -182,7 +182,7 @@ class Staged:
     def run(self, leaves: Sequence[Value]) -> PyTree:
         """Outputs at the leaves of a call."""
         values = [*self.sources, *leaves]
-        if any([isinstance(x, _NO_VALUES) for x in values]):  # noqa: C419  # quicker than a generator
+        if any([isinstance(x, _NO_VALUES) for x in values]):
             require_values(leaves)
             outs = bind(call, values, {"program": self.closed.program})
         else:

@@ -62,7 +62,7 @@ class _Folding(Rewriter):
     def value_of(self, eqn: Equation) -> Any:
         """The one value of the elements of the result, if it is known."""
         elementwise = isinstance(eqn.primitive, Ufunc) or eqn.primitive is scale
-        if elementwise and any([self.element(a) is None for a in eqn.inputs]):  # noqa: C419
+        if elementwise and any([self.element(a) is None for a in eqn.inputs]):
             return None
         name = eqn.primitive.name
         if len(eqn.outputs) != 1 or not _is_foldable(eqn.outputs[0].aval):
