@@ -26,14 +26,21 @@ def copied(kind: str, inward: bool) -> Helper:
     """Copies elements that lie ``%step`` bytes apart, to or from dense ones.
 
     Inward the last one is repeated up to ``%padded`` elements: loops take several at a time, and
-    what they compute beyond the last must not be in doubt where that is not.
+    what they compute beyond the last must not be in doubt where that is not. What is copied are
+    bits, whatever they stand for; both ways are one module.
     """
-    name = f"vjpkit_{'gather' if inward else 'scatter'}_{kind}"
+    word = f"i{8 * SIZES[kind]}"
+    name = f"vjpkit_{'gather' if inward else 'scatter'}_{word}"
+    module = _one_way(word, inward=True) + _one_way(word, inward=False)
+    return Helper("void", name, "ptr, ptr, i64, i64, i64", module, Effort.NONE)
+
+
+def _one_way(word: str, inward: bool) -> str:
     near, far = ("%to", "%from") if inward else ("%from", "%to")
-    dense = f"  %d = getelementptr {kind}, ptr {near}, i64 %i"
+    dense = f"  %d = getelementptr {word}, ptr {near}, i64 %i"
     apart = f"  %s = getelementptr i8, ptr {far}, i64 %o"
     here, there = ("%s", "%d") if inward else ("%d", "%s")
-    module = f"""define void @{name}(
+    return f"""define void @vjpkit_{"gather" if inward else "scatter"}_{word}(
     ptr noalias %from, ptr noalias %to, i64 %step, i64 %count, i64 %padded) nounwind {{
 entry:
   br label %next
@@ -42,16 +49,15 @@ next:
   %o = mul i64 %i, %step
 {dense}
 {apart}
-  %v = load {kind}, ptr {here}
-  store {kind} %v, ptr {there}
+  %v = load {word}, ptr {here}
+  store {word} %v, ptr {there}
   %j = add i64 %i, 1
   %more = icmp slt i64 %j, %count
   br i1 %more, label %next, label %{"pad" if inward else "filled"}
-{padding(kind, "%count", "%v", "next") if inward else ""}filled:
+{padding(word, "%count", "%v", "next") if inward else ""}filled:
   ret void
 }}
 """
-    return Helper("void", name, "ptr, ptr, i64, i64, i64", module)
 
 
 def padding(kind: str, count: str, last: str, before: str) -> str:

@@ -36,7 +36,7 @@ from vjpkit.backends.native.places import (
     moves_of,
 )
 from vjpkit.backends.native.rows import Rows, row_by_row
-from vjpkit.backends.native.straight import Straight, straight
+from vjpkit.backends.native.straight import Straight, moves_enough, straight
 from vjpkit.backends.native.wide import LongRows, Sweep, swept
 from vjpkit.backends.numpy_source import (
     Lowered,
@@ -353,9 +353,11 @@ class NativeSource(Source):
         return quick_form(program)
 
     def schedule(self) -> Sequence[Equation | Together]:
-        parts: Sequence[Equation | Together] = with_sums_early(self.program.equations)
-        loops = any(e.primitive.name in LOOPS for e in self.program.equations)
-        for begun in (*[chained] * loops, row_by_row, swept, straight, fused):
+        equations = self.program.equations
+        parts: Sequence[Equation | Together] = with_sums_early(equations)
+        loops = any(e.primitive.name in LOOPS for e in equations)
+        small = moves_enough(equations)
+        for begun in (*[chained] * loops, row_by_row, swept, *[straight] * small, fused):
             parts = schedule(parts, begun)
         return with_values_computed_again(self.program, parts)
 

@@ -27,7 +27,7 @@ from vjpkit.backends.native.steps import (
 )
 from vjpkit.core.ir import Equation, Program, Var, used
 
-__all__ = ["Straight", "straight", "straight_call"]
+__all__ = ["Straight", "moves_enough", "straight", "straight_call"]
 
 LONGEST = 128
 """Elements of an array."""
@@ -89,10 +89,15 @@ class Straight(Together):
 
     def pays(self) -> bool:
         """Whether enough is moved: the rest may be a kernel as well."""
-        return sum(e.primitive.name in MOVING for e in self.equations) >= FEWEST
+        return moves_enough(self.equations)
 
     def calls(self, outputs: Sequence[Var]) -> list[Call]:
         return [straight_call(self.equations, outputs)]
+
+
+def moves_enough(equations: Sequence[Equation]) -> bool:
+    """Whether so many of the equations move elements that a call is cheaper than theirs."""
+    return sum([e.primitive.name in MOVING for e in equations]) >= FEWEST
 
 
 def straight_call(equations: Sequence[Equation], outputs: Sequence[Var]) -> Call:
