@@ -118,6 +118,27 @@ def test_second_order_error_names_the_mixture(modes, order):
         check_grads(constant_in_derivative, (X,), 2, modes)
 
 
+NEAR = np.array([1.0, 0.9985, -0.2])
+"""The two largest almost tie: the greatest of them has a kink close by, but none here."""
+
+
+def test_passes_smooth_points_close_to_a_kink():
+    check_grads(np.max, (NEAR,), order=2)
+
+
+@pytest.mark.parametrize("modes", ["fwd", "rev"])
+def test_wrong_derivatives_close_to_a_kink_are_found(modes):
+    def of_second(x):
+        stopped = vk.lax.stop_gradient(x)
+        return np.max(stopped) + x[1] - stopped[1]
+
+    with pytest.raises(
+        AssertionError, match=rf"check_grads \({modes}\): the .* is wrong"
+    ) as caught:
+        check_grads(of_second, (NEAR,), order=1, modes=modes)
+    assert "kink" not in str(caught.value)
+
+
 @pytest.mark.parametrize("modes", ["fwd", "rev"])
 def test_kink_is_named_with_both_slopes(modes):
     kinked = lambda x: np.where(x > 0, 3 * x, x)

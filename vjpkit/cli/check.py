@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vjpkit.cli.screen import Cell, Progress, Screen, clipped
-from vjpkit.cli.slope import ROUNDING, Line, Slope, direction, elements, size_of
+from vjpkit.cli.slope import ROUNDING, Line, Slope, direction, elements
 from vjpkit.cli.target import Leaf, Target
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.testing.compare import magnitude, pairing, random_like
+from vjpkit.testing.compare import magnitude, pairing, random_like, size_of
 from vjpkit.transforms.derivatives import vjp
 from vjpkit.transforms.linear import LinearMap
 

@@ -15,14 +15,13 @@ import numpy as np
 
 from vjpkit.cli.target import Target
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.testing.compare import pairing, random_like
-from vjpkit.testing.numeric import STEPS, Estimate, central, one_sided, wide
+from vjpkit.testing.compare import pairing, random_like, size_of
+from vjpkit.testing.numeric import FINE, STEPS, Estimate, central, one_sided, wide
 
-__all__ = ["ROUNDING", "Line", "Slope", "direction", "elements", "size_of"]
+__all__ = ["ROUNDING", "Line", "Slope", "direction", "elements"]
 
 ROUNDING = 1e-9
 """What rounding may do to a slope, in terms of the value: far above eps / step."""
-_FINE = tuple(1e-4 * 0.5**k for k in range(8))
 _ELEMENTS = 100
 """How many elements of a leaf are looked at one by one, to name the worst."""
 
@@ -32,13 +31,6 @@ def direction(x: Value, rng: np.random.Generator) -> Any:
     aval = aval_of(x)
     t = np.ones(aval.shape, aval.dtype)[()]
     return (t if aval.size == 1 and aval.dtype.kind == "f" else random_like(x, rng)) * size_of(x)
-
-
-def size_of(x: Value) -> Any:
-    """The size of a leaf, by which its steps are scaled; of its real dtype."""
-    kind = np.empty(0, aval_of(x).dtype).real.dtype.type
-    largest = float(np.max(abs(np.asarray(x)), initial=0.0))
-    return kind(largest if 0 < largest < np.inf else 1)
 
 
 def elements(x: Value, rng: np.random.Generator) -> Iterator[tuple[tuple[int, ...], Value]]:
@@ -99,7 +91,7 @@ class Slope:
         coarse = self._central(STEPS)
         if self._near(coarse) and self._settled(coarse):
             return coarse
-        fine = self._central(_FINE)
+        fine = self._central(FINE)
         return fine if self._near(fine) or fine.error < coarse.error else coarse
 
     def _central(self, steps: Sequence[float]) -> Estimate:
@@ -112,8 +104,8 @@ class Slope:
     def sides(self) -> tuple[float, float] | None:
         """The slopes from the left and from the right, where they disagree."""
         try:
-            left, right = (one_sided(self.line, side, _FINE)[0] for side in (-1, 1))
-            closer = [one_sided(self.line, side, _FINE[4:])[0] for side in (-1, 1)]
+            left, right = (one_sided(self.line, side, FINE)[0] for side in (-1, 1))
+            closer = [one_sided(self.line, side, FINE[4:])[0] for side in (-1, 1)]
         except ArithmeticError:
             return None
         a, b = float(left.value), float(right.value)
@@ -131,7 +123,7 @@ class Slope:
     def variation(self) -> float:
         """How steep the function is at some distance, which says what counts as a small slope."""
         origin = self.line(0.0)[0]
-        slopes = [abs(float(self.line(h)[0] - origin)) / h for h in (STEPS[0], _FINE[0])]
+        slopes = [abs(float(self.line(h)[0] - origin)) / h for h in (STEPS[0], FINE[0])]
         return max((x for x in slopes if np.isfinite(x)), default=0.0)
 
     @property

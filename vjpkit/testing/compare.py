@@ -11,7 +11,7 @@ from vjpkit.testing.numeric import Array
 
 __all__ = [
     "assert_aval", "assert_close", "assert_identical",
-    "magnitude", "pairing", "random_like", "rounding",
+    "magnitude", "pairing", "random_like", "rounding", "size_of",
 ]  # fmt: skip
 
 _ROUNDINGS = 1e4
@@ -32,6 +32,13 @@ def pairing(ct: Value, t: Value) -> float:
 def magnitude(ct: Value, t: Value) -> float:
     """The size of the terms of ``<ct, t>``, against which its rounding is measured."""
     return float(np.sum(abs(np.asarray(ct)) * abs(np.asarray(t))))
+
+
+def size_of(x: Value) -> Any:
+    """The size of a leaf, by which its steps are scaled; of its real dtype."""
+    kind = np.empty(0, aval_of(x).dtype).real.dtype.type
+    largest = float(np.max(abs(np.asarray(x)), initial=0.0))
+    return kind(largest if 0 < largest < np.inf else 1)
 
 
 def random_like(x: Value | Aval, rng: np.random.Generator) -> Any:

@@ -15,13 +15,16 @@ import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
 
-__all__ = ["STEPS", "Array", "Estimate", "central", "complex_step", "one_sided", "wide"]
+__all__ = ["FINE", "STEPS", "Array", "Estimate", "central", "complex_step", "one_sided", "wide"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Line = Callable[[float], Sequence[Value]]
 
 STEPS = tuple(0.05 * 0.5**k for k in range(8))
 """From 0.05, halved seven times: for functions and directions of size 1."""
+
+FINE = tuple(1e-4 * 0.5**k for k in range(8))
+"""Near a kink only these see the point itself; rounding hurts them first."""
 
 _COMPLEX_STEP = 1e-30
 
