@@ -32,10 +32,9 @@ TO_BACKENDS = (*TO_PASSES, "backends")
 TO_TRANSFORMS = (*TO_BACKENDS, "transforms")
 TO_CONTROL = (*TO_TRANSFORMS, "control")
 TO_NUMPY = (*TO_CONTROL, "numpy")
-TO_SCIPY = (*TO_NUMPY, "scipy")
+TO_NN = (*TO_NUMPY, "lax", "nn")
 LIBRARY = (
-    *TO_SCIPY, "custom_derivatives", "debug", "flatten_util", "lax", "nn", "tree", "tree_util",
-    "memory",
+    *TO_NN, "custom_derivatives", "debug", "flatten_util", "scipy", "tree", "tree_util", "memory",
 )  # fmt: skip
 PUBLIC = (*LIBRARY, "testing", "test_util")
 
@@ -54,12 +53,12 @@ LAYERS = {
     "transforms": Layer(TO_BACKENDS, NUMERIC),
     "control": Layer(TO_TRANSFORMS, NUMERIC),
     "numpy": Layer(TO_CONTROL, NUMERIC),
-    "scipy": Layer(TO_NUMPY, NUMERIC),
-    "lax": Layer(TO_SCIPY, NUMERIC),
+    "scipy": Layer(TO_NN, NUMERIC),
+    "lax": Layer(TO_NUMPY, NUMERIC),
     "custom_derivatives": Layer(("control",)),
-    "debug": Layer(TO_SCIPY),
+    "debug": Layer(TO_NUMPY),
     "flatten_util": Layer(TO_CORE),
-    "nn": Layer((*TO_SCIPY, "lax"), NUMERIC),
+    "nn": Layer((*TO_NUMPY, "lax"), NUMERIC),
     "testing": Layer(LIBRARY, NUMERIC),
     "test_util": Layer(("testing",)),
     "": Layer(PUBLIC),

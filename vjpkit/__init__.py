@@ -16,7 +16,7 @@ from vjpkit.transforms.linear import LinearMap
 from vjpkit.transforms.sides import float0
 
 if TYPE_CHECKING:
-    from vjpkit import custom_derivatives, debug, flatten_util, lax, nn, tree, tree_util
+    from vjpkit import custom_derivatives, debug, flatten_util, lax, nn, scipy, tree, tree_util
     from vjpkit import test_util as test_util
     from vjpkit.control.checkpointing import checkpoint
     from vjpkit.control.checkpointing import checkpoint as remat
@@ -82,6 +82,7 @@ __all__ = [
     "parse_ir",
     "remat",
     "retain_memory",
+    "scipy",
     "tree",
     "tree_util",
     "value_and_grad",
@@ -121,7 +122,8 @@ _HOMES = {
     "vmap": "transforms.mapping",
 }
 _MODULES = (
-    "custom_derivatives", "debug", "flatten_util", "lax", "nn", "test_util", "tree", "tree_util",
+    "custom_derivatives", "debug", "flatten_util", "lax", "nn", "scipy", "test_util", "tree",
+    "tree_util",
 )  # fmt: skip
 
 _HERE = "arrays are NumPy's, and are there when a call returns"
@@ -140,7 +142,6 @@ _WAYS = {
     "enable_x64": "dtypes are NumPy's, and float64 is the default",
     "config": "options are arguments; float64 is the default",
     "random": "use numpy.random.default_rng, and pass what is drawn as arguments",
-    "scipy": "scipy.special's ufuncs take traced values; wrap other functions by vk.custom_jvp",
     "experimental": "jet is vk.jet, and what is sparse is vk.LinearMap.as_scipy",
     "Array": "use numpy.ndarray, and vjpkit.core.tracer.Tracer for traced values",
     "pmap": "use vk.vmap; there is one device",
