@@ -3,9 +3,10 @@
 ``python -m tests.mutation [PRIMITIVE OR MODULE ...] [--after LINE]`` makes the mutants of
 `tests.mutation.mutants` in turn, and runs the laws of the primitives concerned until one fails; if
 all hold, then the written tests of the family: of both only what comes to the place of the mistake.
-It prints a table per module, the mutants that nothing noticed, and the percentage; ``--after`` goes
-on where a run was broken off. Mutants that cannot be noticed, because they compute the same, are in
-`tests.mutation.equivalent`, with the proof. It takes hours, so it is no part of the suite.
+It prints a table per module, the mutants that nothing noticed, and the percentage; ``--after LINE``
+goes on where a run was broken off, ``--before LINE`` ends it. Mutants that cannot be noticed,
+because they compute the same, are in `tests.mutation.equivalent`, with the proof. It takes hours,
+so it is no part of the suite.
 """
 
 import itertools
@@ -31,15 +32,14 @@ from tests.mutation.mutants import (
     Mutant,
     Place,
     Source,
-    all_programs,
     concerned,
     forget_derived,
     modules_of_rules,
     mutants_of_declarations,
     settle,
+    watch_programs,
 )
 from tests.mutation.reach import Probes
-from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Primitive, registered
 from vjpkit.testing.case import cases_of
 from vjpkit.testing.laws import LAWS
@@ -211,6 +211,10 @@ POINTS = "ops/test_special_points.py"
 """The written tests about operations of all modules."""
 
 
+say = partial(print, file=sys.__stdout__, flush=True)
+"""What is said of the mutants, whatever becomes of what the tests print."""
+
+
 class TimeIsUp(Exception):
     """The mutant does not come to an end."""
 
@@ -240,18 +244,15 @@ class Checks:
         pairs = [(case, LAWS[name]) for name, case in itertools.product(laws, self.cases)]
         self.broken: set[str] = set()
         self.asked: list[Asked] = []
-        programs = all_programs()
         with probes.installed():
             for case, law in pairs:
                 if (law.applies(case) or law.name == "linear") and not case.exemption(law.name):
-                    self.add(law.name, partial(law, case), programs, probes)
+                    self.add(law.name, partial(law, case), probes)
             if "undeclared" not in primitive.exempt:
-                self.add("linear", self.none_undeclared, programs, probes)
+                self.add("linear", self.none_undeclared, probes)
 
-    def add(
-        self, name: str, check: Callable[[], None], programs: list[Program], probes: Probes
-    ) -> None:
-        forget_derived(programs)
+    def add(self, name: str, check: Callable[[], None], probes: Probes) -> None:
+        forget_derived()
         probes.taken()
         start = time.process_time()
         if holds(check):
@@ -278,10 +279,6 @@ def holds(check: Callable[[], None]) -> bool:
     except Exception:
         return False
     return True
-
-
-telling: dict[str, list[str]] = defaultdict(list)
-"""The written tests that noticed mutants of a module, the last one first: these are asked first."""
 
 
 def laws_of(
@@ -328,138 +325,127 @@ def holds_in_time(asked: Asked) -> bool:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def tests_of(mutant: Mutant) -> list[str]:
-    """The written tests of a mutant's family."""
-    family = [test for name in mutant.owner.split(".") for test in FAMILIES.get(name, ())]
-    return [str(TESTS / name) for name in (*family, POINTS)]
+@dataclass(frozen=True)
+class Reached:
+    """What a written test comes to, and the seconds that it takes."""
+
+    places: frozenset[Place]
+    seconds: float
 
 
-class Reports:
-    """Which written tests failed, and how long each took."""
+class WrittenTests:
+    """The written tests of some files: collected once, in a session of pytest that lasts as long as
+    the work that asks them."""
 
-    def __init__(self, wanted: dict[str, float] | None = None) -> None:
-        self.wanted = wanted
-        self.failed: list[str] = []
-        self.started = 0.0
+    def __init__(self, probes: Probes) -> None:
+        self.probes = probes
+        self.items: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
+        self.reached: dict[str, dict[str, Reached]] = {}
+        self.telling: dict[str, list[str]] = defaultdict(list)
+        self.failed = False
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self.wanted is not None:
-            chosen = {item.nodeid: item for item in items}
-            items[:] = [chosen[name] for name in self.wanted]
+    def during(self, work: Callable[[], int], files: Iterable[str]) -> int:
+        """What some work gives that asks the tests of these files."""
+        self.work = work
+        options = ("-q", "-s", "--tb=line", "-p", "no:cacheprovider", "-p", "no:randomly")
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            pytest.main([*options, f"--rootdir={TESTS.parent}", *files], [self])
+        return self.status
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            self.failed.append(report.nodeid)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        for item in session.items:
+            self.items[str(item.path)][item.nodeid] = item
+        self.status = self.work()
+        return True
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self.failed.append(report.nodeid)
+            say(f"cannot be collected: {report.nodeid}")
 
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.started = time.process_time()
-        limit = LONG if self.wanted is None else 2 + PATIENCE * self.wanted[nodeid]
-        signal.setitimer(signal.ITIMER_PROF, limit)  # a test that does not end has failed
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed = self.failed or report.failed
 
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+    def passes(self, name: str, limit: float) -> bool:
+        """Whether a test passes; one that does not end has failed."""
+        item = self.items[file_of(name)][name]
+        self.failed = False
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        return not self.failed
 
+    def reaching(self, file: str) -> dict[str, Reached]:
+        """The tests of a file that pass without a mutant, with where they come to."""
+        if file not in self.reached:
+            with self.probes.installed():
+                found = {name: self.reaches(name) for name in self.items[file]}
+            settle()
+            self.reached[file] = {name: x for name, x in found.items() if x}
+        return self.reached[file]
 
-class Reaching(Reports):
-    """To which places the written tests come that pass, and the seconds that they take."""
-
-    def __init__(self, probes: Probes) -> None:
-        super().__init__()
-        self.probes = probes
-        self.places: dict[str, frozenset[Place]] = {}
-        self.seconds: dict[str, float] = {}
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        forget_derived(all_programs())
+    def reaches(self, name: str) -> Reached | None:
+        """The places that a test comes to and the seconds that it takes, if it passes."""
+        forget_derived()
         self.probes.taken()
-        super().pytest_runtest_logstart(nodeid)
+        start = time.process_time()
+        if self.passes(name, LONG):
+            return Reached(self.probes.taken(), time.process_time() - start)
+        say(f"without any mutant, this fails: {name}")
+        return None
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        super().pytest_runtest_logfinish(nodeid)
-        if nodeid not in self.failed:
-            self.places[nodeid] = self.probes.taken()
-            self.seconds[nodeid] = time.process_time() - self.started
+    def of_file(self, mutant: Mutant, file: str) -> dict[str, float]:
+        """The tests of a file that come to the place of a mutant, the quick ones first, each with
+        the seconds that it takes."""
+        found = self.reaching(file)
+        asked = [k for k, x in found.items() if mutant.place is None or mutant.place in x.places]
+        return {k: found[k].seconds for k in sorted(asked, key=lambda k: found[k].seconds)}
 
+    def that_told(self, mutant: Mutant) -> dict[str, float]:
+        """Of the tests that noticed mutants of the module, the last one first, those that may
+        notice this one."""
+        known = self.telling[mutant.owner]
+        files = dict.fromkeys(file_of(name) for name in known)
+        asked = {k: v for file in files for k, v in self.of_file(mutant, file).items()}
+        return {name: asked[name] for name in known if name in asked}
 
-@cache
-def reaching(file: str, probes: Probes) -> Reaching:
-    found = Reaching(probes)
-    with probes.installed():
-        run_tests([file], found)
-    settle()
-    if found.failed:
-        print("without any mutant, these fail:", *found.failed, sep="\n  ")
-    return found
+    def notice(self, mutant: Mutant, tests: dict[str, float]) -> bool:
+        """Whether one of these tests fails with the mutant, and passes without it."""
+        limits = {name: 2 + PATIENCE * seconds for name, seconds in tests.items()}
+        with mutant.installed():
+            test = next((k for k, limit in limits.items() if not self.passes(k, limit)), None)
+        if test is None or not self.passes(test, LONG):
+            return False
+        known = self.telling[mutant.owner]
+        known[:] = [test, *[other for other in known if other != test]]
+        return True
 
-
-def written_tests(mutant: Mutant, file: str, probes: Probes) -> dict[str, float]:
-    """The tests of a file that come to the place of a mutant, the quick ones first, each with the
-    seconds that it takes."""
-    found = reaching(file, probes)
-    asked = [
-        name for name, places in found.places.items()
-        if mutant.place is None or mutant.place in places
-    ]  # fmt: skip
-    return {name: found.seconds[name] for name in sorted(asked, key=found.seconds.__getitem__)}
-
-
-def telling_tests(mutant: Mutant, probes: Probes) -> dict[str, float]:
-    """Of the written tests that noticed mutants of the module, those that may notice this one."""
-    known = telling[mutant.owner]
-    files = dict.fromkeys(file_of(name) for name in known)
-    asked = {k: v for file in files for k, v in written_tests(mutant, file, probes).items()}
-    return {name: asked[name] for name in known if name in asked}
+    def of_family_notice(self, mutant: Mutant) -> bool:
+        """Whether a test of the family notices a mutant; file by file."""
+        files = dict.fromkeys(map(file_of, family(mutant.owner)))
+        return any(self.notice(mutant, self.of_file(mutant, file)) for file in files)
 
 
 def file_of(test: str) -> str:
     return str(TESTS.parent / test.partition("::")[0])
 
 
-def noticed_by_tests(mutant: Mutant, tests: dict[str, float]) -> bool:
-    """Whether one of these written tests fails with the mutant, and passes without it."""
-    if not tests:
-        return False
-    with mutant.installed():
-        test = first_failed(tests)
-    if not test or first_failed({test: tests[test]}) is not None:
-        return False
-    known = telling[mutant.owner]
-    known[:] = [test, *[other for other in known if other != test]]
-    return True
+def family(owner: str) -> list[str]:
+    """The written tests about a module: files, or tests of a file."""
+    found = [test for name in owner.split(".") for test in FAMILIES.get(name, ())]
+    return [str(TESTS / name) for name in (*found, POINTS)]
 
 
-def noticed_by_files(mutant: Mutant, probes: Probes) -> bool:
-    """Whether a written test of the family notices a mutant; file by file."""
-    files = tests_of(mutant)
-    return any(noticed_by_tests(mutant, written_tests(mutant, file, probes)) for file in files)
-
-
-def first_failed(tests: dict[str, float]) -> str | None:
-    """The first of some written tests that fails."""
-    reports = Reports(tests)
-    files = dict.fromkeys(map(file_of, tests))
-    run_tests(files, reports, "-x")
-    return next(iter(reports.failed), None)
-
-
-def run_tests(files: Iterable[str], reports: Reports, *options: str) -> None:
-    options = (*options, "-q", "-p", "no:cacheprovider", "-p", "no:randomly")
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        code = pytest.main([*options, f"--rootdir={TESTS.parent}", *files], [reports])
-    assert code in (0, 1, 2), f"pytest ends with {code!r}"
-
-
-def lines_asked(arguments: list[str]) -> tuple[list[str], int]:
-    """The names, and the line after which the mutants begin: a run that was broken off goes on."""
-    if "--after" not in arguments:
-        return arguments, 0
-    i = arguments.index("--after")
-    return arguments[:i] + arguments[i + 2 :], int(arguments[i + 1])
+def lines_asked(arguments: list[str]) -> tuple[list[str], dict[str, int]]:
+    """The names, and the lines between which the mutants are: a run that was broken off goes on."""
+    names, between = list(arguments), {"--after": 0, "--before": sys.maxsize}
+    for option in between:
+        if option in names:
+            i = names.index(option)
+            between[option] = int(names[i + 1])
+            del names[i : i + 2]
+    return names, between
 
 
 def selected(names: list[str]) -> list[Primitive]:
@@ -476,23 +462,40 @@ def stop(*_: object) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    names, line = lines_asked(arguments)
+    names, between = lines_asked(arguments)
     signal.signal(signal.SIGPROF, stop)
-    warnings.simplefilter("error")
-    start = time.monotonic()
+    watch_programs()
     wanted, everything = selected(names), selected([])
     whole = [name for name in modules_of_rules() if not names or name.split(".")[-1] in names]
     if not wanted and not whole:
         sys.exit(f"no primitive and no module of primitives is called {' or '.join(names)}")
+    sources = [Source(import_module(name)) for name in modules_asked(wanted, whole)]
+    mutants = (
+        (mutant, primitives)
+        for mutant, primitives in all_mutants(wanted, everything, whole, sources)
+        if between["--after"] < mutant.line < between["--before"]
+    )
+    written = WrittenTests(Probes(sources))
+    files = dict.fromkeys(file for source in sources for file in family(source.owner))
+    listed = {x for x in EQUIVALENT if not names or x.startswith(tuple(f"{m}." for m in whole))}
+    if len(arguments) > len(names):
+        listed = set()  # of a part of a module nothing is known to be gone
+    return written.during(lambda: ask(mutants, written, listed), files)
+
+
+def ask(
+    mutants: Iterable[tuple[Mutant, list[Primitive]]], written: WrittenTests, listed: set[str]
+) -> int:
+    """Ask the checks about mutants, with the primitives concerned; 1 if any is not noticed.
+    ``listed`` are those proved equivalent, which are to be found."""
+    warnings.simplefilter("error")
+    start = time.monotonic()
+    probes = written.probes
     caught: dict[str, Counter[str]] = defaultdict(Counter)
     survivors = 0
     equivalent: set[str] = set()
     last: deque[Primitive] = deque(maxlen=2)
-    sources = [Source(import_module(name)) for name in modules_asked(wanted, whole)]
-    probes = Probes(sources)
-    for mutant, primitives in all_mutants(wanted, everything, whole, sources):
-        if mutant.line <= line:
-            continue
+    for mutant, primitives in mutants:
         proved = str(mutant) in EQUIVALENT
         # What noticed the last mutants is asked first; a written test of these before all the rest.
         ordered = sorted(primitives, key=lambda p: p not in last)
@@ -500,11 +503,11 @@ def main(arguments: list[str]) -> int:
         law, by = noticed_by_laws(mutant, some(laws), probes)
         told = False
         if law is None and not proved:
-            few = dict(itertools.islice(telling_tests(mutant, probes).items(), FEW))
-            told = noticed_by_tests(mutant, few)
+            few = dict(itertools.islice(written.that_told(mutant).items(), FEW))
+            told = written.notice(mutant, few)
             if not told:
                 law, by = noticed_by_laws(mutant, list(laws), probes)
-            told = told or (law is None and noticed_by_files(mutant, probes))
+            told = told or (law is None and written.of_family_notice(mutant))
         last += [by] if by and by not in last else []
         if law is not None:
             caught[mutant.owner][law] += 1
@@ -513,15 +516,14 @@ def main(arguments: list[str]) -> int:
             caught[mutant.owner]["equivalent"] += 1
         elif told:
             caught[mutant.owner]["written tests"] += 1
-            print(f"by a written test: {mutant}", flush=True)
+            say(f"by a written test: {mutant}")
         else:
             survivors += 1
             caught[mutant.owner]["not caught"] += 1
-            print(f"not caught: {mutant}   (line {mutant.line})", flush=True)
+            say(f"not caught: {mutant}   (line {mutant.line})")
     report(caught, time.monotonic() - start)
-    listed = {x for x in EQUIVALENT if not names or x.startswith(tuple(f"{m}." for m in whole))}
-    if not line and (stale := listed - equivalent):
-        print("listed as equivalent, but caught or gone:", *sorted(stale), sep="\n  ")
+    if stale := listed - equivalent:
+        say("listed as equivalent, but caught or gone:", *sorted(stale), sep="\n  ")
     return 1 if survivors else 0
 
 
@@ -531,7 +533,7 @@ def checks_of(primitive: Primitive, probes: Probes) -> Checks:
     checks = Checks(primitive, probes)
     settle()
     if checks.broken:
-        print(f"without any mutant, {primitive.name} breaks {', '.join(sorted(checks.broken))}")
+        say(f"without any mutant, {primitive.name} breaks {', '.join(sorted(checks.broken))}")
     return checks
 
 
@@ -562,18 +564,16 @@ def all_mutants(
 
 
 def report(caught, seconds) -> None:
-    print(
-        f"\n{'module':24}{'mutants':>8}{'caught':>8}{'equivalent':>12}{'not caught':>12}   by law"
-    )
+    say(f"\n{'module':24}{'mutants':>8}{'caught':>8}{'equivalent':>12}{'not caught':>12}   by law")
     total, missed = 0, 0
     for owner, laws in sorted(caught.items()):
         count, same, left = laws.total(), laws.pop("equivalent", 0), laws.pop("not caught", 0)
         by = ", ".join(f"{law} {n}" for law, n in laws.most_common(5))
-        print(f"{owner:24}{count:8}{count - same - left:8}{same:12}{left:12}   {by}")
+        say(f"{owner:24}{count:8}{count - same - left:8}{same:12}{left:12}   {by}")
         total += count - same
         missed += left
     share = 100 * (total - missed) / total if total else 100.0
-    print(f"{total - missed} of {total} mutants caught: {share:.2f} %, in {seconds:.0f} s")
+    say(f"{total - missed} of {total} mutants caught: {share:.2f} %, in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

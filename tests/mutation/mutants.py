@@ -36,8 +36,9 @@ from vjpkit.kinds.elementwise import _RuleSource
 from vjpkit.transforms import batch
 
 __all__ = [
-    "MACHINERY", "Mutant", "Place", "Rule", "Source", "all_programs", "codes_in", "concerned",
+    "MACHINERY", "Mutant", "Place", "Rule", "Source", "codes_in", "concerned",
     "forget_derived", "is_branch", "mutants_of_declarations", "positions", "put", "settle",
+    "watch_programs",
 ]  # fmt: skip
 
 Place = tuple[str, int, int]
@@ -110,35 +111,43 @@ class Mutant:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The mistake is made inside."""
-        programs = all_programs() if self.owner.startswith("control.") else []
         undo = self.apply()
-        forget_derived(programs)
+        forget_derived()
         try:
             yield
         finally:
             undo()
-            forget_derived(all_programs() if programs else [])
+            forget_derived()
 
 
-_settled: list[Program] = []
+_filled: list[dict[Any, Any]] = []
+"""The caches of programs to which something was added."""
+
+
+def watch_programs() -> None:
+    """From now on it is known what is derived from programs."""
+
+    def cached(self: Program, key: Any, make: Any) -> Any:
+        found = self._cache.get(key)
+        if found is None:
+            _filled.append(self._cache)
+            found = self._cache[key] = make()
+        return found
+
+    Program.cached = cached  # type: ignore[method-assign]  # the only way to all programs
 
 
 def settle() -> None:
-    """What is in memory stays: programs are looked for among what comes later alone."""
+    """What is in memory stays: it is not walked by the cycle collector."""
     gc.collect()
-    _settled[:] = all_programs()
     gc.freeze()
 
 
-def all_programs() -> list[Program]:
-    found = [x for x in gc.get_objects() if type(x) is Program]
-    return [*_settled, *[x for x in found if hasattr(x, "_cache")]]  # made, not in the making
-
-
-def forget_derived(programs: list[Program]) -> None:
-    """Empty every cache of what was derived from rules, and those of programs."""
-    for program in programs:
-        program._cache.clear()
+def forget_derived() -> None:
+    """Empty every cache of what was derived from rules, and those of programs that are watched."""
+    for filled in _filled:
+        filled.clear()
+    _filled.clear()
     for primitive in registered().values():
         if isinstance(primitive, General):
             primitive.transposed.clear()
