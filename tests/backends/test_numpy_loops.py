@@ -186,3 +186,93 @@ def test_what_is_always_the_same_stays():
         return vk.lax.scan(step, s, None, length=3)
 
     same_as_step_by_step(f, np.array([1.0, 0.0]))
+
+
+def kinked(x):
+    """The derivative of the square root is infinite where its factor is zero, in one step."""
+
+    def step(c, w):
+        return 0.9 * c + w * np.sqrt(np.abs(c - 1.0) * w), c * w
+
+    return vk.lax.scan(step, x, np.array([0.5, 0.0, 0.3, 0.0, -0.0]))
+
+
+@pytest.mark.parametrize("start", [1.0, 2.0, np.nan, np.inf])
+def test_a_nan_in_one_step_is_seen_at_the_end(start):
+    f = lambda x: [(y := kinked(x)), y[0] * y[0] + np.sum(y[1])][1]
+    loops = scans(vk.grad(f), np.float64(start))
+    assert all(map(loop_of_numbers, loops))
+    same_as_step_by_step(vk.value_and_grad(f), np.float64(start))
+
+
+def test_a_nan_that_the_next_step_hides_is_looked_for_in_every_step():
+    def f(x):
+        def step(c, w):
+            return np.where(c > 0.0, w * np.sqrt(c), 0.25), None
+
+        return vk.lax.scan(step, x, np.array([1.0, 0.0, 2.0, 0.0, 1.0]))[0]
+
+    for start in (0.0, 0.5):
+        same_as_step_by_step(vk.value_and_grad(f), np.float64(start))
+        got = vk.jit(vk.grad(f), backend="numpy")(start)
+        np.testing.assert_allclose(got, vk.grad(f)(start), 1e-14)
+
+
+def test_steps_that_fail_are_done_again_from_the_first_one():
+    calls = []
+
+    def careful(*values):
+        calls.append(values)
+        return otherwise(*values)
+
+    def f(x):
+        return vk.lax.scan(lambda c, y: (c / y + 1.0, c), 1.0, x)
+
+    (loop,) = scans(f, XS)
+    run: Any = loop_of_numbers(loop)
+    otherwise = run.__globals__["exact"]
+    run.__globals__["exact"] = careful
+    for xs, count in ((XS + 2.0, 0), (np.array([1.0, 2.0, 0.0, 1.0, 4.0]), 1)):
+        with np.errstate(divide="ignore"):
+            outs = run(np.float64(1.0), xs)
+        assert len(calls) == count
+        last, befores = 1.0, []
+        for y in xs:
+            befores.append(last)
+            with np.errstate(divide="ignore"):
+                last = np.float64(last) / y + 1.0
+        assert outs[0] == last
+        assert outs[1].tolist() == befores
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_follows_from_slices_alone_is_computed_for_all_steps(reverse):
+    def f(x, xs, ys):
+        def step(c, slices):
+            y, z = slices
+            k = np.sqrt(y * y + 2.0) * (z[0] - z[1]) / 3.0
+            return c * k + np.tanh(y) * z[1], c + k
+
+        return vk.lax.scan(step, x, (xs, ys), reverse=reverse)
+
+    xs, ys = np.linspace(-1.0, 1.0, 400), np.sin(np.arange(800.0)).reshape(400, 2)
+    (loop,) = scans(f, np.float64(0.5), xs, ys)
+    text = source_of(loop)
+    assert "all_" in text
+    assert "sqrt" not in text[text.index("for ") :]
+    same_as_step_by_step(f, np.float64(0.5), xs, ys)
+    same_as_step_by_step(vk.grad(lambda *v: np.sum(f(*v)[1])), np.float64(0.5), xs, ys)
+
+
+def source_of(loop: Any) -> str:
+    """The text of a loop."""
+    texts: list[str] = []
+
+    def kept(text, *args):
+        texts.append(text)
+        return compile(text, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vjpkit.backends.numpy_loops.compile", kept, raising=False)
+        loop_of_numbers(loop)
+    return texts[0]

@@ -159,6 +159,11 @@ RULES: dict[str, Any] = {
     "transposed alike": (lambda x: (np.sin(BIG * x).T + np.cos(BIG * x).T).T, 4),
     "transposed and not": (lambda x: np.exp(np.sin(BIG[:3] * x).T + BIG[:3] * x), 6),
     "a transposed result": (lambda x: np.exp((BIG * x).T), 3),
+    "opposite numbers": (lambda x: [2.5 * x + np.sin(x), np.cos(x) + -2.5 * x], 5),
+    "opposite numbers, the other order": (lambda x: [-2.5 * x, 2.5 * x], 2),
+    "minus a product that is read": (lambda x: [(y := 3.0 * np.sin(x)), np.cos(x) - -(y * -1)], 4),
+    "less twice a product": (lambda x: [(y := BIG * x), np.sin(BIG) - y - y][1], 4),
+    "more twice a product": (lambda x: [(y := x * BIG), np.sin(BIG) + y + y][1], 4),
     "the same place": (vk.grad(lambda x: np.sum(np.sin(x[1:]) * x[1:])), 6),
 }
 
@@ -177,7 +182,8 @@ def test_exact_rules_keep_signed_zeros_and_infinities():
     y = np.array([-0.0, 0.0, 2.0, np.inf, -1.5])
 
     def f(x, y):
-        return x + -y, -x + y, x - -y, -x * y, -x * -y, -1 * (-x), x * -y, np.sum(-y), 2.0 * -x
+        signs = x + -y, -x + y, x - -y, -x * y, -x * -y, -1 * (-x), x * -y, np.sum(-y), 2.0 * -x
+        return *signs, 3.0 * x, y + -3.0 * x, -7.0 * y, 7.0 * y
 
     closed = vk.make_ir(f)(x, y)
     with np.errstate(invalid="ignore"):

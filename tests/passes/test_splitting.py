@@ -83,6 +83,22 @@ def test_its_gradient_adds_up_nothing_in_the_steps():
     same(gradient, W, B, XS, YS)
 
 
+def test_what_is_cheap_is_computed_again_rather_than_stacked():
+    def f(p, x):
+        def step(c, t):
+            a, b = p[0] * c, p[1] * c * c
+            d = 0.1 * (a - b) + t
+            return c + d, a * a + b * d + np.sin(a) * d + np.cos(b) * a
+
+        return np.sum(vk.lax.scan(step, x, np.linspace(0.0, 0.1, 400))[1])
+
+    p, x = np.array([0.3, 0.2]), np.float64(0.5)
+    _, made = split(f, p, x)
+    assert [made for *_, made in loops(made)] == [1]  # the states, of which all else is made
+    same(f, p, x)
+    same(vk.grad(f, argnums=(0, 1)), p, x)
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_directions(reverse):
     def f(w, xs):

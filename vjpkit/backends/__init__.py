@@ -13,12 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from vjpkit.backends.forks import UNFORKED
+from vjpkit.backends.numpy_loops import is_loop_of_numbers
 from vjpkit.backends.numpy_numbers import SourceOfNumbers
 from vjpkit.backends.numpy_source import AsItStands, Lowered, Part, lower
 from vjpkit.core.aval import Value
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
 from vjpkit.passes import optimize
+from vjpkit.passes.recompute import with_residuals_recomputed
 from vjpkit.passes.splitting import with_loops_split
 
 __all__ = [
@@ -28,7 +30,8 @@ __all__ = [
 
 def by_numpy(program: Program) -> Lowered:
     """``program`` as calls of NumPy."""
-    split = optimize(with_loops_split(optimize(program)))
+    again = with_residuals_recomputed(optimize(program), is_loop_of_numbers)
+    split = optimize(with_loops_split(again))
     return lower(split, private=True, kind=SourceOfNumbers)
 
 

@@ -2,27 +2,59 @@
 
 A step that is a function of its own takes numbers out of arrays and puts them back one by one. Here
 the steps stand in the loop, written out number by number, and what a step reads and writes slice by
-slice is one packed row.
+slice is one packed row. What follows from the slices alone is computed for all steps at once.
+
+There are two loops. The fast one trusts that no step is an exception, and looks once, at the end,
+whether a nan is left. The careful one, which begins anew where the fast one has failed, looks after
+every step, and does that with NumPy where Python has raised an error or made a nan.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from itertools import count
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
-from vjpkit.backends.numpy_numbers import FLOAT, LONGEST, Few, Writer, is_known, words
+from vjpkit.backends.numpy_numbers import (
+    FLOAT,
+    LONGEST,
+    UFUNCS,
+    Few,
+    Line,
+    Word,
+    Writer,
+    is_known,
+    words,
+)
 from vjpkit.backends.numpy_source import Lowered, Source, lower, quick_form
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.ir import Atom, Equation, Program, Var
 from vjpkit.passes import optimize
+from vjpkit.passes.factors import with_common_factors, with_quotients
 
-__all__ = ["loop_of_numbers"]
+__all__ = ["is_loop_of_numbers", "loop_of_numbers"]
 
 _FILE = "<vjpkit loop>"
+_LONG, _FEW = 1 << 12, 256
+"""Steps from which, and equations up to which common factors are looked for: that takes as long as
+it saves in some tens of thousands of steps."""
+_COLUMN, _LINE, _WHOLE = 10.0, 7.0, 800.0
+"""Nanoseconds to read a number of a row; that a line takes more in a step than in all steps at
+once; and to compute it for all at once."""
+
+
+def is_loop_of_numbers(eqn: Equation) -> bool:
+    """Whether an equation is a ``scan`` whose steps work on few real numbers."""
+    if eqn.primitive.name != "scan" or not eqn.params["length"]:
+        return False
+    step, read = optimize(eqn.params["body"]), eqn.params["consts"] + eqn.params["carry"]
+    found: bool = step.cached(("is of numbers", read), lambda: _is_of_numbers(step, read))
+    return found
 
 
 def loop_of_numbers(eqn: Equation) -> Callable[..., tuple[Value, ...]] | None:
@@ -31,15 +63,34 @@ def loop_of_numbers(eqn: Equation) -> Callable[..., tuple[Value, ...]] | None:
     Law: the outputs of the scan. A step in which Python raises an error, or whose quick form makes
     a nan, is one of NumPy's.
     """
-    if not eqn.params["length"]:
+    if not is_loop_of_numbers(eqn):
         return None
     step = optimize(eqn.params["body"])
     quick = quick_form(step)
-    read = eqn.params["consts"] + eqn.params["carry"]
-    if not (_is_of_numbers(step, read) and _is_of_numbers(quick, read)):
+    if eqn.params["length"] >= _LONG:
+        quick = with_quotients(with_common_factors(quick, _FEW))
+    if not _is_of_numbers(quick, eqn.params["consts"] + eqn.params["carry"]):
         return None
-    exact = Exact(lower(step, private=True))
-    return Loop(eqn, quick, exact, len(step.outputs)).written()
+    exact = Exact(step)
+
+    def careful() -> Callable[..., tuple[Value, ...]]:
+        return CarefulLoop(eqn, quick, exact, len(step.outputs)).written()
+
+    return FastLoop(eqn, quick, Later(careful), len(step.outputs)).written()
+
+
+class Later:
+    """A function that is made when it is called."""
+
+    def __init__(self, make: Callable[[], Callable[..., tuple[Value, ...]]]) -> None:
+        self.make = make
+
+    @cached_property
+    def made(self) -> Callable[..., tuple[Value, ...]]:
+        return self.make()
+
+    def __call__(self, *values: Value) -> tuple[Value, ...]:
+        return self.made(*values)
 
 
 def _is_of_numbers(program: Program, read: int) -> bool:
@@ -71,14 +122,17 @@ def _is_real(aval: Aval) -> bool:
 class Exact:
     """A step of NumPy's, as a function of numbers one by one."""
 
-    def __init__(self, step: Lowered) -> None:
-        self.step = step
-        self.avals = step.program.in_avals
+    def __init__(self, step: Program) -> None:
+        self.program = step
+
+    @cached_property
+    def step(self) -> Lowered:
+        return lower(self.program, private=True)
 
     def __call__(self, *numbers: float) -> list[float]:
         rest = iter(numbers)
         values: list[Value] = []
-        for aval in self.avals:
+        for aval in self.program.in_avals:
             flat = np.array([next(rest) for _ in range(aval.size)]).astype(aval.dtype)
             values.append(flat.reshape(aval.shape) if aval.ndim else flat[0])
         return [float(x) for y in self.step(*values) for x in np.ravel(y)]
@@ -87,8 +141,14 @@ class Exact:
 class Loop(Source):
     """Writes the loop: the lines of a step, indented, between reading and writing its row."""
 
-    def __init__(self, eqn: Equation, step: Program, exact: Exact, results: int) -> None:
-        super().__init__(step, True, exact=exact, results=results)
+    def __init__(
+        self,
+        eqn: Equation,
+        step: Program,
+        otherwise: Callable[..., Iterable[float] | tuple[Value, ...]],
+        results: int,
+    ) -> None:
+        super().__init__(step, True, exact=otherwise, results=results)
         self.length: int = eqn.params["length"]
         self.reverse: bool = eqn.params["reverse"]
         consts, carry = eqn.params["consts"], eqn.params["carry"]
@@ -96,107 +156,202 @@ class Loop(Source):
         self.carry, self.slices = rest[:carry], rest[carry:]
         self.state, self.made = self.outputs[:carry], self.outputs[carry:]
         self.writer = Writer(self, map("n{}".format, count()))
+        self.columns: list[tuple[list[Word], str]] = []
+        """The columns of the rows that are read: what numbers are called in a step, and the array
+        that has those of all steps."""
 
     def written(self) -> Callable[..., tuple[Value, ...]]:
         """The loop, compiled."""
         self.scope.update(
-            frombuffer=np.frombuffer, ascontiguousarray=np.ascontiguousarray, float64=FLOAT,
-            unpack=struct.Struct(f"={_width(self.slices)}d").iter_unpack,
-            pack=struct.Struct(f"={_width(self.made)}d").pack_into,
-        )  # fmt: skip
+            frombuffer=np.frombuffer, ascontiguousarray=np.ascontiguousarray, float64=FLOAT
+        )
         for v in (*self.consts, *self.carry):
             self.writer.read(v)
         for v in self.slices:
-            self.writer.named(v)
+            names = words(self.writer.named(v))
+            self.columns.append((names, f"{self.name(v)}.reshape({self.length}, {len(names)})"))
         self.writer.equations(self.program.equations)
-        self.writer.require_no_nan(
-            [a for a in self.outputs if isinstance(a, Var) and a in self.doubtful]
-        )
         self.writer.require_finite(self.program.outputs[len(self.outputs) :])
-        text = [f"def run({', '.join(map(self.name, self.program.inputs))}):"]
+        steps = self.steps([a for a in self.outputs if isinstance(a, Var) and a in self.doubtful])
+        self.scope.update(
+            unpack=struct.Struct(f"={len(self.row)}d").iter_unpack,
+            pack=struct.Struct(f"={_width(self.made)}d").pack_into,
+        )
         last = [line for v in self.carry for line in self.writer.packed(v)]
-        lines = [*self.writer.before, *self.rows(), *self.steps(), *last]
-        text += [f"    {line}" for line in lines]
-        results = [*map(self.name, self.carry), *self.stacks()]
-        text.append(f"    return ({''.join(f'{result}, ' for result in results)})")
+        lines = [*self.writer.before, *self.rows(), *steps, *last]
+        results = [*map(self.name, self.carry), *map(self.stack, range(len(self.made)))]
+        lines.append(f"return ({''.join(f'{result}, ' for result in results)})")
+        text = [f"def run({self.operands()}):", *[f"    {line}" for line in lines]]
         exec(compile("\n".join(text), _FILE, "exec"), self.scope)
         return self.scope["run"]  # type: ignore[no-any-return]  # what exec has made
+
+    def steps(self, doubtful: Sequence[Var]) -> list[str]:
+        """The loop, of which nothing but these may be nan where the exact step has none."""
+        raise NotImplementedError
+
+    def operands(self) -> str:
+        return ", ".join(map(self.name, self.program.inputs))
 
     def listed(self, atoms: Sequence[Atom]) -> str:
         """The numbers of some arrays one after the other."""
         return "".join(f"{word}, " for word in self.words(atoms))
 
-    def words(self, atoms: Sequence[Atom]) -> list[str]:
+    def words(self, atoms: Sequence[Atom]) -> list[Word]:
         return [word for a in atoms for word in words(self.writer.read(a))]
+
+    @property
+    def row(self) -> list[Word]:
+        """The numbers that are read in each step."""
+        return [word for names, _ in self.columns for word in names]
 
     def rows(self) -> list[str]:
         """What is read row by row, room for what is written."""
         lines = []
-        if self.slices:
+        if self.columns:
             order = "[::-1]" if self.reverse else ""
-            columns = [
-                f"{self.name(v)}.reshape({self.length}, {v.aval.size}){order}, "
-                for v in self.slices
-            ]
-            rows = f"concatenate(({''.join(columns)}), 1, dtype=float64)"
+            columns = "".join(f"{column}{order}, " for _, column in self.columns)
+            rows = f"concatenate(({columns}), 1, dtype=float64)"
             lines.append(f"rows = unpack(memoryview(ascontiguousarray({rows})))")
         if self.made:
             lines.append(f"made = bytearray({8 * _width(self.made) * self.length})")
         return lines
 
-    def steps(self) -> list[str]:
+    def head(self) -> str:
         """The loop over the rows, where the places of written rows are counted in bytes."""
         size = 8 * _width(self.made)
         end = size * self.length
         places = f"range({end - size}, -1, -{size})" if self.reverse else f"range(0, {end}, {size})"
-        if self.made and self.slices:
-            head = f"for i, ({self.listed(self.slices)}) in zip({places}, rows):"
-        elif self.made:
-            head = f"for i in {places}:"
-        else:
-            row = self.listed(self.slices) if self.slices else "_"
-            head = f"for {row} in {'rows' if self.slices else f'range({self.length})'}:"
+        row = "".join(f"{word}, " for word in self.row)
+        if self.made and row:
+            return f"for i, ({row}) in zip({places}, rows):"
+        if self.made:
+            return f"for i in {places}:"
+        return f"for {row or '_'} in {'rows' if row else f'range({self.length})'}:"
+
+    def ended(self) -> list[str]:
+        """The lines that end a step: the row that it makes, and the state.
+
+        This becomes what the step made of it: together where it is state that moves.
+        """
+        lines = [f"pack(made, i, {self.listed(self.made)})"] if self.made else []
+        old, new = self.words(self.carry), self.words(self.state)
+        moves = [(to, x) for to, x in zip(old, new, strict=True) if to != x]
+        if not {x for _, x in moves} & {to for to, _ in moves}:
+            return [*lines, *[f"{to} = {x}" for to, x in moves]]
+        return [*lines, f"{self.listed(self.carry)} = {self.listed(self.state)}"]
+
+    def stack(self, j: int) -> str:
+        """What is written row by row, as an array."""
+        a, start = self.made[j], _width(self.made[:j])
+        rows = f"frombuffer(made).reshape({self.length}, -1)"
+        if not a.aval.ndim:  # what lies in one piece is read in half the time
+            return f"{rows}[:, {start}].copy()"
+        shape = self.length, *a.aval.shape
+        return f"{rows}[:, {start}:{start + a.aval.size}].reshape({shape})"
+
+
+class CarefulLoop(Loop):
+    """Does a step again with NumPy's where Python has raised an error or made a nan."""
+
+    def steps(self, doubtful: Sequence[Var]) -> list[str]:
+        self.writer.require_no_nan(doubtful)
         step = self.writer.written(self.outputs) or ["pass"]
         lines = ["try:", *[f"    {line}" for line in step]]
         lines += [
             "except (ArithmeticError, ValueError):",
-            f"    {self.targets()} = {self.exactly()}",
+            f"    {self.targets()} = exact({self.listed(self.program.inputs)})",
+            *self.ended(),
         ]
-        if self.made:
-            lines.append(f"pack(made, i, {self.listed(self.made)})")
-        lines += self.carried()
-        return [head, *[f"    {line}" for line in lines]]
-
-    def carried(self) -> list[str]:
-        """The state becomes what the step made of it: together where it is state that moves."""
-        old, new = self.words(self.carry), self.words(self.state)
-        moves = [(to, x) for to, x in zip(old, new, strict=True) if to != x]
-        if not {x for _, x in moves} & {to for to, _ in moves}:
-            return [f"{to} = {x}" for to, x in moves]
-        return [f"{self.listed(self.carry)} = {self.listed(self.state)}"]
-
-    def exactly(self) -> str:
-        """The results of a step of NumPy's."""
-        return f"exact({self.listed(self.program.inputs)})"
+        return [self.head(), *[f"    {line}" for line in lines]]
 
     def targets(self) -> str:
-        """Where these go: what a step gives as it came, or always, is there already."""
+        """Where the results of a step of NumPy's go.
+
+        What a step gives as it came, or always, is there already.
+        """
         given = {word for v in self.program.inputs for word in words(self.writer.read(v))}
         numbers = [x for a in self.outputs for x in self.writer.read(a).flat]
         there = [x.value is not None or x.word in given for x in numbers]
         pairs = zip(numbers, there, strict=True)
         return "".join("_, " if known else f"{x.word}, " for x, known in pairs)
 
-    def stacks(self) -> list[str]:
-        """What is written row by row, as arrays."""
-        out, j = [], 0
-        for a in self.made:
-            columns = f"{j}:{j + a.aval.size}" if a.aval.ndim else str(j)
-            out.append(f"frombuffer(made).reshape({self.length}, -1)[:, {columns}]")
-            if a.aval.ndim:
-                out[-1] += f".reshape({(self.length, *a.aval.shape)})"
-            j += a.aval.size
-        return out
+
+class FastLoop(Loop):
+    """Gives up where Python has raised an error, or where a nan is left at the end."""
+
+    LASTING: ClassVar = frozenset({"{} + {}", "{} - {}", "{} * {}", "{} / {}", "-{}", "{0} * {0}"})
+    """Forms of lines that give a nan for a nan, and arrays for arrays."""
+
+    def steps(self, doubtful: Sequence[Var]) -> list[str]:
+        lasting = [a for a in doubtful if a in self.made or self.stays_nan(a)]
+        self.writer.require_no_nan([a for a in doubtful if a not in lasting])
+        self.take_out()
+        step = [*(self.writer.written(self.outputs) or ["pass"]), *self.ended()]
+        names = [f"y{j} = {self.stack(j)}" for j, a in enumerate(self.made) if a in lasting]
+        asked = [f"y{j}" for j, a in enumerate(self.made) if a in lasting]
+        lines = ["try:", f"    {self.head()}", *[f"        {line}" for line in step]]
+        lines += [f"    {line}" for line in names]
+        lines += [f"    if has_nan({y}): raise ArithmeticError" for y in asked]
+        ends = [v for v, a in zip(self.carry, self.state, strict=True) if a in lasting]
+        lines += [f"    if {word} != {word}: raise ArithmeticError" for word in self.words(ends)]
+        return [
+            *lines,
+            "except (ArithmeticError, ValueError):",
+            f"    return exact({self.operands()})",
+        ]
+
+    def stays_nan(self, after: Var) -> bool:
+        """Whether a number of the state that is nan is so in all states to come."""
+        js = [j for j, a in enumerate(self.state) if a is after]
+        return all(self.leads(self.carry[j], after) for j in js)
+
+    def leads(self, before: Var, after: Var) -> bool:
+        """Whether each number follows by arithmetic alone from the one in its place."""
+        pairs = zip(self.words([before]), self.words([after]), strict=True)
+        return all(self.follows(old, new) for old, new in pairs)
+
+    def follows(self, old: Word, new: Word) -> bool:
+        found = {old}
+        for line in self.writer.lines:
+            if line.form in self.LASTING and not found.isdisjoint(line.operands):
+                found.add(line.word)
+        return new in found
+
+    def whole(self, form: str) -> str | None:
+        """The form of a line for arrays, if there is one."""
+        if form in self.LASTING:
+            return form
+        name, _, rest = form.partition("(")
+        if name not in UFUNCS or rest != "{0})":
+            return None
+        return f"{self.function(UFUNCS[name], f'whole_{name}')}({{0}})"
+
+    def take_out(self) -> None:
+        """Let lines that read slices and constants alone be computed for all steps at once.
+
+        Where that saves more than it takes to read what they give.
+        """
+        columns = {
+            word: column if len(names) == 1 else f"{column}[:, {j}:{j + 1}]"
+            for names, column in self.columns for j, word in enumerate(names)
+        }  # fmt: skip
+        moving = set(self.words(self.carry))
+        taken, rest = dict[Word, str](), list[Line]()
+        for line in self.writer.lines:
+            found, form = [columns.get(word, word) for word in line.operands], self.whole(line.form)
+            if form and found != [*line.operands] and moving.isdisjoint(found):
+                columns[line.word] = f"all_{line.word}"
+                taken[line.word] = f"all_{line.word} = {form.format(*found)}"
+            else:
+                moving.add(line.word)
+                rest.append(line)
+        read = {*self.words(self.outputs), *[x for line in rest for x in line.operands]}
+        kept = [(names, x) for names, x in self.columns if not read.isdisjoint(names)]
+        kept += [([word], columns[word]) for word in taken if word in read]
+        longer = sum(len(names) for names, _ in kept) - len(self.row)
+        if longer * _COLUMN < len(taken) * (_LINE - _WHOLE / self.length):
+            self.columns, self.writer.lines = kept, rest
+            self.writer.before += taken.values()
 
 
 def _width(atoms: Sequence[Atom]) -> int:

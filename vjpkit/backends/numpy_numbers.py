@@ -31,7 +31,10 @@ from vjpkit.core.aval import Shape, Value
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.passes.splitting import MOST
 
-__all__ = ["FLOAT", "LONGEST", "Few", "SourceOfNumbers", "Writer", "is_known", "words"]
+__all__ = [
+    "FLOAT", "LONGEST", "UFUNCS", "Few", "Line", "SourceOfNumbers", "Word", "Writer", "is_known",
+    "words",
+]  # fmt: skip
 
 LONGEST = 2000
 """Operations on numbers up to which a program has any: compiling a line takes microseconds."""
@@ -77,6 +80,9 @@ _FUNCTIONS = {
     "power": math.pow,
 }  # fmt: skip
 """Elementwise primitives as functions of the C library, within rounding of NumPy's."""
+
+UFUNCS: dict[str, np.ufunc] = {f.__name__: getattr(np, name) for name, f in _FUNCTIONS.items()}
+"""NumPy's, by the names of the C library's."""
 
 _POWERS = {2: "square", 0.5: "sqrt", -1: "reciprocal"}
 """The primitives that NumPy has for these powers."""

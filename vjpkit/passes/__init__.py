@@ -24,6 +24,7 @@ from vjpkit.passes.inlining import with_calls_inlined
 from vjpkit.passes.invariant import with_invariants_outside
 from vjpkit.passes.joined import with_parts_read
 from vjpkit.passes.transposes import with_transposes_in_products
+from vjpkit.passes.twins import without_twin_states
 
 __all__ = ["PIPELINE", "optimize"]
 
@@ -41,6 +42,7 @@ PIPELINE: tuple[Pass, ...] = (
     with_transposes_in_products,
     with_positions_shared,
     without_repetition,
+    without_twin_states,
     without_dead_code,
 )
 """The passes in their order: rules see more of equal equations that are one."""

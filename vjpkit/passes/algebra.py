@@ -77,12 +77,14 @@ def _simplest(new: Rewriter, eqn: Equation, name: str, *inputs: Atom, **params: 
 
 
 def _negative(new: Rewriter, eqn: Equation) -> Atom | None:
-    """``--x`` is ``x``; ``-(c * x)`` is ``(-c) * x``."""
+    """``--x`` is ``x``; ``-(c * x)`` is ``(-c) * x``, unless something else reads ``c * x``."""
     inner = new.made_by(eqn.inputs[0], "negative")
     if inner is not None:
         return inner.inputs[0]
     product = new.made_by(eqn.inputs[0], "multiply")
     if product is None or eqn.outputs[0].aval.dtype.kind != "f":
+        return None
+    if new.readers[eqn.inputs[0]] > 1:
         return None
     x, y = product.inputs
     for a, b in ((x, y), (y, x)):
@@ -98,7 +100,25 @@ def _add(new: Rewriter, eqn: Equation) -> Atom | None:
         return _simplest(new, eqn, "subtract", x, minus)
     if (minus := _negated(new, x)) is not None:
         return _simplest(new, eqn, "subtract", y, minus)
-    return _one_scatter(new, eqn) or _multiples(new, eqn)
+    return _one_scatter(new, eqn) or _multiples(new, eqn) or _twice(new, eqn)
+
+
+def _twice(new: Rewriter, eqn: Equation) -> Atom | None:
+    """``(x - y) - y`` is ``x - 2 * y`` and so is a sum, up to rounding, where ``y`` is a product
+    with a smaller factor, which is doubled instead."""
+    once, y = eqn.inputs
+    before = new.made_by(once, eqn.primitive.name)
+    if before is None or before.inputs[1] is not y or once.aval != eqn.outputs[0].aval:
+        return None
+    product = new.made_by(y, "multiply", "scale")
+    if product is None or y.aval.dtype != "f8" or new.readers[once] > 1 or new.readers[y] > 2:
+        return None
+    small, large = sorted(product.inputs, key=lambda a: a.aval.size)
+    if isinstance(small, Literal) or small.aval.size == y.aval.size or large.aval != y.aval:
+        return None
+    double = _simplest(new, eqn, "multiply", Literal(2.0), small)
+    term = _simplest(new, eqn, product.primitive.name, large, double)
+    return _simplest(new, eqn, eqn.primitive.name, before.inputs[0], term)
 
 
 def _multiples(new: Rewriter, eqn: Equation) -> Atom | None:
@@ -134,7 +154,7 @@ def _subtract(new: Rewriter, eqn: Equation) -> Atom | None:
         return _simplest(new, eqn, "add", x, minus)
     minus = _negated(new, x)
     if minus is None or isinstance(y, Literal) or eqn.outputs[0].aval.dtype.kind != "f":
-        return _one_scatter(new, eqn)
+        return _one_scatter(new, eqn) or _twice(new, eqn)
     return _simplest(new, eqn, "negative", _simplest(new, eqn, "add", minus, y))
 
 

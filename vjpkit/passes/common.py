@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vjpkit.core.ir import Equation, Program, Var, params_key
+from vjpkit.core.ir import Equation, Literal, Program, Var, params_key
 from vjpkit.core.primitive import lookup
 from vjpkit.passes.rewriting import Rewriter
 
@@ -13,10 +13,14 @@ __all__ = ["with_products_shared", "without_repetition"]
 
 COMMUTATIVE = frozenset({"add", "multiply", "scale"})
 """Primitives of two operands whose order does not matter to the bit."""
+PRODUCTS = frozenset({"multiply", "scale"})
 
 
 def without_repetition(program: Program) -> Program:
     """Equal equations (primitive, operands, parameters) are computed once.
+
+    What is a number times a value is minus its product with the opposite number, which sums and
+    differences absorb.
 
     Law: equal outputs, to the bit: primitives are functions, `COMMUTATIVE` ones of a set.
     """
@@ -35,11 +39,24 @@ def without_repetition(program: Program) -> Program:
             first = seen.setdefault(key, eqn.outputs)
         except TypeError:  # a parameter of the user's that cannot be hashed
             first = eqn.outputs
-        if first is eqn.outputs:
+        minus = seen.get(_opposite(eqn)) if first is eqn.outputs and swaps else None
+        if minus is not None:
+            new.replace(eqn, (new.emit(lookup("negative"), minus, {}, eqn.position),))
+        elif first is eqn.outputs:
             new.keep(eqn)
         else:
             new.replace(eqn, first)
     return new.finish() if new.stands_for else program
+
+
+def _opposite(eqn: Equation) -> Any:
+    """The key of the equation's product with the opposite number; None where it has none."""
+    if eqn.primitive.name not in PRODUCTS or eqn.outputs[0].aval.dtype.kind != "f":
+        return None
+    for number, other in (eqn.inputs, eqn.inputs[::-1]):
+        if isinstance(number, Literal) and number.aval.dtype.kind == "f" and number.value:
+            return eqn.primitive, frozenset({Literal(-number.value), other}), ()
+    return None
 
 
 def with_products_shared(program: Program) -> Program:

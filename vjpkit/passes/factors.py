@@ -45,15 +45,16 @@ ONE: Monomial = frozenset()
 _ARITHMETIC = frozenset({"add", "subtract", "negative", "multiply", "scale", "divide"})
 
 
-def with_common_factors(program: Program) -> Program:
+def with_common_factors(program: Program, few: int = FEW) -> Program:
     """Sums of products with their common factors taken out, where that is less work.
 
-    Of a long program only where arrays are large: looking for a shorter one takes a while.
+    Of a program of more than ``few`` equations only where arrays are large: looking for a shorter
+    one takes a while.
 
     Law: equal outputs up to rounding of their terms, and not finite where the old ones are not,
     while no value is beyond 1e150. A nan in what ``scale`` makes is for the old program to decide.
     """
-    size = LARGE if len(program.equations) > FEW else 0
+    size = LARGE if len(program.equations) > few else 0
     work = {e.outputs[0]: e for e in program.equations if _is_arithmetic(e, size)}
     if len(work) < 3:
         return program
@@ -176,9 +177,11 @@ class _Plans:
             terms = [term for term in whole if term is not None]
             if len(terms) == len(form):
                 yield Plan(tuple(terms))
+        least = min(len(form), 2)
+        powers = [(m, c, dict(m)) for m, c in form.items()]
         for factor, multiples in self.there.items():
-            taken = {m: c for m, c in form.items() if _divides(factor, m)}
-            if len(taken) < min(len(form), 2) or (len(taken) == 1 and factor in taken):
+            taken = {m: c for m, c, of in powers if _divides(factor, of)}
+            if len(taken) < least or (len(taken) == 1 and factor in taken):
                 continue
             rest = {m: c for m, c in form.items() if m not in taken}
             for size, v in multiples.items():
@@ -203,9 +206,13 @@ class _Plans:
         return products[0].terms[0] if products else None
 
 
-def _divides(factor: Monomial, monomial: Monomial) -> bool:
-    powers = dict(monomial)
-    return all(powers.get(v, 0) * k > 0 and abs(powers[v]) >= abs(k) for v, k in factor)
+def _divides(factor: Monomial, powers: Mapping[Var, int]) -> bool:
+    """Whether a monomial of these powers is a factor times another one."""
+    for v, k in factor:
+        power = powers.get(v, 0)
+        if power * k <= 0 or abs(power) < abs(k):
+            return False
+    return True
 
 
 def _over(monomial: Monomial, factor: Monomial) -> Monomial:

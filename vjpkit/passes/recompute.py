@@ -8,13 +8,13 @@ matrices) stays stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from vjpkit.core.aval import Aval
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 
-__all__ = ["with_residuals_recomputed"]
+__all__ = ["is_cheap", "least_stored", "with_residuals_recomputed"]
 
 _CHEAP = frozenset(
     {
@@ -95,8 +95,12 @@ class _Recomputing:
             [j for j, v in enumerate(loop.outputs) if j >= carry and self.is_read_by_steps(v, loop)]
         )
         roots = dict.fromkeys(used(body.outputs[j] for j in dropped))
-        stored, equations = _sources(body, loop.params["consts"], carry, roots)
-        before, after = (sum([v.aval.nbytes for v in vs]) for vs in (roots, stored))
+        consts = loop.params["consts"]
+        at_hand = {*body.inputs[:consts], *body.inputs[consts + carry :]}
+        stored, equations = least_stored(
+            body.equations, roots, at_hand, _bytes, lambda e: 0.0 if is_cheap(e) else None
+        )
+        before, after = (sum(map(_bytes, vs)) for vs in (roots, stored))
         return _Plan(dropped, stored, equations) if after < before else None
 
     def readers_of(self, v: Var) -> list[int]:
@@ -115,40 +119,55 @@ class _Recomputing:
         )
 
 
+def _bytes(v: Var) -> int:
+    return v.aval.nbytes
+
+
 def stack_of(v: Var, loop: Equation) -> Aval:
     return Aval((loop.params["length"], *v.aval.shape), v.aval.dtype)
 
 
-def _sources(
-    body: Program, consts: int, carry: int, roots: Sequence[Var] | dict[Var, None]
+def least_stored(
+    equations: Sequence[Equation],
+    roots: Iterable[Var],
+    at_hand: Collection[Var],
+    store: Callable[[Var], float],
+    again: Callable[[Equation], float | None],
 ) -> tuple[tuple[Var, ...], tuple[Equation, ...]]:
-    """What must be stored for ``roots``, and the equations that lead from there to them.
+    """What is stored for ``roots``, and the equations that lead from there to them.
 
-    Walking back from the roots, what is stored is what is needed so far and not at hand. It is
-    least at some place, at the states before the step or in the midst of it, and there it is cut.
+    Walking back from the roots, what is stored is what is needed so far and not at hand. It costs
+    least, with the equations behind it, at some place: at the states before the step or in the
+    midst of it, and there it is cut. ``store`` and ``again`` say what a value and an equation cost;
+    what is not computed again at all costs None.
     """
-    at_hand = {*body.inputs[:consts], *body.inputs[consts + carry :]}
     needed = dict.fromkeys(v for v in roots if v not in at_hand)
     dear: list[Var] = []
-    equations: list[Equation] = []
-    size = least = sum([v.aval.nbytes for v in needed])
+    found: list[Equation] = []
+    cost = least = sum(map(store, needed))
     stored, count = tuple(needed), 0
-    for eqn in reversed(body.equations):
+    for eqn in reversed(equations):
         wanted = [v for v in eqn.outputs if v in needed]
         if not wanted:
             continue
         for v in wanted:
             del needed[v]
-        if eqn.primitive.name not in _CHEAP:
+        own = again(eqn)
+        if own is None:
             dear += wanted
             continue
-        equations.append(eqn)
+        found.append(eqn)
         read = dict.fromkeys(v for v in used(eqn.inputs) if v not in at_hand and v not in needed)
         needed |= read
-        size += sum([v.aval.nbytes for v in read]) - sum([v.aval.nbytes for v in wanted])
-        if size < least:
-            least, stored, count = size, (*dear, *needed), len(equations)
-    return stored, tuple(reversed(equations[:count]))
+        cost += own + sum(map(store, read)) - sum(map(store, wanted))
+        if cost < least:
+            least, stored, count = cost, (*dear, *needed), len(found)
+    return stored, tuple(reversed(found[:count]))
+
+
+def is_cheap(eqn: Equation) -> bool:
+    """Whether an equation is arithmetic, or moves values."""
+    return eqn.primitive.name in _CHEAP
 
 
 def storing(loop: Equation, plan: _Plan, stacks: Sequence[Var]) -> Equation:

@@ -74,10 +74,14 @@ class Rewriter:
     def replace(self, eqn: Equation, by: Sequence[Atom]) -> None:
         """Other values stand for the outputs of ``eqn``."""
         for old, new in zip(eqn.outputs, by, strict=True):
-            assert new.aval == old.aval, f"{eqn!r}: {new!r} cannot stand for it"
-            self.stands_for[old] = new
-            if "readers" in self.__dict__:
-                self.readers[new] += self.readers[old]
+            self.replace_one(old, new)
+
+    def replace_one(self, old: Var, new: Atom) -> None:
+        """Another value stands for one that the old program has."""
+        assert new.aval == old.aval, f"{new!r} cannot stand for {old!r}"
+        self.stands_for[old] = new
+        if "readers" in self.__dict__:
+            self.readers[new] += self.readers[old]
 
     def emit(
         self,

@@ -23,6 +23,7 @@ from vjpkit.kinds.elementwise import Ufunc
 from vjpkit.passes import optimize
 from vjpkit.passes.inlining import inlined
 from vjpkit.passes.invariant import is_ours
+from vjpkit.passes.recompute import is_cheap, least_stored
 from vjpkit.passes.rewriting import Rewriter
 
 __all__ = ["MOST", "with_loops_split"]
@@ -42,6 +43,8 @@ WORTH = 0.15
 _OF_NUMBERS, _NUMBER = (0.0, 10.0), (0.0, 20.0)
 _CALL, _ROW = (200.0, 0.3), (120.0, 0.3)
 """Nanoseconds to compute an array, or a slice of a stack, and for each element of it."""
+_WHOLE = (500.0, 1.0)
+"""Nanoseconds to compute a stack, and for each element of it."""
 
 _MAPPED = frozenset(
     {
@@ -90,7 +93,8 @@ class _Parts:
     """A loop taken apart.
 
     ``early`` follows from slices and constants, ``core`` leads from state to state, ``late`` is
-    what is left. ``sums`` are states that only add up: their number, and the signs and terms.
+    what is left. What is late reads little of the core: rather than to stack what is cheap, it is
+    computed again. ``sums`` are states that only add up: their number, and the signs and terms.
     """
 
     loop: Equation
@@ -102,6 +106,8 @@ class _Parts:
     early: list[Equation] = field(default_factory=list)
     core: list[Equation] = field(default_factory=list)
     late: list[Equation] = field(default_factory=list)
+    again: list[Equation] = field(default_factory=list)
+    """What is computed in the core and, for what is late, once more after the loop."""
 
     def __post_init__(self) -> None:
         params, inputs = self.loop.params, self.body.inputs
@@ -110,6 +116,9 @@ class _Parts:
         self.consts, self.states, self.slices = inputs[:c], inputs[c : c + k], inputs[c + k :]
         self.next, self.ys = self.body.outputs[:k], self.body.outputs[k:]
         self.maker = {v: e for e in self.body.equations for v in e.outputs}
+        self.made = list(self.maker)
+        numbers = all(v.aval.size <= MOST for v in self.made)
+        self.computed, self.stacked = (_OF_NUMBERS, _NUMBER) if numbers else (_CALL, _ROW)
         reads = [a for e in self.body.equations for a in used(e.inputs)]
         self.times = Counter([*reads, *used(self.body.outputs)])
         self.readers: dict[Var, Equation] = {
@@ -168,6 +177,20 @@ class _Parts:
         self.core = self.in_order(core - self.constant)
         self.late = self.in_order(live - core - early - self.constant)
         self.terms_of_all = terms
+        made = {self.states[j] for j in self.kept} | {v for e in self.core for v in e.outputs}
+        reads = [a for e in self.late for a in used(e.inputs)]
+        crossing = [v for v in dict.fromkeys([*reads, *used([*wanted, *terms])]) if v in made]
+        self.stored, again = least_stored(
+            self.core, crossing, fixed | flat, lambda v: _time([v], self.stacked), self.whole
+        )
+        self.again = list(again)
+
+    def whole(self, eqn: Equation) -> float | None:
+        """Nanoseconds, for each step, to compute an equation for all steps at once."""
+        if not (_is_mapped(eqn) and is_cheap(eqn)):
+            return None
+        once, each = _WHOLE
+        return sum([once / self.length + each * v.aval.size for v in eqn.outputs])
 
     @property
     def results(self) -> Sequence[bool]:
@@ -203,26 +226,17 @@ class _Parts:
         reads += used([self.next[j] for j in self.kept])
         return [v for v in dict.fromkeys(reads) if v in flat]
 
-    def out_of_core(self) -> list[Var]:
-        """What is read after the loop of every step: states before it, and what the core makes."""
-        made = {self.states[j] for j in self.kept} | {v for e in self.core for v in e.outputs}
-        reads = [a for e in self.late for a in used(e.inputs)]
-        reads += used([y for y, is_read in zip(self.ys, self.results, strict=True) if is_read])
-        return [v for v in dict.fromkeys([*reads, *self.terms_of_all]) if v in made]
-
     def pay(self) -> bool:
         """Whether the steps have much less to do, and the stacks have room."""
-        stacks = [*self.into_core(), *self.out_of_core()]
+        stacks = [*self.into_core(), *self.stored]
         before = [*self.slices, *used(self.ys)]
         moved = [v for e in (*self.early, *self.late) for v in e.outputs]
         moved += [term for terms in self.sums.values() for _, term in terms]
-        made = [v for e in self.body.equations for v in e.outputs]
-        numbers = all(v.aval.size <= MOST for v in made)
-        cost, stacked = (_OF_NUMBERS, _NUMBER) if numbers else (_CALL, _ROW)
+        cost, stacked = self.computed, self.stacked
         saved = _time(moved, cost) - _time(stacks, stacked) + _time(before, stacked)
         more = self.length * (_bytes(stacks) - _bytes(before))
         largest = self.length * max([v.aval.nbytes for v in moved], default=0)
-        return saved > WORTH * _time(made, cost) and more <= SPARE and largest <= LARGEST
+        return saved > WORTH * _time(self.made, cost) and more <= SPARE and largest <= LARGEST
 
 
 def _time(values: Iterable[Var], cost: tuple[float, float]) -> float:
@@ -256,7 +270,9 @@ class _Splitting(Rewriter):
         self.for_all(parts, parts.early, made, outside, stacks)
         last = self.core(parts, outside, stacks)
         ys = [y for y, is_read in zip(parts.ys, parts.results, strict=True) if is_read]
-        self.for_all(parts, parts.late, [*ys, *parts.terms_of_all], outside, stacks)
+        self.for_all(
+            parts, [*parts.again, *parts.late], [*ys, *parts.terms_of_all], outside, stacks
+        )
         last.update((j, outside[v]) for j, v in parts.same.items())
         for j, terms in parts.sums.items():
             last[j] = self.total(loop, loop.inputs[c + j], terms, stacks)
@@ -294,7 +310,7 @@ class _Splitting(Rewriter):
     ) -> dict[int, Atom]:
         """The loop that is left, its stacks among the others; the last states by their numbers."""
         loop, c = parts.loop, len(parts.consts)
-        results, slices = parts.out_of_core(), parts.into_core()
+        results, slices = parts.stored, parts.into_core()
         outputs = [*[parts.next[j] for j in parts.kept], *results]
         if not outputs and not any(e.effect for e in parts.core):
             return {}
