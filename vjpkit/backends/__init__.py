@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from vjpkit.backends.forks import UNFORKED
-from vjpkit.backends.numpy_loops import is_loop_of_numbers
 from vjpkit.backends.numpy_numbers import SourceOfNumbers
 from vjpkit.backends.numpy_source import AsItStands, Lowered, Part, lower
 from vjpkit.core.aval import Value
@@ -30,6 +29,8 @@ __all__ = [
 
 def by_numpy(program: Program) -> Lowered:
     """``program`` as calls of NumPy."""
+    from vjpkit.backends.numpy_loops import is_loop_of_numbers
+
     again = with_residuals_recomputed(optimize(program), is_loop_of_numbers)
     split = optimize(with_loops_split(again))
     return lower(split, private=True, kind=SourceOfNumbers)

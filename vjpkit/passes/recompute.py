@@ -32,8 +32,7 @@ Fits = Callable[[Equation], bool]
 def with_residuals_recomputed(program: Program, fits: Fits) -> Program:
     """Loops store the states before their steps rather than residuals that follow from them.
 
-    Law: equal outputs, to the bit. Only loops of which ``fits`` holds are changed, and only into
-    such.
+    Law: equal outputs, to the bit. Loops are changed into such only of which ``fits`` holds.
     """
     if not any(eqn.primitive.name == "scan" for eqn in program.equations):
         return program
@@ -74,7 +73,7 @@ class _Recomputing:
         """Carry out the plan for the loop at a place, if there is a good one."""
         loop = self.equations[at]
         plan = self.plan(loop)
-        if plan is None or not self.fits(loop):
+        if plan is None:
             return
         stacks = tuple([Var(stack_of(v, loop)) for v in plan.stored])
         made = {at: storing(loop, plan, stacks)}
