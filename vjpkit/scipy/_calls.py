@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
@@ -19,12 +20,14 @@ import numpy as np
 from vjpkit.control.external import LOOPS, External, external
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
+from vjpkit.core.rows import innermost
 from vjpkit.core.tracer import RUNNING, Tracer
+from vjpkit.ops.structural import to_dtype
 from vjpkit.pytree import PyTree, flatten, tree_map
 from vjpkit.scipy._namespace import scipy_module
 from vjpkit.transforms.arguments import name_of, stacked_leaf
 from vjpkit.transforms.closures import closes_over_traced
-from vjpkit.transforms.staged import closure_convert
+from vjpkit.transforms.staged import closure_convert, is_abstract
 
 __all__ = [
     "Call",
@@ -34,6 +37,7 @@ __all__ = [
     "is_traced",
     "known_only_in",
     "like",
+    "reported",
     "traced_in",
     "tuple_of",
     "value_of",
@@ -61,18 +65,15 @@ def value_of(y: PyTree) -> Value:
     return stacked_leaf(y)
 
 
-@dataclass
 class Parameters:
     """What a call depends on that is traced: in its arguments, and in what functions close over.
 
     ``args`` is a tree of anything. `function` adds what a function closes over.
     """
 
-    label: str
-    args: PyTree
-
-    def __post_init__(self) -> None:
-        self.leaves, self.tree = flatten(self.args)
+    def __init__(self, label: str, args: PyTree) -> None:
+        self.label, self.args = label, args
+        self.leaves, self.tree = flatten(args)
         self.places = [i for i, x in enumerate(self.leaves) if isinstance(x, Tracer)]
         self.values: list[Value] = [self.leaves[i] for i in self.places]
         require_real(self.label, self.values)
@@ -208,6 +209,7 @@ class Call:
     label: str
     theirs: Callable[..., Any]
     bound: inspect.BoundArguments
+    found: Any = None
 
     def run(self, **replaced: Any) -> Any:
         """SciPy's function, with other values for some of the arguments."""
@@ -216,12 +218,15 @@ class Call:
         return self.theirs(*bound.args, **bound.kwargs)
 
 
-def like(module: str, steering: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def like(
+    module: str, steering: str = "", rehearse: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """SciPy's function where nothing is traced, and the decorated rule where something is.
 
     The rule has SciPy's name, and takes a `Call` and those of SciPy's arguments that it knows.
     ``steering`` are arguments that only say how SciPy finds its result. Any other must have its
-    default.
+    default. Of what SciPy computes without calling back it can ``rehearse``: then errors and dtypes
+    are SciPy's, and the call has what SciPy returned.
     """
 
     def decorate(rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -237,10 +242,13 @@ def like(module: str, steering: str = "") -> Callable[[Callable[..., Any]], Call
             bound, full = (signature.bind(*args, **kwargs) for _ in range(2))
             full.apply_defaults()
             given = full.arguments
-            for name in given.keys() - mine - set(steering.split()):
+            for name in [name for name in given if name not in {*mine, *steering.split()}]:
                 require_default(label, name, given[name], signature.parameters[name].default)
             known = {name: x for name, x in given.items() if name in mine}
-            return rule(Call(label, theirs, bound), **known)
+            if not rehearse:
+                return rule(Call(label, theirs, bound), **known)
+            found = rehearsed(theirs, args, kwargs)
+            return fitted(rule(Call(label, theirs, bound, found), **known), found)
 
         function.__signature__ = signature  # type: ignore[attr-defined]  # as inspect reads it
         return function
@@ -273,3 +281,43 @@ def require_default(label: str, name: str, given: Any, default: Any) -> None:
 def tuple_of(args: Any) -> tuple[Any, ...]:
     """Extra arguments as a tuple, as SciPy reads them."""
     return args if isinstance(args, tuple) else (args,)
+
+
+_REPORTED = (str, bool, int, np.bool_, np.integer)
+
+
+def reported(x: Value, found: Sequence[Any], /, **values: Value) -> Any:
+    """SciPy's result, of which ``values`` may be traced: what else it reports are words and counts.
+
+    While ``x`` is staged or mapped there are ``values`` alone.
+    """
+    if is_abstract(x) or not found:
+        return scipy_module("optimize").OptimizeResult(values)
+    out = copy(found[-1])
+    for key in [key for key, value in out.items() if not isinstance(value, _REPORTED)]:
+        del out[key]
+    out.update(values)
+    return out
+
+
+def rehearsed(theirs: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """What SciPy's function returns of known values in the places of traced ones.
+
+    Of their own values, or of ones where these are not known: SciPy says what is wrong with shapes
+    and options, and of what shapes and dtypes the result is.
+    """
+
+    def known(x: Any) -> Any:
+        if not isinstance(x, Tracer):
+            return x
+        return np.ones(x.shape, x.dtype) if is_abstract(x) else innermost(x)
+
+    inner, words = tree_map(known, (args, kwargs))
+    return theirs(*inner, **words)
+
+
+def fitted(out: Any, theirs: Any) -> Any:
+    """What a rule returned, in SciPy's dtypes."""
+    if isinstance(theirs, tuple):
+        return tuple([fitted(x, y) for x, y in zip(out, theirs, strict=True)])
+    return out if out is None else to_dtype(out, np.asarray(theirs).dtype)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from vjpkit.scipy._calls import (
     host,
     known_only_in,
     like,
+    reported,
     tuple_of,
     value_of,
 )
@@ -38,7 +38,6 @@ from vjpkit.scipy._implicit import constant, implicit
 from vjpkit.scipy._namespace import passing
 from vjpkit.transforms.derivatives import grad
 from vjpkit.transforms.jacobians import jacobian
-from vjpkit.transforms.staged import is_abstract
 
 __all__ = [
     "bisect",
@@ -61,21 +60,6 @@ __all__ = [
 ]
 
 _SCALAR = Aval((), np.float64)
-_REPORTED = (str, bool, int, np.bool_, np.integer)
-
-
-def _reported(x: Value, found: Sequence[Any], /, **values: Value) -> Any:
-    """SciPy's result, of which ``values`` may be traced: what else it reports are words and counts.
-
-    While ``x`` is staged or mapped there are ``values`` alone.
-    """
-    if is_abstract(x) or not found:
-        return OptimizeResult(values)
-    out = copy(found[-1])
-    for key in [key for key, value in out.items() if not isinstance(value, _REPORTED)]:
-        del out[key]
-    out.update(values)
-    return out
 
 
 def _functions(
@@ -224,7 +208,7 @@ def root_scalar(
         return np.reshape(value_of(zero(values, x)), ())
 
     x = implicit(call.label, solve, residual, p.values, [_SCALAR])[0]
-    return _reported(x, found, root=x)
+    return reported(x, found, root=x)
 
 
 # ----------------------------------------------------------------------------- systems of equations
@@ -255,7 +239,7 @@ def root(call: Call, fun: Any, x0: Value, args: Any, jac: Any) -> Any:
     array([[0.25]])
     """
     x, fun, found = _system(call, "fun", fun, x0, args, {"jac": jac})
-    return _reported(x, found, x=x, fun=fun)
+    return reported(x, found, x=x, fun=fun)
 
 
 def _system(
@@ -385,7 +369,7 @@ def minimize(
 
     avals = [Aval((n,), np.float64), Aval((n,), np.int64)]
     x, _ = implicit(call.label, solve, residual, p.values, avals)
-    return _reported(x, found, x=x, fun=scalar(p.values, x))
+    return reported(x, found, x=x, fun=scalar(p.values, x))
 
 
 @like("optimize", "method tol options")
@@ -418,7 +402,7 @@ def minimize_scalar(call: Call, fun: Any, bracket: Any, bounds: Any, args: Any) 
         return gradient if bounds is None else _held(gradient, x, aids[0], tuple(bounds))
 
     x, _ = implicit(call.label, solve, residual, p.values, [_SCALAR, Aval((), np.int64)])
-    return _reported(x, found, x=x, fun=scalar(p.values, x))
+    return reported(x, found, x=x, fun=scalar(p.values, x))
 
 
 def _end(fun: Callable[[Value], Value], x: Any, bounds: Any) -> int:
@@ -496,7 +480,7 @@ def least_squares(
 
     avals = [Aval((n,), np.float64), Aval((n,), np.int64)]
     x, _ = implicit(call.label, solve, residual, p.values, avals)
-    return _reported(x, found, x=x, fun=errors(p.values, x), cost=cost(p.values, x))
+    return reported(x, found, x=x, fun=errors(p.values, x), cost=cost(p.values, x))
 
 
 def _two_sides(bounds: Any, n: int) -> tuple[Value, Value]:
@@ -621,7 +605,7 @@ def lsq_linear(call: Call, A: Value, b: Value, bounds: Any) -> Any:
     avals = [Aval((n,), np.float64), Aval((n,), np.int64)]
     x, _ = implicit(call.label, solve, residual, p.values, avals)
     fun = p.args[0] @ x - p.args[1]
-    return _reported(x, found, x=x, fun=fun, cost=0.5 * np.sum(fun**2))
+    return reported(x, found, x=x, fun=fun, cost=0.5 * np.sum(fun**2))
 
 
 @like("optimize")
