@@ -161,9 +161,12 @@ LATER.extend(
         "scipy_bessel",
         "scipy_distributions",
         "scipy_elementary",
+        "scipy_equations",
         "scipy_errors",
+        "scipy_factors",
         "scipy_gamma",
         "scipy_integrals",
+        "scipy_matrix_functions",
     )
 )
 

@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vjpkit.scipy import integrate, optimize, special
+    from vjpkit.scipy import integrate, linalg, optimize, special
 
-__all__ = ["integrate", "optimize", "special"]
+__all__ = ["integrate", "linalg", "optimize", "special"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from vjpkit.ops.vectors import independent, phase_rows
 __all__ = [
     "SpectrumValues",
     "eig",
+    "eigen_push",
     "eigh",
     "eigvals",
     "eigvalsh",
@@ -180,6 +181,15 @@ def _complex_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(dtype, np.complex64)
 
 
+def eigen_push(w: Value, v: Value, t: Value) -> tuple[Value, Value]:
+    """Tangents of eigenvalues and of vectors of length 1, whose largest element is real."""
+    m = solve(independent(v, of="eigenvectors"), t @ v, transposed=False)
+    dw, omega = spectrum_push(w, m, hermitian=False)
+    turned = v @ omega
+    growth = np.real(np.sum(np.conjugate(v) * turned, axis=-2))
+    return dw, rephased(turned - v * growth[..., None, :], v, prefer="largest")[0]
+
+
 class Eig(General):
     """Eigenvalues and vectors (of length 1, their largest element real) of any square matrix.
 
@@ -201,12 +211,7 @@ class Eig(General):
         self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
     ) -> Any:
         w, v = out
-        t: Value = ts[0]
-        m = solve(independent(v, of="eigenvectors"), t @ v, transposed=False)
-        dw, omega = spectrum_push(w, m, hermitian=False)
-        turned = v @ omega
-        growth = np.real(np.sum(np.conjugate(v) * turned, axis=-2))
-        return dw, rephased(turned - v * growth[..., None, :], v, prefer="largest")[0]
+        return eigen_push(w, v, ts[0])
 
     def abstract(self, *avals: Aval, **params: Any) -> tuple[Aval, Aval]:
         lead, n, dtype = order(avals[0])
