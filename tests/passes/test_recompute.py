@@ -34,11 +34,11 @@ def looped(step):
     return f
 
 
-def changed(f, *values, fits=lambda eqn: True):
+def changed(f, *values, fits=lambda eqn: True, reads=lambda eqn: True):
     """The optimised program before and after the pass, both checked to give the same bits."""
     closed = vk.make_ir(f)(*values)
     before = optimize(closed.program)
-    after = with_residuals_recomputed(before, fits)
+    after = with_residuals_recomputed(before, fits, reads)
     check(after)
     with pytest.MonkeyPatch.context() as patch:
         # Steps that are written with fewer operations round in another way.
@@ -109,3 +109,11 @@ def test_stacks_that_are_read_otherwise_stay():
 def test_loops_that_would_not_fit_stay():
     before, after = changed(vk.grad(looped(cubic)), X, W, fits=lambda eqn: False)
     assert after == before
+
+
+def test_nothing_changes_where_a_reader_would_be_worse():
+    f = vk.grad(looped(cubic))
+    before, after = changed(f, X, W, reads=lambda eqn: False)
+    assert stored(after) == stored(before)
+    before, after = changed(f, X, W, reads=lambda eqn: eqn.params["reverse"])
+    assert stored(after)[0] < stored(before)[0]

@@ -338,3 +338,19 @@ def test_random_steps(words, chosen, reverse, adds, shape):
             program, made = split(g, a, b, xs, ys)
             for x, y in zip(made.eval(a, b, xs, ys), program.eval(a, b, xs, ys), strict=True):
                 np.testing.assert_allclose(x, y, 1e-9, 1e-9)
+
+
+def test_a_long_loop_is_split_where_it_reads_much_already(monkeypatch):
+    def f(x, xs):
+        step = lambda c, t: (c * np.sin(t) + np.cos(t), np.sum(c * t * t))
+        return vk.lax.scan(step, x, xs)
+
+    xs = np.linspace(0.0, 1.0, 20 * 40).reshape(20, 40)
+    counts = []
+    for spare, times in ((1 << 20, 0), (0, 8), (0, 0)):
+        monkeypatch.setattr("vjpkit.passes.splitting.SPARE", spare)
+        monkeypatch.setattr("vjpkit.passes.splitting.TIMES", times)
+        _, made = split(f, np.ones(40), xs)
+        counts.append(loops(made)[0][0])
+        same(f, np.ones(40), xs)
+    assert counts[0] == counts[1] < counts[2]

@@ -20,7 +20,7 @@ from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
 from vjpkit.passes import optimize
 from vjpkit.passes.recompute import with_residuals_recomputed
-from vjpkit.passes.splitting import with_loops_split
+from vjpkit.passes.splitting import gains_by_split, with_loops_split
 
 __all__ = [
     "AS_IT_STANDS", "BACKENDS", "Executable", "collector_paused", "executable", "executed",
@@ -31,7 +31,7 @@ def by_numpy(program: Program) -> Lowered:
     """``program`` as calls of NumPy."""
     from vjpkit.backends.numpy_loops import is_loop_of_numbers
 
-    again = with_residuals_recomputed(optimize(program), is_loop_of_numbers)
+    again = with_residuals_recomputed(optimize(program), is_loop_of_numbers, gains_by_split)
     split = optimize(with_loops_split(again))
     return lower(split, private=True, kind=SourceOfNumbers)
 

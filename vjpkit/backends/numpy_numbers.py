@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vjpkit.backends.groups import Together, beginning, is_elementwise, schedule
+from vjpkit.backends.groups import FEW_WAITING, Together, beginning, is_elementwise, schedule
 from vjpkit.backends.numpy_calls import number
 from vjpkit.backends.numpy_source import Lowered, Part, Source, explained, has_products, lower
 from vjpkit.core.aval import Shape, Value
@@ -403,6 +403,8 @@ _KNOWN = frozenset({*_EXPRESSIONS, *_ARITHMETIC, *_FUNCTIONS, *_BY_ELEMENTS, *_R
 @dataclass
 class Few(Together):
     """Equations over few numbers. ``quick`` allows what stands for an exact form."""
+
+    patience: ClassVar[float] = FEW_WAITING
 
     quick: bool = False
     lines: int = 0

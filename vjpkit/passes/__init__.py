@@ -25,6 +25,7 @@ from vjpkit.passes.invariant import with_invariants_outside
 from vjpkit.passes.joined import with_parts_read
 from vjpkit.passes.transposes import with_transposes_in_products
 from vjpkit.passes.twins import without_twin_states
+from vjpkit.passes.written import with_writes_read
 
 __all__ = ["PIPELINE", "optimize"]
 
@@ -38,6 +39,7 @@ PIPELINE: tuple[Pass, ...] = (
     without_repetition,
     with_diagonals,
     with_parts_read,
+    with_writes_read,
     simplified,
     with_transposes_in_products,
     with_positions_shared,

@@ -29,14 +29,17 @@ _CHEAP = frozenset(
 Fits = Callable[[Equation], bool]
 
 
-def with_residuals_recomputed(program: Program, fits: Fits) -> Program:
+def with_residuals_recomputed(
+    program: Program, fits: Fits, reads: Fits = lambda loop: True
+) -> Program:
     """Loops store the states before their steps rather than residuals that follow from them.
 
-    Law: equal outputs, to the bit. Loops are changed into such only of which ``fits`` holds.
+    Law: equal outputs, to the bit. Loops are changed into such only of which ``fits`` holds, and
+    ``reads`` of those that read what others store.
     """
     if not any(eqn.primitive.name == "scan" for eqn in program.equations):
         return program
-    new = _Recomputing(program, fits)
+    new = _Recomputing(program, fits, reads)
     for at, eqn in enumerate(program.equations):
         if eqn.primitive.name == "scan":
             new.visit(at)
@@ -57,9 +60,9 @@ class _Plan:
 
 
 class _Recomputing:
-    def __init__(self, program: Program, fits: Fits) -> None:
+    def __init__(self, program: Program, fits: Fits, reads: Fits) -> None:
         self.program = program
-        self.fits = fits
+        self.fits, self.reads_well = fits, reads
         self.equations = list(program.equations)
         self.readers: dict[Var, set[int]] = {}
         for at, eqn in enumerate(self.equations):
@@ -82,6 +85,8 @@ class _Recomputing:
                 if reader not in made:
                     made[reader] = recomputing(self.equations[reader], loop, plan, stacks)
         if not all(map(self.fits, made.values())):
+            return
+        if not all(self.reads_well(eqn) for place, eqn in made.items() if place != at):
             return
         for place, eqn in made.items():
             self.equations[place] = eqn

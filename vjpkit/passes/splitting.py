@@ -26,14 +26,14 @@ from vjpkit.passes.invariant import is_ours
 from vjpkit.passes.recompute import is_cheap, least_stored
 from vjpkit.passes.rewriting import Rewriter
 
-__all__ = ["MOST", "with_loops_split"]
+__all__ = ["MOST", "gains_by_split", "with_loops_split"]
 
 FEWEST = 16
 """Steps from which a call for all of them is worth the stacks."""
 SMALL = 1 << 12
 """Elements up to which a step's array is cheaper to compute than to call NumPy for."""
-SPARE = 1 << 20
-"""Bytes of stacks that a loop may need more than before."""
+SPARE, TIMES = 1 << 20, 8
+"""Bytes of stacks that a loop may need more than before, and how many times as many as before."""
 LARGEST = 1 << 26
 """Bytes of an array for all steps."""
 MOST = 32
@@ -75,6 +75,14 @@ def with_loops_split(
         else:
             new.split(parts)
     return new.finish() if new.stands_for else program
+
+
+def gains_by_split(eqn: Equation) -> bool:
+    """Whether an equation is a loop that would be split."""
+    if not _is_loop(eqn):
+        return False
+    parts = _Parts(eqn, optimize(eqn.params["body"]), [True] * len(eqn.outputs))
+    return parts.pay()
 
 
 def _is_loop(eqn: Equation) -> bool:
@@ -236,7 +244,8 @@ class _Parts:
         saved = _time(moved, cost) - _time(stacks, stacked) + _time(before, stacked)
         more = self.length * (_bytes(stacks) - _bytes(before))
         largest = self.length * max([v.aval.nbytes for v in moved], default=0)
-        return saved > WORTH * _time(self.made, cost) and more <= SPARE and largest <= LARGEST
+        room = more <= SPARE or _bytes(stacks) <= TIMES * _bytes(before)
+        return saved > WORTH * _time(self.made, cost) and room and largest <= LARGEST
 
 
 def _time(values: Iterable[Var], cost: tuple[float, float]) -> float:
