@@ -150,7 +150,7 @@ _WAYS = {
 }
 """What to write instead of names that JAX has."""
 
-LATER.append("vjpkit.control.primitives")
+LATER.extend(("vjpkit.control.primitives", "vjpkit.scipy._distributions"))
 LATER.extend(
     f"vjpkit.ops.{name}"
     for name in (

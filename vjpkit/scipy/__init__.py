@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vjpkit.scipy import integrate, linalg, optimize, special
+    from vjpkit.scipy import integrate, linalg, optimize, special, stats
 
-__all__ = ["integrate", "linalg", "optimize", "special"]
+__all__ = ["integrate", "linalg", "optimize", "special", "stats"]
 
 
 def __getattr__(name: str) -> Any:
