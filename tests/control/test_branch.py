@@ -355,3 +355,41 @@ def test_a_single_operand_by_its_name():
         np.testing.assert_array_equal(vk.jit(g)(x), np.sin(x))
     nothing = lambda x: vk.lax.cond(x > 0, lambda _: 1.0, lambda _: 2.0, operand=None)
     assert nothing(1.0) == vk.jit(nothing)(1.0) == 1.0
+
+
+def test_an_operand_for_each_function():
+    """JAX's older spelling, which it still takes."""
+    double, minus = (lambda x: 2 * x), (lambda x: -x)
+    each = lambda p, x, y: vk.lax.cond(p, x, double, y, minus)
+    for run in (each, vk.jit(each)):
+        assert (run(True, 1.5, 4.0), run(False, 1.5, 4.0)) == (3.0, -4.0)
+    assert vk.grad(each, (1, 2))(True, 1.5, 4.0) == (2.0, 0.0)
+    assert list(vk.vmap(each)(np.array([True, False]), np.ones(2), np.ones(2))) == [2.0, -1.0]
+
+
+KEPT = np.arange(3.0)
+GIVES_BACK = {
+    "cond": lambda x: vk.lax.cond(True, lambda y: y, np.sin, x),
+    "cond in a tree": lambda x: vk.lax.cond(True, lambda t: t["a"], lambda t: -t["a"], {"a": x}),
+    "switch": lambda x: vk.lax.switch(1, [np.sin, lambda y: (y, y)[0]], x),
+    "scan": lambda x: vk.lax.scan(lambda c, _: (c, None), x, length=3)[0],
+    "scan of no step": lambda x: vk.lax.scan(lambda c, _: (c, None), x, length=0)[0],
+    "fori_loop": lambda x: vk.lax.fori_loop(0, 2, lambda _, c: c, x),
+    "while_loop": lambda x: vk.lax.while_loop(lambda c: c[0] > 0, lambda c: c, x),
+    "map": lambda x: vk.lax.map(lambda y: y, x),
+    "map of batches": lambda x: vk.lax.map(lambda y: y, x, batch_size=2),
+    "associative_scan": lambda x: vk.lax.associative_scan(np.add, x),
+    "select": lambda x: vk.lax.select(np.ones(3, bool), x, x),
+}
+
+
+@pytest.mark.parametrize("name", GIVES_BACK)
+def test_results_are_arrays_of_their_own(name):
+    """As those of the staged function: writing into them does not change what was given."""
+    f = GIVES_BACK[name]
+    for run in (f, vk.jit(f)):
+        x = KEPT.copy()
+        y = run(x)
+        assert isinstance(y, np.ndarray)
+        assert not np.may_share_memory(x, y)
+        np.testing.assert_array_equal(y, f(x))

@@ -14,7 +14,7 @@ import numpy as np
 
 from vjpkit.backends.forks import UNFORKED
 from vjpkit.backends.numpy_numbers import SourceOfNumbers
-from vjpkit.backends.numpy_source import AsItStands, Lowered, Part, lower
+from vjpkit.backends.numpy_source import Lowered, Part, lower
 from vjpkit.core.aval import Value
 from vjpkit.core.evaluate import evaluate
 from vjpkit.core.ir import Program
@@ -88,12 +88,12 @@ BACKENDS: dict[str, Callable[[Program], Executable]] = {
 """What makes a function of a program, by the backend's name."""
 
 
-AS_IT_STANDS = AsItStands.backend
+AS_IT_STANDS = "none"
 """The name of no backend: ``program`` equation by equation, with the bits of eager values."""
 
 
 def as_it_stands(program: Program) -> Executable:
-    return lower(program, fresh=True, kind=AsItStands)
+    return lower(program, fresh=True)
 
 
 def executable(program: Program, backend: str = "numpy") -> Executable:

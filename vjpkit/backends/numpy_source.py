@@ -718,15 +718,6 @@ class Source:
         return "".join(f"{word}, " for word in words)
 
 
-class AsItStands(Source):
-    """Equation by equation the primitives' own functions, in the programs of equations too."""
-
-    backend = "none"
-
-    def compiled(self, eqn: Equation) -> Callable[..., tuple[Value, ...]] | None:
-        return compiled_by_itself(eqn, self.backend)
-
-
 def _keeps_nothing(eqn: Equation) -> bool:
     if isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _KEEP_NOTHING:
         return True

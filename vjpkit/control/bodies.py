@@ -12,12 +12,13 @@ from vjpkit.control.programs import built, rearranged, run_staged
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import at, calling_position
 from vjpkit.core.ir import Literal, Program
+from vjpkit.core.primitive import Primitive, lookup
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder
 from vjpkit.core.tracer import RUNNING, Tracer, operand
-from vjpkit.ops.structural import to_dtype
-from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr
-from vjpkit.transforms.staged import is_abstract, staged
+from vjpkit.ops.structural import renamed, to_dtype
+from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
+from vjpkit.transforms.staged import is_abstract, staged, traces_around
 
 __all__ = ["Body", "array_leaves", "body", "giving_something", "python_numbers", "sharing"]
 
@@ -36,7 +37,12 @@ def decides(label: str, what: str, x: Value) -> None:
 
 def runs_on_values(leaves: Sequence[Value]) -> bool:
     """Whether control flow may run in Python: nothing here is abstract."""
-    return RUNNING.get().on != "abstract" and not any(map(is_abstract, leaves))
+    return RUNNING.get().on not in ("abstract", "exact") and not any(map(is_abstract, leaves))
+
+
+def form_of(primitive: Primitive) -> Any:
+    """The primitive that an equation of a loop or a branch is to be of."""
+    return lookup(f"exact_{primitive.name}") if RUNNING.get().on == "exact" else primitive
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,13 @@ def body(
     args: tuple[PyTree, ...],
     traces: Sequence[Any] = (),
 ) -> Body:
-    """Stage ``fun`` at arguments like these, with what it computes from values of ``traces``."""
+    """Stage ``fun`` at arguments like these, with what it computes from values of ``traces``.
+
+    What the body of a loop computes from others alone is computed once, before the loop; but not
+    where it is to be exact.
+    """
+    if not traces and RUNNING.get().on == "exact":
+        traces = traces_around(flatten(args)[0], [fun])
     closed, tree, _ = staged(label, fun, args, traces=traces)
     return Body(closed.program, closed.consts, tree, closed.program.out_avals)
 
@@ -101,6 +113,26 @@ def sharing(bodies: Sequence[Body], avals: Sequence[Aval]) -> tuple[list[Value],
         programs.append(rearranged(b.program, everything, places, outputs))
         start += len(b.consts)
     return consts, programs
+
+
+def own_results(y: PyTree, given: Sequence[PyTree]) -> PyTree:
+    """What a loop or a branch returns in Python, as its equation would: traced values that are
+    results of their own, and none of the arrays that it was ``given``."""
+    if isinstance(y, np.generic):
+        return y
+    if isinstance(y, Tracer):
+        return renamed(y)
+    if not all([type(x) is np.ndarray for x in given]):
+        given = flatten(given)[0]
+    if type(y) is np.ndarray:
+        return owned(y, given)
+    return tree_map(lambda x: owned(x, given), y)
+
+
+def owned(x: Value, given: Sequence[Value]) -> Value:
+    if type(x) is np.ndarray:
+        return x.copy() if any([x is other for other in given]) else x
+    return renamed(x)
 
 
 def python_numbers(tree: PyTree) -> list[bool]:

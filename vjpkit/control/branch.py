@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends import executable
-from vjpkit.control.bodies import Body, body, decides, giving_something, sharing
+from vjpkit.control.bodies import (
+    Body,
+    body,
+    decides,
+    form_of,
+    giving_something,
+    own_results,
+    sharing,
+)
 from vjpkit.control.call import is_linear_in, vectors
 from vjpkit.control.higher import Form, Linearization, Programmatic, RunProgram, live_and_order
 from vjpkit.control.programs import (
@@ -255,7 +263,7 @@ def chosen(
     ]
     bodies = agreeing(label, names, bodies)
     consts, branches = sharing(bodies, [aval_of(x) for x in leaves])
-    outs = bind(branch, [index, *consts, *leaves], {"branches": tuple(branches)})
+    outs = bind(form_of(branch), [index, *consts, *leaves], {"branches": tuple(branches)})
     return bodies[0].tree.unflatten(outs[: bodies[0].tree.num_leaves])
 
 
@@ -288,20 +296,38 @@ def cond(
     over examples that disagree, each function runs on those that choose it, one of which stands for
     the others: it can't fail or warn where it is not chosen. Both may close over traced values, and
     what they compute from these alone is computed where the branch is taken, too; derivatives of
-    the branch not taken are zero. A single operand may be passed as ``operand=``.
+    the branch not taken are zero. A single operand may be passed as ``operand=``; an operand for
+    each function, as ``cond(pred, true_operand, true_fun, false_operand, false_fun)``.
 
     >>> import numpy as np, vjpkit as vk
     >>> f = vk.jit(lambda x: vk.lax.cond(x > 0, np.sin, lambda x: -x, x))
     >>> f(1.0), vk.grad(f)(-1.0)
     (np.float64(0.8414709848078965), np.float64(-1.0))
     """
+    if len(operands) == 2 and callable(operands[1]) and not callable(true_fun):
+        return of_each(pred, true_fun, false_fun, *operands)
     require_function("cond", true_fun, "true_fun")
     require_function("cond", false_fun, "false_fun")
     operands = positional("cond", operands, operand)
     decides("cond", "pred", pred)
     if not is_abstract(pred):
-        return true_fun(*operands) if pred else false_fun(*operands)
+        y = true_fun(*operands) if pred else false_fun(*operands)
+        return own_results(y, operands)
     return chosen("cond", pred != 0, (false_fun, true_fun), operands)
+
+
+def of_each(
+    pred: Value,
+    true_operand: PyTree,
+    true_fun: Callable[[PyTree], PyTree],
+    false_operand: PyTree,
+    false_fun: Callable[[PyTree], PyTree],
+) -> PyTree:
+    """`cond` with an operand for each function."""
+    require_function("cond", true_fun, "true_fun")
+    return cond(
+        pred, lambda x, _: true_fun(x), lambda _, x: false_fun(x), true_operand, false_operand
+    )
 
 
 def switch(
@@ -334,5 +360,6 @@ def switch(
             "Cast it with .astype(int), or use cond for a condition."
         )
     if not is_abstract(index):
-        return functions[min(max(int(index), 0), len(functions) - 1)](*operands)
+        y = functions[min(max(int(index), 0), len(functions) - 1)](*operands)
+        return own_results(y, operands)
     return chosen("switch", np.clip(index, 0, len(functions) - 1), functions, operands)

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -123,6 +123,15 @@ RunProgram = Callable[[str, Program, Sequence[Value]], Sequence[Value]]
 ``walked(values, run, **params)`` is such a primitive by means of ``run``."""
 
 
+@runtime_checkable
+class Accumulating(Protocol):
+    """A linear map that adds to the cotangents in the slots of operands itself."""
+
+    def onto(
+        self, slots: Sequence[int], given: Sequence[Value | None], cts: Cotangents, strict: bool
+    ) -> None: ...
+
+
 class FormMap:
     """The linear map of a higher-order primitive at a point."""
 
@@ -188,8 +197,12 @@ class Higher(Primitive):
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             _, _, _, _, slots, avals, backing, *_ = row
             given = [ct[j] for j, aval in enumerate(avals) if aval.inexact]
-            pulled = backing.pull(given, is_strict(cts, given))
-            for i, c in zip([s for s in slots if s is not None], pulled, strict=True):
+            live = [s for s in slots if s is not None]
+            strict = is_strict(cts, given)
+            if isinstance(backing, Accumulating):
+                backing.onto(live, given, cts, strict)
+                return
+            for i, c in zip(live, backing.pull(given, strict), strict=True):
                 contribute(cts, i, c)
 
         def push(row: Row, ts: Cotangents) -> None:

@@ -186,7 +186,9 @@ class Jit(Transformed):
             words = {**words, **{k: v for k, v in static.items() if isinstance(k, str)}}
         try:
             with roles["locked"](self.label, self.fun):
-                y = called(builder, self.fun, positional, words, abstract=True)
+                y = called(
+                    builder, self.fun, positional, words, "abstract" if self.passes else "exact"
+                )
         except BaseException:
             builder.close()
             raise
@@ -362,9 +364,11 @@ def jit(
     kept on disk, errors of its functions are at most 3 ulp (erfc: 10). Both are stable to the bit.
     ``"auto"`` begins with NumPy; a program that has run for as long as compiling it takes (20 ms
     and more) is compiled in the background, and its machine code takes over unless it is slower.
-    ``passes=False`` runs the equations as they were staged, those of loops and branches too: to the
-    bit what the same operations give on values (a derivative through a loop or a branch, in reverse
-    mode or mapped, within rounding: it adds in another order). Up to ``maxsize`` programs are kept.
+    ``passes=False`` runs the equations as they were staged, one by one, and derivatives of loops
+    and branches by eager mode's own rows: to the bit what ``fun`` gives. Within rounding are
+    reverse mode over a derivative of a loop or a branch, Laplacians of these, reverse mode through
+    a ``while_loop`` in a `vmap`, and what NumPy itself rounds by how its operands lie in memory
+    (complex products, BLAS, long sums). Up to ``maxsize`` programs are kept.
 
     ``f.ir(*args)`` is the program; ``f.lower(*args)`` prints it, and ``f.lower(*args).compile()``
     is a function for arguments like these alone (static ones left out), which is never staged

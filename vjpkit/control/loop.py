@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from vjpkit.backends import Executable, executable
-from vjpkit.control.bodies import array_leaves, body, decides, python_numbers, runs_on_values
+from vjpkit.control.bodies import (
+    array_leaves,
+    body,
+    decides,
+    form_of,
+    own_results,
+    python_numbers,
+    runs_on_values,
+)
 from vjpkit.control.call import call
 from vjpkit.control.dynamic import DYNAMIC, DynamicMap, alone
 from vjpkit.control.higher import Higher, RunProgram, live_and_order
@@ -359,14 +367,14 @@ def while_loop(
     loose = python_numbers(init_val)
     kept = slots_for("while_loop", state, checkpoint, slots, memory)
     if kept is None and runs_on_values(state):
-        val = tree.unflatten(state)
+        val, start = tree.unflatten(state), state
         for step_number in itertools.count():  # noqa: B007  # debug_nans looks for it
             goes_on = cond_fun(val)
             decides("while_loop", "what cond_fun returns", goes_on)
             if is_abstract(goes_on):
                 break
             if not goes_on:
-                return val
+                return own_results(val, start)
             val = body_fun(val)
             wider = widened(state, same_carry(label, state, tree, val, loose))
             if wider is not None:
@@ -388,7 +396,11 @@ def while_loop(
         return while_loop(cond_fun, body_fun, tree.unflatten(wider), **options)
     step = step.cast(wanted)
     params = Loop(cond.program, step.program, len(cond.consts), len(step.consts), kept).params
-    outs = bind(while_body, [*cond.consts, *step.consts, *state], params)
+    outs = bind(
+        form_of(while_body) if kept is None else while_body,
+        [*cond.consts, *step.consts, *state],
+        params,
+    )
     return tree.unflatten(outs)
 
 

@@ -452,7 +452,10 @@ def plain_program(program: Program) -> Program:
 
 
 def _plain(program: Program) -> Program:
-    plainly = {"scale": "multiply", "scale_matmul": "matmul", "scale_contract": "contract"}
+    plainly = {
+        "scale": "multiply", "scale_divide": "divide",
+        "scale_matmul": "matmul", "scale_contract": "contract",
+    }  # fmt: skip
 
     def plain(eqn: Equation) -> Equation:
         primitive = lookup(plainly.get(eqn.primitive.name, eqn.primitive.name))
@@ -474,7 +477,7 @@ def plain_param(value: Any) -> Any:
 
 def has_derivatives(program: Program) -> bool:
     """Whether a program holds ``scale``, the product of derivatives, or takes them as it runs."""
-    return holds(program, ("scale", "push", "pull"))
+    return holds(program, ("scale", "scale_divide", "push", "pull"))
 
 
 def holds(program: Program, names: tuple[str, ...]) -> bool:
@@ -493,7 +496,9 @@ def eager_form(program: Program) -> Executable:
     As it stands, with the bits of the operations that it was staged from; optimised where it is a
     derivative, which gains more than that takes, and where the user has asked for `jit` inside.
     """
-    return executable(program, "numpy" if holds(program, ("scale", "call")) else AS_IT_STANDS)
+    return executable(
+        program, "numpy" if holds(program, ("scale", "scale_divide", "call")) else AS_IT_STANDS
+    )
 
 
 def without_effects(program: Program) -> Program:

@@ -11,7 +11,9 @@ from vjpkit.control.bodies import (
     Body,
     array_leaves,
     body,
+    form_of,
     giving_something,
+    own_results,
     python_numbers,
     runs_on_values,
 )
@@ -78,13 +80,15 @@ def scan(
     count, consts = len(state), len(made.consts)
     _, y_tree = made.tree.children()
     step, more = made.program, 0
+    loop = scan_loop if kept is not None else form_of(scan_loop)
     # A loop that is checkpointed keeps as little as it can from step to step.
-    handed = handed_on(step, consts, count) if n > 1 and kept is None else None
+    plain = kept is None and loop is scan_loop and n > 1
+    handed = handed_on(step, consts, count) if plain else None
     if handed is not None:
         step, more = handed.body, handed.added
         state = [*state, *call(*made.consts, *state, program=handed.start)]
     outs = bind(
-        scan_loop,
+        loop,
         [*made.consts, *state, *slices],
         {
             "body": step, "length": n, "reverse": bool(reverse),
@@ -148,7 +152,7 @@ def in_python(
         none = made.tree.children()[1]
         avals = made.outs[len(state) :][: none.num_leaves]
         empty = [np.zeros((0, *a.shape), a.dtype) for a in avals]
-        return tree.unflatten(state), none.unflatten(empty)
+        return own_results(tree.unflatten(state), init[0]), none.unflatten(empty)
     columns: list[list[Value]] = []
     y_tree = None
     carry = tree.unflatten(state)
@@ -164,7 +168,7 @@ def in_python(
         columns.reverse()
     assert y_tree is not None
     stacks = [np.stack(column) for column in zip(*columns, strict=True)]
-    return carry, y_tree.unflatten(stacks)
+    return own_results(carry, init[0]), y_tree.unflatten(stacks)
 
 
 def checked_pair(label: str, pair: Any) -> tuple[PyTree, PyTree]:

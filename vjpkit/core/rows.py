@@ -257,11 +257,11 @@ class Parts(list[Any]):
     __slots__ = ()
 
     def add_whole(self, ct: Value) -> None:
-        """Another contribution to the whole; the second part is their sum so far."""
-        if len(self) > 1 and self[1][0] is None and type(self[1][1]) is not Product:
+        """Another contribution to the whole; one before all parts is added to at once."""
+        if len(self) == 2 and self[1][0] is None and type(self[1][1]) is not Product:
             self[1] = None, self[1][1] + ct
         else:
-            self.insert(1, (None, ct))
+            self.append((None, ct))
 
 
 class Product:

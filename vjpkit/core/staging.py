@@ -148,7 +148,7 @@ class Builder:
             return Var(aval_of(x)), Captured(x, position, name)
         aval = aval_of(x).strong()
         if x.nbytes <= COPY_LIMIT:
-            return Var(aval), Captured(x.copy(), position, name)
+            return Var(aval), Captured(x.copy("K"), position, name)
         return Var(aval), Captured(x, position, name, Guard(x, position))
 
     def process(self, primitive: Any, xs: Sequence[Value], params: dict[str, Any]) -> Value:

@@ -33,8 +33,8 @@ LEVELS = itertools.count(1)
 
 
 class Running(NamedTuple):
-    """How a transform runs the user's function here: on "values" or on "abstract" ones (staged,
-    batched), and mapped over which named axes, the innermost last."""
+    """How a transform runs the user's function here: on "values", on "abstract" ones (staged,
+    batched) or on such to be "exact", and mapped over which named axes, the innermost last."""
 
     on: str = ""
     axes: tuple[Any, ...] = ()

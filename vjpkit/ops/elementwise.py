@@ -124,14 +124,18 @@ class Multiply(Elementwise):
 multiply = primitive(Multiply)
 
 
-def _quotient(t: Value, y: Value, product: Any) -> Value:
+def quotient(t: Value, y: Value, product: Any) -> Value:
     """``t / y`` in one division, in the finer dtype of the two; 0 / 0 as ``product`` has it."""
     if product is plain_product or (type(y) in _NUMBERS and y != 0):
         return t / y
-    if not is_tracer(innermost(t)) and not is_tracer(innermost(y)):
+    given, below = innermost(t), innermost(y)
+    if not is_tracer(given) and not is_tracer(below):
         out = t / y
         if not has_nan(innermost(out)):
             return out
+    elif type(y) not in _NUMBERS:
+        tame = not is_tracer(below) and bool(np.isfinite(below).all() and np.all(below))
+        return t / y if tame else roles["divide"](t, y)
     if type(y) not in _NUMBERS:
         seen = y.dtype.type(0).item() if aval_of(y).weak else y.dtype
         y = to_dtype(y, np.result_type(t.dtype, seen))
@@ -140,12 +144,12 @@ def _quotient(t: Value, y: Value, product: Any) -> Value:
 
 class Divide(Elementwise):
     ufunc, operator = np.divide, "/"
-    partials = _quotient, (lambda y, out: -out / y)
+    partials = quotient, (lambda y, out: -out / y)
     linear = ((1, 0),)
 
     def taylor(self, values: Sequence[Value], series: Sequence[Any], out: Value) -> Any:
         """From u = v y."""
-        divided = lambda rest: _quotient(rest, values[1], annihilate)  # noqa: E731
+        divided = lambda rest: quotient(rest, values[1], annihilate)  # noqa: E731
         return solved_terms(series, out, annihilate, divided)
 
     def samples(self) -> Iterable[Sample]:

@@ -394,22 +394,33 @@ def add_parts(
 
 
 def _sum_parts(parts: Parts) -> Value:
-    """A traced cotangent that was collected part by part."""
+    """A traced cotangent that was collected part by part: added up in the order of arrival."""
     aval = parts[0]
-    sparse = []
+    sparse: list[tuple[Index, Sequence[Value], Value]] = []
     products = [ct for _, ct in parts[1:] if type(ct) is Product]
     dense = _multiplied(products, aval) if products else None
     for index, ct in parts[1:]:
         if type(ct) is Product:
             continue
         if index is None:
-            dense = ct if dense is None else dense + ct
+            whole = _added_to(dense, sparse, aval)
+            dense, sparse = ct if whole is None else whole + ct, []
         else:
             sparse.append((*split_index(index), ct))
-    if not sparse:
-        return dense
-    total = add_parts(sparse, aval.shape, aval.dtype)
-    return total if dense is None else total + dense
+    return _added_to(dense, sparse, aval)
+
+
+def _added_to(
+    whole: Value | None, parts: Sequence[tuple[Index, Sequence[Value], Value]], aval: Aval
+) -> Value | None:
+    """The parts added to the whole, one after the other."""
+    if not parts:
+        return whole
+    first = [] if whole is None else [(WHOLE, (), whole)]
+    return add_parts([*first, *parts], aval.shape, aval.dtype)
+
+
+WHOLE = Index(())
 
 
 def _multiplied(products: Sequence[Product], aval: Aval) -> Value:

@@ -12,11 +12,20 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import annihilate, cast, has_nan, roles, unbroadcast
+from vjpkit.core.rows import (
+    Cotangents,
+    Row,
+    annihilate,
+    cast,
+    has_nan,
+    roles,
+    stretch,
+    unbroadcast,
+)
 from vjpkit.core.tracer import UFUNCS
-from vjpkit.kinds import Bilinear
-from vjpkit.kinds.linear import SMALL
-from vjpkit.ops.elementwise import multiply
+from vjpkit.kinds import Bilinear, General, contribute, rule
+from vjpkit.kinds.linear import SMALL, space
+from vjpkit.ops.elementwise import divide, multiply, quotient
 from vjpkit.ops.selection import aligned
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -33,6 +42,21 @@ class Scale(Bilinear):
 
     impl = staticmethod(annihilate)
     quick = staticmethod(operator.mul)
+
+    def __init__(self) -> None:
+        super().__init__()
+        apart = self.pull_xy
+
+        def pull(row: Row, ct: Value, cts: Cotangents) -> None:
+            """A square's two contributions are added to each other first, as `multiply` does."""
+            _, _, _, _, i, j, _, x, _ = row
+            if i == j:
+                c = cts[-2](ct, x)
+                contribute(cts, i, c + c)
+            else:
+                apart(row, ct, cts)
+
+        self.pull_xy = rule(self, pull, apart.push)
 
     def transpose_x(self, ct: Value, y: Value, shape: Shape, dtype: Any, **params: Any) -> Value:
         return unbroadcast(annihilate(ct, y), shape, dtype)
@@ -54,6 +78,53 @@ scale = primitive(Scale)
 
 
 roles["annihilate"] = scale
+
+
+class ScaleDivide(General):
+    """``t / y`` in which an exact zero of ``t`` wins: a tangent divided, rounded once, as `scale`
+    by ``1 / y`` would not be."""
+
+    impl = staticmethod(partial(quotient, product=annihilate))
+    quick = staticmethod(operator.truediv)
+    transposes: ClassVar = {
+        0: lambda ct, values: unbroadcast(scale_divide(ct, values[1]), *space(values[0]))
+    }
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Value:
+        (_, y), (dt, dy) = values, ts
+        a = None if dt is None else scale_divide(dt, y)
+        b = None if dy is None else annihilate(dy, -out / y)
+        total = b if a is None else a if b is None else a + b
+        return stretch(total, *space(out))
+
+    def pullback(
+        self, values: Sequence[Value], outs: Sequence[Value], live: tuple[int, ...],
+        given: Sequence[Any], **params: Any,
+    ) -> Sequence[Value]:  # fmt: skip
+        (_, y), (out,), (ct,) = values, outs, given
+        rules = lambda: scale_divide(ct, y), lambda: annihilate(ct, -out / y)
+        return [unbroadcast(rules[i](), *space(values[i])) for i in live]
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return divide.abstract(*avals)
+
+    def taylor(self, values: Sequence[Value], series: Sequence[Any], out: Value) -> Any:
+        return divide.taylor(values, series, out)
+
+    def batch(self, n: int, values: Sequence[Value], batched: Sequence[bool]) -> Value:
+        return self(*aligned(n, values, batched))
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(_A, _A[1])
+        yield Sample(_A[0], _B[:, :1])
+
+
+scale_divide: ScaleDivide = primitive(ScaleDivide)
+
+
+roles["divide"] = scale_divide
 
 
 class Matmul(Bilinear):

@@ -23,6 +23,7 @@ from vjpkit.passes.idle import without_idle_states
 from vjpkit.passes.inlining import with_calls_inlined
 from vjpkit.passes.invariant import with_invariants_outside
 from vjpkit.passes.joined import with_parts_read
+from vjpkit.passes.loosened import loosened
 from vjpkit.passes.transposes import with_transposes_in_products
 from vjpkit.passes.twins import without_twin_states
 from vjpkit.passes.written import with_writes_read
@@ -31,6 +32,7 @@ __all__ = ["PIPELINE", "optimize"]
 
 Pass = Callable[[Program], Program]
 PIPELINE: tuple[Pass, ...] = (
+    loosened,
     with_calls_inlined,
     with_invariants_outside,
     without_dead_code,

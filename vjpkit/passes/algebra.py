@@ -575,6 +575,7 @@ Rule = Callable[[Rewriter, Equation], Atom | None]
 
 RULES: dict[str, Rule] = {
     "negative": _negative,
+    "renamed": lambda new, eqn: eqn.inputs[0],
     "add": _add,
     "subtract": _subtract,
     "multiply": _product,

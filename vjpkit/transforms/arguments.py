@@ -43,7 +43,7 @@ def what(x: object) -> str:
     return f"a traced {x.aval}" if isinstance(x, Tracer) else type(x).__name__
 
 
-_UNMAPPED = {on: Running(on) for on in ("values", "abstract")}
+_UNMAPPED = {on: Running(on) for on in ("values", "abstract", "exact")}
 """How functions run that are mapped over no named axis: most of them, so it is made but once."""
 
 
@@ -52,17 +52,17 @@ def called(
     fun: Callable[..., PyTree],
     args: Sequence[PyTree],
     kwargs: dict[str, Any],
-    abstract: bool = False,
+    on: str = "",
 ) -> PyTree:
     """What the user's function returns, called by a transform; ``np.array([t1, t2])`` is stacked.
 
     ``trace`` is the transform's, which ends after this: a view of an array that was written to
-    later is read once more now. ``abstract`` says that the values of the arguments cannot be known.
+    later is read once more now. ``on`` says what the arguments are, as `Running` has it.
     NumPy hides the error of a traced value written into a plain array behind a `ValueError` about
     sequences; the one that says what to do comes out instead.
     """
     outer = RUNNING.get()
-    on = "abstract" if abstract else outer.on or "values"
+    on = on or outer.on or "values"
     token = RUNNING.set(Running(on, outer.axes) if outer.axes else _UNMAPPED[on])
     try:
         y = stacked(fun(*args, **kwargs))

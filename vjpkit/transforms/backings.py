@@ -129,9 +129,17 @@ class Recorded:
         return [None if k is None else slots[k] for k in self.outputs]
 
     @silent
-    def pull(self, cts: Sequence[Value | None], strict: bool = False) -> Sequence[Value | None]:
+    def pull(
+        self,
+        cts: Sequence[Value | None],
+        strict: bool = False,
+        there: Sequence[Value | None] = (),
+    ) -> Sequence[Value | None]:
+        """Cotangents of the inputs, added to those that are ``there`` already."""
         self.check()
         slots = new_slots(self.count, self.strict or strict)
+        for i, ct in zip(self.inputs, there, strict=False):
+            slots[i] = ct
         seed_cotangents(slots, self.outputs, cts)
         builder = builder_of(cts)
         if builder is None:

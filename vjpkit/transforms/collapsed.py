@@ -27,6 +27,7 @@ from vjpkit.core.evaluate import interpret
 from vjpkit.core.ir import Program
 from vjpkit.core.rows import annihilate, filled_like
 from vjpkit.kinds import Elementwise, PiecewiseConstant, fitted
+from vjpkit.ops.products import ScaleDivide
 from vjpkit.ops.selection import aligned
 from vjpkit.transforms.batch import Batched, Batches
 from vjpkit.transforms.series import (
@@ -202,7 +203,8 @@ class Collapsing(Expansion):
 
 def is_real_function(primitive: Any, values: Sequence[Value]) -> bool:
     """Whether it is elementwise on real numbers: then its derivative is a factor."""
-    return isinstance(primitive, Elementwise) and all(aval_of(x).dtype.kind != "c" for x in values)
+    each = isinstance(primitive, Elementwise | ScaleDivide)
+    return each and all(aval_of(x).dtype.kind != "c" for x in values)
 
 
 def mixed_partial(

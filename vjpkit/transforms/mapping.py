@@ -61,7 +61,7 @@ class VMap(Transformed):
         inner_args, inner_kwargs = tree.unflatten(inputs)
         try:
             with over_axis(trace):
-                y = called(trace, self.fun, inner_args, inner_kwargs, abstract=True)
+                y = called(trace, self.fun, inner_args, inner_kwargs, "abstract")
         finally:
             trace.close(self.label)
         outs, out_tree = flatten(y)

@@ -12,7 +12,7 @@ from vjpkit.core.errors import NotLinearError, at, calling_position
 from vjpkit.core.ir import Equation, Program, Var, nonlinear_equation
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Builder, ClosedProgram, Staged
-from vjpkit.core.tracer import Tracer
+from vjpkit.core.tracer import RUNNING, Tracer
 from vjpkit.pytree import (
     PyTree,
     PyTreeDef,
@@ -184,7 +184,8 @@ def staged(
         inputs.append(roles["staged_argument"](builder, aval_of(x), is_array))
     try:
         with roles["locked"](label, fun), Inside(builder, traces):
-            y = called(builder, fun, tree.unflatten(inputs), kwargs or {}, abstract=True)
+            on = "exact" if RUNNING.get().on == "exact" else "abstract"
+            y = called(builder, fun, tree.unflatten(inputs), kwargs or {}, on)
     except BaseException:
         builder.close()
         raise
