@@ -22,7 +22,6 @@ from struct import Struct
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vjpkit.backends.groups import FEW_WAITING, Together, beginning, is_elementwise, schedule
 from vjpkit.backends.numpy_calls import number
@@ -46,7 +45,7 @@ FLOAT = np.dtype("float64")
 
 Word: TypeAlias = str
 Axes: TypeAlias = tuple[int, ...] | None
-Numbers: TypeAlias = NDArray[Any]
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 """An array of words, each the name of a number, or its text."""
 
 # ---- what is written ---------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from vjpkit.core.aval import Aval
@@ -79,10 +80,16 @@ def with_loops_split(
 
 def gains_by_split(eqn: Equation) -> bool:
     """Whether an equation is a loop that would be split."""
-    if not _is_loop(eqn):
-        return False
-    parts = _Parts(eqn, optimize(eqn.params["body"]), [True] * len(eqn.outputs))
-    return parts.pay()
+    return _is_loop(eqn) and _parts(eqn, [True] * len(eqn.outputs)).pay()
+
+
+def _parts(eqn: Equation, wanted: Sequence[bool]) -> _Parts:
+    """A loop of which some outputs are wanted taken apart, once for all loops of the same step."""
+    params, body = eqn.params, optimize(eqn.params["body"])
+    key = "parts", params["length"], params["consts"], params["carry"], tuple(wanted)
+    parts: _Parts = copy(body.cached(key, lambda: _Parts(eqn, body, wanted)))
+    parts.loop = eqn
+    return parts
 
 
 def _is_loop(eqn: Equation) -> bool:
@@ -266,7 +273,7 @@ def _adds_up(at: Var, term: Var, eqn: Equation) -> bool:
 class _Splitting(Rewriter):
     def parts(self, old: Equation, eqn: Equation) -> _Parts:
         wanted = [self.readers[v] > 0 for v in old.outputs]
-        return _Parts(eqn, optimize(eqn.params["body"]), wanted)
+        return _parts(eqn, wanted)
 
     def split(self, parts: _Parts) -> None:
         """The equations of the parts, and what stands for the outputs of the loop."""
