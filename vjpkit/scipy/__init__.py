@@ -14,6 +14,8 @@ array([0.5, 0.5])
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vjpkit.scipy._namespace import scipy_module
+
 if TYPE_CHECKING:
     from vjpkit.scipy import integrate, linalg, optimize, special, stats
 
@@ -22,6 +24,7 @@ __all__ = ["integrate", "linalg", "optimize", "special", "stats"]
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
+        scipy_module(name)  # an error that says what to install, before any other
         return import_module(f"vjpkit.scipy.{name}")
     raise AttributeError(f"module 'vjpkit.scipy' has no attribute {name!r}; it has {__all__}")
 

@@ -12,13 +12,12 @@ __all__ = ["passing", "scipy_module"]
 def scipy_module(name: str) -> Any:
     """The module ``scipy.name``, or an `ImportError` that says how to get it."""
     try:
-        return import_module(f"scipy.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != "scipy":
-            raise
+        import_module("scipy")
+    except ImportError:
         raise ModuleNotFoundError(
             f"vjpkit.scipy.{name} needs SciPy: pip install 'vjpkit[scipy]'", name="scipy"
         ) from None
+    return import_module(f"scipy.{name}")
 
 
 def passing(name: str, own: Sequence[str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -342,7 +342,7 @@ def scalar_output(label: str, y: Value, aval: Aval | None, holomorphic: bool) ->
     if aval is None or aval.shape != () or aval.dtype.kind not in "biufc":
         returned = what(y) if aval is None else f"an array {aval}"
         advice = (
-            "Return y[0] or np.sum(y): it has one element."
+            f"Return y[{', '.join('0' * len(aval.shape))}] or np.sum(y): it has one element."
             if aval is not None and aval.size == 1
             else "Return np.sum(...) or another scalar, extra values with has_aux=True, or use "
             "jacrev, jacfwd or vjp for arrays and trees."
