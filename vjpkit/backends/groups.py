@@ -40,7 +40,8 @@ def is_elementwise(eqn: Equation) -> bool:
     return isinstance(eqn.primitive, Ufunc) or eqn.primitive.name in _ELEMENTWISE
 
 
-@dataclass
+# Nobody compares or prints groups, and such methods take a while to be made.
+@dataclass(eq=False, repr=False)
 class Together:
     """Equations that run as one; ``sums`` add up results of the others, and end the group."""
 
@@ -165,7 +166,7 @@ def beginning(group: GroupT, eqn: Equation) -> GroupT | None:
     return group
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Group(Together):
     """Equations over arrays whose first axis has ``length``; ``sums`` go down the rows.
 

@@ -399,7 +399,7 @@ _KNOWN = frozenset({*_EXPRESSIONS, *_ARITHMETIC, *_FUNCTIONS, *_BY_ELEMENTS, *_R
 # ---- which equations ---------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Few(Together):
     """Equations over few numbers. ``quick`` allows what stands for an exact form."""
 
@@ -504,7 +504,6 @@ def _is_few(a: Atom) -> bool:
 # ---- the source --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class LoweredNumbers(Lowered):
     """A program as a function of arrays, parts of it as arithmetic of Python's floats."""
 

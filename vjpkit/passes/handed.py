@@ -23,7 +23,7 @@ _LIGHT = frozenset({"add", "subtract", "multiply", "negative", "positive", "wher
 """Primitives of which one alone is not worth a carry."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Handed:
     """A loop's step with more carries: ``added`` of them, after its own.
 

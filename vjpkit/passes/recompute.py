@@ -46,7 +46,7 @@ def with_residuals_recomputed(
     return Program(program.inputs, new.equations, program.outputs, program.linear)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Plan:
     """Which stacks of a loop are dropped, and how a reader comes by their slices.
 

@@ -103,7 +103,7 @@ def _is_mapped(eqn: Equation) -> bool:
     return known and is_ours(eqn) and all(v.aval.size <= SMALL for v in eqn.outputs)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Parts:
     """A loop taken apart.
 

@@ -31,7 +31,7 @@ GATHER = 4
 Parts = Sequence[Equation | Together]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Fusing(Together):
     """A group that is one kernel over arrays of a shape."""
 

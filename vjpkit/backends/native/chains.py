@@ -218,7 +218,7 @@ def kind_of(a: Literal) -> str:
 # ---- which equations -----------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Chained(Together):
     """Loops, and equations over small arrays."""
 

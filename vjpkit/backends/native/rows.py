@@ -39,7 +39,7 @@ Marks = tuple[bool, ...]
 """Which operands are read row by row; the others are shared."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Rows(Together):
     """Equations over arrays of ``length`` rows."""
 

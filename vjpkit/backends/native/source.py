@@ -67,7 +67,7 @@ SMALLEST_OF_NUMBERS = 4
 """Equations of numbers from which a call of a kernel is cheaper than theirs."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Fused(Fusing):
     """Elementwise equations with results of one shape: a kernel."""
 
@@ -196,7 +196,6 @@ class Fused(Fusing):
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
 class NativeLowered(Lowered):
     """A program as a function of arrays, groups of it as machine code."""
 

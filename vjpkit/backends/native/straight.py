@@ -45,7 +45,7 @@ TOGETHER = frozenset({"fill", *FOLDS, *SUMS_OF_PRODUCTS, *OF_FLOATS})
 """What takes elements together, each of which may be in another register."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Straight(Together):
     """Equations over small arrays."""
 

@@ -42,7 +42,7 @@ IDENTITY = {"max": -inf, "min": inf}
 """What a reduction begins with, where that is not in `FOLDS`."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class LongRows(Together):
     """Equations over arrays of one shape, whose last axis is a row; ``sums`` go down the rows."""
 
