@@ -102,17 +102,32 @@ def test_logaddexp_of_the_same_infinity(infinity):
     assert vk.grad(np.logaddexp, argnums=(0, 1))(infinity, infinity) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("f", [np.logaddexp, np.logaddexp2])
+def test_logaddexp_of_nan(f):
+    with np.errstate(invalid="ignore"):
+        for operands in ((np.nan, 1.0), (1.0, np.nan), (np.nan, np.inf)):
+            assert np.isnan(vk.grad(f, argnums=(0, 1))(*operands)).all()
+
+
+@pytest.mark.parametrize("f", [np.fmax, np.fmin])
+def test_of_two_nan_none_wins(f):
+    assert vk.grad(f, argnums=(0, 1))(np.nan, np.nan) == (0, 0)
+    assert vk.grad(f, argnums=(0, 1))(np.nan, 1.0) == (0, 1)
+
+
 def test_logaddexp_with_one_infinity():
     assert vk.grad(np.logaddexp, argnums=(0, 1))(-np.inf, 1.0) == (0, 1)
     assert vk.grad(np.logaddexp, argnums=(0, 1))(np.inf, 1.0) == (1, 0)
 
 
 @pytest.mark.parametrize("f", [np.abs, lambda z: np.real(np.sign(z))], ids=["abs", "sign"])
-def test_complex_magnitude_and_sign_at_zero(f):
+@pytest.mark.parametrize("strict", [False, True])
+def test_complex_magnitude_and_sign_at_zero(f, strict):
     z = np.array([0j, 0.6 + 0.8j])
-    gradient = vk.grad(lambda z: np.sum(f(z)))
+    gradient = vk.grad(lambda z: np.sum(f(z)), strict=strict)
     assert gradient(z)[0] == 0
-    assert vk.jvp(gradient, (z,), (np.ones(2, complex),))[1][0] == 0
+    assert vk.jvp(gradient, (z,), (np.ones(2, complex),), strict=strict)[1][0] == 0
+    assert vk.grad(lambda z: np.real(gradient(z)[0]), strict=strict)(z)[0] == 0
 
 
 def test_infinite_slopes_stay_infinite():

@@ -154,6 +154,20 @@ def test_strict_tangent():
     assert np.isnan(vk.jvp(root, (0.0,), (0.0,), strict=True)[1])
 
 
+@pytest.mark.parametrize("zero", [0.0, np.float64(0.0), np.zeros(2)], ids=["0.0", "f64", "array"])
+def test_strict_quotient(zero):
+    """0 / 0 in the derivative along x is nan if strict."""
+    x, nothing = np.array([1.0, 2.0]), np.zeros(2)
+    f = lambda x: x / zero
+    with np.errstate(all="ignore"):
+        for g in (f, vk.jit(f)):
+            along = lambda strict, g=g: vk.jvp(g, (x,), (nothing,), strict=strict)[1]
+            back = lambda strict, g=g: vk.vjp(g, x, strict=strict)[1](nothing)[0]
+            for d in (along, back):
+                np.testing.assert_array_equal(d(False), 0.0)
+                assert np.isnan(d(True)).all()
+
+
 CONTROL: dict[str, Any] = {
     "jit": vk.jit(np.sqrt),
     "cond": lambda x: vk.lax.cond(x < 1, np.sqrt, np.cos, x),

@@ -111,6 +111,28 @@ def test_bounds_that_are_staged():
     assert [g(3.0, n) for n in range(4)] == [0.0, 1.0, 6.0, 27.0]
 
 
+@pytest.mark.parametrize("staged", [(), (0,), (1,), (0, 1)])
+@pytest.mark.parametrize("kind", [int, np.int8, np.uint64])
+def test_the_number_of_a_step_is_the_same_for_all_bounds(kind, staged):
+    seen = []
+
+    def f(x, *given):
+        bounds = list(pair)
+        for i, n in zip(staged, given, strict=True):
+            bounds[i] = n
+        step = lambda i, y: (seen.append(i.dtype), y * x + i)[1]
+        return vk.lax.fori_loop(*bounds, step, 1.0)
+
+    for pair in [(0, 3), (2, 5), (3, 3), (4, 1)]:
+        pair = [kind(n) for n in pair]
+        y, t = 1.0, 0.0
+        for i in range(*map(int, pair)):
+            y, t = y * 1.5 + i, t * 1.5 + y
+        found = vk.jit(vk.value_and_grad(f))(1.5, *[pair[i] for i in staged])
+        np.testing.assert_allclose(found, (y, t), rtol=1e-14)
+    assert set(seen) == {np.dtype(np.int64)}
+
+
 def test_transposed_in_what_is_linear():
     def tangent(t):
         return vk.jvp(vk.jit(until_large), (W, X), (0 * W, t))[1]
@@ -147,6 +169,8 @@ def test_bad_input():
         vk.lax.fori_loop(0, 3, None, X)  # type: ignore[arg-type]  # what is tested
     with pytest.raises(TypeError, match="upper must be an integer, got f64"):
         vk.lax.fori_loop(0, 3.0, lambda i, x: x, X)
+    with pytest.raises(TypeError, match="fori_loop: init_val is a str"):
+        vk.lax.fori_loop(0, 3, lambda i, x: x, "text")
 
 
 def test_an_example_that_is_done_takes_no_step():
@@ -168,6 +192,7 @@ def test_an_example_that_is_done_takes_no_step():
 def test_unroll_is_a_hint():
     f = lambda x: vk.lax.fori_loop(0, 3, lambda i, y: y * x + i, 1.0, unroll=2)
     assert vk.jit(vk.grad(f))(2.0) == vk.grad(f)(2.0) == 13.0
+    assert vk.lax.fori_loop(1, 3, lambda i, y: y + i, 0, unroll=2) == 3
     with pytest.raises(ValueError, match=r"fori_loop: unroll=2 with bounds.*not known"):
         vk.jit(lambda n: vk.lax.fori_loop(0, n, lambda i, y: y + i, 0, unroll=2))(3)
     with pytest.raises(ValueError, match=r"fori_loop: unroll must be"):

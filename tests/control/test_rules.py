@@ -168,6 +168,18 @@ def test_a_transpose_beside_arguments_that_are_not_linear() -> None:
     assert vk.hessian(with_jvp, (0, 1))(2.0, 5.0)[0][1] == 10.0
 
 
+def test_a_transpose_beside_arguments_that_are_not_differentiated() -> None:
+    f = vk.custom_rule(
+        lambda n, a, x: n * a * x,
+        transpose=lambda n, a, ct: (n * a * ct,),
+        linear_argnums=2,
+        nondiff_argnums=0,
+    )
+    for g in (f, vk.jit(f, static_argnums=0)):
+        assert vk.grad(g, 2)(3.0, 2.0, 5.0) == 6.0
+        assert vk.jvp(lambda x, g=g: g(3.0, 2.0, x), (5.0,), (10.0,)) == (30.0, 60.0)
+
+
 def test_a_transpose_of_several_outputs_is_mapped() -> None:
     both = vk.custom_rule(
         lambda a, x: (a * x, 3.0 * x),
@@ -483,6 +495,9 @@ def test_programs_with_rules_print_and_read_back() -> None:
          "optimize_remat is not supported"),
         (lambda: vk.custom_rule(np.sin, vjp=WRONG), TypeError, "vjp must be a pair"),
         (lambda: vk.custom_rule(np.sin, linear_argnums=0), TypeError, "no transpose"),
+        (lambda: vk.custom_rule(np.add, transpose=np.sin, linear_argnums=0, nondiff_argnums=0),
+         TypeError, r"nondiff_argnums=\(0,\)"),
+        (lambda: vk.custom_vjp(lambda x, y: x)(1.0, 2.0, y=3.0), TypeError, "multiple values"),
         (lambda: vk.custom_vjp(lambda x: x, nondiff_argnames="y"), ValueError, "names 'y'"),
         (lambda: vk.custom_jvp(lambda x: x, nondiff_argnums=0).defjvps(None), TypeError,
          "not for functions with nondiff_argnums"),

@@ -55,6 +55,9 @@ LONG = 60
 FEW = 3
 """So many written tests that noticed others are asked before the rest of the laws."""
 
+NEAR = 5
+"""The laws of so many primitives are asked before the written tests of the family."""
+
 SHORT = 0.5
 """The laws of so many seconds are asked before written tests, and of mutants proved equivalent."""
 
@@ -239,33 +242,43 @@ class Checks:
     ORDER = ("duality", "jvp", "batch", "batched_derivatives", "annihilation", "dtypes", "second")
 
     def __init__(self, primitive: Primitive, probes: Probes) -> None:
+        self.primitive = primitive
+        self.probes = probes
         self.cases = cases_of(primitive)
+        self.asked: list[Asked] = []
         laws = sorted(LAWS, key=lambda name: (name not in self.ORDER, name))
         pairs = [(case, LAWS[name]) for name, case in itertools.product(laws, self.cases)]
-        self.broken: set[str] = set()
-        self.asked: list[Asked] = []
-        with probes.installed():
-            for case, law in pairs:
-                if (law.applies(case) or law.name == "linear") and not case.exemption(law.name):
-                    self.add(law.name, partial(law, case), probes)
-            if "undeclared" not in primitive.exempt:
-                self.add("linear", self.none_undeclared, probes)
+        self.untried: deque[tuple[str, Callable[[], None]]] = deque(
+            (law.name, partial(law, case)) for case, law in pairs
+            if (law.applies(case) or law.name == "linear") and not case.exemption(law.name)
+        )  # fmt: skip
+        if "undeclared" not in primitive.exempt:
+            self.untried.append(("linear", self.none_undeclared))
 
-    def add(self, name: str, check: Callable[[], None], probes: Probes) -> None:
+    def tried(self, name: str, check: Callable[[], None]) -> Iterator[Asked]:
+        """The law, if it holds without a mutant."""
         forget_derived()
-        probes.taken()
-        start = time.process_time()
-        if holds(check):
-            self.asked.append(Asked(name, check, probes.taken(), time.process_time() - start))
+        with self.probes.installed():
+            self.probes.taken()
+            start = time.process_time()
+            sound = holds(check)
+            asked = Asked(name, check, self.probes.taken(), time.process_time() - start)
+        if not self.untried:
+            settle()
+        if sound:
+            self.asked.append(asked)
+            yield asked
         else:
-            self.broken.add(name)
+            say(f"without any mutant, {self.primitive.name} breaks {name}")
 
     def none_undeclared(self) -> None:
         assert not undeclared(self.cases)
 
-    def of(self, mutant: Mutant) -> list[Asked]:
-        """Those that come to the place of a mutant."""
-        return [x for x in self.asked if x.may_notice(mutant)]
+    def of(self, mutant: Mutant) -> Iterator[Asked]:
+        """Those that come to the place of a mutant; they are tried without it when needed."""
+        yield from [x for x in self.asked if x.may_notice(mutant)]
+        while self.untried:
+            yield from (x for x in self.tried(*self.untried.popleft()) if x.may_notice(mutant))
 
     def first(self, asked: Asked) -> None:
         """What has noticed a mutant is asked first the next time."""
@@ -284,7 +297,7 @@ def holds(check: Callable[[], None]) -> bool:
 def laws_of(
     mutant: Mutant, primitives: Sequence[Primitive], probes: Probes
 ) -> Iterator[tuple[Primitive, Asked]]:
-    """The laws that come to the place of a mutant; those of a primitive are found when needed."""
+    """The laws that come to the place of a mutant."""
     for p in primitives:
         yield from ((p, law) for law in checks_of(p, probes).of(mutant))
 
@@ -301,9 +314,19 @@ def some(laws: Iterator[tuple[Primitive, Asked]]) -> list[tuple[Primitive, Asked
 
 
 def noticed_by_laws(
-    mutant: Mutant, laws: list[tuple[Primitive, Asked]], probes: Probes
+    mutant: Mutant, laws: Iterator[tuple[Primitive, Asked]], probes: Probes
 ) -> tuple[str | None, Primitive | None]:
     """The first of these laws that fails with the mutant, if any, and of which primitive."""
+    while batch := some(laws):
+        found = noticed_by_some(mutant, batch, probes)
+        if found[0] is not None:
+            return found
+    return None, None
+
+
+def noticed_by_some(
+    mutant: Mutant, laws: list[tuple[Primitive, Asked]], probes: Probes
+) -> tuple[str | None, Primitive | None]:
     with mutant.installed():
         found = next(((p, law) for p, law in laws if not holds_in_time(law)), None)
     if found is None:
@@ -499,15 +522,17 @@ def ask(
         proved = str(mutant) in EQUIVALENT
         # What noticed the last mutants is asked first; a written test of these before all the rest.
         ordered = sorted(primitives, key=lambda p: p not in last)
-        laws = laws_of(mutant, ordered, probes)
-        law, by = noticed_by_laws(mutant, some(laws), probes)
+        near, far = (laws_of(mutant, x, probes) for x in (ordered[:NEAR], ordered[NEAR:]))
+        law, by = noticed_by_some(mutant, some(near), probes)
         told = False
         if law is None and not proved:
             few = dict(itertools.islice(written.that_told(mutant).items(), FEW))
             told = written.notice(mutant, few)
             if not told:
-                law, by = noticed_by_laws(mutant, list(laws), probes)
+                law, by = noticed_by_laws(mutant, near, probes)
             told = told or (law is None and written.of_family_notice(mutant))
+            if law is None and not told:
+                law, by = noticed_by_laws(mutant, far, probes)
         last += [by] if by and by not in last else []
         if law is not None:
             caught[mutant.owner][law] += 1
@@ -529,12 +554,7 @@ def ask(
 
 @cache
 def checks_of(primitive: Primitive, probes: Probes) -> Checks:
-    """The checks of a primitive; what it breaks without a mutant cannot be asked of it with one."""
-    checks = Checks(primitive, probes)
-    settle()
-    if checks.broken:
-        say(f"without any mutant, {primitive.name} breaks {', '.join(sorted(checks.broken))}")
-    return checks
+    return Checks(primitive, probes)
 
 
 def modules_asked(wanted: list[Primitive], owners: Sequence[str]) -> Iterable[str]:

@@ -35,7 +35,27 @@ _ZERO = "zero is its own negative"
 _TRUTH = "of a truth with the other sign the same is true"
 _CONSTANT = "of an output that does not depend on the tangents only shape and dtype are asked for"
 
+_SPREAD = "both ways spread the cotangent: only slower, or with a copy"
+
 EQUIVALENT: dict[str, str] = {
+    "kinds.general.General._transpose_rule: aval_of(values[i]).strong()  ->  aval_of(values[i])": (
+        "cotangents do not depend on the dummies that stand for tangents: a weak one is cast to "
+        "its own dtype at most"
+    ),
+    "ops.structural.Sum.transpose: type(ct) is np.ndarray or isinstance(ct, np.generic)"
+    "  ->  isinstance(ct, np.generic)": _SPREAD,
+    "ops.structural.Sum.transpose: type(ct) is np.ndarray or isinstance(ct, np.generic)"
+    "  ->  type(ct) is np.ndarray": _SPREAD,
+    "ops.structural.Sum.transpose: math.prod(shape) > 8192"
+    "  ->  not math.prod(shape) > 8192": _SPREAD,
+    "ops.indexing.Take.batch: [True, False]  ->  [False, False]": (
+        "an index array reads what take does: only slower"
+    ),
+    "ops.elementwise._quotient: product is plain_product or (type(y) in _NUMBERS and y != 0)"
+    "  ->  product is plain_product": _SLOWER_QUOTIENT,
+    "ops.elementwise.Power.composed: not is_tracer(y) or not _is_positive(innermost(x))"
+    "  ->  not _is_positive(innermost(x))": _OTHER_POWER,
+    "ops.elementwise.Power.composed: not is_tracer(y)  ->  is_tracer(y)": _OTHER_POWER,
     "kinds.general.Reduction.product: slots[-2] if self.singular else mul  ->  slots[-2]": (
         "finite weights give the same with the product in which zero wins: only slower"
     ),
@@ -205,7 +225,9 @@ EQUIVALENT: dict[str, str] = {
     "ops.elementwise._direction: np.where(origin, 1, length)  ->  np.where(origin, 2, length)": (
         _MASKED
     ),
-    "ops.elementwise._power_x: np.where(both, 1, x)  ->  np.where(both, 2, x)": _MASKED,
+    "ops.elementwise._power_x: np.where((x == 0) & (y == 0), 1, x)"
+    "  ->  np.where((x == 0) & (y == 0), 2, x)": _ZERO_DIVIDED,
+    "ops.elementwise._number_power_x: y == 0 or y == 1  ->  y == 0": ("x ** 0 is one: only slower"),
     "ops.elementwise._widened: (x, y)  ->  (-x, y)  (2)": _INEXACT,
     "ops.elementwise._widened: (x, y)  ->  (x, -y)  (2)": _INEXACT,
     "ops.elementwise._widened: to_dtype(x, dtype)  ->  x": (

@@ -3,13 +3,13 @@
 A rule is what a primitive's class says about derivatives, batching and linearity: its methods other
 than ``impl``, ``abstract`` and ``samples``, the functions among its attributes, and the functions
 that these call, in whatever module of the operations, of control flow and of kinds. The machinery
-of control flow, which makes programs from programs, and the kinds, which supply what follows from
-a kind, count as rules as a whole. A mutant changes one node of the syntax tree of such a function
-(a sign, a term, a factor or their order, a call replaced by an argument, a method, a conjugate or a
-transpose left out, another branch, another constant, a statement that adds or writes left out); the
-module is compiled again, and the code objects that differ are put into the functions that exist.
-Declarations that are no functions (numbers among the partials, ``linear``, ``singular``, ...) are
-changed on the class.
+of control flow, which makes programs from programs, and the kinds, which supply what follows from a
+kind, count as rules as a whole. A mutant changes one node of the syntax tree of such a function (a
+sign, a term, a factor or their order, a call replaced by an argument, a method, a conjugate or a
+transpose left out, another branch, another constant, the opposite condition, one condition of
+several left out, a statement that adds or writes left out); the module is compiled again, and the
+code objects that differ are put into the functions that exist. Declarations that are no functions
+(numbers among the partials, ``linear``, ``singular``, ...) are changed on the class.
 """
 
 from __future__ import annotations
@@ -170,6 +170,13 @@ def negative(node: ast.expr) -> ast.expr:
     return ast.copy_location(ast.UnaryOp(ast.USub(), node), node)
 
 
+def opposite(test: ast.expr) -> ast.expr:
+    """The other condition."""
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return test.operand
+    return ast.UnaryOp(ast.Not(), test)
+
+
 def is_none_or_words(node: ast.expr) -> bool:
     none = isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, str))
     return none or isinstance(node, ast.JoinedStr)
@@ -223,10 +230,12 @@ def replacements(node: ast.AST, modules: set[str]) -> Iterator[ast.expr]:
             if not saves_work(body, orelse):
                 yield body
             yield orelse
-        case ast.Constant(bool() as value):
-            yield ast.Constant(not value)
+        case ast.BoolOp(op, values):
+            for i in range(len(values)):
+                rest = values[:i] + values[i + 1 :]
+                yield rest[0] if len(rest) == 1 else ast.BoolOp(op, rest)
         case ast.Constant(int() | float() as value):
-            yield ast.Constant(value + 1)
+            yield ast.Constant(not value if isinstance(value, bool) else value + 1)
 
 
 def names(node: ast.expr, modules: set[str]) -> bool:
@@ -340,6 +349,8 @@ def sites(
     elif isinstance(node, ast.stmt):
         for statement in dropped(node):
             yield Site(path, statement, node)
+    if isinstance(node, ast.If):
+        yield Site((*path, ("test", None)), opposite(node.test), node.test)
     for parent, field, i in results(node):
         old = getattr(parent, field) if i is None else getattr(parent, field)[i]
         inner = path if parent is node else (*path, (result_field(node), None))

@@ -19,6 +19,16 @@ def test_reciprocal_of_pythons_zeros_keeps_the_sign():
         assert vk.grad(lambda x: 3.0 * np.log(x))(0.0) == math.inf
 
 
+def test_quotients_by_pythons_complex_zero_are_not_finite():
+    """As by NumPy's: nothing is raised where t / y has to give zero for zero."""
+    x = np.array([1.0 + 2.0j, 0.5])
+    with np.errstate(all="ignore"):
+        for zero in (0j, np.complex128(0)):
+            _, t = vk.jvp(lambda x, zero=zero: x / zero, (x,), (np.array([1.0 + 0j, 0.0]),))
+            assert not np.isfinite(t[0])
+            assert t[1] == 0
+
+
 NESTED: dict[str, Any] = {
     "grad of grad": lambda f: vk.grad(vk.grad(f)),
     "jvp of jvp": lambda f: lambda x: vk.jvp(lambda y: vk.jvp(f, (y,), (1.0,))[1], (x,), (1.0,))[1],
@@ -36,12 +46,13 @@ NESTED: dict[str, Any] = {
         (np.log, 0.0), (np.log2, -0.0), (np.log10, 0.0), (np.log1p, -1.0), (np.arctanh, 1.0),
         (np.sqrt, 0.0), (np.cbrt, 0.0), (np.reciprocal, 0.0),
         (lambda x: np.divide(1.0, x), 0.0), (lambda x: np.power(x, -1.0), 0.0),
+        (lambda x: np.power(x, -2.0), 1e-154),
         (lambda x: np.power(x, x), 710.0), (lambda x: np.hypot(x, x), 0.0),
         (lambda x: np.arctan2(x, x), 0.0), (lambda x: np.logaddexp(x, x), 1e300),
     ],
     ids=str.split(
-        "log log2 log10 log1p arctanh sqrt cbrt reciprocal divide power overflow hypot arctan2 "
-        "logaddexp"
+        "log log2 log10 log1p arctanh sqrt cbrt reciprocal divide power slope overflow hypot "
+        "arctan2 logaddexp"
     ),
 )  # fmt: skip
 def test_functions_of_numpy_take_pythons_numbers_as_their_own(f, x, nested):

@@ -444,17 +444,17 @@ def fori_loop(
                 f"fori_loop: unroll={unroll!r} with bounds whose values are not known"
                 f"{at(calling_position())}.\nLeave unroll out, or make lower and upper numbers."
             )
-        start = np.asarray(0)[()] + lower
+        start = np.add(lower, 0, dtype=np.int64)  # as arange's
 
         def counted(pair: PyTree) -> PyTree:
             return pair[0] + 1, body_fun(pair[0], pair[1])
 
         goes_on = lambda pair: pair[0] < upper  # noqa: E731  # a condition
         return while_loop(goes_on, counted, (start, init_val), **options)[1]
-    require_unroll("fori_loop", 1 if unroll is None else unroll)
-    first, last = int(lower), int(upper)
+    if unroll is not None:
+        require_unroll("fori_loop", unroll)
 
     def step(val: PyTree, i: Value) -> tuple[PyTree, None]:
         return body_fun(i, val), None
 
-    return scan(step, init_val, np.arange(first, max(first, last)), **options)[0]
+    return scan(step, init_val, np.arange(int(lower), int(upper)), **options)[0]

@@ -65,7 +65,7 @@ def _slope(x: Value) -> Value:
 
     So nothing is raised at zero, however many transforms trace the number.
     """
-    return _inverse(_strong(x) if is_tracer(x) and x.aval.weak else x)
+    return _inverse(_strong(x) if is_tracer(x) else x)
 
 
 def _widened(x: Value, y: Value) -> tuple[Value, Value]:
@@ -251,8 +251,7 @@ def _power_x(x: Value, y: Value) -> Value:
     if type(y) in _NUMBERS:
         return _number_power_x(x, y)
     x, y = _widened(x, y)
-    both = (x == 0) & (y == 0)
-    return np.where(both, 0, y * np.where(both, 1, x) ** (y - 1))
+    return y * np.where((x == 0) & (y == 0), 1, x) ** (y - 1)
 
 
 def _number_power_x(x: Value, y: complex) -> Value:

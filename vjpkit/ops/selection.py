@@ -80,6 +80,7 @@ class Same(PiecewiseConstant):
     def samples(self) -> Iterable[Sample]:
         yield Sample(_M, np.array([[0.3], [-0.6]]))
         yield Sample(np.float64(2.0), 2.0)
+        yield Sample(_M, np.float64(0.3))
 
 
 same = primitive(Same)
