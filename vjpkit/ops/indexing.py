@@ -188,7 +188,7 @@ def batched_index(
     rank = arrays_rank(index, ranks)
     rest = sum([not isinstance(e, int | str) for e in index.expanded(ndim)])
     if not any(flags):
-        behind = rank if rank and arrays_apart(index) else 0
+        behind = rank if arrays_apart(index) else 0
         return index.behind(slice(None)), list(arrays), moved(1 + rest + rank, behind, 1, 0)
     place = arrays_place(index, ndim)
     aligned = [
@@ -256,12 +256,12 @@ def add_into(buffer: np.ndarray[Any, Any], index: Any, ct: Value) -> None:
     elif addresses_once(index):
         buffer[index] += ct
     elif buffer.ndim == 1 == len(index):
-        np.add.at(buffer, index[0].reshape(-1), ct.reshape(-1))
+        np.add.at(buffer, index[0].ravel(), ct.ravel())
     elif ct.size <= _FEW or not buffer.flags.c_contiguous:
         np.add.at(buffer, index, ct)
     else:  # NumPy adds to an array of one axis about six times faster than to others
         places = flat_positions(buffer.shape, index)
-        np.add.at(buffer.reshape(-1), places.reshape(-1), ct.reshape(-1))
+        np.add.at(buffer.ravel(), places.ravel(), ct.ravel())
 
 
 def add_at_slot(cts: Cotangents, i: int, ct: Value, shape: Shape, dtype: Any, index: Any) -> None:
