@@ -8,7 +8,7 @@ import pytest
 
 import vjpkit as vk
 from vjpkit.core.aval import aval_of
-from vjpkit.core.errors import TracerConversionError
+from vjpkit.core.errors import ClosedTraceError, TracerConversionError
 from vjpkit.core.rows import Parts, Rows, new_slots, pull_rows, settled
 from vjpkit.core.staging import stage
 from vjpkit.ops.index import (
@@ -196,6 +196,56 @@ def test_cotangents_meet_in_one_buffer():
     assert buffer.sum() == 112
 
 
+K, PLACES = np.array([2.0, -3.0, 5.0]), np.array([2, 0, 2])
+USES: dict[str, Any] = {
+    "whole": lambda x, w, i: np.sum(x * K),
+    "whole, traced": lambda x, w, i: np.sum(x * w),
+    "element": lambda x, w, i: 7.0 * x[1],
+    "element, traced": lambda x, w, i: x[2] * w[0],
+    "elements": lambda x, w, i: np.sum(x[PLACES] * K),
+    "elements, traced": lambda x, w, i: np.sum(x[PLACES] * w),
+    "at a traced place": lambda x, w, i: 11.0 * x[i],
+}
+MEETINGS = list(itertools.product(USES, repeat=3))
+
+
+def test_cotangents_of_every_kind_add_up():
+    """Whatever comes first: whole ones and parts, traced and not, into our buffer or not."""
+    x, w = np.array([0.3, 0.5, 0.7]), np.array([0.2, -0.4, 0.6])
+
+    def all_of(meetings):
+        def f(w, i):
+            sums = [lambda x, m=m: sum(USES[name](x, w, i) for name in m) for m in meetings]
+            return [vk.grad(f)(x) for f in sums]
+
+        return vk.jvp(lambda w: f(w, 1), (w,), (K,)), vk.jit(f)(w, 1)
+
+    each = [dict(zip(USES, y, strict=True)) for y in all_of([(name,) for name in USES])[0]]
+    found = all_of(MEETINGS)
+    for m, value, slope, staged in zip(MEETINGS, *found[0], found[1], strict=True):
+        wanted = [sum(e[name] for name in m) for e in each]
+        np.testing.assert_allclose(value, wanted[0], rtol=1e-14, err_msg=str(m))
+        np.testing.assert_allclose(slope, wanted[1], rtol=1e-14, err_msg=str(m))
+        np.testing.assert_allclose(staged, wanted[0], rtol=1e-14, err_msg=str(m))
+
+
+def test_a_cotangent_that_is_given_is_not_added_to():
+    given = np.ones(3)
+    _, pull = vk.vjp(lambda x: (x, 2.0 * x[0], np.sum(x[PLACES])), np.arange(3.0))
+    np.testing.assert_array_equal(pull((given, 1.0, 1.0))[0], [4.0, 1.0, 3.0])
+    np.testing.assert_array_equal(given, 1.0)
+
+
+def test_cotangents_in_another_order_of_memory_are_added_to():
+    x = np.zeros((60, 50))
+    i, j = np.arange(3000) % 60, np.arange(3000) % 50
+    a, b = np.asfortranarray(x + 2.0), np.asfortranarray(x + 3.0)
+    wanted = x + 5.0
+    np.add.at(wanted, (i, j), 1.0)
+    f = lambda x: np.sum(x[i, j]) + np.sum(x * a) + np.sum(x * b)
+    np.testing.assert_array_equal(vk.grad(f)(x), wanted)
+
+
 def test_traced_cotangents_are_summed_by_one_equation():
     def gradient(x):
         return vk.grad(lambda x: sum((x[i] * x[i + 1] for i in range(20)), start=np.sum(x)))(x)
@@ -303,6 +353,39 @@ def test_batched_errors_speak_of_one_example():
         vk.vmap(lambda x: x[:, np.array([0, 9])])(np.ones((2, 3, 4)))
     with pytest.raises(IndexError, match="too many indices for array: array is 1-dimensional"):
         vk.vmap(lambda x: x[0, 0])(np.ones((2, 3)))
+    with pytest.raises(IndexError, match="index 3 is out of bounds for axis 0 with size 3"):
+        vk.vmap(lambda x: x[3])(np.ones((5, 3)))
+
+
+def test_an_example_that_escaped_is_not_read():
+    escaped = []
+    vk.vmap(lambda x: (escaped.append(x), x)[1])(np.ones((2, 3)))
+    with pytest.raises(ClosedTraceError, match="had finished"):
+        escaped[0][0]
+
+
+@pytest.mark.parametrize("i", [1, np.array([0, 2, 0])], ids=["integer", "array"])
+def test_tangents_are_read_at_traced_places(i):
+    x, t = np.array([0.3, 0.5, 0.7]), np.array([2.0, 3.0, 5.0])
+    along = lambda i: vk.linearize(lambda x: x[i], x)[1](t)
+    back = lambda i: vk.grad(lambda x: np.sum(x[i] * 1.5))(x)
+    wanted = np.zeros(3)
+    np.add.at(wanted, i, 1.5)
+    np.testing.assert_array_equal(vk.jit(along)(i), t[i])
+    np.testing.assert_array_equal(vk.jit(back)(i), wanted)
+    if np.ndim(i):
+        np.testing.assert_array_equal(vk.vmap(along)(i), t[i])
+        outside = vk.grad(lambda x: np.sum(vk.vmap(lambda i: x[i])(i) * 1.5))
+        np.testing.assert_array_equal(outside(x), wanted)
+
+
+def test_integers_beside_what_is_differentiated_are_places():
+    """Also in arrays that NumPy makes of them."""
+    f = lambda x, i: np.sum(x[np.array([i, i])])
+    np.testing.assert_array_equal(vk.grad(f)(np.arange(3.0), 1), [0, 2, 0])
+    np.testing.assert_array_equal(vk.jit(vk.grad(f))(np.arange(3.0), 1), [0, 2, 0])
+    gradient, _ = vk.grad(f, (0, 1), allow_int=True)(np.arange(3.0), 1)
+    np.testing.assert_array_equal(gradient, [0, 2, 0])
 
 
 # ---- the parts ---------------------------------------------------------------------------------
@@ -361,7 +444,12 @@ def test_no_part_is_lost_when_all_are_whole():
 
 def test_a_traced_python_number_is_an_array_without_axes():
     """As NumPy's scalars are: ``x[()]`` is the number, ``x[None]`` an array of one."""
-    for f in (lambda x: x[()] * 3.0, lambda x: x[...] * 3.0, lambda x: np.sum(x[None] * 3.0)):
+    for f in (
+        lambda x: x[()] * 3.0,
+        lambda x: x[...] * 3.0,
+        lambda x: np.sum(x[None] * 3.0),
+        lambda x: np.sum(x[np.array(True)] * 3.0),
+    ):
         assert vk.grad(f)(2.0) == 3.0
         assert vk.jvp(f, (2.0,), (1.0,))[1] == 3.0
         assert vk.make_ir(f)(2.0)(2.0)[0] == 6.0

@@ -278,7 +278,7 @@ def add_at_slot(cts: Cotangents, i: int, ct: Value, shape: Shape, dtype: Any, in
     if old is None:
         old = cts[i] = np.zeros(shape, dtype)
         owned.add(i)
-        if is_basic(index) and ct.dtype == dtype:
+        if is_basic(index):
             old[index] = ct
             return
     elif i not in owned:
