@@ -358,8 +358,13 @@ def test_batched_errors_speak_of_one_example():
 
 
 def test_an_example_that_escaped_is_not_read():
-    escaped = []
-    vk.vmap(lambda x: (escaped.append(x), x)[1])(np.ones((2, 3)))
+    escaped: list[Any] = []
+
+    def f(x):
+        escaped.append(x)
+        return x
+
+    vk.vmap(f)(np.ones((2, 3)))
     with pytest.raises(ClosedTraceError, match="had finished"):
         escaped[0][0]
 
