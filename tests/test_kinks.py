@@ -109,6 +109,14 @@ def test_logaddexp_of_nan(f):
             assert np.isnan(vk.grad(f, argnums=(0, 1))(*operands)).all()
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_std_of_equal_values_has_zero_derivatives(strict):
+    x, t = np.full(3, 1.5), np.arange(3.0)
+    gradient = vk.grad(np.std, strict=strict)
+    np.testing.assert_array_equal(vk.jvp(gradient, (x,), (t,), strict=strict)[1], 0)
+    np.testing.assert_array_equal(vk.grad(lambda x: gradient(x)[0], strict=strict)(x), 0)
+
+
 @pytest.mark.parametrize("f", [np.fmax, np.fmin])
 def test_of_two_nan_none_wins(f):
     assert vk.grad(f, argnums=(0, 1))(np.nan, np.nan) == (0, 0)

@@ -35,6 +35,12 @@ _ZERO = "zero is its own negative"
 _TRUTH = "of a truth with the other sign the same is true"
 _CONSTANT = "of an output that does not depend on the tangents only shape and dtype are asked for"
 
+_PLAIN = "an index that is one array is then looked at entry by entry: only slower"
+_SAME_SHAPE = "what has all axes already is then reshaped to its own shape"
+_ZERO_WINS = "the product in which zero wins and the choice by the mask give the same"
+_NOTHING_JOINED = "for even n an array without elements is then joined: only slower"
+_VECTORS = "the product of two vectors is the same in either order"
+_REGULAR = "a Cholesky factor is regular: it has an inverse"
 _SPREAD = "both ways spread the cotangent: only slower, or with a copy"
 
 EQUIVALENT: dict[str, str] = {
@@ -48,6 +54,68 @@ EQUIVALENT: dict[str, str] = {
     "  ->  type(ct) is np.ndarray": _SPREAD,
     "ops.structural.Sum.transpose: math.prod(shape) > 8192"
     "  ->  not math.prod(shape) > 8192": _SPREAD,
+    "ops.indexing._read_any: isinstance(x, Tracer) and x.owner.dirty"
+    "  ->  isinstance(x, Tracer)": "what need not be refreshed is given back as it is: only slower",
+    "ops.indexing._read_any: (index,) if plain else normalized(index)"
+    "  ->  normalized(index)": _PLAIN,
+    "ops.indexing._read_any: plain or not has_tracer(entries)  ->  not has_tracer(entries)": _PLAIN,
+    "ops.indexing._read_any: isinstance(e, np.ndarray) and e.dtype == bool"
+    "  ->  isinstance(e, np.ndarray)": "whether an index fits is then asked once more: only slower",
+    "ops.indexing.batched_index: b and r < rank  ->  b": _SAME_SHAPE,
+    "ops.indexing.add_into: ct.size <= _FEW or not buffer.flags.c_contiguous"
+    "  ->  not buffer.flags.c_contiguous": "both ways add the same: only slower",
+    "ops.indexing.add_at_slot: owned.add(i)  ->  i  (2)": _COPIED,
+    "ops.selection.masked: type(x) is np.ndarray and type(mask) is np.ndarray and"
+    " (mask.dtype == bool)  ->  type(mask) is np.ndarray and mask.dtype == bool": _ZERO_WINS,
+    "ops.selection.masked: type(x) is np.ndarray and type(mask) is np.ndarray and"
+    " (mask.dtype == bool)  ->  type(x) is np.ndarray and mask.dtype == bool": _ZERO_WINS,
+    "ops.selection.aligned: not is_batched or rank == max(ranks)  ->  not is_batched": _SAME_SHAPE,
+    "ops.products.Matmul.transpose_x: type(ct) is _ndarray is type(y) and shape[0] * shape[1] <="
+    " SMALL  ->  type(ct) is _ndarray is type(y)": _ANY_PRODUCT,
+    "ops.products.Matmul.transpose_y: type(ct) is _ndarray is type(x) and shape[0] * shape[1] <="
+    " SMALL  ->  type(ct) is _ndarray is type(x)": _ANY_PRODUCT,
+    "ops.products._merged: x.ndim <= 2 or not x.shape[-1]  ->  not x.shape[-1]": _SAME_PRODUCT,
+    "ops.updates.write_into: seen is x or np.may_share_memory(seen, x)"
+    "  ->  np.may_share_memory(seen, x)": "an array shares its own memory",
+    "ops.updates.write_into: seen is x or np.may_share_memory(seen, x)  ->  seen is x": (
+        "the positions lead to the elements of a view too: only slower"
+    ),
+    "ops.reductions.Std.weights: max(_number(x.shape, axes) - params['ddof'], 0) or math.nan"
+    "  ->  max(_number(x.shape, axes) - params['ddof'], 0)": (
+        "without freedom the deviation, by which it is multiplied, is nan"
+    ),
+    "ops.reductions._product_of_others: n % 2  ->  n": _NOTHING_JOINED,
+    "ops.reductions._product_of_others: n % 2  ->  n  (2)": _NOTHING_JOINED,
+    "ops.linalg.equations._matrix_cotangent: 2 * rank <= n and product.u.shape[:-2] =="
+    " product.v.shape[:-2] == a.shape[:-2]  ->  product.u.shape[:-2] == product.v.shape[:-2] =="
+    " a.shape[:-2]": _COST,
+    "ops.spectra.inexact: a.dtype if a.inexact else np.float64  ->  a.dtype": (
+        "what is decomposed, and what is made of it, is floating when a derivative is taken"
+    ),
+    "ops.spectra._block: np.diagonal(symmetric).real  ->  np.diagonal(symmetric)": (
+        "a Hermitian matrix has a real diagonal"
+    ),
+    "ops.spectra._line: b @ d  ->  d @ b": _VECTORS,
+    "ops.spectra._line: off @ b  ->  b @ off": _VECTORS,
+    "ops.spectra._line: (abs(b - factor * d) <= negligible(b)).all() or (abs(off) <= limit).all()"
+    "  ->  (abs(b - factor * d) <= negligible(b)).all()": (
+        "of constant d no line comes close to b: nothing is found then either"
+    ),
+    "ops.linalg.definite.Cholesky.jvp: True  ->  False": _REGULAR,
+    "ops.linalg.definite.CholeskyPull.formula: True  ->  False": _REGULAR,
+    "ops.linalg.determinants.CofactorsPush.formula: True  ->  False": (
+        "a matrix without an inverse is refused by `independent` before"
+    ),
+    "ops.linalg.determinants.Slogdet.jvp: False  ->  True": (
+        "where the logarithm is finite there is an inverse: both are of the same factors"
+    ),
+    "ops.linalg.eigen.SpectrumValues.jvp: False  ->  True": (
+        "in every basis of vectors the values move alike"
+    ),
+    "ops.vectors.GuardedQuotient.compute: np.where(small, 1, y)  ->  y": _MASKED,
+    "ops.linalg.least_squares.Lstsq.jvp: drops_values(a, rcond)  ->  rcond": (
+        "the formula for matrices of which values are dropped holds for the others: only slower"
+    ),
     "ops.indexing.Take.batch: [True, False]  ->  [False, False]": (
         "an index array reads what take does: only slower"
     ),
@@ -209,11 +277,6 @@ EQUIVALENT: dict[str, str] = {
     "ops.spectra._block: symmetric - np.diag(np.diagonal(symmetric))  ->  symmetric": _TWO_WAYS,
     "ops.spectra._block: symmetric - np.diag(np.diagonal(symmetric))"
     "  ->  symmetric + np.diag(np.diagonal(symmetric))": _TWO_WAYS,
-    "ops.spectra._block: d - d.mean()  ->  d": _TWO_WAYS,
-    "ops.spectra._block: d - d.mean()  ->  d + d.mean()": _TWO_WAYS,
-    "ops.spectra._block: d - d.mean()  ->  -d.mean()": (
-        "for constant b and d of mean zero the line has no slope, and gives the mean of b as well"
-    ),
     "ops.spectra._block: np.asarray(mean * np.eye(len(b)))  ->  mean * np.eye(len(b))": _ARRAY,
     "ops.spectra._block: np.asarray(found)  ->  found": _ARRAY,
     "ops.elementwise._share: innermost(difference)  ->  difference": (
@@ -247,9 +310,6 @@ EQUIVALENT: dict[str, str] = {
     "ops.linalg.matrices.Fused.jvp: trace.new() - len(values)  ->  trace.new()": _MORE_SLOTS,
     "ops.linalg.matrices.Fused.jvp: trace.new() - len(values)"
     "  ->  trace.new() + len(values)": _MORE_SLOTS,
-    "ops.linalg.equations.Solve.batch: i != 1  ->  i != 2": (
-        "a batch of right-hand sides is then solved one by one, with the same results"
-    ),
     "ops.linalg.equations.Solve: transposes without 1": (
         "the transpose is then derived from the tangent, which is a solve as well"
     ),

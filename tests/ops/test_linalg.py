@@ -11,6 +11,7 @@ from vjpkit.core.errors import NotDifferentiableError
 from vjpkit.ops import lapack, linalg
 from vjpkit.ops.spectra import generic, spectrum_mean, spectrum_pull, spectrum_push
 from vjpkit.ops.vectors import phase_rows
+from vjpkit.test_util import check_grads
 
 LA = np.linalg
 RNG = np.random.default_rng(0)
@@ -373,3 +374,35 @@ def test_a_norm_that_is_not_chosen_contributes_nothing():
     for x in (np.array([np.inf, 1.0]), np.array([np.nan, 1.0])):
         for g in (vk.grad(f), vk.jit(vk.grad(f))):
             np.testing.assert_array_equal(g(x), [0.0, 0.0])
+
+
+BASES = {
+    "qr": lambda a: np.linalg.qr(a, mode="complete")[0][:, 2:],
+    "svd": lambda a: np.linalg.svd(a)[0][:, 2:],
+}
+
+
+@pytest.mark.parametrize("basis", BASES.values(), ids=BASES)
+def test_vectors_that_complete_a_complex_basis_count_by_their_space(basis):
+    a, t, beside = (RNG.normal(size=(4, 2)) + 1j * RNG.normal(size=(4, 2)) for _ in range(3))
+    weights = beside @ np.conj(beside.T)
+    of_space = lambda a: np.real(np.sum(basis(a) @ np.conj(basis(a)).T * weights))
+    of_vectors = lambda a: np.real(np.sum(basis(a) * beside))
+    check_grads(of_space, (a,), order=1)
+    along = lambda f: lambda a: vk.jvp(f, (a,), (t,))[1]
+    for derivative in (vk.grad, lambda f: vk.grad(along(f)), lambda f: vk.grad(along(along(f)))):
+        with pytest.raises(NotDifferentiableError, match="any basis of a space"):
+            derivative(of_vectors)(a)
+
+
+def test_second_derivatives_of_least_squares_do_not_see_what_is_dropped():
+    """Not even a singular value that is exactly zero, and in plain arithmetic."""
+    a, t, b = RNG.normal(size=(3, 4, 3))
+    a[:, 2] = 0
+    f = lambda a: np.sum(np.sin(np.linalg.lstsq(a, b, 1e-8)[0]))
+    second = lambda strict: vk.grad(
+        lambda a: vk.jvp(f, (a,), (t,), strict=strict)[1], strict=strict
+    )
+    found = second(True)(a)
+    np.testing.assert_allclose(found, second(False)(a), rtol=1e-12)
+    assert np.isfinite(found).all()

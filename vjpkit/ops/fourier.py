@@ -53,7 +53,7 @@ def half(length: int) -> int:
 def counted(x: Value, axis: int, length: int, twice: float) -> Value:
     """``x`` times ``twice`` at every frequency that stands for its conjugate too."""
     aval = aval_of(x)
-    weights = np.full(half(length), twice, aval.dtype.char.lower())
+    weights = np.full(half(length), twice, aval.dtype)
     weights[0] = 1
     if length % 2 == 0:
         weights[-1] = 1

@@ -400,6 +400,7 @@ class SpectrumPull(IllPosed):
         yield Sample(_W, _M[0], _M + 1j * _M.T, hermitian=True)
         yield Sample(np.array([-0.7, 0.0, 1.5]), _M[0], hermitian=True)
         yield Sample(_Z, 1j * _M[0], _M + 1j * _M.T, hermitian=False)
+        yield Sample(_Z, 1j * _M[0], hermitian=False)
 
 
 spectrum_pull = primitive(SpectrumPull)
@@ -408,8 +409,7 @@ spectrum_pull = primitive(SpectrumPull)
 def _diagonal(w: Value, m: Value, hermitian: bool) -> Value:
     """The transpose of a spectrum's cotangent on the diagonal."""
     d = np.diagonal(m, axis1=-2, axis2=-1)
-    d = np.real(d) if hermitian and aval_of(d).dtype.kind == "c" else d
-    return spectrum_mean(w, d, kink=False)
+    return spectrum_mean(w, np.real(d) if hermitian else d, kink=False)
 
 
 def _diagonal_matrix(d: Array) -> Array:
@@ -454,9 +454,9 @@ def _block(b: Array, c: Array, limit: Any, limit_w: Any, hermitian: bool) -> Arr
     d = np.diagonal(symmetric).real
     off = abs(symmetric - np.diag(np.diagonal(symmetric)))
     mean = b.mean()
-    if (off <= limit).all() and (abs(d - d.mean()) <= limit).all() and close(mean, b):
+    if (off <= limit).all() and close(mean, b):
         return np.asarray(mean * np.eye(len(b)))
-    if not hermitian or d @ d <= limit * limit:
+    if (abs(d) <= limit).all():
         return None
     constant, factor = _line(b, d, limit)
     found = constant * np.eye(len(b)) + factor * symmetric

@@ -80,8 +80,7 @@ cholesky = primitive(Cholesky)
 
 def _fits(product: Product, l: Value) -> bool:  # noqa: E741  # the factor L
     """Whether a product needs no conversion to be pulled back together with others."""
-    parts = product.w, product.v
-    return all(x.dtype == l.dtype and x.shape[:-1] == l.shape[:-1] for x in parts)
+    return product.w.dtype == product.v.dtype == l.dtype
 
 
 class CholeskyPull(Fused):

@@ -121,7 +121,7 @@ class Solve(General):
     ) -> Value:
         """One matrix and a batch of right-hand sides are one equation with more columns."""
         a, b, *aids = values
-        if any(batched[i] for i in range(len(values)) if i != 1) or np.ndim(a) != 2 or b.ndim != 3:
+        if np.ndim(a) != 2 or b.ndim != 3:
             return self(*aligned(n, values, batched, self.core_ndims), **params)
         _, rows, columns = b.shape
         wide = np.reshape(np.swapaxes(b, 0, 1), (rows, n * columns))
@@ -135,6 +135,7 @@ class Solve(General):
         yield Sample(np.stack([A, C]), B, transposed=False)
         yield Sample(A[:1, :1], B[:1], transposed=False)
         yield Sample(N, B[:0], transposed=False)
+        yield Sample(A, np.stack([B[:, :1], 2 * B[:, 1:]]), transposed=False)
 
 
 solve = primitive(Solve)
