@@ -80,7 +80,7 @@ cholesky = primitive(Cholesky)
 
 def _fits(product: Product, l: Value) -> bool:  # noqa: E741  # the factor L
     """Whether a product needs no conversion to be pulled back together with others."""
-    return product.w.dtype == product.v.dtype == l.dtype
+    return bool(product.w.dtype == product.v.dtype == l.dtype)
 
 
 class CholeskyPull(Fused):
