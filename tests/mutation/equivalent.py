@@ -324,7 +324,7 @@ EQUIVALENT: dict[str, str] = {
     ),
     "ops.linalg.singular.Svd.jvp: (u[..., :, :k], v[..., :, :k]) if full else (u, v)"
     "  ->  (u[..., :, :k], v[..., :, :k])": "reduced factors have k columns anyway",
-    "ops.linalg.eigen.Eig.jvp: np.real(np.sum(np.conjugate(v) * turned, axis=-2))"
+    "ops.linalg.eigen.eigen_push: np.real(np.sum(np.conjugate(v) * turned, axis=-2))"
     "  ->  np.sum(np.conjugate(v) * turned, axis=-2)": (
         "the imaginary part turns the phase, which is fixed afterwards"
     ),
