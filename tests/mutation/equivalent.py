@@ -13,7 +13,7 @@ _EMPTY = "an array without elements is its own negative"
 _ARRAY = "it is an array already"
 _INEXACT = "one of the operands is traced, so that their dtype is inexact: never reached"
 _WHOLE = "the second operand is a whole number, which is never traced for a derivative"
-_SLOWER_QUOTIENT = "traced values then take the way by the inverse, the same but for rounding"
+_SLOWER_QUOTIENT = "another way to divide is taken then, the same but for rounding"
 _MORE_SLOTS = "slots at the end that nobody uses, before the product and the marks"
 _TWICE = "projected twice against rounding: the other time alone does it"
 _FROM_END = "a negative index counts from the end, which is the same place"
@@ -119,7 +119,7 @@ EQUIVALENT: dict[str, str] = {
     "ops.indexing.Take.batch: [True, False]  ->  [False, False]": (
         "an index array reads what take does: only slower"
     ),
-    "ops.elementwise._quotient: product is plain_product or (type(y) in _NUMBERS and y != 0)"
+    "ops.elementwise.quotient: product is plain_product or (type(y) in _NUMBERS and y != 0)"
     "  ->  product is plain_product": _SLOWER_QUOTIENT,
     "ops.elementwise.Power.composed: not is_tracer(y) or not _is_positive(innermost(x))"
     "  ->  not _is_positive(innermost(x))": _OTHER_POWER,
@@ -299,9 +299,9 @@ EQUIVALENT: dict[str, str] = {
     "ops.elementwise._number_power_x: -1  ->  1": (
         "the general formula, taken instead of the quick one, gives the same at -1"
     ),
-    "ops.elementwise._quotient: innermost(t)  ->  t": _SLOWER_QUOTIENT,
-    "ops.elementwise._quotient: innermost(y)  ->  y": _SLOWER_QUOTIENT,
-    "ops.elementwise._quotient: y.dtype.type(0)  ->  y.dtype.type(1)": (
+    "ops.elementwise.quotient: innermost(t)  ->  t": _SLOWER_QUOTIENT,
+    "ops.elementwise.quotient: innermost(y)  ->  y": _SLOWER_QUOTIENT,
+    "ops.elementwise.quotient: y.dtype.type(0)  ->  y.dtype.type(1)": (
         "of the Python number only the type is looked at"
     ),
     "ops.elementwise.Ldexp: partials [1]: None -> 1": _WHOLE,
