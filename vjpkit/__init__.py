@@ -166,7 +166,11 @@ LATER.extend(
         "scipy_factors",
         "scipy_gamma",
         "scipy_integrals",
+        "scipy_inverses",
         "scipy_matrix_functions",
+        "scipy_pairs",
+        "scipy_polynomials",
+        "scipy_spherical",
     )
 )
 

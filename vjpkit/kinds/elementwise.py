@@ -229,8 +229,8 @@ class Elementwise(Ufunc):
     ) -> Row:
         """The row that the generated record function would append."""
         pull = self.rules[mask]
-        env = dict(zip("xyz", values, strict=False), out=out)
-        for name, slot in zip("xyz", slots, strict=False):
+        env = dict(zip("xyzw", values, strict=False), out=out)
+        for name, slot in zip("xyzw", slots, strict=False):
             if trace is not None and slot is None and type(env[name]) is np.ndarray:
                 env[name] = trace.keep(env[name]) if name in pull.needs else env[name]
         live = [i for i, m in enumerate(mask) if m]
@@ -383,7 +383,7 @@ class _RuleSource:
 
     def tangent(self) -> list[str]:
         """Lines of ``tangent(xs, ts, out, product)``: forward mode, without a row."""
-        operands = "xyz"[: self.owner.arity]
+        operands = "xyzw"[: self.owner.arity]
         lines = ["def tangent(xs, ts, out, product):", f"    {', '.join(operands)}, = xs"]
         lines += ["    out_t = None; slots = (product, None)"]
         lines += ["    shaped = type(out) not in NUMBERS"] if self.fitted else []
@@ -400,7 +400,7 @@ class _RuleSource:
     def plain(self) -> list[str]:
         """Lines of ``plain(x, y, out, *ts)``: the tangent of arrays and numbers, plain products."""
         live = [i for i in self.live if self.owner.partials[i] is not None]
-        operands = [*"xyz"[: self.owner.arity], "out", *[f"t{i}" for i in self.live]]
+        operands = [*"xyzw"[: self.owner.arity], "out", *[f"t{i}" for i in self.live]]
         terms = [self.product(i, f"t{i}", "") for i in live] or ["None"]
         lines = [f"def plain({', '.join(operands)}):"]
         if tuple(self.owner.partials) == ("y", "x") and len(live) == 2:

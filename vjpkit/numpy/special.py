@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.numpy._arguments import as_array
+from vjpkit.numpy._arguments import as_array, known
 from vjpkit.ops import scipy_gamma
 from vjpkit.ops.scipy_special import SciPyFunction, by_name
 
@@ -36,7 +36,8 @@ def multigammaln(a: Value, d: Any) -> Value:
     """The logarithm of the multivariate gamma function of dimension ``d``."""
     count = index(d)
     a = as_array(a)
-    if np.any(a <= 0.5 * (count - 1)):
+    outside = known(np.any(a <= 0.5 * (count - 1)))
+    if outside is not None and outside:
         raise ValueError(f"multigammaln: a must be greater than (d - 1)/2 = {(count - 1) / 2}")
     terms = [scipy_gamma.lgamma(a - j / 2) for j in range(count)]
     return sum(terms, start=count * (count - 1) * 0.25 * math.log(math.pi))

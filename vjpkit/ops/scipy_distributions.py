@@ -37,7 +37,7 @@ _REAL = np.array([0.3, -1.2, 2.5])
 # Densities: the last operand is where, those before it are parameters.
 
 
-def _gamma_density(x: Value, y: Value) -> Value:
+def gamma_density(x: Value, y: Value) -> Value:
     return np.exp(xlogy(x - 1, y) - y - lgamma(x))
 
 
@@ -46,7 +46,7 @@ def _beta_density(x: Value, y: Value, z: Value) -> Value:
 
 
 def _chi_square_density(x: Value, y: Value) -> Value:
-    return _gamma_density(x / 2, y / 2) / 2
+    return gamma_density(x / 2, y / 2) / 2
 
 
 def _t_density(x: Value, y: Value) -> Value:
@@ -133,7 +133,7 @@ class GammaincA(ParameterDerivative):
         if ts[0] is not None:
             total = ts[0] * gammainc_a(x, y, order=order + 1)
         if ts[1] is not None:
-            moved = ts[1] * _integrand(_gamma_density(x, y), y, weight)
+            moved = ts[1] * _integrand(gamma_density(x, y), y, weight)
             total = moved if total is None else total + moved
         return total
 
@@ -202,7 +202,7 @@ def betainc_b(x: Value, y: Value, z: Value) -> Value:
 
 
 def _gamma_place_a(x: Value, out: Value) -> Value:
-    return -gammainc_a(x, out, order=1) / _gamma_density(x, out)
+    return -gammainc_a(x, out, order=1) / gamma_density(x, out)
 
 
 def _beta_place_a(x: Value, y: Value, out: Value) -> Value:
@@ -253,7 +253,7 @@ def _f_distribution_y(x: Value, y: Value, z: Value) -> Value:
 class Gammainc(SciPyFunction):
     """The regularized lower incomplete gamma function."""
 
-    partials = (lambda x, y: gammainc_a(x, y, order=1)), _gamma_density
+    partials = (lambda x, y: gammainc_a(x, y, order=1)), gamma_density
     points = _SHAPES, _POSITIVE
 
 
@@ -263,7 +263,7 @@ gammainc = primitive(Gammainc)
 class Gammaincc(SciPyFunction):
     """The regularized upper incomplete gamma function."""
 
-    partials = (lambda x, y: -gammainc_a(x, y, order=1)), (lambda x, y: -_gamma_density(x, y))
+    partials = (lambda x, y: -gammainc_a(x, y, order=1)), (lambda x, y: -gamma_density(x, y))
     points = _SHAPES, _POSITIVE
 
 
@@ -273,7 +273,7 @@ gammaincc = primitive(Gammaincc)
 class Gammaincinv(SciPyFunction):
     """The inverse of `gammainc` in x."""
 
-    partials = _gamma_place_a, (lambda x, out: 1 / _gamma_density(x, out))
+    partials = _gamma_place_a, (lambda x, out: 1 / gamma_density(x, out))
     points = _SHAPES, _FRACTION
 
 
@@ -283,7 +283,7 @@ gammaincinv = primitive(Gammaincinv)
 class Gammainccinv(SciPyFunction):
     """The inverse of `gammaincc` in x."""
 
-    partials = _gamma_place_a, (lambda x, out: -1 / _gamma_density(x, out))
+    partials = _gamma_place_a, (lambda x, out: -1 / gamma_density(x, out))
     points = _SHAPES, _FRACTION
 
 
@@ -447,9 +447,9 @@ class Gdtr(SciPyFunction):
     """The gamma distribution of z with rate x and shape y."""
 
     partials = (
-        (lambda x, y, z: z * _gamma_density(y, x * z)),
+        (lambda x, y, z: z * gamma_density(y, x * z)),
         (lambda x, y, z: gammainc_a(y, x * z, order=1)),
-        (lambda x, y, z: x * _gamma_density(y, x * z)),
+        (lambda x, y, z: x * gamma_density(y, x * z)),
     )
     points = _OTHERS, _SHAPES, _POSITIVE
 
@@ -461,9 +461,9 @@ class Gdtrc(SciPyFunction):
     """The upper tail of `gdtr`."""
 
     partials = (
-        (lambda x, y, z: -z * _gamma_density(y, x * z)),
+        (lambda x, y, z: -z * gamma_density(y, x * z)),
         (lambda x, y, z: -gammainc_a(y, x * z, order=1)),
-        (lambda x, y, z: -x * _gamma_density(y, x * z)),
+        (lambda x, y, z: -x * gamma_density(y, x * z)),
     )
     points = _OTHERS, _SHAPES, _POSITIVE
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.primitive import primitive
-from vjpkit.ops.scipy_special import SciPyFunction, by_series
+from vjpkit.ops.scipy_special import SciPyFunction, by_series, refused, whole
 
 _X = np.array([0.3, -1.2, 2.5])
 _POSITIVE = np.array([0.4, 1.7, 30.0])
@@ -279,3 +279,41 @@ class Radian(SciPyFunction):
 
 
 radian = primitive(Radian)
+
+
+class Powm1(SciPyFunction):
+    """x^y - 1."""
+
+    partials = (lambda x, y: y * x ** (y - 1)), (lambda x, out: np.log(x) * (1 + out))
+    points = _POSITIVE, _SMALL
+
+
+powm1 = primitive(Powm1)
+
+
+class Lambertw(SciPyFunction):
+    """The solution w of w exp(w) = x on branch y, to a relative z; complex."""
+
+    function = "_lambertw"
+    branches = {"analytic": "SciPy's complex values do not resolve a complex step"}
+    partials = (
+        (lambda out: np.exp(-out) / (1 + out)),
+        whole("lambertw", "k"),
+        refused(
+            "scipy.special.lambertw: tol is no operand of the function", "Pass a plain number."
+        ),
+    )
+    points = np.array([0.3, 1.2, 2.5 + 1j]), np.array([0, 0, -1]), np.array([1e-8, 1e-8, 1e-8])
+
+
+lambertw: Lambertw = primitive(Lambertw)
+
+
+class Wrightomega(SciPyFunction):
+    """The solution w of w + log(w) = x."""
+
+    partials = ((lambda out: out / (1 + out)),)
+    points = (np.array([0.3, -1.2, 2.5]),)
+
+
+wrightomega = primitive(Wrightomega)

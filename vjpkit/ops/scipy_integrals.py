@@ -149,3 +149,56 @@ class Lpmv(SciPyFunction):
 
 
 lpmv: Lpmv = primitive(Lpmv)
+
+
+class Hyp0f1(SciPyFunction):
+    """0F1(x; y), whose derivative in y is 1/x of the next one."""
+
+    branches = {"analytic": "SciPy's complex values do not resolve a complex step"}
+    partials = unknown("hyp0f1", "v"), (lambda x, y: hyp0f1(x + 1, y) / x)
+    points = _FRACTION + 0.7, _SMALL
+
+
+hyp0f1: Hyp0f1 = primitive(Hyp0f1)
+
+
+class Hyperu(SciPyFunction):
+    """Tricomi's function U(x, y, z), whose derivative in z is -x of the next one."""
+
+    partials = (
+        unknown("hyperu", "a"),
+        unknown("hyperu", "b"),
+        (lambda x, y, z: -x * hyperu(x + 1, y + 1, z)),
+    )
+    points = _FRACTION, _FRACTION + 0.7, np.array([0.4, 1.7, 3.0])
+
+
+hyperu: Hyperu = primitive(Hyperu)
+
+
+class WrightBessel(SciPyFunction):
+    """Wright's function of z, sum of z^k / (k! Gamma(x k + y))."""
+
+    partials = (
+        unknown("wright_bessel", "a"),
+        unknown("wright_bessel", "b"),
+        (lambda x, y, z: wright_bessel(x, x + y, z)),
+    )
+    points = _FRACTION + 0.5, _FRACTION + 0.7, _POSITIVE[:2].repeat(2)[:3]
+
+
+wright_bessel: WrightBessel = primitive(WrightBessel)
+
+
+class LogWrightBessel(SciPyFunction):
+    """The logarithm of `wright_bessel`."""
+
+    partials = (
+        unknown("log_wright_bessel", "a"),
+        unknown("log_wright_bessel", "b"),
+        (lambda x, y, z, out: np.exp(log_wright_bessel(x, x + y, z) - out)),
+    )
+    points = _FRACTION + 0.5, _FRACTION + 0.7, _POSITIVE[:2].repeat(2)[:3]
+
+
+log_wright_bessel: LogWrightBessel = primitive(LogWrightBessel)

@@ -28,6 +28,10 @@ FAMILIES = (
     "scipy_errors",
     "scipy_gamma",
     "scipy_integrals",
+    "scipy_inverses",
+    "scipy_pairs",
+    "scipy_polynomials",
+    "scipy_spherical",
 )
 """The modules of `vjpkit.ops` that declare them."""
 
@@ -47,8 +51,25 @@ def special() -> Any:
 
 def ufunc_of_scipy(name: str) -> Any:
     """SciPy's ufunc; its array API dispatch, where it is switched on, wraps them in functions."""
-    found = getattr(special(), name)
+    found = getattr(special()._ufuncs if name.startswith("_") else special(), name)
     return getattr(found, "__wrapped__", found)
+
+
+class Part:
+    """One of the results of a ufunc that has several."""
+
+    def __init__(self, ufunc: np.ufunc, place: int) -> None:
+        self.ufunc, self.place = ufunc, place
+        self.nin, self.nout, self.__name__ = ufunc.nin, ufunc.nout, f"{ufunc.__name__}_{place}"
+
+    def __call__(self, *xs: Value) -> Value:
+        return self.ufunc(*xs)[self.place]
+
+    def resolve_dtypes(self, dtypes: Sequence[Any]) -> tuple[Any, ...]:
+        """As of a ufunc with one result."""
+        given = dtypes[: self.nin]
+        found = self.ufunc.resolve_dtypes((*given, *[None] * self.nout))
+        return *found[: self.nin], found[self.nin + self.place]
 
 
 class SciPyFunction(Elementwise):
@@ -59,6 +80,8 @@ class SciPyFunction(Elementwise):
 
     function: ClassVar[str] = ""
     """SciPy's name, where it is not the primitive's own."""
+    place: ClassVar[int | None] = None
+    """Which result it is, of a function that has several."""
     points: ClassVar[Sequence[Any]] = (_X,)
     real: ClassVar[bool] = False
     """Whether its derivative is known for real numbers only."""
@@ -73,7 +96,8 @@ class SciPyFunction(Elementwise):
     @cached_property
     def ufunc(self) -> Any:  # type: ignore[override]  # known later than the class
         """SciPy's function."""
-        return ufunc_of_scipy(self.function or self.name)
+        ufunc = ufunc_of_scipy(self.function or self.name)
+        return ufunc if self.place is None else Part(ufunc, self.place)
 
     @cached_property
     def impl(self) -> Any:  # type: ignore[override]  # known later than the class
@@ -182,6 +206,9 @@ def by_ufunc(ufunc: np.ufunc) -> Callable[..., Value] | None:
     """What computes one of SciPy's ufuncs on traced values, if something does."""
     if ufunc.__name__ in ("cbrt", "exp2", "expm1", "log1p"):  # NumPy has them too
         return getattr(np, ufunc.__name__) if ufunc_of_scipy(ufunc.__name__) is ufunc else None
+    parts = by_parts().get(ufunc.__name__)
+    if parts is not None:
+        return lambda *xs: tuple([part(*xs) for part in parts])
     found = by_name().get(ufunc.__name__.lstrip("_"))
     return found if found is not None and found.ufunc is ufunc else None
 
@@ -192,4 +219,15 @@ def by_name() -> dict[str, SciPyFunction]:
     for name in FAMILIES:
         import_module(f"vjpkit.ops.{name}")
     every = [p for p in PRIMITIVES.values() if isinstance(p, SciPyFunction)]
-    return {p.function or p.name: p for p in every}
+    return {(p.function or p.name).lstrip("_"): p for p in every if p.place is None}
+
+
+@cache
+def by_parts() -> dict[str, list[SciPyFunction]]:
+    """The results of SciPy's functions that have several, under SciPy's names."""
+    by_name()
+    every = [p for p in PRIMITIVES.values() if isinstance(p, SciPyFunction)]
+    found: dict[str, list[SciPyFunction]] = {}
+    for p in sorted([p for p in every if p.place is not None], key=lambda p: p.place or 0):
+        found.setdefault(p.function, []).append(p)
+    return found
