@@ -164,6 +164,7 @@ LATER.extend(
         "scipy_equations",
         "scipy_errors",
         "scipy_factors",
+        "scipy_filters",
         "scipy_gamma",
         "scipy_integrals",
         "scipy_inverses",

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from vjpkit.scipy._namespace import scipy_module
 
 if TYPE_CHECKING:
-    from vjpkit.scipy import integrate, linalg, optimize, special, stats
+    from vjpkit.scipy import integrate, linalg, optimize, signal, special, stats
 
-__all__ = ["integrate", "linalg", "optimize", "special", "stats"]
+__all__ = ["integrate", "linalg", "optimize", "signal", "special", "stats"]
 
 
 def __getattr__(name: str) -> Any:
