@@ -235,6 +235,7 @@ INTEGRALS = [
         "quad with points",
         lambda m, k: m.quad(lambda x: abs(x - 0.5) * k * np.exp(k * x), 0.0, 1.0, points=[0.5])[0],
         (0.7,),
+        order=1,
     ),
     Program(
         "quad_vec", lambda m, k, b: m.quad_vec(lambda x: np.exp(-x * k) + b, 0.0, b)[0], (K, 1.2), 1
@@ -350,6 +351,15 @@ def test_errors_are_scipys():
         grad(lambda k: ours.cumulative_simpson(S, x=S * k[0]))
     with pytest.raises(ValueError, match="finite limits"):
         grad(lambda k: ours.fixed_quad(bump, 0.0, np.inf, (k,))[0])
+
+
+def test_what_is_plain_and_complex_is_refused():
+    with pytest.raises(UnsupportedError, match="a result is complex"):
+        vk.grad(
+            lambda k: abs(ours.solve_ivp(lambda t, y: k * y, (0, 1), [1j], t_eval=[1.0]).y[0, 0])
+        )(0.5)
+    with pytest.raises(UnsupportedError, match="a result is complex"):
+        vk.grad(lambda k: abs(ours.quad_vec(lambda x: np.exp(1j * k * x), 0.0, 1.0)[0]))(0.5)
 
 
 def test_what_branches_on_states_is_refused_in_closures_alone():

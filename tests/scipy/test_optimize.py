@@ -76,7 +76,11 @@ PROGRAMS = [
     Program("fsolve", lambda o, a: o.fsolve(system, [0.5, 0.5], (a,), xtol=1e-13), (A,)),
     Program("fsolve one", lambda o, a: o.fsolve(lambda x: x * x - a, 1.0, xtol=1e-11), (1.3,)),
     Program("root", lambda o, a: o.root(system, [0.5, 0.5], (a,), tol=1e-13).x, (A,)),
-    Program("root lm", lambda o, a: o.root(system, [0.5, 0.5], a, "lm", tol=1e-14).x, (A,)),
+    Program(
+        "root lm",
+        lambda o, a: o.root(lambda x, a: x**3 + x - a, [0.5, 0.5], a, "lm", tol=1e-14).x,
+        (A,),
+    ),
     Program(
         "root of a matrix",
         lambda o, a: o.root(
@@ -318,6 +322,18 @@ def test_refused(words):
         vk.jacobian(lambda a: np.sum(REFUSED[words](a)))(A)
     assert words in str(caught.value)
     assert "test_optimize.py:" in str(caught.value)
+
+
+def test_what_is_no_solution_is_told():
+    """Where SciPy stopped early, derivatives of solutions are those of something else."""
+    early = lambda a: ours.minimize(bowl, [3.0, 3.0], (a,), options={"maxiter": 1}).x[0]
+    with pytest.warns(RuntimeWarning, match="SciPy stopped .* before a solution"):
+        vk.grad(early)(A)
+
+
+def test_what_is_plain_and_complex_is_refused():
+    with pytest.raises(UnsupportedError, match="a result is complex"):
+        vk.grad(lambda a: abs(ours.newton(lambda x: x**2 + a, 1.0 + 1j)))(2.0)
 
 
 def test_errors_are_scipys():

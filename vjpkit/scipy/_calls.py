@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.control.external import LOOPS, External, external
+from vjpkit.control.jit import jit
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.rows import innermost
@@ -32,11 +33,13 @@ from vjpkit.transforms.staged import closure_convert, is_abstract
 __all__ = [
     "Call",
     "Known",
+    "Often",
     "Parameters",
     "host",
     "is_traced",
     "known_only_in",
     "like",
+    "real_array",
     "reported",
     "traced_in",
     "tuple_of",
@@ -143,6 +146,34 @@ def untraced(label: str, theirs: Callable[..., Any], args: Any, kwargs: Any) -> 
             (args, kwargs),
         )
     return theirs(*args, **kwargs)
+
+
+class Often:
+    """A function of plain values that SciPy calls often: op by op at first, then as a program.
+
+    What cannot be staged, since its control flow depends on values, stays as it is.
+    """
+
+    def __init__(self, fun: Callable[..., Any]) -> None:
+        self.fun = fun
+        self.calls = 0
+        self.run = fun
+
+    def __call__(self, *args: Any) -> Any:
+        self.calls += 1
+        if self.calls == AFTER:
+            program = jit(self.fun, backend="numpy")
+            try:
+                y = program(*args)
+            except Exception:  # whatever plain code makes of a tracer; what is wrong comes up again
+                return self.fun(*args)
+            self.run = program
+            return y
+        return self.run(*args)
+
+
+AFTER = 60
+"""Calls that take as long as staging does."""
 
 
 def require_real(label: str, values: Sequence[Value]) -> None:
@@ -276,6 +307,16 @@ def require_default(label: str, name: str, given: Any, default: Any) -> None:
         f"{label}: {name}= is not supported with traced values{at(calling_position())}.\n"
         "Leave it out, or stop the derivative of what is traced: vk.lax.stop_gradient(x)."
     )
+
+
+def real_array(label: str, x: Any) -> Any:
+    """What SciPy or a user's function returned, as floats; complex numbers raise."""
+    if np.iscomplexobj(x):
+        raise UnsupportedError(
+            f"{label}: a result is complex, where something that it depends on is traced"
+            f"{at(calling_position())}.\nWrite it as a function of real and imaginary parts."
+        )
+    return np.asarray(x, float)[()]
 
 
 def tuple_of(args: Any) -> tuple[Any, ...]:

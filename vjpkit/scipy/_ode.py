@@ -26,7 +26,7 @@ import numpy as np
 
 from vjpkit.control.custom import custom_rule
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.scipy._calls import host
+from vjpkit.scipy._calls import Often, host
 from vjpkit.scipy._namespace import scipy_module
 from vjpkit.transforms.derivatives import jvp, vjp
 from vjpkit.transforms.sides import FLOAT0
@@ -87,11 +87,13 @@ def solved(passes: Sequence[Pass], jumps: Sequence[Array], values: Any, solver: 
         atol = solver.atol * np.where(np.arange(p.size) < p.linear, 1.0, scale)
         out = np.array(u, float)
         mine: list[Any] = [None] * (count - 1)
+        rhs = Often(p.rhs)
         for i in reversed(range(count - 1)) if back else range(count - 1):
             before = [each[i] for each in sols]
 
-            def fun(s: float, z: Array, i: int = i, before: Any = before, p: Pass = p) -> Array:
-                return np.asarray(p.rhs(values, i, s, *[sol(s) for sol in before], z), float)
+            def fun(s: float, z: Array, i: int = i, before: Any = before, rhs: Any = rhs) -> Array:
+                y = rhs(values, np.intp(i), s, *[sol(s) for sol in before], z)
+                return np.asarray(y, float)
 
             last = number + 1 == len(passes)
             end, mine[i] = solver.interval(fun, back, out[i + back], atol, not last)

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.control.custom import custom_rule
+from vjpkit.control.custom import SymbolicZero, custom_rule
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.tracer import Tracer
-from vjpkit.scipy._calls import host, value_of
+from vjpkit.scipy._calls import Often, host, value_of
 from vjpkit.scipy._namespace import scipy_module
 from vjpkit.transforms.jacobians import jacobian
 
@@ -62,9 +61,9 @@ def integral(
     def run(a: Any, b: Any, *values: Any) -> tuple[Any, Any]:
         if own is not None:
             return own(a, b, *values)
-        return precision.integrated(lambda x: np.asarray(f(values, x), float), a, b)
+        often = Often(f)
+        return precision.integrated(lambda x: np.asarray(often(values, x), float), a, b)
 
-    moving = [isinstance(x, Tracer) for x in ends]
     found = host(label, run, None if shape is None else [Aval(shape, np.float64), _ERROR])
 
     def integrated(ends: tuple[Value, Value], values: Values) -> tuple[Value, Value]:
@@ -75,12 +74,12 @@ def integral(
         shifts, ts = tangents
         out, error = ruled(ends, values)
         t = np.zeros(out.shape, out.dtype)
-        for sign, x, dx, moves in zip((-1, 1), ends, shifts, moving, strict=True):
-            if moves:
+        for sign, x, dx in zip((-1, 1), ends, shifts, strict=True):
+            if not isinstance(dx, SymbolicZero):
                 inside = np.isfinite(x)
                 at_end = value_of(f(values, np.where(inside, x, 0.0)))
                 t = t + sign * np.where(inside, at_end, 0.0) * dx
-        real = [i for i, v in enumerate(values) if aval_of(v).inexact]
+        real = [i for i, t in enumerate(ts) if not isinstance(t, SymbolicZero)]
         if real:
             both = integral(
                 label, gradient(f, real), ends, values, precision,
@@ -92,7 +91,8 @@ def integral(
         return (out, error), (t, None)
 
     integrated.__name__ = label
-    ruled = custom_rule(integrated, jvp=rule)
+    ruled = custom_rule(integrated)
+    ruled.defjvp(rule, symbolic_zeros=True)
     if staging is not None:
         ruled.staging = staging
     return ruled(ends, tuple(values))  # type: ignore[no-any-return]  # a pair

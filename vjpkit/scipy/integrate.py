@@ -21,11 +21,13 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.rows import innermost
+from vjpkit.ops.indexing import take
 from vjpkit.scipy._calls import (
     Call,
     Parameters,
     known_only_in,
     like,
+    real_array,
     reported,
     traced_in,
     tuple_of,
@@ -61,8 +63,9 @@ def _trajectory(
 
     def rhs(values: Sequence[Value], i: int, s: float, y: Value) -> Value:
         times = t(values)
-        step = times[i + 1] - times[i]
-        return step * np.reshape(value_of(f(values, times[i] + s * step, y)), n)
+        start = take(times, i, axis=0)
+        step = take(times, i + 1, axis=0) - start
+        return step * np.reshape(value_of(f(values, start + s * step, y)), n)
 
     count = t(p.values).shape[0]
     start = np.concatenate([np.reshape(y0, (1, n)), np.zeros((count - 1, n))])
@@ -103,7 +106,7 @@ def odeint(
     def own(values: Sequence[Value]) -> Any:
         y0, t, _ = p.at(values)
         plain = {name: p.plain(g, values) for name, g in functions.items()}
-        return call.run(y0=y0, t=t, args=(), **plain)
+        return real_array(call.label, call.run(y0=y0, t=t, args=(), **plain))
 
     default = 1.49012e-8
     solver = Solver("LSODA", *[default if e is None else float(np.min(e)) for e in (rtol, atol)])
@@ -164,7 +167,7 @@ def solve_ivp(
         return np.concatenate([value_of([first]), value_of(t_eval)]) * 1.0
 
     def own(values: Sequence[Value]) -> Any:
-        y = solved(values).y.T
+        y = real_array(call.label, solved(values).y.T)
         return y if t_eval is None else np.concatenate([np.reshape(p.at(values)[0], (1, -1)), y])
 
     rtol, atol = options.get("rtol", 1e-3), float(np.min(options.get("atol", 1e-6)))
@@ -199,7 +202,7 @@ def quad(
 
     def own(a: Any, b: Any, *values: Any) -> tuple[Any, Any]:
         value, error = call.run(func=p.plain(g, values), a=a, b=b, args=())
-        return np.float64(value), np.float64(error)
+        return real_array(call.label, value), np.float64(error)
 
     def f(values: Sequence[Value], x: float) -> Value:
         return np.reshape(value_of(g(values, x)), ())
@@ -228,7 +231,7 @@ def quad_vec(
     def own(a: Any, b: Any, *values: Any) -> tuple[Any, Any]:
         more = {"args": ()} if "args" in call.bound.arguments else {}
         value, error = call.run(f=p.plain(g, values), a=a, b=b, **more)
-        return np.asarray(value, float)[()], np.float64(error)
+        return real_array(call.label, value), np.float64(error)
 
     def integrand(values: Sequence[Value], x: float) -> Value:
         return value_of(g(values, x))

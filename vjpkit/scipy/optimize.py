@@ -30,6 +30,7 @@ from vjpkit.scipy._calls import (
     host,
     known_only_in,
     like,
+    real_array,
     reported,
     tuple_of,
     value_of,
@@ -89,7 +90,8 @@ def _bracketed(call: Call, f: Any, a: Value, b: Value, args: Any) -> Value:
 
     def solve(*values: Value) -> tuple[Any, ...]:
         low, high, _ = p.at(values)
-        return (np.float64(call.run(f=p.plain(g, values), a=low, b=high, args=())),)
+        x = call.run(f=p.plain(g, values), a=low, b=high, args=())
+        return (real_array(call.label, x),)
 
     def residual(x: Value, aids: Any, values: Sequence[Value]) -> Value:
         return np.reshape(value_of(g(values, x)), ())
@@ -172,7 +174,7 @@ def newton(
     def solve(*values: Value) -> tuple[Any, ...]:
         start, second, _ = p.at(values)
         x = call.run(x0=start, x1=second, args=(), **_plain(p, functions, values))
-        return (np.asarray(x, float)[()],)
+        return (real_array(call.label, x),)
 
     def residual(x: Value, aids: Any, values: Sequence[Value]) -> Value:
         return np.reshape(value_of(functions["func"](values, x)), x.shape)
@@ -202,7 +204,7 @@ def root_scalar(
         bracket, x0, x1, _ = p.at(values)
         plain = _plain(p, functions, values)
         found.append(call.run(bracket=bracket, x0=x0, x1=x1, args=(), **plain))
-        return (np.float64(found[-1].root),)
+        return (real_array(call.label, found[-1].root),)
 
     def residual(x: Value, aids: Any, values: Sequence[Value]) -> Value:
         return np.reshape(value_of(zero(values, x)), ())
@@ -257,7 +259,8 @@ def _system(
     def solve(*values: Value) -> tuple[Any, ...]:
         found.append(call.run(x0=p.at(values)[0], args=(), **_plain(p, functions, values)))
         result = found[-1]
-        return (np.asarray(result.x if isinstance(result, OptimizeResult) else result, float),)
+        x = result.x if isinstance(result, OptimizeResult) else result
+        return (real_array(call.label, x),)
 
     def residual(x: Value, aids: Any, values: Sequence[Value]) -> Value:
         return value_of(zero(values, x))
@@ -280,7 +283,7 @@ def fixed_point(call: Call, func: Any, x0: Value, args: Any) -> Value:
 
     def solve(*values: Value) -> tuple[Any, ...]:
         x = call.run(func=p.plain(g, values), x0=p.at(values)[0], args=())
-        return (np.asarray(x, float)[()],)
+        return (real_array(call.label, x),)
 
     def residual(x: Value, aids: Any, values: Sequence[Value]) -> Value:
         return x - np.reshape(value_of(g(values, x)), x.shape)
@@ -352,7 +355,7 @@ def minimize(
         x0, _, bounds = p.at(values)
         plain = _plain(p, {**functions, **more}, values)
         found.append(call.run(x0=x0, args=(), bounds=bounds, **plain))
-        x = np.asarray(found[-1].x, float)
+        x = real_array(call.label, found[-1].x)
         active = np.zeros(n, int)
         if bounds is not None:
             low, high = _sides(bounds, n)
@@ -393,7 +396,7 @@ def minimize_scalar(call: Call, fun: Any, bracket: Any, bounds: Any, args: Any) 
     def solve(*values: Value) -> tuple[Any, ...]:
         bracket, bounds, _ = p.at(values)
         found.append(call.run(fun=p.plain(g, values), bracket=bracket, bounds=bounds, args=()))
-        x = np.float64(found[-1].x)
+        x = real_array(call.label, found[-1].x)
         return x, np.int64(0 if bounds is None else _end(lambda y: scalar(values, y), x, bounds))
 
     def residual(x: Value, aids: Any, values: Sequence[Value]) -> Value:
@@ -472,7 +475,7 @@ def least_squares(
         x0, _, _, bounds, scale = p.at(values)
         plain = _plain(p, functions, values)
         found.append(call.run(x0=x0, bounds=bounds, f_scale=scale, args=(), kwargs={}, **plain))
-        return np.asarray(found[-1].x, float), np.asarray(found[-1].active_mask, int)
+        return real_array(call.label, found[-1].x), np.asarray(found[-1].active_mask, int)
 
     def residual(x: Value, aids: Any, values: Sequence[Value]) -> Value:
         gradient = grad(lambda y: cost(values, y))(x)
@@ -596,7 +599,7 @@ def lsq_linear(call: Call, A: Value, b: Value, bounds: Any) -> Any:
     def solve(*values: Value) -> tuple[Any, ...]:
         A, b, bounds = p.at(values)
         found.append(call.run(A=A, b=b, bounds=bounds))
-        return np.asarray(found[-1].x, float), np.asarray(found[-1].active_mask, int)
+        return real_array(call.label, found[-1].x), np.asarray(found[-1].active_mask, int)
 
     def residual(x: Value, aids: Any, values: Sequence[Value]) -> Value:
         A, b, bounds = p.at(values)
