@@ -43,6 +43,7 @@ __all__ = [
     "reported",
     "traced_in",
     "tuple_of",
+    "unknowns",
     "value_of",
 ]
 
@@ -177,13 +178,21 @@ AFTER = 60
 
 
 def require_real(label: str, values: Sequence[Value]) -> None:
-    """Raise for traced complex numbers: SciPy's routines are differentiated in real ones."""
+    """Raise for complex numbers: SciPy's routines are differentiated in real ones."""
     for x in values:
-        if x.dtype.kind == "c":
+        if np.iscomplexobj(x):
             raise UnsupportedError(
-                f"{label}: a traced value is complex, of shape {tuple(x.shape)}"
-                f"{at(calling_position())}.\nPass real and imaginary parts as real numbers."
+                f"{label}: a value is complex, of shape {np.shape(x)}, where something that is "
+                f"computed from it is traced{at(calling_position())}.\n"
+                "Pass real and imaginary parts as real numbers."
             )
+
+
+def unknowns(label: str, x: PyTree) -> Value:
+    """First guesses or initial states as one array of real numbers."""
+    start = value_of(x)
+    require_real(label, [start])
+    return start
 
 
 def host(label: str, run: Callable[..., tuple[Any, ...]], avals: Sequence[Aval] | None) -> Any:

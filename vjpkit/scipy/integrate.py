@@ -31,6 +31,7 @@ from vjpkit.scipy._calls import (
     reported,
     traced_in,
     tuple_of,
+    unknowns,
     value_of,
 )
 from vjpkit.scipy._namespace import passing, scipy_module
@@ -93,7 +94,7 @@ def odeint(
     >>> vk.grad(end)(2.0).round(6), round(-np.exp(-2.0), 6)
     (np.float64(-0.135335), np.float64(-0.135335))
     """
-    y0, t = np.atleast_1d(value_of(y0)) * 1.0, value_of(t) * 1.0
+    y0, t = np.atleast_1d(unknowns(call.label, y0)) * 1.0, value_of(t) * 1.0
     p = Parameters(call.label, (y0, t, tuple_of(args)))
     n = y0.size
     examples = [0.0, np.zeros(n)] if tfirst else [np.zeros(n), 0.0]
@@ -131,7 +132,7 @@ def solve_ivp(
     >>> vk.grad(end)(2.0).round(6), round(-np.exp(-2.0), 6)
     (np.float64(-0.135335), np.float64(-0.135335))
     """
-    y0 = value_of(y0) * 1.0
+    y0 = unknowns(call.label, y0) * 1.0
     ends = tuple(t_span)
     p = Parameters(call.label, (y0, ends, t_eval, () if args is None else tuple(args)))
     examples = [0.0, np.zeros(y0.size)]

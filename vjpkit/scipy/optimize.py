@@ -33,6 +33,7 @@ from vjpkit.scipy._calls import (
     real_array,
     reported,
     tuple_of,
+    unknowns,
     value_of,
 )
 from vjpkit.scipy._implicit import constant, implicit
@@ -166,7 +167,7 @@ def newton(
     >>> vk.grad(lambda p: newton(lambda x, p: x * x - p, 1.0, args=(p,)))(4.0).round(9)
     np.float64(0.25)
     """
-    x0 = value_of(x0)
+    x0 = unknowns(call.label, x0)
     p = Parameters(call.label, (x0, x1, tuple_of(args)))
     given = {"func": func, "fprime": fprime, "fprime2": fprime2}
     functions = _functions(p, given, [np.zeros(x0.shape)[()]], lambda tree: tree[2])
@@ -248,7 +249,7 @@ def _system(
     call: Call, name: str, fun: Any, x0: Value, args: Any, more: dict[str, Any]
 ) -> tuple[Value, Value, list[Any]]:
     """A root of several equations, the function there, and what SciPy reported."""
-    x0 = value_of(x0)
+    x0 = unknowns(call.label, x0)
     p = Parameters(call.label, (x0, tuple_of(args)))
     flat = call.bound.arguments.get("method", "hybr") in ("hybr", "lm")
     shape = (x0.size,) if flat else x0.shape
@@ -277,7 +278,7 @@ def fixed_point(call: Call, func: Any, x0: Value, args: Any) -> Value:
     >>> vk.grad(lambda p: fixed_point(lambda x: np.sqrt(p * x), 1.0))(4.0).round(6)
     np.float64(1.0)
     """
-    x0 = value_of(x0)
+    x0 = unknowns(call.label, x0)
     p = Parameters(call.label, (x0, tuple_of(args)))
     g = p.function(func, [np.zeros(x0.shape)[()]], lambda tree: tree[1])
 
@@ -342,7 +343,7 @@ def minimize(
             f"{call.label}: bounds= with method={method!r} are not supported with traced values"
             f"{at(calling_position())}.\nIt may end beside a bound: use method='L-BFGS-B'."
         )
-    start = value_of(x0)
+    start = unknowns(call.label, x0)
     n = start.size
     p = Parameters(call.label, (start, tuple_of(args), bounds))
     given = {"fun": fun, "jac": jac, "hess": hess}
@@ -456,7 +457,7 @@ def least_squares(
             f"{call.label}: a function as loss= is not supported with traced values"
             f"{at(calling_position())}.\nUse one of {', '.join(map(repr, _LOSSES))}."
         )
-    start = np.atleast_1d(value_of(x0))
+    start = np.atleast_1d(unknowns(call.label, x0))
     n = start.size
     p = Parameters(call.label, (start, tuple_of(args), dict(kwargs or {}), bounds, f_scale))
     named = {"fun": _with_keywords(fun), "jac": _with_keywords(jac)}
