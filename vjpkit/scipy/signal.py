@@ -135,7 +135,11 @@ def _convolution(x: Value, y: Value, method: str) -> Value:
     if method == "auto":
         stands = [np.ones(v.shape, v.dtype) for v in (x, y)]
         method = scipy_module("signal").choose_conv_method(*stands)
-    return _by_transforms(x, y, range(x.ndim)) if method == "fft" else _whole(x, y)
+    if method != "fft":
+        return _whole(x, y)
+    whole = _by_transforms(x, y, range(x.ndim))
+    exact = np.result_type(x.dtype, y.dtype).kind not in "fc"
+    return np.round(whole) if exact else whole
 
 
 @_ours()
