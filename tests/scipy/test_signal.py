@@ -255,6 +255,16 @@ def test_long_recursions_are_scipys():
     np.testing.assert_allclose(traced, theirs, rtol=1e-7, atol=1e-8 * abs(theirs).max())
 
 
+@pytest.mark.parametrize("f", ["fftconvolve", "oaconvolve", "welch", "periodogram", "lfilter"])
+def test_signals_of_no_samples(f):
+    args = (B, A) if f == "lfilter" else ()
+    more = (np.zeros(0),) if "convolve" in f else ()
+    theirs = getattr(signal, f)(*args, np.zeros(0), *more)
+    traced = vk.jit(lambda x: getattr(ours, f)(*args, x, *more))(np.zeros(0))
+    pairs = zip(vk.tree_util.tree_leaves(traced), vk.tree_util.tree_leaves(theirs), strict=True)
+    assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+
+
 def test_transposes_are_filters():
     """<y, F x> is <F^T y, x>, and F^T is the filter from the other end."""
     f = lambda x: ours.lfilter(B, A, x)

@@ -288,6 +288,8 @@ def like(
             if not rehearse:
                 return rule(Call(label, theirs, bound), **known)
             found = rehearsed(theirs, args, kwargs)
+            if not any(x.size for x in traced_in((args, kwargs))):
+                return found  # of no elements, so that there are no derivatives
             return fitted(rule(Call(label, theirs, bound, found), **known), found)
 
         function.__signature__ = signature  # type: ignore[attr-defined]  # as inspect reads it
