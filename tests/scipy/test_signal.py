@@ -210,9 +210,24 @@ SPECTRA = [
          signal.stft(X, nperseg=4, return_onesided=False)[2], order=1),
 ]  # fmt: skip
 
+PLACES = [
+    case("welch in its rate", lambda s, fs: s.welch(X, fs, nperseg=4), 2.5),
+    case("csd in its rate", lambda s, fs: s.csd(X, X[::-1], fs, nperseg=4), 2.5),
+    case("periodogram in its rate", lambda s, fs: s.periodogram(X, fs), 2.5),
+    case("coherence in its rate",
+         lambda s, fs: s.coherence(X, np.sin(9 * X), fs, nperseg=4, detrend=False), 2.5),
+    case("spectrogram in its rate", lambda s, fs: s.spectrogram(X, fs, nperseg=4), 2.5),
+    case("stft in its rate", lambda s, fs: s.stft(X, fs, nperseg=4, scaling="psd"), 2.5),
+    case("istft in its rate",
+         lambda s, fs: s.istft(signal.stft(X, nperseg=4)[2], fs, nperseg=4, scaling="psd"), 2.5),
+    case("freqz in its rate", lambda s, fs: s.freqz(B, A, 5, fs=fs), 2.5),
+    case("freqz at places", lambda s, w, fs: s.freqz(B, A, w, fs=fs), np.array([0.3, 0.7]), 2.5),
+    case("resample in times", lambda s, t: s.resample(X, 6, t), 0.3 * np.arange(11.0)),
+]  # fmt: skip
+
 
 @pytest.mark.parametrize(
-    "program", [*CONVOLUTIONS, *FILTERS, *PREPARATION, *RESAMPLING, *SPECTRA], ids=repr
+    "program", [*PLACES, *CONVOLUTIONS, *FILTERS, *PREPARATION, *RESAMPLING, *SPECTRA], ids=repr
 )
 def test_programs(program):
     check(ours, signal, program)

@@ -362,7 +362,7 @@ def rehearsed(theirs: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     def known(x: Any) -> Any:
         if not isinstance(x, Tracer):
             return x
-        return np.ones(x.shape, x.dtype) if is_abstract(x) else innermost(x)
+        return np.ones(x.shape, x.dtype)[()] if is_abstract(x) else innermost(x)
 
     inner, words = tree_map(known, (args, kwargs))
     with np.errstate(all="ignore"):

@@ -24,6 +24,7 @@ import numpy as np
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.rows import innermost
+from vjpkit.core.tracer import Tracer
 from vjpkit.scipy._calls import Call, known_only_in, like, value_of
 from vjpkit.scipy._filters import convolved, extended, filtered, padded, steady, windows_of
 from vjpkit.scipy._namespace import passing, scipy_module
@@ -725,7 +726,10 @@ def resample(call: Call, x: Value, num: int, t: Any, axis: int, window: Any, dom
         kept = _complex_kept(spectrum, least, num, n)
         y = np.fft.ifft(kept) * (num / n)
     out = _back(y, axis)
-    return out if t is None else (out, call.found[1])
+    if t is None:
+        return out
+    t = value_of(t)
+    return out, t[0] + (t[1] - t[0]) * (n / num) * np.arange(num)
 
 
 def _complex_kept(spectrum: Value, least: int, num: int, n: int) -> Value:
@@ -760,6 +764,19 @@ def _weights_of(window: Any, n: int) -> Any:
 
 
 # ------------------------------------------------------------------------------------------ spectra
+
+
+def _scaled(found: Value, fs: Value, power: int) -> Value:
+    """Frequencies (power 1) or times (-1) that SciPy found, which go with the sampling rate."""
+    if not isinstance(fs, Tracer):
+        return found
+    rate: Value = fs if is_abstract(fs) else fs / innermost(fs)
+    return found * rate if power > 0 else found / rate
+
+
+def _places(call: Call, fs: Value) -> tuple[Value, Value]:
+    """The frequencies and times that SciPy found."""
+    return _scaled(call.found[0], fs, 1), _scaled(call.found[1], fs, -1)
 
 
 def _trend(how: Any) -> Callable[[Value], Value]:
@@ -805,7 +822,7 @@ def csd(
     powers = _powers(
         x, y, fs, window, nperseg, noverlap, nfft, detrend, return_onesided, scaling, axis
     )
-    return call.found[0], _back(averaged(powers, average), axis)
+    return _scaled(call.found[0], fs, 1), _back(averaged(powers, average), axis)
 
 
 @_ours()
@@ -842,7 +859,7 @@ def periodogram(
         x, nfft = x[..., :nfft], None
     window = "boxcar" if window is None else window
     found = welch(x, fs, window, x.shape[-1], 0, nfft, detrend, return_onesided, scaling)
-    return call.found[0], _back(found[1], axis)
+    return _scaled(call.found[0], fs, 1), _back(found[1], axis)
 
 
 @_ours()
@@ -859,7 +876,7 @@ def coherence(
     """
     how = (fs, window, nperseg, noverlap, nfft, detrend, True, "density", axis)
     cross = np.abs(csd(x, y, *how)[1]) ** 2
-    return call.found[0], cross / welch(x, *how)[1] / welch(y, *how)[1]
+    return _scaled(call.found[0], fs, 1), cross / welch(x, *how)[1] / welch(y, *how)[1]
 
 
 @_ours()
@@ -882,7 +899,7 @@ def spectrogram(
         powers = _powers(
             x, x, fs, window, nperseg, noverlap, nfft, detrend, return_onesided, scaling, axis
         )
-        return *call.found[:2], _frequencies_at(powers, axis)
+        return *_places(call, fs), _frequencies_at(powers, axis)
     s = Segments.of(window, nperseg, noverlap, nfft, n)
     onesided = return_onesided and not np.iscomplexobj(x)
     z = s.spectra(_last(x, axis), _trend(detrend), onesided) * np.sqrt(s.scale(scaling, fs))
@@ -891,7 +908,7 @@ def spectrogram(
         z = np.abs(z)
     elif mode != "complex":
         z = np.unwrap(np.angle(z)) if mode == "phase" else np.angle(z)
-    return *call.found[:2], _frequencies_at(z, axis)
+    return *_places(call, fs), _frequencies_at(z, axis)
 
 
 def _frequencies_at(z: Value, axis: int) -> Value:
@@ -927,7 +944,7 @@ def stft(
     onesided = return_onesided and not np.iscomplexobj(x)
     scale = np.sqrt(s.scale("density" if scaling == "psd" else scaling, fs))
     z = s.spectra(x, _trend(detrend), onesided) * scale
-    return *call.found[:2], _frequencies_at(np.moveaxis(z, -1, -2), axis)
+    return *_places(call, fs), _frequencies_at(np.moveaxis(z, -1, -2), axis)
 
 
 @_ours()
@@ -961,7 +978,7 @@ def istft(
     found = call.found[1]
     place = time_axis % value_of(Zxx).ndim
     place -= int(freq_axis % value_of(Zxx).ndim < place)
-    return call.found[0], np.moveaxis(x, -1, place) if found.ndim > 1 else x
+    return _scaled(call.found[0], fs, -1), np.moveaxis(x, -1, place) if found.ndim > 1 else x
 
 
 @_ours()
@@ -978,7 +995,8 @@ def freqz(
     b, a = np.atleast_1d(value_of(b)), np.atleast_1d(value_of(a))
     if b.ndim > 1 or a.ndim > 1:
         _refuse(call, "coefficients of more than one filter are", "Use vk.vmap.")
-    w = call.found[0]
+    given = worN is not None and np.ndim(worN) > 0
+    w = value_of(worN) if given else _scaled(call.found[0], fs, 1)
     z = np.exp(-2j * np.pi * w / fs)
     above, below = (np.sum(c * z[:, None] ** np.arange(c.shape[0]), axis=-1) for c in (b, a))
     return w, above / below
