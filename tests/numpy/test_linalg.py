@@ -1,5 +1,6 @@
 """numpy.linalg through plain NumPy: values, derivatives, staging, mapping, errors."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -362,6 +363,142 @@ def test_second_derivatives_along_which_values_part(direction):
     assert np.allclose(together, 6 * np.eye(3))
     with pytest.raises(NotDifferentiableError, match="agree to rounding"):
         vk.hessian(lambda x: np.real(np.sum(LA.eigvals(x) ** 3)))(np.eye(3))
+
+
+# ---- values that are close ---------------------------------------------------------------------
+
+Q5, P5 = (LA.qr(np.random.default_rng(k).normal(size=(5, 5))).Q for k in (5, 6))
+D5 = hermitian_part(np.random.default_rng(7).normal(size=(5, 5)))
+G5 = hermitian_part(np.random.default_rng(8).normal(size=(5, 5)))
+GAPS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-11, 1e-13, 2.5e-14, 1e-14, 0.0]
+
+
+def polar(x):
+    """The unitary factor, by Newton's iteration: no spectrum is met."""
+    for _ in range(14):
+        x = (x + LA.inv(x).T) / 2
+    return x
+
+
+def below(x):
+    """The projection on what belongs to eigenvalues below 3, by Newton's iteration for the sign."""
+    y = x - 3 * np.eye(len(x))
+    for _ in range(16):
+        y = (y + LA.inv(y)) / 2
+    return (np.eye(len(x)) - y) / 2
+
+
+def through_eigh(f, columns=slice(None)):
+    def g(x):
+        w, v = LA.eigh(x)
+        w, v = w[columns], v[:, columns]
+        return np.sum(G5 * ((v * f(w)) @ v.T))
+
+    return g
+
+
+def through_svd(f):
+    def g(x):
+        u, s, vh = LA.svd(x)
+        return np.sum(G5 * ((u * f(s)) @ vh))
+
+    return g
+
+
+def through_eig(x):
+    w, v = LA.eig(x)
+    return np.real(np.sum(G5 * ((v * w**3) @ LA.inv(v))))
+
+
+# By the spectrum, the same without it, and whether the matrix is symmetric.
+CLOSE: dict[str, tuple[Any, Any, bool]] = {
+    "cubes": (lambda x: np.sum(LA.eigvalsh(x) ** 3), lambda x: np.trace(x @ x @ x), True),
+    "logdet": (lambda x: np.sum(np.log(LA.eigvalsh(x))), lambda x: LA.slogdet(x)[1], True),
+    "nuclear": (lambda x: LA.norm(x, "nuc") ** 2, lambda x: np.sum(polar(x) * x) ** 2, False),
+    "fourths": (lambda x: np.sum(LA.svdvals(x) ** 4), lambda x: LA.norm(x @ x.T) ** 2, False),
+    "eigvals": (lambda x: np.real(np.sum(LA.eigvals(x) ** 3)), lambda x: np.trace(x @ x @ x), True),
+    "cube": (through_eigh(lambda w: w**3), lambda x: np.sum(G5 * (x @ x @ x)), True),
+    "projection": (through_eigh(np.ones_like, slice(0, 3)), lambda x: np.sum(G5 * below(x)), True),
+    "others": (
+        through_eigh(np.ones_like, slice(3, 5)),
+        lambda x: np.trace(G5) - np.sum(G5 * below(x)),
+        True,
+    ),
+    "odd": (through_svd(lambda s: s**3), lambda x: np.sum(G5 * (x @ x.T @ x)), False),
+    "polar": (through_svd(np.ones_like), lambda x: np.sum(G5 * polar(x)), False),
+    "eig": (through_eig, lambda x: np.sum(G5 * (x @ x @ x)), True),
+}
+
+
+def derivatives(f):
+    """The first in both modes, and a second along D5 in all orders of modes."""
+    gradient = vk.grad(f)
+    along = lambda f: lambda x: vk.jvp(f, (x,), (D5,))[1]
+    return {
+        "reverse": gradient,
+        "forward": along(f),
+        "reverse, reverse": vk.grad(lambda x: np.sum(gradient(x) * D5)),
+        "forward, reverse": along(gradient),
+        "reverse, forward": vk.grad(along(f)),
+    }
+
+
+@pytest.mark.parametrize("mode", derivatives(np.sum))
+@pytest.mark.parametrize("name", CLOSE)
+def test_derivatives_at_close_values_keep_half_of_their_digits_or_raise(name, mode):
+    """A chain of three with these gaps beside two others."""
+    spectral, direct, symmetric = CLOSE[name]
+    over = (lambda f: lambda x: f(hermitian_part(x))) if symmetric else (lambda f: f)
+    computed, program = (k(derivatives(over(spectral))[mode]) for k in (lambda f: f, vk.jit))
+    wanted = derivatives(over(direct))[mode]
+    for gap in GAPS:
+        w = np.array([1.0, 1 + gap, 1 + 3 * gap, 5.0, 7.0])
+        x = (Q5 * w) @ Q5.T if symmetric else (Q5 * w) @ P5.T
+        right = wanted(x)
+        close = pytest.approx(right, rel=0, abs=1e-5 * abs(right).max())
+        try:
+            got = computed(x)
+        except NotDifferentiableError:
+            assert gap < 1e-2
+            with pytest.warns(RuntimeWarning, match="of a spectrum"):
+                program(x)
+        else:
+            assert got == close
+            with warnings.catch_warnings(action="error"):
+                assert program(x) == close
+
+
+WELL_POSED = [
+    ("reverse", "cube", 0.0),
+    ("reverse", "projection", 0.0),
+    ("reverse", "odd", 0.0),
+    ("reverse", "polar", 0.0),
+    ("reverse, reverse", "cubes", 0.0),
+    ("reverse, reverse", "logdet", 0.0),
+    ("reverse, reverse", "nuclear", 0.0),
+    ("reverse, reverse", "fourths", 0.0),
+    ("forward, reverse", "logdet", 1e-6),
+    ("reverse, reverse", "cube", 1e-3),
+]
+
+
+@pytest.mark.parametrize(("mode", "name", "least"), WELL_POSED)
+def test_derivatives_at_close_values_that_do_not_raise(mode, name, least):
+    spectral, _, symmetric = CLOSE[name]
+    f = derivatives((lambda x: spectral(hermitian_part(x))) if symmetric else spectral)[mode]
+    for gap in GAPS:
+        w = np.array([1.0, 1 + gap, 1 + 3 * gap, 5.0, 7.0])
+        if gap >= least:
+            f((Q5 * w) @ (Q5 if symmetric else P5).T)
+
+
+@pytest.mark.parametrize("f", [np.log, np.sqrt, np.reciprocal, np.ones_like])
+@pytest.mark.parametrize("ratio", [0.5, 0.1])
+def test_values_of_different_sizes_are_not_close(f, ratio):
+    w = 3.0 * ratio ** np.arange(5)
+    for g, x in ((through_eigh(f), (Q5 * w) @ Q5.T), (through_svd(f), (Q5 * w) @ P5.T)):
+        for derivative in derivatives(g).values():
+            assert np.isfinite(derivative(x)).all()
 
 
 def triangle(g):

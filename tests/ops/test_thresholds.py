@@ -92,7 +92,7 @@ def test_the_spectrum_of_one_value():
 
 def test_cotangents_of_real_spectra_are_real():
     w, ct = np.array([1.0, 2.0, 4.0]), M + 1j * M.T
-    assert _gap_cotangent(w, ct, ct).dtype == float
+    assert _gap_cotangent(w, ct * ct).dtype == float
     assert _diagonal(w, ct, hermitian=True).dtype == float
     assert _diagonal(w + 0j, ct, hermitian=False).dtype == complex
 
