@@ -271,7 +271,8 @@ EQUIVALENT: dict[str, str] = {
     ),
     "ops.vectors.Independent.compute: v  ->  -v": _EMPTY,
     "ops.spectra._gaps: np.where(equal, 1, gaps)  ->  np.where(equal, 2, gaps)": _MASKED,
-    "ops.spectra._fill_groups: np.unique(equal[index], axis=0)  ->  equal[index]": (
+    "ops.spectra._fill_groups: np.unique(_groups(equal[index] | lost[index]), axis=0)"
+    "  ->  _groups(equal[index] | lost[index])": (
         "every value of a group has the same row: the same block is written more than once"
     ),
     "ops.spectra._block: symmetric - np.diag(np.diagonal(symmetric))  ->  symmetric": _TWO_WAYS,
@@ -337,12 +338,6 @@ EQUIVALENT: dict[str, str] = {
     "ops.linalg.eigen.Eigvals.decomposed: (w, v, v)  ->  (-w, v, v)": (
         "the values say only which of them are equal, and these are so with the other sign"
     ),
-    "ops.linalg.least_squares.truncated_push: np.where(kept, s, 1)"
-    "  ->  np.where(kept, s, 2)": _MASKED,
-    "ops.linalg.least_squares.truncated_push: np.where(mixed, rows[1] - columns[1], 1)"
-    "  ->  np.where(mixed, rows[1] - columns[1], 2)": _MASKED,
-    "ops.linalg.least_squares.truncated_push: np.where(mixed, rows[1] + columns[1], 1)"
-    "  ->  np.where(mixed, rows[1] + columns[1], 2)": _MASKED,
     "ops.linalg.singular._beyond: t - v @ (adjoint(v) @ t)  ->  t": _TWICE,
     "ops.linalg.singular._beyond: t - v @ (adjoint(v) @ t)  ->  t + v @ (adjoint(v) @ t)": _TWICE,
     "ops.linalg.singular._beyond: out - v @ (adjoint(v) @ out)  ->  out": _TWICE,

@@ -227,6 +227,24 @@ def test_pinv_at_constant_rank():
     assert vk.jit(vk.grad(lambda r, x: np.sum(LA.pinv(x, rtol=r))))(0.5, B) == 0
 
 
+@pytest.mark.parametrize("kind", [float, complex])
+@pytest.mark.parametrize("values", [[2.0, 2.0, 0.1], [2.0, 0.1, 0.1]])
+def test_derivatives_of_pinv_at_equal_values_of_which_some_are_dropped(values, kind):
+    """To third order: they need no vectors, neither of what is kept nor of what is dropped."""
+    x = ((Q5[:, :3] * values) @ LA.qr(A).Q).astype(kind)
+    x = x + 0.0j if kind is complex else x
+    f = lambda x: LA.pinv(x, rcond=0.3)
+    agrees(f, x, order=3)
+    agrees(lambda x: f(x.T), x)
+    direction = np.cos(np.arange(15.0)).reshape(5, 3)
+    for solve in (lambda x: f(x) @ Q5[:, 3:], lambda x: LA.lstsq(x, Q5[:, 3:], rcond=0.3)[0]):
+        gradient = vk.grad(lambda x, solve=solve: np.real(np.sum(np.sin(solve(x)))))
+        along = vk.grad(lambda x, g=gradient: np.real(np.sum(g(x) * direction)))
+        h = 1e-5
+        wanted = (gradient(x + h * direction) - gradient(x - h * direction)) / (2 * h)
+        np.testing.assert_allclose(along(x), wanted, atol=1e-8)
+
+
 def test_matrix_rank():
     both = lambda x: (LA.matrix_rank(x), LA.matrix_rank(x @ LA.matrix_transpose(x), None, True))
     x = np.stack([SINGULAR, A])
@@ -236,6 +254,16 @@ def test_matrix_rank():
     assert vk.make_ir(LA.matrix_rank)(SINGULAR)(SINGULAR)[0] == 2
     with pytest.raises(ValueError, match="both"):
         vk.vjp(lambda x: LA.matrix_rank(x, 0.1, rtol=0.1) * x, A)
+
+
+def test_reflections_of_tiny_and_huge_matrices():
+    """Their squares are beyond the range of numbers."""
+    for size in (1e-300, 1e300):
+        x = size * A
+        raw = lambda x: LA.qr(x, mode="raw")
+        for got in (vk.vjp(raw, x)[0], vk.jit(raw)(x)):
+            for a, b in zip(got, raw(x), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-13)
 
 
 def test_cond_of_singular_matrices_is_infinite():

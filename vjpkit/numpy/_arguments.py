@@ -16,10 +16,10 @@ from vjpkit.numpy._dispatch import normalize_axes
 from vjpkit.ops import structural
 
 __all__ = [
-    "as_array", "cast_safely",
+    "as_array", "axis_number", "cast_safely",
     "concrete", "flag", "given", "grid", "known", "named_array", "normalize_axis",
-    "places_along", "plain",
-    "reduced_axes", "require_along", "scalar", "truths", "warn_where",
+    "one_axis", "places_along", "plain",
+    "reduced_axes", "require_along", "scalar", "truths", "warn_where", "yes",
 ]  # fmt: skip
 
 
@@ -93,9 +93,14 @@ def given(x: Any) -> bool:
     return x is not np._NoValue
 
 
-def flag(x: Any) -> bool:
-    """A boolean keyword, False where it was not given."""
+def yes(x: Any) -> bool:
+    """A boolean keyword where NumPy takes anything for a truth value; False where not given."""
     return x is not np._NoValue and bool(x)
+
+
+def flag(x: Any) -> bool:
+    """A boolean keyword of NumPy's reductions, which take integers; False where not given."""
+    return x is not np._NoValue and bool(index(x))
 
 
 def truths(where: Any) -> Value:
@@ -115,15 +120,27 @@ def reduced_axes(axis: Any, ndim: int, numbers: bool = True) -> tuple[int, ...] 
         return None
     if type(axis) is int and 0 <= axis < ndim:
         return (axis,)
-    axes = tuple(map(index, axis)) if isinstance(axis, tuple) else index(axis)
+    axes = tuple(map(axis_number, axis)) if isinstance(axis, tuple) else axis_number(axis)
     if numbers and ndim == 0 and axes in (0, -1):
         return ()
     return normalize_axes(axes, ndim)
 
 
+def axis_number(axis: Any) -> int:
+    """An axis as NumPy's compiled functions take it: no truth value."""
+    if isinstance(axis, bool):
+        raise TypeError("an integer is required for the axis")
+    return index(axis)
+
+
 def normalize_axis(axis: Any, ndim: int) -> int:
     """One axis, non-negative."""
     return np.lib.array_utils.normalize_axis_index(index(axis), ndim)
+
+
+def one_axis(axis: Any, ndim: int) -> int:
+    """One axis, non-negative, as NumPy's compiled functions take it."""
+    return normalize_axis(axis_number(axis), ndim)
 
 
 def warn_where(condition: Value, message: str) -> None:

@@ -65,6 +65,9 @@ def is_contiguous(x: Value, order: str) -> bool | None:
 
 def laid_out(x: Value, order: str, copy: bool | None) -> Value:
     """``x`` in this memory order: a copy of its own, or ``x`` itself where that will do (None)."""
+    if order not in ("C", "F", "A", "K"):
+        np.empty_like(0, order=order)  # type: ignore[call-overload]  # NumPy's error
+        order = "K"
     fits = order in "KA" or is_contiguous(x, order) is not False
     if fits and not copy:
         return x
@@ -263,6 +266,7 @@ def full(
 ) -> Value:
     if not has_traced(fill_value):
         return _full(shape, fill_value, dtype, order, device=device)
+    np.empty((), order=order)  # type: ignore[call-overload]  # NumPy's error for other orders
     fill_value = array(fill_value, dtype, copy=None)
     shape = tuple(shape) if isinstance(shape, tuple | list) else (operator.index(shape),)
     return filled(fill_value, aval_of(fill_value).dtype, shape, order)
@@ -279,6 +283,8 @@ def like(
 ) -> Value:
     """``value`` everywhere, in shape, dtype and layout like ``prototype`` unless said otherwise."""
     aval = aval_of(prototype)
+    np.empty_like(0, order=order)  # NumPy's error for other orders
+    order = order or "K"
     dtype = np.dtype(dtype or aval.dtype)
     shape = aval.shape if shape is None else shape
     shape = tuple(shape) if isinstance(shape, tuple | list) else (operator.index(shape),)
@@ -390,7 +396,10 @@ def arange(
     form = np.arange(first, last, by, dtype=dtype, device=device)
     if form.dtype.kind not in "fc":
         return form
-    return structural.to_dtype(start + np.arange(form.size) * as_array(step), form.dtype)
+    dtype = np.result_type(form.dtype, np.float32)  # halves are filled in from single precision
+    begin = structural.to_dtype(as_array(start), dtype)
+    step = structural.to_dtype(as_array(start + step), dtype) - begin
+    return structural.to_dtype(begin + np.arange(form.size, dtype=dtype) * step, form.dtype)
 
 
 @implements(np.linspace)

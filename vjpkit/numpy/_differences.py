@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.numpy._arguments import as_array, cast_safely, given, known, normalize_axis, plain
+from vjpkit.numpy._arguments import (
+    as_array,
+    cast_safely,
+    given,
+    known,
+    normalize_axis,
+    one_axis,
+    plain,
+)
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._nan_reductions import without_nan
+from vjpkit.numpy._reductions import of_truths
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import convolution, cumulative, selection, structural
 from vjpkit.ops.cumulative import along
@@ -28,10 +37,11 @@ def _running(primitive: Any, a: Value, axis: Any, dtype: Any) -> Value:
     if dtype is not None:
         array = structural.to_dtype(array, np.dtype(dtype))
     if axis is None or array.ndim == 0:
-        if axis not in (None, 0, -1):
-            normalize_axis(axis, 1)
+        if axis is not None:
+            one_axis(axis, 1)
         array, axis = np.reshape(array, -1), 0
-    return primitive(array, axis=normalize_axis(axis, array.ndim), reverse=False)
+    out = primitive(array, axis=one_axis(axis, array.ndim), reverse=False)
+    return out if dtype is None else of_truths(out, dtype)
 
 
 @method("cumsum")
@@ -61,7 +71,7 @@ def nancumprod(a: Value, axis: Any = None, dtype: Any = None, out: Any = None) -
 
 
 def _with_initial(
-    function: Callable[..., Value], x: Value, axis: Any, dtype: Any, include: bool, initial: int
+    ufunc: np.ufunc, x: Value, axis: Any, dtype: Any, include: bool, initial: int
 ) -> Value:
     """A running sum or product, optionally beginning with that of nothing."""
     array = as_array(x)
@@ -72,9 +82,10 @@ def _with_initial(
                 "For arrays which have more than one dimension ``axis`` argument is required."
             )
         axis = 0
-    result = function(array, axis=axis, dtype=dtype)
+    result = ufunc.accumulate(array, axis, dtype)
     if not include:
         return result
+    (axis,) = axis if isinstance(axis, tuple) else (axis,)
     shape = list(result.shape)
     shape[axis] = 1
     return np.concatenate([np.full(shape, initial, result.dtype), result], axis=axis)
@@ -86,7 +97,7 @@ def cumulative_sum(
     x: Value, /, *, axis: Any = None, dtype: Any = None, out: Any = None,
     include_initial: bool = False,
 ) -> Value:  # fmt: skip
-    return _with_initial(np.cumsum, x, axis, dtype, include_initial, 0)
+    return _with_initial(np.add, x, axis, dtype, include_initial, 0)
 
 
 @implements(np.cumulative_prod)
@@ -95,7 +106,7 @@ def cumulative_prod(
     x: Value, /, *, axis: Any = None, dtype: Any = None, out: Any = None,
     include_initial: bool = False,
 ) -> Value:  # fmt: skip
-    return _with_initial(np.cumprod, x, axis, dtype, include_initial, 1)
+    return _with_initial(np.multiply, x, axis, dtype, include_initial, 1)
 
 
 # ---- differences -------------------------------------------------------------------------------
@@ -159,8 +170,7 @@ def gradient(f: Value, *varargs: Any, axis: Any = None, edge_order: int = 1) -> 
     if axis is None:
         axes: tuple[int, ...] = tuple(range(array.ndim))
     else:
-        given_axes = axis if isinstance(axis, tuple | list) else (axis,)
-        axes = tuple(normalize_axis(a, array.ndim) for a in given_axes)
+        axes = np.lib.array_utils.normalize_axis_tuple(axis, array.ndim)
     if edge_order > 2:
         raise ValueError("'edge_order' greater than 2 not supported")
     steps = _steps(array, varargs, axes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -189,7 +190,7 @@ def fix(x: Value, out: Any = None) -> Value:
 @constant(np.round)
 @delivers
 def round_(a: Value, decimals: int = 0, out: Any = None) -> Value:
-    a = as_array(a)
+    a, decimals = as_array(a), index(decimals)
     whole = a.dtype.kind in "iu"
     if whole and decimals >= 0:
         return np.positive(a)

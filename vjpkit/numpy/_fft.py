@@ -11,7 +11,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import UnsupportedError, at, calling_position
-from vjpkit.numpy._arguments import as_array, normalize_axis
+from vjpkit.numpy._arguments import as_array, axis_number, normalize_axis
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._writing import delivered, delivers
 from vjpkit.ops import fourier
@@ -34,7 +34,7 @@ def _along(primitive: Any, a: Value, n: Any, axis: Any, norm: Any) -> Value:
     axis = index(axis)
     if n is None:
         n = x.shape[axis] if primitive is not fourier.irfft else (x.shape[axis] - 1) * 2
-    n = index(n)
+    n = index(n) if primitive is fourier.rfft else axis_number(n)  # as NumPy takes them
     if n < 1:
         raise ValueError(f"Invalid number of FFT data points ({n}) specified.")
     norm = _normalization(norm)

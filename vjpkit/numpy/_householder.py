@@ -7,6 +7,7 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.ops import linalg
 from vjpkit.ops.structural import to_dtype
+from vjpkit.transforms.stopping import stop_gradient
 
 __all__ = ["reflections"]
 
@@ -37,11 +38,17 @@ def reflections(a: Value) -> tuple[Value, Value]:
 
 
 def _reflection(x: Value) -> tuple[Value, Value, Value]:
-    """What a vector becomes, the scale of the reflection, its vector without the leading 1."""
-    first, tail = x[..., 0], x[..., 1:]
+    """What a vector becomes, the scale of the reflection, its vector without the leading 1.
+
+    The vector is scaled by a power of two, so that no square is beyond the range of numbers.
+    """
     axis = (x.ndim - 1,)
+    size = stop_gradient(np.max(np.maximum(abs(np.real(x)), abs(np.imag(x))), axis=-1))
+    unit = np.ldexp(np.ones_like(size), np.clip(np.frexp(size)[1], -1000, 1000))
+    x = x / unit[..., None]
+    first, tail = x[..., 0], x[..., 1:]
     done = (linalg.norm2(tail, axes=axis, keepdims=False) == 0) & (np.imag(first) == 0)
     end = -np.copysign(linalg.norm2(x, axes=axis, keepdims=False), np.real(first))
     end = to_dtype(np.where(done, np.real(first), end), x.dtype)
     scale = np.where(done, 0, (end - first) / np.where(done, 1, end))
-    return end, scale, tail / np.where(done, 1, first - end)[..., None]
+    return end * unit, scale, tail / np.where(done, 1, first - end)[..., None]

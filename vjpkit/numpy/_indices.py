@@ -10,7 +10,14 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Value
 from vjpkit.core.tracer import Tracer
-from vjpkit.numpy._arguments import as_array, concrete, normalize_axis, places_along, require_along
+from vjpkit.numpy._arguments import (
+    as_array,
+    concrete,
+    normalize_axis,
+    one_axis,
+    places_along,
+    require_along,
+)
 from vjpkit.numpy._creation import has_traced, laid_out
 from vjpkit.numpy._dispatch import implements, refuse
 from vjpkit.numpy._joining import as_values
@@ -36,7 +43,7 @@ def take(
     if axis is None:
         a, axis = ravel(a), 0
     a = a if a.ndim else reshape(a, (1,))
-    axis = normalize_axis(axis, a.ndim)
+    axis = one_axis(axis, a.ndim)
     n = a.shape[axis]
     if mode not in ("raise", "wrap", "clip"):
         raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")

@@ -10,7 +10,7 @@ import numpy as np
 
 from vjpkit.core.aval import Shape, Value, aval_of
 from vjpkit.core.tracer import Tracer
-from vjpkit.numpy._arguments import as_array, concrete, normalize_axis
+from vjpkit.numpy._arguments import as_array, concrete, normalize_axis, one_axis
 from vjpkit.numpy._creation import array, is_contiguous, laid_out
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._shape import cast, dense, integers, ravel, reshape, whole
@@ -28,6 +28,8 @@ def _in_dtype(arrays: list[Value], dtype: Any, casting: str) -> list[Value]:
     """Arrays to be joined, in the dtype asked for."""
     if dtype is None:
         dtype = np.result_type(*[a.dtype for a in arrays])
+    if np.dtype(dtype).kind not in "biufc":
+        raise TypeError(f"arrays of dtype {np.dtype(dtype)} do not hold traced values")
     for a in arrays:
         if not np.can_cast(a.dtype, dtype, casting):  # type: ignore[arg-type]  # NumPy looks at it
             raise TypeError(
@@ -52,12 +54,13 @@ def concatenate(
     casting: str = "same_kind",
 ) -> Value:
     parts = _each(arrays)
+    np.can_cast(bool, bool, casting)  # type: ignore[arg-type]  # NumPy's error for other words
     if axis is None:
         parts, axis = [ravel(a) for a in parts], 0
     ranks = {a.ndim for a in parts}
     if 0 in ranks or len(ranks) != 1:
         np.concatenate([stand_in(aval_of(a)) for a in parts], axis)  # NumPy's error
-    axis = normalize_axis(axis, parts[0].ndim)
+    axis = one_axis(axis, parts[0].ndim)
     if dtype is not None:
         parts = _in_dtype(parts, dtype, casting)
     result = structural.concatenate(*parts, axis=axis)
@@ -249,7 +252,7 @@ def repeat(a: Value, repeats: Any, axis: int | None = None) -> Value:
     if axis is None:
         a, axis = ravel(a), 0
     a = a if a.ndim else reshape(a, (1,))
-    axis = normalize_axis(axis, a.ndim)
+    axis = one_axis(axis, a.ndim)
     counts = concrete(repeats, "repeat")
     places = np.repeat(np.arange(a.shape[axis]), counts)  # NumPy's errors
     if np.size(counts) != 1:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
-from vjpkit.numpy._arguments import as_array, given, known, scalar
+from vjpkit.numpy._arguments import as_array, axis_number, given, known, scalar
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
 from vjpkit.numpy._face import unwrapped
 from vjpkit.numpy._householder import reflections
@@ -386,7 +386,7 @@ def _norm_axes(axis: Any) -> tuple[int, ...]:
             raise TypeError("'axis' must be None, an integer or a tuple of integers") from error
     if len(axis) == 2 and axis[0] == axis[1]:
         raise ValueError("Duplicate axes given.")
-    return axis
+    return tuple(map(axis_number, axis))
 
 
 def _vector_norm(x: Value, order: Any, axes: tuple[int, ...], keepdims: bool) -> Value:
@@ -437,6 +437,8 @@ def vector_norm(
     x: Value, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2
 ) -> Value:  # NumPy's name
     x = as_array(x)
+    if axis is not None:
+        axis = tuple(map(axis_number, axis)) if isinstance(axis, tuple) else index(axis)
     axes = normalize_axes(axis, x.ndim)
     axes = tuple(range(x.ndim)) if axes is None else axes
     rest = [i for i in range(x.ndim) if i not in axes]

@@ -18,6 +18,7 @@ from vjpkit.numpy._arguments import (
     reduced_axes,
     scalar,
     warn_where,
+    yes,
 )
 from vjpkit.numpy._dispatch import implements
 from vjpkit.numpy._reductions import (
@@ -28,6 +29,7 @@ from vjpkit.numpy._reductions import (
     mask_for,
     root_of_variance,
     squared,
+    starting,
 )
 from vjpkit.numpy._writing import delivers
 from vjpkit.ops import selection, structural
@@ -68,11 +70,20 @@ def _nan_extremum(
     initial: Any, where: Any,
 ) -> Value:  # fmt: skip
     a = as_array(a)
-    filled, mask = without_nan(a, limit_of(a.dtype, sign))
+    limit = limit_of(a.dtype, sign)
+    filled, mask = without_nan(a, limit)
+    begun = given(initial) and initial is not None
+    absent = False
+    if begun:
+        initial, absent = without_nan(starting(initial, a.dtype), limit)
     best = function(filled, axis, None, flag(keepdims), initial, where)
-    if given(initial) or (plain(mask) and not mask.any()):
+    if plain(mask) and not mask.any() and mask.size and not begun:
         return best
+    chosen = mask_for(a, where)
+    mask = mask if chosen is None else np.logical_or(mask, np.logical_not(chosen))
     nothing = np.all(mask, axis=axis, keepdims=flag(keepdims))
+    if begun:
+        nothing = np.logical_and(nothing, absent)
     warn_where(nothing, "All-NaN slice encountered")
     return scalar(selection.where(nothing, math.nan, best))
 
@@ -103,7 +114,7 @@ def _nan_place(
     nothing = known(np.all(mask, axis=axis)) if mask.size else None
     if nothing is not None and np.any(nothing):
         raise ValueError("All-NaN slice encountered")
-    return function(filled, axis=axis, keepdims=flag(keepdims))
+    return function(filled, axis=axis, keepdims=yes(keepdims))
 
 
 @implements(np.nanargmax)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.numpy._arguments import as_array, concrete, known, normalize_axis
+from vjpkit.numpy._arguments import as_array, axis_number, concrete, known, normalize_axis
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.ops import ordering
 from vjpkit.ops.cumulative import along
@@ -78,7 +78,7 @@ def argsort(
     array = as_array(a)
     if not array.ndim and axis is not None:
         array, axis = np.reshape(array, 1), normalize_axis(axis, 1)
-    array, number = _flat(array, axis)
+    array, number = _flat(array, axis if axis is None else axis_number(axis))
     return ordering.argsort(_key(array, descending), axis=number, kind=kind)
 
 
@@ -121,7 +121,7 @@ def argpartition(
     _sort_kind(None, None, order)
     if kind != "introselect":
         raise ValueError(f"select kind must be 'introselect' (got {kind!r})")
-    array, number = _flat(a, axis)
+    array, number = _flat(a, axis if axis is None else axis_number(axis))
     return ordering.argpartition(array, axis=number, kth=_ranks(kth, array.shape[number]))
 
 

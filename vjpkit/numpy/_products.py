@@ -116,10 +116,8 @@ def linalg_matmul(x1: Value, x2: Value, /) -> Value:
 
 @implements(np.linalg.vecdot)
 def linalg_vecdot(x1: Value, x2: Value, /, *, axis: int = -1) -> Value:
-    x1, x2 = as_array(x1), as_array(x2)
-    if axis != -1:
-        x1, x2 = np.moveaxis(x1, axis, -1), np.moveaxis(x2, axis, -1)
-    return np.vecdot(x1, x2)
+    options: dict[str, Any] = {"axis": axis}
+    return np.vecdot(as_array(x1), as_array(x2), **options)
 
 
 @implements(np.tensordot)

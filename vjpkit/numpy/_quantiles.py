@@ -17,12 +17,12 @@ from vjpkit.core.aval import Value
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import (
     as_array,
-    flag,
     grid,
     known,
     plain,
     scalar,
     warn_where,
+    yes,
 )
 from vjpkit.numpy._dispatch import implements, normalize_axes
 from vjpkit.numpy._face import unwrapped
@@ -111,7 +111,7 @@ def _median(function: str, a: Value, axis: Any, keepdims: Any) -> Value:
     skip_nan = function == "nanmedian"
     sample = _Sample.of(array, axes, skip_nan)
     if not len(sample.data):
-        return np.mean(array, axis=axes, keepdims=flag(keepdims))
+        return np.mean(array, axis=axes, keepdims=yes(keepdims))
     n = sample.count
     if skip_nan:
         warn_where(n == 0, "All-NaN slice encountered")
@@ -119,7 +119,7 @@ def _median(function: str, a: Value, axis: Any, keepdims: Any) -> Value:
         result = sample.at(n // 2)
     else:
         result = np.mean(np.stack([sample.at((n - 1) // 2), sample.at(n // 2)]), axis=0)
-    return _put_back(sample.checked(result), array, axes, flag(keepdims))
+    return _put_back(sample.checked(result), array, axes, yes(keepdims))
 
 
 @implements(np.median)
@@ -269,7 +269,7 @@ def _quantile(
         raise ValueError(f"{method!r} is not a valid method. Use one of: {names}")
     skip_nan = function.startswith("nan")
     if skip_nan and not array.size:
-        return np.nanmean(array, axis, keepdims=flag(keepdims))  # one, however many are asked for
+        return np.nanmean(array, axis, keepdims=yes(keepdims))  # one, however many are asked for
     sample = _Sample.of(array, axes, skip_nan)
     lanes = sample.data.shape[1:]
     if not len(sample.data):
@@ -284,7 +284,7 @@ def _quantile(
     result = sample.checked(result)
     if array.dtype.kind in "fc" and _follows_data(q, method):
         result = structural.to_dtype(result, array.dtype)
-    return _put_back(result, array, axes, flag(keepdims))
+    return _put_back(result, array, axes, yes(keepdims))
 
 
 @implements(np.quantile)

@@ -15,12 +15,13 @@ from vjpkit.numpy._arguments import (
     as_array,
     flag,
     given,
-    normalize_axis,
+    one_axis,
     plain,
     reduced_axes,
     scalar,
     truths,
     warn_where,
+    yes,
 )
 from vjpkit.numpy._dispatch import implements, method, refuse
 from vjpkit.numpy._writing import delivered, delivers, dtype_for
@@ -32,6 +33,7 @@ __all__ = [
     "limit_of",
     "lost_freedom",
     "mask_for",
+    "of_truths",
     "root_of_variance",
     "squared",
     "starting",
@@ -71,6 +73,11 @@ def starting(initial: Any, dtype: np.dtype[Any]) -> Value:
             f"{at(calling_position())}\nMake the array complex, or pass np.real(initial)."
         )
     return structural.to_dtype(start, dtype)
+
+
+def of_truths(total: Value, dtype: Any) -> Value:
+    """A sum or product as ``dtype=`` asks for it: of truth values it is one."""
+    return structural.to_dtype(total, np.dtype(bool)) if np.dtype(dtype) == bool else total
 
 
 def _count(a: Value, axes: tuple[int, ...] | None, mask: Value | None, keepdims: bool) -> Value:
@@ -113,7 +120,9 @@ def sum(  # NumPy's name
         _require_identity(np.add, a, axes, where)
     keepdims = False if keepdims is False else flag(keepdims)
     total = structural.sum_(a, axes=axes, keepdims=keepdims)
-    return total if initial is None or initial is _NO else total + starting(initial, total.dtype)
+    if not (initial is None or initial is _NO):
+        total = total + starting(initial, total.dtype)
+    return total if dtype is None else of_truths(total, dtype)
 
 
 @method("prod")
@@ -133,7 +142,9 @@ def prod(
     if initial is None:
         _require_identity(np.multiply, a, axes, where)
     total = reductions.prod(a, axes=axes, keepdims=flag(keepdims))
-    return total if initial is None or initial is _NO else total * starting(initial, total.dtype)
+    if not (initial is None or initial is _NO):
+        total = total * starting(initial, total.dtype)
+    return total if dtype is None else of_truths(total, dtype)
 
 
 def _require_identity(ufunc: np.ufunc, a: Value, axes: Any, where: Any) -> None:
@@ -254,7 +265,8 @@ def mean(
         a = structural.to_dtype(a, np.dtype(float))
     elif a.dtype == np.float16:
         a, result = structural.to_dtype(a, np.dtype(np.float32)), a.dtype
-    total = divided(structural.sum_(a, axes=axes, keepdims=flag(keepdims)), count)
+    summed = structural.sum_(a, axes=axes, keepdims=flag(keepdims))
+    total = divided(summed if dtype is None else of_truths(summed, dtype), count)
     return total if result is None else structural.to_dtype(total, result)
 
 
@@ -424,8 +436,8 @@ def _place(name: str, primitive: Any, a: Value, axis: Any, keepdims: Any, out: A
         )
     if a.ndim == 0:
         a, keepdims = np.reshape(a, 1), False
-    axis = None if axis is None else normalize_axis(axis, a.ndim)
-    return primitive(a, axis=axis, keepdims=flag(keepdims))
+    axis = None if axis is None else one_axis(axis, a.ndim)
+    return primitive(a, axis=axis, keepdims=yes(keepdims))
 
 
 @method("argmax")

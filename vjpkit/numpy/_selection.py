@@ -10,7 +10,7 @@ import numpy as np
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import TracerConversionError, UnsupportedError, at, calling_position
 from vjpkit.core.tracer import UFUNCS, Tracer
-from vjpkit.numpy._arguments import as_array, given, grid, known, normalize_axis
+from vjpkit.numpy._arguments import as_array, given, grid, known, one_axis
 from vjpkit.numpy._creation import is_contiguous
 from vjpkit.numpy._dispatch import implements, method
 from vjpkit.numpy._no_axis import array_of_no_axis
@@ -270,7 +270,7 @@ def compress(condition: Value, a: Value, axis: Any = None, out: Any = None) -> V
         raise ValueError("condition must be a 1-d array")
     if axis is None:
         array, axis = np.ravel(array), 0
-    axis = normalize_axis(axis, array.ndim)
+    axis = one_axis(axis, array.ndim)
     mask = known(condition)
     if mask is None and condition.size == array.shape[axis]:
         return array[along(axis, condition != 0)]

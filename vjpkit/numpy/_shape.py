@@ -46,8 +46,12 @@ def whole(a: Value) -> tuple[slice, ...]:
 
 def read_order(name: str, a: Value, order: str) -> str:
     """``C`` or ``F`` for NumPy's orders C, F and A, of which the last asks for the layout."""
-    if order in ("C", "F"):
+    if order is None or order == "C":
+        return "C"
+    if order == "F":
         return order
+    if not isinstance(order, str):
+        raise TypeError(f"order must be str, not {type(order).__name__}")
     if order != "A":
         raise ValueError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
     c, fortran = is_contiguous(a, "C"), is_contiguous(a, "F")

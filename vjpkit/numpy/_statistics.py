@@ -13,7 +13,7 @@ from vjpkit.numpy._arguments import (
     flag,
     known,
 )
-from vjpkit.numpy._dispatch import implements, normalize_axes
+from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
 from vjpkit.ops import structural
 
 __all__ = ["weights_like"]
@@ -116,6 +116,8 @@ def cov(
             raise ValueError(f"{name} has more than 2 dimensions")
     if dtype is None:
         dtype = np.result_type(*[v.dtype for v in given], _FLOAT)
+    elif np.dtype(dtype).kind not in "fc":
+        refuse("cov", dtype=dtype)
     parts = [
         _rows(v, rowvar or (i == 0 and v.ndim == 1), np.dtype(dtype), i == 0)
         for i, v in enumerate(given)

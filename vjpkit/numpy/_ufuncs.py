@@ -71,11 +71,13 @@ def rest(ufunc: np.ufunc, method: str, args: tuple[Any, ...], kwargs: dict[str, 
             UFUNCS[ufunc] = found
             return rest(ufunc, method, args, kwargs)
     unknown = ufunc not in UFUNCS or (method != "__call__" and ufunc.signature)
-    if unknown or (ufunc in _MACHINE_DEPENDENT and method in ("reduce", "reduceat")):
+    vague = ufunc in _MACHINE_DEPENDENT and method in ("reduce", "reduceat")
+    if unknown or vague:
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         known = vars(np).get(ufunc.__name__) is ufunc
+        why = f": NumPy's own gives other numbers {_VAGUE}" if vague else ""
         raise UnsupportedError(
-            f"{'np.' if known else 'the ufunc '}{name} is not supported on traced values"
+            f"{'np.' if known else 'the ufunc '}{name} is not supported on traced values{why}"
             f"{at(calling_position())}\n"
             "Write it with supported functions; where no derivative is wanted, pass "
             "vk.lax.stop_gradient(x)."
@@ -88,6 +90,7 @@ dispatch_rest("ufunc", rest)
 # On some machines NumPy's vectorised loops of these combine only the first and the last element, so
 # that there is no value to agree with.
 _MACHINE_DEPENDENT = (np.power, np.arctan2)
+_VAGUE = "on machines whose vector instructions it uses"
 
 
 def call(
@@ -108,9 +111,9 @@ def call(
     plain = [unwrapped(x) for x in (*args, where)]
     varies = ufunc is np.sign and as_array(args[0]).dtype.kind == "c"
     if _is_constant(ufunc) and not varies and not any(map(_is_tracer, plain)):
-        options = {"dtype": dtype, "casting": casting, "signature": signature}
+        options = {"dtype": dtype, "signature": signature}
         chosen = {k: v for k, v in options.items() if v is not None}
-        return _constant_call(ufunc, plain[:-1], plain[-1], out, chosen)
+        return _constant_call(ufunc, plain[:-1], plain[-1], out, {"casting": casting, **chosen})
     operands = _in_loop_dtypes(ufunc, args, dtype, signature, casting)
     function = _along(ufunc, axes) if axes else UFUNCS[ufunc]
     if where is True:
@@ -227,6 +230,7 @@ def _along(ufunc: np.ufunc, given: dict[str, Any]) -> Callable[..., Value]:
     axis, axes, keepdims = (given.get(k) for k in _AXES)
 
     def along(*args: Value) -> Value:
+        ufunc(*[np.ones((1,) * aval_of(x).ndim) for x in args], **given)  # NumPy's errors, if any
         places = axes
         if places is None and axis is not None:
             places = [axis, axis] if keepdims is None else [axis, axis, axis]
@@ -276,7 +280,7 @@ def reduce(
     target = out[0] if isinstance(out, tuple) else out
     dtype = dtype_for(array, None if dtype is None else np.dtype(dtype), target)
     keywords = {"axis": axis, "keepdims": keepdims, "where": where}
-    if initial is not _NO:
+    if initial is not _NO and not (initial is None and ufunc not in _REDUCTIONS):
         keywords["initial"] = initial
     if _reduces_to_constants(ufunc) and not any(map(_is_tracer, (array, where, initial))):
         result = ufunc.reduce(array, dtype=dtype, **keywords)
@@ -285,10 +289,13 @@ def reduce(
         ufunc.reduce(np.ones(1, bool), dtype=dtype)  # NumPy's error for other dtypes
         result = ufunc(FUNCTIONS[_REDUCTIONS[ufunc]](array, **keywords), start)
     elif ufunc in _REDUCTIONS:
-        if dtype is not None:
+        if dtype is not None and ufunc in (np.add, np.multiply):
+            keywords["dtype"] = dtype
+        elif dtype is not None:
             array = to_dtype(array, dtype)
         result = FUNCTIONS[_REDUCTIONS[ufunc]](array, **keywords)
     elif ufunc is np.logaddexp or ufunc is np.logaddexp2:
+        ufunc.reduce(np.ones(1, array.dtype), dtype=dtype)  # NumPy's error for other dtypes
         result = _log_sum(ufunc, array if dtype is None else to_dtype(array, dtype), **keywords)
     else:
         result = _folded(ufunc, array, dtype=dtype, **keywords)
@@ -346,13 +353,14 @@ def _folded(
     initial: Value = _NO,
 ) -> Value:
     """Element after element along the reduced axes, in NumPy's order."""
-    if dtype is not None:
-        array = to_dtype(array, np.dtype(dtype))
     shape = array.shape
     example = np.ones([min(n, 1) for n in shape], array.dtype)
     start: Any = {} if initial is _NO else {"initial": 1}
     mask = np.ones((), bool) if where is not True else True
-    empty = ufunc.reduce(example, axis=axis, where=mask, **start)  # NumPy's errors, if any
+    start["keepdims"] = keepdims
+    empty = ufunc.reduce(example, axis, dtype, where=mask, **start)  # NumPy's errors, if any
+    if dtype is not None:
+        array = to_dtype(array, np.dtype(dtype))
     array = _first_converted(ufunc, array)
     axes = (
         tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -403,21 +411,19 @@ def accumulate(
     array = as_array(array)
     target = out[0] if isinstance(out, tuple) else out
     dtype = dtype_for(array, dtype, target)
-    if dtype is not None:
-        array = to_dtype(array, np.dtype(dtype))
     name = f"{ufunc.__name__}.accumulate"
     if not isinstance(array, Tracer):
-        return _delivered(name, ufunc.accumulate(array, axis), target, True, "same_kind")
-    axis = normalize_axis(axis, max(array.ndim, 1))
-    if array.ndim == 0:
-        raise TypeError(f"cannot accumulate on a scalar{at(calling_position())}")
-    ufunc.accumulate(np.ones((1,) * array.ndim, array.dtype), axis)  # NumPy's errors, if any
+        return _delivered(name, ufunc.accumulate(array, axis, dtype), target, True, "same_kind")
+    example = np.ones((1,) * array.ndim, array.dtype)
+    ufunc.accumulate(example, axis, dtype)  # NumPy's errors, if any
+    if dtype is not None:
+        array = to_dtype(array, np.dtype(dtype))
     array = _first_converted(ufunc, array)
-    axis = normalize_axis(axis, array.ndim)
+    axis = _sole_axis(axis, array.ndim)
     if ufunc is np.add:
-        result = np.cumsum(array, axis=axis)
+        result = np.cumsum(array, axis=axis, dtype=dtype)
     elif ufunc is np.multiply:
-        result = np.cumprod(array, axis=axis)
+        result = np.cumprod(array, axis=axis, dtype=dtype)
     elif ufunc is np.maximum:
         result = cumulative.cummax(array, axis=axis, reverse=False)
     elif ufunc is np.minimum:
@@ -425,6 +431,11 @@ def accumulate(
     else:
         result = _running(ufunc, array, axis)
     return _delivered(name, result, target, True, "same_kind")
+
+
+def _sole_axis(axis: Any, ndim: int) -> int:
+    """The axis of an accumulation, which may be the only one of a tuple."""
+    return normalize_axis(axis[0] if isinstance(axis, tuple) else axis, ndim)
 
 
 def _running(ufunc: np.ufunc, array: Value, axis: int) -> Value:
@@ -448,9 +459,9 @@ def reduceat(
     """``ufunc.reduceat``: one reduction from each index to the next."""
     array = as_array(array)
     target = out[0] if isinstance(out, tuple) else out
-    axis = normalize_axis(axis, max(array.ndim, 1))
-    if not array.ndim:
-        raise TypeError(f"cannot reduceat on a scalar{at(calling_position())}")
+    example = np.ones((1,) * array.ndim, array.dtype)
+    ufunc.reduceat(example, [0], axis, dtype)  # NumPy's errors, if any
+    axis = _sole_axis(axis, array.ndim)
     count = array.shape[axis]
     starts = [index(i) for i in np.asarray(unwrapped(indices)).tolist()]
     for i in starts:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import cast, filled_like
+from vjpkit.core.rows import cast
 from vjpkit.kinds import Bilinear
 from vjpkit.ops import structural
 
@@ -50,14 +50,21 @@ class Convolve(Bilinear):
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], *, valid: bool
     ) -> Value:
-        """Windows of x times y turned round."""
+        """Windows of x times y turned round; at the ends those of zeros are not multiplied."""
         x, y = structural.all_along_front(values, batched, n)
-        m = y.shape[1]
-        if not valid:
-            nothing = structural.broadcast_to(filled_like(x[:, :1], 0), shape=(n, m - 1))
-            x = structural.concatenate(nothing, x, nothing, axis=1)
-        windows = np.arange(x.shape[1] - m + 1)[:, None] + np.arange(m)
-        return np.matmul(x[:, windows], y[:, ::-1, None])[..., 0]
+        if x.shape[1] < y.shape[1]:
+            x, y = y, x
+        (_, k), (_, m) = x.shape, y.shape
+        inner = np.arange(k - m + 1)[:, None] + np.arange(m)
+        with np.errstate(all="ignore"):  # as NumPy does it
+            out = np.matmul(x[:, inner], y[:, ::-1, None])[..., 0]
+        if valid or m == 1:
+            return out
+        i, j = np.tril_indices(m - 1)
+        starts = np.cumsum(np.arange(m - 1))
+        first = np.add.reduceat(x[:, j] * y[:, i - j], starts, axis=1)
+        last = np.add.reduceat(x[:, ::-1][:, j] * y[:, ::-1][:, i - j], starts, axis=1)
+        return structural.concatenate(first, out, last[:, ::-1], axis=1)
 
     def samples(self) -> Iterable[Sample]:
         yield Sample(_X, _Y, valid=False)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
+from vjpkit.core.rows import unbroadcast
 from vjpkit.kinds import General
+from vjpkit.kinds.linear import space
 from vjpkit.ops.linalg.matrices import common_dtype, matrices
 from vjpkit.ops.linalg.samples import A, B, C
-from vjpkit.ops.linalg.singular import svd
 from vjpkit.ops.spectra import adjoint
 from vjpkit.ops.structural import to_dtype
 
-__all__ = ["drops_values", "lstsq", "pinv", "pseudo_inverse", "truncated_push"]
+__all__ = ["drops_values", "lstsq", "pinv", "pseudo_inverse", "truncated"]
 
 
 class Pinv(General):
@@ -50,7 +53,7 @@ class Pinv(General):
         if t is None:
             return None
         if params["drops"]:
-            return truncated_push(a, t, values[1])
+            return truncated(a, values[1], t)
         p, th, ph = out, adjoint(t), adjoint(out)
         left = (p @ ph) @ th
         right = th @ (ph @ p)
@@ -85,30 +88,116 @@ def drops_values(a: Value, rcond: Value) -> bool:
     return not isinstance(rcond, float) or rcond > 100 * max(matrices(a)) * eps
 
 
-def truncated_push(a: Value, t: Value, rcond: Value) -> Value:
-    """The tangent of U g(s) Vᴴ, adjoint: g is the inverse of what is kept, and 0 for the rest.
+class Truncated(General):
+    """The derivative of `pinv` where it drops values, along ``ts``: as often as there are of them.
 
-    As a function of the Hermitian matrix ((0, A), (Aᴴ, 0)) (Daleckii and Krein, 1965): with
-    M = Uᴴ dA V its part of even symmetry is divided by s_i - s_j, that of odd symmetry by
-    s_i + s_j; both differences of g are written out, so that they are right where values agree.
+    The Hermitian matrix J = ((0, A), (Aᴴ, 0)) has the singular values and their negatives as its
+    eigenvalues x, and the pseudo-inverse is a block of g(J) = V g(x) Vᴴ, where g is the inverse of
+    what is kept and 0 of the rest. With M_k = Vᴴ dJ_k V its derivative along dJ_1, ..., dJ_n is
+    V D Vᴴ: D_ij is the sum over all orders of the tangents, and over the indices between, of
+
+        g[x_i, x_k, ..., x_j] (M_1)_ik ... (M_n)_lj
+
+    (Daleckii and Krein, 1965). It needs no derivative of a vector, and is right where values agree.
+    Being the gradient of a trace, it is symmetric in the tangents and the cotangent.
     """
-    u, s, vh = svd(a, full=False)
-    v = adjoint(vh)
-    kept = s > to_dtype(rcond, s.dtype)[..., None] * np.max(s, axis=-1, keepdims=True, initial=0)
-    g = np.where(kept, 1 / np.where(kept, s, 1), 0)
-    rows, columns = (g[..., :, None], s[..., :, None]), (g[..., None, :], s[..., None, :])
-    mixed = kept[..., :, None] != kept[..., None, :]
-    gap = np.where(mixed, rows[1] - columns[1], 1)
-    total = np.where(mixed, rows[1] + columns[1], 1)
-    both = rows[0] * columns[0]
-    even = np.where(mixed, (rows[0] - columns[0]) / gap, -both)
-    odd = np.where(mixed, (rows[0] + columns[0]) / total, both)
-    tv, uht = t @ v, adjoint(u) @ t
-    m = uht @ v
-    inner = (even * (m + adjoint(m)) + odd * (m - adjoint(m))) / 2
-    beyond_u = (tv - u @ m) * (g * g)[..., None, :]
-    beyond_v = (g * g)[..., :, None] * (uht - m @ vh)
-    return adjoint((u @ inner + beyond_u) @ vh + u @ beyond_v)
+
+    core_ndims = (2, 0, *[2] * 8)
+    transposes = {
+        k + 2: partial(lambda k, ct, values: _truncated_pull(k, ct, values), k) for k in range(8)
+    }
+
+    @staticmethod
+    def impl(a: Value, rcond: Value, *ts: Value) -> Value:
+        (m, n), dtype = matrices(a), np.result_type(common_dtype(aval_of(a)), *ts)
+        lead = np.broadcast_shapes(np.shape(rcond), *[x.shape[:-2] for x in (a, *ts)])
+        xs = [np.broadcast_to(x, (*lead, m, n)).astype(dtype) for x in (a, *ts)]
+        limits = np.broadcast_to(rcond, lead)
+        out = np.zeros((*lead, n, m), dtype)
+        for place in np.ndindex(*lead):
+            out[place] = _derivative_of_inverse(limits[place], *[x[place] for x in xs])
+        return out
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> Any:
+        a, rcond, *along = values
+        parts = [] if ts[0] is None else [truncated(a, rcond, *along, ts[0])]
+        for k, t in enumerate(ts[2:]):
+            if t is not None:
+                parts.append(truncated(a, rcond, *along[:k], t, *along[k + 1 :]))
+        return sum(parts[1:], parts[0]) if parts else None
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        a, rcond, *ts = avals
+        m, n = matrices(a)
+        lead = np.broadcast_shapes(rcond.shape, *[x.shape[:-2] for x in (a, *ts)])
+        return Aval((*lead, n, m), common_dtype(a, *ts))
+
+    def samples(self) -> Iterable[Sample]:
+        tied = np.array([[0.0, 2.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.5]])
+        yield Sample(A, 0.3, A.T, wrt=(0, 2))
+        yield Sample(tied, 0.5, A, A.T, wrt=(0, 2, 3))
+        yield Sample(np.stack([C[:2], 2 * C[:2]]), np.array([0.8, 0.1]), C[1:], wrt=(0, 2))
+
+
+truncated = primitive(Truncated)
+
+
+def _truncated_pull(k: int, ct: Value, values: Sequence[Value]) -> Value:
+    a, rcond, *ts = values
+    ts[k] = np.swapaxes(ct, -1, -2)
+    return unbroadcast(np.swapaxes(truncated(a, rcond, *ts), -1, -2), *space(values[k + 2]))
+
+
+def _derivative_of_inverse(rcond: Any, a: Any, *ts: Any) -> Any:
+    """`Truncated` for one matrix."""
+    m, n = a.shape
+    k = min(m, n)
+    u, s, vh = np.linalg.svd(a)
+    v, x = vh.conj().T, np.concatenate([s, -s, np.zeros(m + n - 2 * k, s.dtype)])
+    above = np.concatenate([u[:, :k], u[:, :k], np.sqrt(2) * u[:, k:], np.zeros((m, n - k))], 1)
+    below = np.concatenate([v[:, :k], -v[:, :k], np.zeros((n, m - k)), np.sqrt(2) * v[:, k:]], 1)
+    kept = abs(x) > rcond * s.max(initial=0)
+    products = [above.conj().T @ t @ below / 2 for t in ts]
+    products = [p + p.conj().T for p in products]
+    inner = sum(_chain(x, kept, order) for order in permutations(products))
+    return below @ inner @ above.conj().T / 2
+
+
+def _chain(x: Any, kept: Any, ms: Sequence[Any]) -> Any:
+    """The sum of products along a chain of matrices, weighted by divided differences."""
+    n = len(x)
+    if len(ms) == 1:
+        return _divided((x[:, None], x), (kept[:, None], kept)) * ms[0]
+    out = np.zeros((n, n), ms[0].dtype)
+    for between in np.ndindex(*[n] * (len(ms) - 1)):
+        ends = [x[:, None], *x[list(between)], x]
+        flags = [kept[:, None], *kept[list(between)], kept]
+        weight = _divided(ends, flags) * ms[0][:, between[0], None] * ms[-1][between[-1]]
+        for left, right, middle in zip(between, between[1:], ms[1:-1]):
+            weight = weight * middle[left, right]
+        out += weight
+    return out
+
+
+def _divided(xs: Sequence[Any], kept: Sequence[Any]) -> Any:
+    """Divided differences of what is 1 / x where ``kept``, 0 elsewhere.
+
+    Those of 1 / x are products of inverses; what is kept and what is not lies apart.
+    """
+    flags = np.stack(np.broadcast_arrays(*kept))
+    order = np.argsort(~flags, axis=0, kind="stable")
+    flags = np.take_along_axis(flags, order, axis=0)
+    points = np.take_along_axis(np.stack(np.broadcast_arrays(*xs)), order, axis=0)
+    inverse = np.where(flags, 1 / np.where(flags, points, 1), 0)
+    table = inverse
+    for step in range(1, len(xs)):
+        first, last = flags[:-step], flags[step:]
+        gap = np.where(first & ~last, points[:-step] - points[step:], 1)
+        alike = np.where(last, -table[:-1] * inverse[step:], 0)
+        table = np.where(first & ~last, (table[:-1] - table[1:]) / gap, alike)
+    return table[0]
 
 
 class Lstsq(General):
@@ -132,7 +221,7 @@ class Lstsq(General):
         if ta is None:
             return p @ tb
         if drops_values(a, rcond):
-            moved = truncated_push(a, to_dtype(ta, out.dtype), rcond) @ b
+            moved = truncated(a, rcond, to_dtype(ta, out.dtype)) @ b
             return moved if tb is None else p @ tb + moved
         th, ph = adjoint(ta), adjoint(p)
         rest = th @ (b - a @ out)
