@@ -56,12 +56,15 @@ def test_what_is_loaded():
 
 
 def test_what_is_loaded_beside_numpy():
-    """Modules of the standard library that NumPy does not load cost time of their own."""
+    """Modules of the standard library that NumPy does not load cost time of their own.
+
+    Whether it loads dataclasses, and what these need, depends on its version.
+    """
     others = fresh(
-        "import numpy; before = set(sys.modules); import vjpkit\n"
+        "import dataclasses, numpy; before = set(sys.modules); import vjpkit\n"
         "print(json.dumps([m for m in {*sys.modules} - before if m.partition('.')[0] != 'vjpkit']))"
     )
-    known = {"__future__", "base64", "binascii", "cmath", "copy", "dataclasses"}
+    known = {"__future__", "base64", "binascii", "cmath", "copy"}
     assert set(others) <= known
 
 

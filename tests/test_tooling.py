@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import numpy_versions
@@ -39,6 +40,7 @@ def test_ruff_would_format_nothing():
     assert_succeeds("ruff", "format", "--check", "--diff")
 
 
+@pytest.mark.skipif(np.__version__.startswith("2.1."), reason="its annotations are less exact")
 def test_mypy_is_satisfied():
     assert_succeeds("mypy", "--strict", *(name for name in CHECKED if (ROOT / name).is_dir()))
 

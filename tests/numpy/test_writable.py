@@ -915,6 +915,15 @@ def test_writes_around_an_inner_derivative_do_not_change_it(f, around):
 NO_MODE: Any = "top"
 
 
+def _too_few_values_begin_again() -> bool:
+    """Whether NumPy, as some versions do, writes the first values again instead of refusing."""
+    try:
+        np.put_along_axis(np.zeros(3), np.arange(3), np.ones(2), None)
+    except ValueError:
+        return False
+    return True
+
+
 def along(y: Any, places: Any, values: Any, axis: Any) -> None:
     np.put_along_axis(y, np.array(places), values, axis)
 
@@ -940,7 +949,8 @@ def test_arguments_that_numpy_refuses(write, error, words) -> None:
         write(y)
         return y
 
-    for run in (f, lambda x: vk.vjp(f, x)[0], vk.jit(f)):
+    lenient = words == "shape mismatch" and _too_few_values_begin_again()
+    for run in (f, lambda x: vk.vjp(f, x)[0], vk.jit(f))[lenient:]:
         with pytest.raises(error, match=words):
             run(X)
 
