@@ -127,7 +127,9 @@ def differences(call: Call, keyword: str, value: Any) -> Iterator[str]:
 VERSION = tuple(map(int, np.__version__.split(".")[:2]))
 
 
-@pytest.mark.skipif(VERSION not in table.VERSIONS, reason="keywords and errors are of another NumPy")
+@pytest.mark.skipif(
+    VERSION not in table.VERSIONS, reason="keywords and errors are of another NumPy"
+)
 @pytest.mark.parametrize("keyword", VALUES)
 def test_keywords_mean_what_they_mean_to_numpy(keyword):
     found = [

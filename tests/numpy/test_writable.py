@@ -14,7 +14,7 @@ from vjpkit.core.errors import TracerConversionError
 from vjpkit.core.ir import check
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy import _writable
-from vjpkit.ops import updates
+from vjpkit.ops import indexing, updates
 
 Program = Callable[[Any], Any]
 PROGRAMS: dict[str, Program] = {}
@@ -384,6 +384,7 @@ WRITING: dict[str, Callable[[Program], Program]] = {
     "vmap": lambda f: lambda x: vk.vmap(f)(np.stack([x, x * x])),
     "jvp of vmap": lambda f: lambda x: vk.jvp(vk.vmap(f), (x[None],), (np.ones((1, len(x))),)),
     "grad of jvp": lambda f: vk.grad(lambda x: vk.jvp(f, (x,), (x,))[1]),
+    "vmap of grad": lambda f: lambda x: vk.vmap(vk.grad(f))(np.stack([x, 2 * x])),
 }
 
 
@@ -413,6 +414,31 @@ def test_a_thousand_writes_copy_the_array_at_most_once(
     got = transform(f)(x)
     np.testing.assert_equal(got, wanted)
     assert len(copies) <= 2
+
+
+def test_cotangents_of_mapped_writes_are_zeroed_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is read of an array is added to its cotangent where it is."""
+    made = []
+
+    def counted(*args: Any) -> Any:
+        made.append(args)
+        return own_examples(*args)
+
+    own_examples = indexing.own_examples
+
+    def f(x: Any) -> Any:
+        y, total = np.copy(x), 0.0
+        for i in range(1, 50):
+            total = total + y[i]
+            y[i] = np.sin(y[i - 1]) * y[i]
+        return total + np.sum(y * y)
+
+    xs = np.random.default_rng(0).random((3, 60))
+    wanted = [vk.grad(f)(x) for x in xs]
+    monkeypatch.setattr(indexing, "own_examples", counted)
+    monkeypatch.setattr(updates.Update, "transpose", None)  # which would copy
+    np.testing.assert_allclose(vk.vmap(vk.grad(f))(xs), wanted, rtol=1e-13)
+    assert len(made) == 49 * 2
 
 
 def test_zeros_inside_a_transform_accept_traced_values_and_are_plain_outside() -> None:

@@ -88,6 +88,8 @@ def at_index(x: Value, index: tuple[Any, ...]) -> Value:
     """``x[index]`` where index arrays, or ``x`` itself, may be traced further out."""
     if not isinstance(x, Tracer) and not has_tracer(index):
         return indexable(x)[index]
+    if type(x) in READERS and is_basic(index) and not (x.owner.dirty or x.owner.closed):
+        return READERS[type(x)](x, index)
     static, arrays = split_index(index)
     return getitem(x, *arrays, index=static)
 
@@ -264,10 +266,53 @@ def add_into(buffer: np.ndarray[Any, Any], index: Any, ct: Value) -> None:
         np.add.at(buffer.ravel(), places.ravel(), ct.ravel())
 
 
+MAPPED: set[type[Tracer]] = set()
+"""Tracers whose ``value`` has the examples of a batch in front."""
+
+
+def examples_of(x: Value) -> np.ndarray[Any, Any] | None:
+    """The array of all examples that a mapped value stands for; None of any other value."""
+    plain = type(x) in MAPPED and type(x.value) is np.ndarray and not x.owner.closed
+    return x.value if plain else None
+
+
+def behind_examples(index: Any) -> tuple[Any, ...]:
+    """An index without arrays, to be taken of every example."""
+    return (slice(None), *(index if type(index) is tuple else (index,)))
+
+
+def own_examples(cts: Cotangents, i: int, shape: Shape, dtype: Any, like: Any) -> Any:
+    """The buffer of slot ``i`` for mapped cotangents like ``like``, ours; None if it has another.
+
+    ``(i,)`` among what is owned says that nobody else holds the examples of slot ``i``.
+    """
+    old, owned = cts[i], cts[-1]
+    if old is None:
+        buffer = np.zeros((len(like.value), *shape), dtype)
+    elif type(old) is not type(like) or old.owner is not like.owner:
+        return None
+    else:
+        buffer = examples_of(old)
+        if buffer is None or buffer.dtype != dtype:
+            return None
+        if (i,) in owned and buffer.base is None and buffer.flags.writeable:
+            return buffer
+        buffer = np.array(buffer)
+    cts[i] = type(like)(buffer, like.owner)
+    owned.add((i,))
+    return buffer
+
+
 def add_at_slot(cts: Cotangents, i: int, ct: Value, shape: Shape, dtype: Any, index: Any) -> None:
     """A contribution to part of a slot: into a buffer we own, or, traced, into a list of parts."""
     old = cts[i]
     owned = cts[-1]
+    examples = examples_of(ct)
+    if examples is not None and index is not None and is_basic(index):
+        buffer = own_examples(cts, i, shape, dtype, ct)
+        if buffer is not None:
+            add_into(buffer, behind_examples(index), examples)
+            return
     if isinstance(ct, Tracer) or isinstance(old, Tracer | Parts) or has_tracer(index):
         if type(old) is not Parts:
             whole = [] if old is None else [(None, old)]

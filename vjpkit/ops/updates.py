@@ -16,7 +16,7 @@ from vjpkit.kinds import LinearMany, PiecewiseConstant, contribute, rule
 from vjpkit.kinds.elementwise import weak_type
 from vjpkit.ops import structural
 from vjpkit.ops.index import Index, indexed_shape
-from vjpkit.ops.indexing import add_into, getitem
+from vjpkit.ops.indexing import add_into, behind_examples, examples_of, getitem
 
 __all__ = ["Steps", "add_at", "last_writes", "through", "update"]
 
@@ -121,6 +121,9 @@ class Update(LinearMany):
         def pull(row: Row, ct: Value, cts: Cotangents) -> None:
             """Like the general pull, zeroing a cotangent that nobody else holds in place."""
             _, _, _, _, (x_slot, value_slot), avals, arrays, params = row
+            if examples_of(ct) is not None and is_plain(params, arrays):
+                self.pull_examples(row, ct, cts)
+                return
             if not np.shape(ct) or any(isinstance(x, Tracer) for x in (ct, *arrays)):
                 functional(row, ct, cts)
                 return
@@ -135,6 +138,25 @@ class Update(LinearMany):
                     cts[-1].add(x_slot)
 
         self.pull = rule(self, pull, functional.push)
+
+    @staticmethod
+    def pull_examples(row: Row, ct: Value, cts: Cotangents) -> None:
+        """The same of mapped cotangents: zeroed in the array of all examples."""
+        _, k, _, _, (x_slot, value_slot), avals, _, params = row
+        examples, owned = examples_of(ct), cts[-1]
+        assert examples is not None
+        index = behind_examples(params["index"].fill([]))
+        if value_slot is not None:
+            part = cast(type(ct)(examples[index].copy(), ct.owner), avals[1].dtype)
+            contribute(cts, value_slot, unbroadcast(part, avals[1].shape, avals[1].dtype))
+        if x_slot is not None:
+            if not ((k,) in owned and examples.base is None and examples.flags.writeable):
+                examples = np.array(examples)
+                ct = type(ct)(examples, ct.owner)
+            examples[index] = 0
+            contribute(cts, x_slot, ct)
+            if cts[x_slot] is ct:
+                owned.add((x_slot,))
 
     def fixed(self, params: Any) -> int:
         return int(params["index"].arrays)
@@ -188,6 +210,13 @@ class Update(LinearMany):
         *arrays, x, value = values
         shape = aval_of(x).shape[1:] if batched[-2] else aval_of(x).shape
         x = x if batched[-2] else np.broadcast_to(x, (n, *shape))
+        if batched[-2] and is_plain(params, arrays):
+            index = params["index"]
+            if batched[-1]:
+                axes = len(indexed_shape(shape, index, []))
+                own = aval_of(value).shape[1:]
+                value = np.reshape(value, (n, *[1] * (axes - len(own)), *own))
+            return self(x, value, steps=(), index=index.behind(slice(None)))
         positions, flat = batched_positions(
             n, arrays, batched, params["steps"], params["index"], shape
         )
@@ -210,6 +239,12 @@ class Update(LinearMany):
 
 
 update = primitive(Update)
+
+
+def is_plain(params: Any, arrays: Sequence[Value]) -> bool:
+    """Whether it is written at an index without arrays, and not through views."""
+    entries = params["index"].entries
+    return not (params["steps"] or arrays or bool in map(type, entries))
 
 
 class AddAt(LinearMany):

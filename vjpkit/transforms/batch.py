@@ -28,7 +28,7 @@ from vjpkit.core.tracer import RUNNING, Running, Tracer
 from vjpkit.kinds import DOORS, Elementwise, Ufunc
 from vjpkit.ops import structural
 from vjpkit.ops.collective import Collective
-from vjpkit.ops.indexing import READERS, read
+from vjpkit.ops.indexing import MAPPED, READERS, behind_examples, read
 from vjpkit.ops.selection import aligned
 from vjpkit.transforms.traces import ValueTrace, current
 
@@ -139,11 +139,15 @@ DOORS[Batched] = batched_door
 
 def read_of_batch(x: Batched, index: Any) -> Value:
     """``x[index]`` for an index without arrays: the batch stays in front."""
-    behind = index if type(index) is tuple else (index,)
-    return Batched(read(x.value, (slice(None), *behind)), x.owner)
+    behind = behind_examples(index)
+    out = read(x.value, behind)
+    if type(out) is np.ndarray and out.ndim == 1 and Ellipsis not in behind:
+        out = out.copy()  # scalars: no views of an array that may be written to
+    return Batched(out, x.owner)
 
 
 READERS[Batched] = read_of_batch
+MAPPED.add(Batched)
 
 
 class AxisSize(int):
