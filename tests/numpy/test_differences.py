@@ -157,6 +157,10 @@ def test_interpolation_of_infinite_data_is_numpys(knots, values):
 @pytest.mark.parametrize("n", [1, 2, 3, 6, 7])
 def test_convolutions(mode, n):
     agrees(lambda a, v: (np.convolve(a, v, mode), np.convolve(v, a, mode)), V[:6], X.ravel()[:n])
+    whole = np.arange(n * 2, dtype=np.int32).reshape(2, n)
+    got = vk.vmap(lambda a, v: np.convolve(a, v, mode))(whole, whole)
+    assert got.dtype == np.int32
+    np.testing.assert_array_equal(got[1], np.convolve(whole[1], whole[1], mode))
     infinite = np.array([1.0, np.inf, 2.0])  # does not meet what is beyond the other's ends
     for a, v in ((V[:6], infinite), (infinite, V[:6]), (infinite, infinite[::-1])):
         got = vk.vmap(lambda a, v: np.convolve(a, v, mode))(np.stack([a, a]), np.stack([v, v]))

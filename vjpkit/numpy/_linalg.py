@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Value
+from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, axis_number, given, known, scalar
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
@@ -110,6 +110,7 @@ def lstsq(a: Value, b: Value, rcond: Any = None) -> tuple[Value, Value, Value, V
     limit = eps * max(m, n) if rcond is None else float(rcond)
     if not 0 < limit < 1:
         limit = eps  # as LAPACK has it
+    a = to_dtype(a, linalg.common_dtype(aval_of(a), aval_of(b)))
     x = linalg.lstsq(a, columns, rcond=limit)
     s = linalg.svdvals(a)
     rank = np.sum(s > limit * np.max(s, initial=0))

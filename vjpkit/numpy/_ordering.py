@@ -85,7 +85,7 @@ def argsort(
 @implements(np.sort_complex)
 def sort_complex(a: Value) -> Value:
     result = np.sort(as_array(a))
-    return result if result.dtype.kind == "c" else result.astype(complex)
+    return np.astype(result, np.sort_complex(np.zeros(0, result.dtype)).dtype, copy=False)
 
 
 def _ranks(kth: Any, n: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.aval import Aval, Shape, Value
+from vjpkit.core.aval import Aval, Shape, Value, aval_of
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import cast
 from vjpkit.kinds import Bilinear
@@ -62,8 +62,10 @@ class Convolve(Bilinear):
             return out
         i, j = np.tril_indices(m - 1)
         starts = np.cumsum(np.arange(m - 1))
-        first = np.add.reduceat(x[:, j] * y[:, i - j], starts, axis=1)
-        last = np.add.reduceat(x[:, ::-1][:, j] * y[:, ::-1][:, i - j], starts, axis=1)
+        first, last = [
+            cast(np.add.reduceat(a[:, j] * b[:, i - j], starts, axis=1), aval_of(out).dtype)
+            for a, b in ((x, y), (x[:, ::-1], y[:, ::-1]))
+        ]
         return structural.concatenate(first, out, last[:, ::-1], axis=1)
 
     def samples(self) -> Iterable[Sample]:
