@@ -292,12 +292,12 @@ def own_examples(cts: Cotangents, i: int, shape: Shape, dtype: Any, like: Any) -
     elif type(old) is not type(like) or old.owner is not like.owner:
         return None
     else:
-        buffer = examples_of(old)
-        if buffer is None or buffer.dtype != dtype:
+        held = examples_of(old)
+        if held is None or held.dtype != dtype:
             return None
-        if (i,) in owned and buffer.base is None and buffer.flags.writeable:
-            return buffer
-        buffer = np.array(buffer)
+        if (i,) in owned and held.base is None and held.flags.writeable:
+            return held
+        buffer = np.array(held)
     cts[i] = type(like)(buffer, like.owner)
     owned.add((i,))
     return buffer
