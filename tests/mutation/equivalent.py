@@ -116,6 +116,24 @@ EQUIVALENT: dict[str, str] = {
     "ops.linalg.least_squares.Lstsq.jvp: drops_values(a, rcond)  ->  rcond": (
         "the formula for matrices of which values are dropped holds for the others: only slower"
     ),
+    "ops.ill_posed.warn: INTERNAL[frame.f_code.co_filename] and frame.f_back is not None"
+    "  ->  INTERNAL[frame.f_code.co_filename]": "the user's line is met before the stack ends",
+    "ops.linalg.matrices.Fused.jvp: len(live) == 1 and live[0] in self.transposes"
+    "  ->  live[0] in self.transposes": "of an operand that has a transpose no further one is live",
+    "ops.linalg.matrices.real_dtype: np.dtype(dtype.char.lower())  ->  dtype.char.lower()": (
+        "NumPy takes the letter for the dtype"
+    ),
+    "ops.scipy_integrals._expn_x: np.where(lowest, 1, x)  ->  x": _MASKED,
+    "ops.scipy_distributions._t_density: np.where(limit, 1, x)  ->  x": _MASKED,
+    "ops.scipy_distributions._t_distribution_df: np.where(limit, 1, x)  ->  x": _MASKED,
+    "ops.scipy_distributions._t_distribution_df: np.where(near, square / total, 0.5)"
+    "  ->  square / total": _MASKED,
+    "ops.scipy_distributions._t_distribution_df: np.where(near, 0.5, v / total)"
+    "  ->  v / total": _MASKED,
+    "ops.scipy_distributions._f_distribution_x: np.where(near, place, 0.5)  ->  place": _MASKED,
+    "ops.scipy_distributions._f_distribution_x: np.where(near, 0.5, rest)  ->  rest": _MASKED,
+    "ops.scipy_distributions._f_distribution_y: np.where(near, place, 0.5)  ->  place": _MASKED,
+    "ops.scipy_distributions._f_distribution_y: np.where(near, 0.5, rest)  ->  rest": _MASKED,
     "ops.indexing.Take.batch: [True, False]  ->  [False, False]": (
         "an index array reads what take does: only slower"
     ),

@@ -66,8 +66,9 @@ def test_columns_count_as_dependent(of, least, scale):
         nothing = program(dependent)
     np.testing.assert_array_equal(nothing, np.eye(2) / np.sqrt(np.finfo(float).tiny))
     both = np.stack([fine, dependent])
-    with pytest.warns(RuntimeWarning, match="have no derivative there"):
+    with pytest.warns(RuntimeWarning, match="have no derivative there") as warned:
         np.testing.assert_array_equal(program(both), np.stack([fine, nothing]))
+    assert {w.filename for w in warned} == {__file__}  # the line that runs the program
 
 
 # ---- spectra -------------------------------------------------------------------------------------

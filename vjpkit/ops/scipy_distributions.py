@@ -110,8 +110,7 @@ class ParameterDerivative(General):
 
 def _integrand(density: Value, place: Value, weight: Callable[[Value], Value]) -> Value:
     """A density times what its derivative multiplies it by; zero where it is, at an end too."""
-    inside = density != 0
-    return np.where(inside, density * weight(np.where(inside, place, 0.5)), 0)
+    return density * weight(np.where(density != 0, place, 0.5))
 
 
 class GammaincA(ParameterDerivative):
