@@ -330,3 +330,12 @@ def test_golden(name, golden):
     program = vk.make_ir(vk.value_and_grad(f))(np.linspace(0.1, 1.0, 50)).program
     run = executable(program)
     golden(f"passes-{name}", f"{program}\n\n{optimize(program)}\n\n{run.source}")
+
+
+def test_a_sum_of_one_part_that_is_everywhere_keeps_it():
+    x = np.arange(12.0).reshape(3, 4) / 7
+    slope = vk.grad(lambda x: np.sum(vk.lax.reduce(x, 1.0, lambda a, b: a * b, (0,)) * x[1]))
+    program = vk.make_ir(slope)(x).program
+    assert "indices=([],)" in str(program)
+    for backend in ("numpy", "native"):
+        np.testing.assert_allclose(vk.jit(slope, backend=backend)(x), slope(x), 1e-13)

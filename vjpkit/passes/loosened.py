@@ -67,10 +67,17 @@ class _Sum:
         """What a ``scatter_sum`` adds at places."""
         indices = eqn.params["indices"]
         count = len(eqn.inputs) - len(indices)
-        own = count + (indices[0] == WHOLE)
+        own = count + (whole_of(eqn) is not None)
         self.arrays += eqn.inputs[:count]
         self.indices += indices[own - count :]
         self.values += eqn.inputs[own:]
+
+
+def whole_of(eqn: Equation) -> Atom | None:
+    """What the parts of a ``scatter_sum`` are added to; alone, what is everywhere is a part."""
+    indices = eqn.params["indices"]
+    plain = len(indices) < 2 or indices[0] != WHOLE
+    return None if plain else eqn.inputs[len(eqn.inputs) - len(indices)]
 
 
 class _Sums:
@@ -84,7 +91,7 @@ class _Sums:
         """Whether an equation only adds to a sum."""
         (out, *_) = eqn.outputs
         if eqn.primitive.name == "scatter_sum" and out.aval.shape:
-            whole = self._whole(eqn)
+            whole = whole_of(eqn)
             if whole is not None and whole.aval != out.aval:
                 return False
             self.write([a for a in used(eqn.inputs) if a is not whole])
@@ -104,13 +111,6 @@ class _Sums:
             return False
         self.open[out] = found
         return True
-
-    @staticmethod
-    def _whole(eqn: Equation) -> Atom | None:
-        """What the parts are added to."""
-        indices = eqn.params["indices"]
-        plain = len(indices) < 2 or indices[0] != WHOLE
-        return None if plain else eqn.inputs[len(eqn.inputs) - len(indices)]
 
     def _continued(self, x: Atom | None) -> _Sum | None:
         """The open sum ``x``, which nothing else reads; else it is written."""
