@@ -103,7 +103,12 @@ FAMILIES = {
         "test_nan_safety.py",
     ),
     "indexing": ("ops/test_indexing.py", "numpy/test_indices.py"),
-    "index": ("ops/test_indexing.py", "numpy/test_indices.py", "numpy/test_writable.py"),
+    "index": (
+        "ops/test_indexing.py",
+        "numpy/test_indices.py",
+        "numpy/test_writable.py",
+        "numpy/test_at.py",
+    ),
     "updates": ("ops/test_indexing.py", "numpy/test_writable.py"),
     "linalg": (
         "ops/test_thresholds.py",
@@ -168,7 +173,15 @@ FAMILIES = {
     "steps": ("control/test_loop.py", "control/test_checkpointed_loops.py"),
     "scan_split": ("control/test_scan.py", "control/test_checkpointed_loops.py"),
     "layout": ("control/test_scan.py", "control/test_loop.py"),
-    "bodies": ("control/test_refusals.py", "control/test_branch.py", "control/test_mapped.py"),
+    "bodies": (
+        "control/test_refusals.py",
+        "control/test_branch.py",
+        "control/test_mapped.py",
+        "control/test_exact.py",
+        "control/test_loop.py",
+        "control/test_scan.py",
+        "control/test_checkpointed_loops.py",
+    ),
     "higher": (
         "transforms/test_changed_arrays.py",
         "transforms/test_vjp.py",

@@ -155,7 +155,7 @@ def _normalized(e: Any) -> Any:
     if isinstance(e, int | np.integer):
         return int(e)
     array = np.asarray(e)
-    if array.dtype == object and has_tracer(array.ravel().tolist()):
+    if array.dtype == object and has_tracer(array.tolist()):
         return operand(array)
     if array.size == 0 and not isinstance(e, np.ndarray):
         array = array.astype(np.intp)
