@@ -640,6 +640,6 @@ def solve_discrete_are(
     >>> import vjpkit as vk
     >>> one = np.eye(1)
     >>> vk.grad(lambda q: vk.scipy.linalg.solve_discrete_are(one, one, q, one)[0, 0])(2 * one)
-    array([[1.125]])
+    array([[1.07735027]])
     """
     return _are("linalg.solve_discrete_are", True, a, b, q, r, e, s)
