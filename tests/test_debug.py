@@ -170,7 +170,7 @@ def test_what_is_printed_twice_is_printed_twice(capsys):
         (
             lambda: vk.debug.print("{} {}", X),
             ValueError,
-            "does not fit 1 arguments",
+            "does not fit 1 argument",
         ),
         (lambda: vk.debug.print("{y}", x=X), ValueError, "the names ['x']: 'y'"),
         (lambda: vk.debug.print("{", X), ValueError, "debug.print: the format '{' does not fit"),

@@ -13,7 +13,7 @@ x is 2.0, its sine 0.909
 from __future__ import annotations
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.numpy._arguments import named_array
 from vjpkit.ops.printing import print_
 
@@ -62,7 +62,8 @@ def print(fmt: str, /, *args: Value, **kwargs: Value) -> None:
         fmt.format(*[_Anything()] * len(args), **dict.fromkeys(kwargs, _Anything()))
     except (IndexError, KeyError, ValueError) as error:
         raise ValueError(
-            f"debug.print: the format {fmt!r} does not fit {len(args)} arguments and the names "
+            f"debug.print: the format {fmt!r} does not fit "
+            f"{counted(len(args), 'argument')} and the names "
             f"{sorted(kwargs)}: {error}{at(calling_position())}"
         ) from None
     values = [named_array("debug.print", x, f"argument {i}") for i, x in enumerate(args)]

@@ -162,7 +162,7 @@ class PyTreeDef:
         """The tree of this structure with the given leaves; ValueError if they are miscounted."""
         flat = leaves if type(leaves) is list else list(leaves)
         if len(flat) != self._num_leaves:
-            count = f"got {len(flat)} leaves, but {self} has {self._num_leaves}"
+            count = f"the leaves are {len(flat)}, but {self} has {self._num_leaves}"
             raise ValueError(f"unflatten: {count}. Pass one leaf for every *.")
         return self._build(flat, 0)
 

@@ -157,7 +157,7 @@ def test_bwd_may_return_what_it_keeps() -> None:
 @pytest.mark.parametrize(
     ("bwd", "error", "words"),
     [
-        (lambda r, ct: ct, TypeError, "bwd must return a tuple of 1 cotangents"),
+        (lambda r, ct: ct, TypeError, "bwd must return a tuple of 1 cotangent"),
         (lambda r, ct: (ct, ct), TypeError, "one per differentiable argument, got 2"),
         (lambda r, ct: ([ct],), TypeError, "bwd returned the tree"),
         (
@@ -523,7 +523,7 @@ def test_trees_of_arguments_and_results_of_a_transpose_rule() -> None:
         assert got == {"u": 2.0, "v": 0.0}
         assert (got["u"].dtype, got["v"].dtype) == (np.float32, np.float64)
     out[:] = [{"u": 1.0, "v": 1.0}, {}]
-    with pytest.raises(TypeError, match="transpose must return a tuple of 1 cotangents"):
+    with pytest.raises(TypeError, match="transpose must return a tuple of 1 cotangent"):
         vk.grad(lambda x: f(p, x)["y"])(x)
     out[:] = [{"u": 1.0}]
     with pytest.raises(TypeError, match="transpose returned the tree"):

@@ -125,13 +125,13 @@ bad("ppermute", mapped(lambda x: lax.ppermute(x, "i", [(0, 1), (1, 1)])), ValueE
 bad("pshuffle", mapped(lambda x: lax.pshuffle(x, "i", [7])), ValueError,
     "pshuffle: perm=[7] is not a permutation of 0 to", HERE)  # fmt: skip
 bad("all_to_all", mapped(lambda x: lax.all_to_all(x, "i", 5, 0)), ValueError,
-    "all_to_all: split_axis=5 is no axis of an operand of 1 axes", HERE)  # fmt: skip
+    "all_to_all: split_axis=5 is no axis of an operand of 1 axis", HERE)  # fmt: skip
 bad("pswapaxes", mapped(lambda x: lax.pswapaxes(x, "i", 5)), ValueError,
-    "split_axis=5 is no axis of an operand of 1 axes", HERE)  # fmt: skip
+    "split_axis=5 is no axis of an operand of 1 axis", HERE)  # fmt: skip
 bad("psum_scatter", mapped(lambda x: lax.psum_scatter(x, "i", scatter_dimension=2)), ValueError,
-    "psum_scatter: scatter_dimension=2 is no axis of an operand of 1 axes", HERE)  # fmt: skip
+    "psum_scatter: scatter_dimension=2 is no axis of an operand of 1 axis", HERE)  # fmt: skip
 bad("all_gather", mapped(lambda x: lax.all_gather(x, "i", axis=2)), ValueError,
-    "all_gather: axis 2 is out of range for an operand of 1 axes", HERE)  # fmt: skip
+    "all_gather: axis 2 is out of range for an operand of 1 axis", HERE)  # fmt: skip
 bad("all_gather", mapped(lambda x: lax.all_gather(x, "i", axis=1, tiled=True)), ValueError,
     "all_gather: axis 1 is out of range", HERE)  # fmt: skip
 bad("all_gather", mapped(lambda x: lax.all_gather(x, "i", axis="a")), TypeError,
@@ -188,7 +188,7 @@ bad("cond", lambda: lax.cond(X > 0, same, same, X), TypeError,
     "cond: pred must be a scalar boolean or number, got bool[3]", HERE, "np.any")  # fmt: skip
 bad("cond", lambda: lax.cond("yes", same, same, X), TypeError, "cond: pred", "got str", HERE)
 bad("cond", lambda: lax.cond(True, same, same, X, operand=X), TypeError,
-    "cond: operand= is given beside 1 operands by position", HERE)  # fmt: skip
+    "cond: operand= is given beside 1 operand by position", HERE)  # fmt: skip
 bad("switch", lambda: lax.switch(1, [same, same], X, X, operand=X), TypeError,
     "switch: operand= is given beside 2 operands by position", HERE)  # fmt: skip
 bad("cond", staged(lambda x: lax.cond(x[0] > 0, same, lambda x: x[:2], x)), TypeError,
@@ -258,7 +258,7 @@ bad("map", lambda: lax.map(same, "a"), TypeError, "map: xs is a str", HERE)
 bad("associative_scan", lambda: lax.associative_scan(3, X), TypeError,
     "associative_scan", "function", "int", HERE)  # fmt: skip
 bad("associative_scan", lambda: lax.associative_scan(np.add, X, axis=1), ValueError,
-    "associative_scan: elems has 1 axes, so there is no axis 1", HERE)  # fmt: skip
+    "associative_scan: elems has 1 axis, so there is no axis 1", HERE)  # fmt: skip
 bad("associative_scan", lambda: lax.associative_scan(np.add, (X, A)), ValueError,
     "slices along axis 0 disagree: [0] has 3, [1] has 2", HERE)  # fmt: skip
 bad("associative_scan", lambda: lax.associative_scan(lambda a, b: (a, b), X), TypeError,

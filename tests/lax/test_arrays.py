@@ -277,7 +277,7 @@ def test_sorting():
         (lambda: lax.dynamic_slice(V, (0.5,), (2,)), TypeError, "must be an integer"),
         (lambda: lax.dynamic_slice(X, (0,), (1, 1, 1)), TypeError, "for each of 3 axes, got 1"),
         (lambda: lax.dynamic_update_slice(V, 1.0, (0,)), TypeError, "update has 0 axes"),
-        (lambda: lax.index_take(X, (V,), (0, 1)), TypeError, "1 arrays of indices for 2 axes"),
+        (lambda: lax.index_take(X, (V,), (0, 1)), TypeError, "1 array of indices for 2 axes"),
         (lambda: lax.full((2,), V), TypeError, "full: fill_value must be a scalar"),
         (lambda: lax.iota(int, 2.5), TypeError, "shape must be a sequence of ints"),
         (lambda: lax.reduce_sum(V > 0, (0,)), TypeError, "reduce_sum: the operand is boolean"),

@@ -159,7 +159,7 @@ BAD: dict[str, Any] = {
     "short": (lambda x: np.compress(x[1:] > 0, x), TracerConversionError, "np.compress: how many"),
     "accumulate": (lambda x: np.add.accumulate(x[x > 0]), UnsupportedError, "np.add.accumulate"),
     "initial": (lambda x: np.sum(x[x > 0], initial=1.0), UnsupportedError, r"\['initial'\]"),
-    "order": (lambda x: np.linalg.norm(x[x > 0], 3), UnsupportedError, "norm of 1 axes with ord=3"),
+    "order": (lambda x: np.linalg.norm(x[x > 0], 3), UnsupportedError, "norm of 1 axis with ord=3"),
     "matmul": (lambda x: x[x > 0] @ np.ones((3, 2)), UnsupportedError, "other than two vectors"),
     "attribute": (lambda x: x[x > 0].T, AttributeError, "has no attribute 'T'"),
     "matrix": (lambda x: x[x > 0] * x[None], UnsupportedError, r"with an array of shape \(1, 4\)"),

@@ -39,7 +39,7 @@ from vjpkit.control.programs import (
     zero_program,
 )
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.core.ir import Program
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.staging import stage
@@ -276,7 +276,7 @@ def positional(label: str, operands: tuple[PyTree, ...], operand: PyTree) -> tup
         return operands
     if operands:
         raise TypeError(
-            f"{label}: operand= is given beside {len(operands)} operands by position"
+            f"{label}: operand= is given beside {counted(len(operands), 'operand')} by position"
             f"{at(calling_position())}.\nPass all of them by position."
         )
     return (operand,)

@@ -11,7 +11,7 @@ import numpy as np
 from vjpkit.control.calls import Outputs, flat_outputs, zeros_of
 from vjpkit.control.rules import Maybe, RuledCall
 from vjpkit.core.aval import Aval, Shape, Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import what
 from vjpkit.transforms.sides import FLOAT0
@@ -72,8 +72,8 @@ class Bound:
         self.nondiff = rule.nondiff
         if self.nondiff and max(self.nondiff) >= len(args):
             raise TypeError(
-                f"{self.name}: {rule.word}={self.nondiff} is out of range: the call has {len(args)}"
-                f" argument{'s' * (len(args) != 1)}{at(calling_position())}.\n"
+                f"{self.name}: {rule.word}={self.nondiff} is out of range: the call has "
+                f"{counted(len(args), 'argument')}{at(calling_position())}.\n"
                 "Arguments are counted from 0."
             )
         self.fixed = [args[n] for n in self.nondiff]
@@ -232,7 +232,8 @@ class Bound:
     def _per_argument(self, out: Any, count: int, which: str) -> Sequence[Any]:
         if not isinstance(out, tuple | list) or len(out) != count:
             raise TypeError(
-                f"{self.name}: {which} must return a tuple of {count} cotangents, one per "
+                f"{self.name}: {which} must return a tuple of "
+                f"{counted(count, 'cotangent')}, one per "
                 f"differentiable argument, got {what_it_is(out)}{at(calling_position())}.\n"
                 "None stands for a zero cotangent of a whole argument or of one leaf."
             )
@@ -296,7 +297,8 @@ class Bound:
         flat = [marks] * len(leaves) if isinstance(marks, bool) else flatten(marks)[0]
         if len(flat) != len(leaves):
             raise TypeError(
-                f"{self.name}: the vmap rule returned {len(leaves)} outputs, but says of "
+                f"{self.name}: the vmap rule returned "
+                f"{counted(len(leaves), 'output')}, but says of "
                 f"{len(flat)} whether they are batched{at(calling_position())}"
             )
         outs: list[Value] = []

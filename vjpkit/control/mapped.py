@@ -10,7 +10,7 @@ import numpy as np
 from vjpkit.control.bodies import array_leaves
 from vjpkit.control.scan import common_length, scan
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.pytree import PyTree, flatten, flatten_with_path, keystr, tree_map
 from vjpkit.transforms.arguments import name_of, require_function
 from vjpkit.transforms.mapping import vmap
@@ -74,7 +74,8 @@ def associative_scan(
         ndim = len(aval_of(x).shape)
         if not -ndim <= axis < ndim:
             raise ValueError(
-                f"associative_scan: {keystr(path) or 'elems'} has {ndim} axes, so there is no axis "
+                f"associative_scan: {keystr(path) or 'elems'} has "
+                f"{counted(ndim, 'axis', 'axes')}, so there is no axis "
                 f"{axis}{at(calling_position())}"
             )
         lengths[keystr(path) or "elems"] = aval_of(x).shape[axis]

@@ -21,7 +21,7 @@ from vjpkit.control.call import call
 from vjpkit.control.scan_rules import scan_loop
 from vjpkit.control.slots import slots_for
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.core.ir import Var
 from vjpkit.core.tracer import bind
 from vjpkit.ops.structural import to_dtype
@@ -128,7 +128,8 @@ def common_length(xs: PyTree, leaves: Sequence[Value], length: int | None) -> in
             length = aval_of(x).shape[0]
         if aval_of(x).shape[0] != length:
             raise ValueError(
-                f"scan: {where} has {aval_of(x).shape[0]} slices, but {length} are wanted"
+                f"scan: {where} has "
+                f"{counted(aval_of(x).shape[0], 'slice')}, but {length} are wanted"
                 f"{at(calling_position())}"
             )
     assert length is not None

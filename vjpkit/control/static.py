@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 
 __all__ = ["Static", "static_arguments"]
 
@@ -69,7 +69,7 @@ def static_arguments(
         if outside:
             raise ValueError(
                 f"{label}: static_argnums names argument {outside[0]}, but the function has "
-                f"{count} positional argument{'s' * (count != 1)}{at(calling_position())}.\n"
+                f"{counted(count, 'positional argument')}{at(calling_position())}.\n"
                 "Arguments are counted from 0, or backwards from -1."
             )
         numbers = tuple([n % count for n in numbers])

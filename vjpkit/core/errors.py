@@ -16,18 +16,10 @@ from typing import NamedTuple
 import numpy
 
 __all__ = [
-    "INTERNAL",
-    "ClosedTraceError",
-    "NotDifferentiableError",
-    "NotLinearError",
-    "Position",
-    "Source",
-    "TracerConversionError",
-    "UnsupportedError",
-    "at",
-    "calling_position",
+    "INTERNAL", "ClosedTraceError", "NotDifferentiableError", "NotLinearError", "Position",
+    "Source", "TracerConversionError", "UnsupportedError", "at", "calling_position", "counted",
     "note_line",
-]
+]  # fmt: skip
 
 SCOPE: ContextVar[str] = ContextVar("vjpkit_scope", default="")
 """The names of the scopes that the user's program is in: they are shown, and decide nothing."""
@@ -111,8 +103,12 @@ class Source:
 
 def at(position: Position) -> str:
     """``   (model.py:41)``, to end an error's first line, or nothing where the line is unknown."""
-    source = Source.of(position)
-    return "" if source is None else f"   ({source})"
+    return f"   ({source})" if (source := Source.of(position)) else ""
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """A number of things: ``counted(1, "axis", "axes")`` is ``1 axis``."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def note_line(error: BaseException, position: Position) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Shape, Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.numpy._arguments import named_array
 
 __all__ = ["array", "axes", "axis_of", "floating", "integers", "operands", "per_axis"]
@@ -87,7 +87,8 @@ def per_axis(function: str, name: str, numbers: Any, ndim: int) -> tuple[int, ..
     found = integers(function, name, numbers)
     if len(found) != ndim:
         raise TypeError(
-            f"{function}: {name} must have one entry for each of {ndim} axes, got {numbers!r}"
+            f"{function}: {name} must have one entry for each of "
+            f"{counted(ndim, 'axis', 'axes')}, got {numbers!r}"
             f"{at(calling_position())}"
         )
     return found
@@ -103,7 +104,8 @@ def axis_of(function: str, name: str, axis: Any, ndim: int) -> int:
         ) from None
     if not -ndim <= number < ndim:
         raise ValueError(
-            f"{function}: {name}={axis} is out of range for an array of {ndim} axes"
+            f"{function}: {name}={axis} is out of range for an array of "
+            f"{counted(ndim, 'axis', 'axes')}"
             f"{at(calling_position())}"
         )
     return number % ndim

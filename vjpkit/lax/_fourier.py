@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.lax._arguments import floating, integers
 
 __all__ = ["FftType", "fft"]
@@ -53,7 +53,8 @@ def fft(x: Value, fft_type: FftType | str, fft_lengths: Sequence[int]) -> Value:
     count = len(lengths)
     if count > x.ndim:
         raise ValueError(
-            f"fft: {count} lengths for an array of {x.ndim} axes{at(calling_position())}"
+            f"fft: {counted(count, 'length')} for an array of "
+            f"{counted(x.ndim, 'axis', 'axes')}{at(calling_position())}"
         )
     if kind is FftType.RFFT and x.dtype.kind == "c":
         raise TypeError(

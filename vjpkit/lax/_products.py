@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vjpkit.core.aval import Shape, Value
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.lax._arguments import array, axes, per_axis
 from vjpkit.lax._reductions import padtype_to_pads
 from vjpkit.lax._shape import pad
@@ -145,7 +145,8 @@ def conv_dimension_numbers(
     ndim = len(lhs_shape)
     if len(rhs_shape) != ndim or ndim < 2:
         raise TypeError(
-            f"convolution: lhs has {ndim} axes, rhs {len(rhs_shape)}; they must be as many, two at "
+            f"convolution: lhs has "
+            f"{counted(ndim, 'axis', 'axes')}, rhs {len(rhs_shape)}; they must be as many, two at "
             f"least{at(calling_position())}"
         )
     if dimension_numbers is None:
@@ -228,7 +229,8 @@ def _groups(x: Shape, w: Shape, features: int, batches: int) -> int:
     groups = max(features, batches)
     if x[1] != w[1] * features or w[0] % groups or x[0] % batches or groups < 1:
         raise ValueError(
-            f"conv_general_dilated: lhs has {x[0]} examples of {x[1]} features, rhs {w[0]} outputs "
+            f"conv_general_dilated: lhs has {counted(x[0], 'example')} of "
+            f"{counted(x[1], 'feature')}, rhs {w[0]} outputs "
             f"of {w[1]} inputs, in {features} groups of features and {batches} of examples: these "
             f"do not fit{at(calling_position())}\n"
             "Features of lhs are groups times inputs of rhs; groups divide its outputs."
@@ -347,7 +349,8 @@ def conv_transpose(
     if dimension_numbers is None:
         if not 1 <= d <= 3:
             raise ValueError(
-                f"conv_transpose: lhs has {x.ndim} axes; beyond three of space give "
+                f"conv_transpose: lhs has "
+                f"{counted(x.ndim, 'axis', 'axes')}; beyond three of space give "
                 f"dimension_numbers{at(calling_position())}"
             )
         space = "DHW"[3 - d :] if d > 1 else "H"

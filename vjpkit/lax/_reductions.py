@@ -11,7 +11,7 @@ import numpy as np
 
 from vjpkit.control.mapped import associative_scan
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.lax import _elementwise as elementwise
 from vjpkit.lax._arguments import array, axes, axis_of, per_axis
 from vjpkit.lax._shape import pad
@@ -270,7 +270,8 @@ def padtype_to_pads(
         pairs = [per_axis("padding", "each entry", p, 2) for p in padding]
         if len(pairs) != len(in_shape):
             raise TypeError(
-                f"padding must have an entry (low, high) for each of {len(in_shape)} axes, got "
+                f"padding must have an entry (low, high) for each of "
+                f"{counted(len(in_shape), 'axis', 'axes')}, got "
                 f"{padding!r}{at(calling_position())}"
             )
         return [(low, high) for low, high in pairs]
@@ -379,7 +380,8 @@ def sort(
     xs = [array("sort", x, f"operand {i}") for i, x in enumerate(operand)]
     if not xs or not 1 <= index(num_keys) <= len(xs):
         raise ValueError(
-            f"sort: num_keys={num_keys} for {len(xs)} operands; one to all of them are keys"
+            f"sort: num_keys={num_keys} for "
+            f"{counted(len(xs), 'operand')}; one to all of them are keys"
             f"{at(calling_position())}"
         )
     if len({x.shape for x in xs}) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 
 import vjpkit.numpy as vnp
 from vjpkit.core.aval import Shape, Value
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.lax._arguments import array, axes, axis_of, integers, operands, per_axis
 from vjpkit.numpy._arguments import known
 from vjpkit.ops.indexing import read
@@ -151,7 +151,8 @@ def squeeze(array: Value, dimensions: Sequence[int]) -> Value:
     for a in gone:
         if x.shape[a] != 1:
             raise ValueError(
-                f"squeeze: axis {a} of the shape {x.shape} has {x.shape[a]} elements, not one"
+                f"squeeze: axis {a} of the shape {x.shape} has "
+                f"{counted(x.shape[a], 'element')}, not one"
                 f"{at(calling_position())}"
             )
     return np.squeeze(x, axis=gone)
@@ -210,7 +211,8 @@ def broadcast_in_dim(
     for place, n in zip(places, x.shape, strict=True):
         if n not in (1, sizes[place]):
             raise ValueError(
-                f"broadcast_in_dim: an axis of {n} elements cannot be axis {place} of the shape "
+                f"broadcast_in_dim: an axis of "
+                f"{counted(n, 'element')} cannot be axis {place} of the shape "
                 f"{sizes}{at(calling_position())}"
             )
         ones[place] = n
@@ -237,7 +239,8 @@ def broadcast_to_rank(x: Value, rank: int) -> Value:
     x = array("broadcast_to_rank", x, "x")
     if index(rank) < x.ndim:
         raise ValueError(
-            f"broadcast_to_rank: x has {x.ndim} axes, more than rank={rank}{at(calling_position())}"
+            f"broadcast_to_rank: x has "
+            f"{counted(x.ndim, 'axis', 'axes')}, more than rank={rank}{at(calling_position())}"
         )
     return np.reshape(x, (*[1] * (rank - x.ndim), *x.shape))
 
@@ -333,7 +336,8 @@ def split(operand: Value, sizes: Sequence[int], axis: int = 0) -> list[Value]:
     parts = integers("split", "sizes", sizes)
     if sum(parts) != x.shape[along] or any(n < 0 for n in parts):
         raise ValueError(
-            f"split: sizes={parts} do not make up the {x.shape[along]} elements of axis {along}"
+            f"split: sizes={parts} do not make up the "
+            f"{counted(x.shape[along], 'element')} of axis {along}"
             f"{at(calling_position())}"
         )
     return list(np.split(x, np.cumsum(parts)[:-1].tolist(), axis=along))
@@ -369,7 +373,8 @@ def pad(
         size = low + high + n + interior * builtin_max(n - 1, 0)
         if interior < 0 or size < 0:
             raise ValueError(
-                f"pad: {tuple(config)} leaves nothing of an axis of {n} elements, or is negative "
+                f"pad: {tuple(config)} leaves nothing of an axis of "
+                f"{counted(n, 'element')}, or is negative "
                 f"between elements{at(calling_position())}"
             )
         step = interior + 1
@@ -483,7 +488,8 @@ def dynamic_update_slice(
     new = array("dynamic_update_slice", update, "update")
     if new.ndim != x.ndim or new.dtype != x.dtype:
         raise TypeError(
-            f"dynamic_update_slice: update has {new.ndim} axes and dtype {new.dtype}, the operand "
+            f"dynamic_update_slice: update has "
+            f"{counted(new.ndim, 'axis', 'axes')} and dtype {new.dtype}, the operand "
             f"{x.ndim} and {x.dtype}; they must agree{at(calling_position())}"
         )
     place = _window("dynamic_update_slice", x.shape, start_indices, new.shape)
@@ -498,14 +504,15 @@ def _window(function: str, shape: Shape, starts: Any, sizes: Sequence[int]) -> t
     places = list(starts) if isinstance(starts, tuple | list) or np.ndim(starts) else [starts]
     if len(places) != len(shape):
         raise TypeError(
-            f"{function}: start_indices must have one entry for each of {len(shape)} axes, got "
+            f"{function}: start_indices must have one entry for each of "
+            f"{counted(len(shape), 'axis', 'axes')}, got "
             f"{len(places)}{at(calling_position())}"
         )
     index: list[Any] = []
     for i, (place, n, size) in enumerate(zip(places, shape, sizes, strict=True)):
         if not 0 <= size <= n:
             raise TypeError(
-                f"{function}: a slice of {size} does not fit axis {i} of {n} elements"
+                f"{function}: a slice of {size} does not fit axis {i} of {counted(n, 'element')}"
                 f"{at(calling_position())}"
             )
         place = array(function, place, f"start_indices[{i}]")
@@ -604,7 +611,8 @@ def index_take(src: Value, idxs: Sequence[Value], axes: Sequence[int]) -> Value:
     along = _axes("index_take", "axes", axes, x.ndim)
     if len(along) != len(idxs):
         raise TypeError(
-            f"index_take: {len(idxs)} arrays of indices for {len(along)} axes"
+            f"index_take: {counted(len(idxs), 'array')} of indices for "
+            f"{counted(len(along), 'axis', 'axes')}"
             f"{at(calling_position())}"
         )
     moved = np.moveaxis(x, along, tuple(range(len(along))))

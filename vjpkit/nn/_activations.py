@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from vjpkit.core.aval import Value
+from vjpkit.core.errors import counted
 from vjpkit.lax import logistic
 from vjpkit.nn._arguments import activation, axes_of, floating, parameter
 from vjpkit.numpy._arguments import named_array
@@ -216,7 +217,8 @@ def glu(x: Value, axis: int = -1) -> Value:
     size = x.shape[along]
     if size % 2:
         raise ValueError(
-            f"glu: axis {axis} of x has {size} elements (shape {x.shape}); it is split into two "
+            f"glu: axis {axis} of x has "
+            f"{counted(size, 'element')} (shape {x.shape}); it is split into two "
             "halves, so their number must be even"
         )
     first, second = np.split(x, 2, axis=along)

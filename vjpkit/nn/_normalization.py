@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.nn._arguments import axes_of, floating, parameter
 from vjpkit.numpy._arguments import named_array
 from vjpkit.transforms.stopping import stop_gradient
@@ -170,7 +170,8 @@ def one_hot(x: Value, num_classes: int, *, dtype: Any = np.float64, axis: int = 
         ) from None
     if not isinstance(axis, int) or not -x.ndim - 1 <= axis <= x.ndim:
         raise ValueError(
-            f"one_hot: axis={axis!r} is no place for a new axis in a result of {x.ndim + 1} axes"
+            f"one_hot: axis={axis!r} is no place for a new axis in a result of "
+            f"{counted(x.ndim + 1, 'axis', 'axes')}"
             f"{at(calling_position())}"
         )
     place = axis % (x.ndim + 1)

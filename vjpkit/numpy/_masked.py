@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.core.tracer import Tracer, operand
 from vjpkit.numpy._dispatch import method
 from vjpkit.numpy._selected import (
@@ -53,7 +53,7 @@ def write_selected(x: Tracer, index: Any, value: Any) -> None:
         if x is whole and mask.ndim == x.ndim and np.ndim(value) > 1:
             raise TypeError(
                 "NumPy boolean array indexing assignment requires a 0 or 1-dimensional input, "
-                f"input has {np.ndim(value)} dimensions{at(calling_position())}"
+                f"input has {counted(np.ndim(value), 'dimension')}{at(calling_position())}"
             )
         value = fitted_in_front(fitted(x, Index((Ellipsis,)), [], value), x, mask, place)
     write(x, Ellipsis, np.where(wide(x, mask), value, x))

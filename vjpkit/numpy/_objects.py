@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vjpkit.core.errors import TracerConversionError, at, calling_position
+from vjpkit.core.errors import TracerConversionError, at, calling_position, counted
 from vjpkit.core.tracer import Tracer, dispatch_rest
 from vjpkit.numpy._arguments import known
 from vjpkit.numpy._handles import Plain
@@ -70,7 +70,7 @@ def objects(x: Tracer, dtype: Any) -> np.ndarray[Any, Any]:
         )
     if x.size > _MOST:
         raise TracerConversionError(
-            f"np.array of a traced value of {x.size} elements would make that many "
+            f"np.array of a traced value of {counted(x.size, 'element')} would make that many "
             f"single-element tracers.{at(calling_position())}\nUse vnp.array or np.stack "
             "instead."
         )

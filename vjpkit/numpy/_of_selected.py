@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import counted
 from vjpkit.numpy._selected import FUNCTIONS, METHODS, Selected, wide
 from vjpkit.numpy._shape import normalize_axis_index, normalize_axis_tuple
 from vjpkit.ops import selection
@@ -154,7 +155,7 @@ def flat(x: Selected, other: float) -> Value:
 
 def norm(x: Selected, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     if x.ndim != 1 or ord not in (None, 1, 2) or axis not in (None, 0, -1) or keepdims:
-        x.refuse(f"np.linalg.norm of {x.ndim} axes with ord={ord}, axis={axis}")
+        x.refuse(f"np.linalg.norm of {counted(x.ndim, 'axis', 'axes')} with ord={ord}, axis={axis}")
     return np.linalg.norm(flat(x, 0), ord)
 
 
@@ -234,7 +235,7 @@ def median(
     keepdims: bool = False,
 ) -> Any:  # fmt: skip
     if a.ndim != 1 or axis not in (None, 0, -1) or out is not None or keepdims:
-        a.refuse(f"np.median of {a.ndim} axes with axis={axis}")
+        a.refuse(f"np.median of {counted(a.ndim, 'axis', 'axes')} with axis={axis}")
     values, count = in_order(a), a.size
     low, high = (
         values[np.maximum(count - 1, 0) // 2],

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vjpkit.core.aval import Shape, Value
+from vjpkit.core.errors import counted
 from vjpkit.core.tracer import UFUNCS, Tracer
 from vjpkit.numpy._arguments import as_array, normalize_axis
 from vjpkit.numpy._dispatch import implements, normalize_axes, refuse
@@ -360,7 +361,10 @@ def contraction(subscripts: Any, shapes: tuple[Shape, ...], optimize: Any) -> Co
     """Read the subscripts for operands of these shapes."""
     terms, output = _read(subscripts)
     if len(terms) != len(shapes):
-        raise ValueError(f"einsum: {len(shapes)} operands for {len(terms)} terms in the subscripts")
+        raise ValueError(
+            f"einsum: {counted(len(shapes), 'operand')} for "
+            f"{counted(len(terms), 'term')} in the subscripts"
+        )
     inputs = [_expanded(t, len(s)) for t, s in zip(terms, shapes, strict=True)]
     dots = max([-min([*labels, 0]) for labels in inputs])
     out = _output(output, inputs, dots)
@@ -384,8 +388,8 @@ def _expanded(term: Sequence[Any], ndim: int) -> Labels:
     rest = ndim - len(named)
     if rest < 0 or (rest and len(named) == len(term)):
         raise ValueError(
-            f"einsum: {len(named)} subscripts for an operand of {ndim} dimensions"
-            + ("" if rest < 0 else ", and no '...' for the others")
+            f"einsum: {counted(len(named), 'subscript')} for an operand of "
+            f"{counted(ndim, 'dimension')}" + ("" if rest < 0 else ", and no '...' for the others")
         )
     at = term.index(Ellipsis) if len(named) < len(term) else len(named)
     return (*named[:at], *range(-rest, 0), *named[at:])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vjpkit.core.aval import Value
+from vjpkit.core.errors import counted
 from vjpkit.numpy._arguments import as_array, known
 from vjpkit.ops import scipy_gamma
 from vjpkit.ops.scipy_special import SciPyFunction, by_name
@@ -50,7 +51,7 @@ _SCIPYS = by_name()
 def _function(name: str, primitive: SciPyFunction) -> Callable[..., Value]:
     def function(*args: Value) -> Value:
         if len(args) != primitive.arity:
-            wanted = f"{primitive.arity} argument{'s' * (primitive.arity > 1)}"
+            wanted = f"{counted(primitive.arity, 'argument')}"
             raise TypeError(f"{name}() takes {wanted}, but {len(args)} were given")
         return primitive(*[as_array(x) if isinstance(x, list | tuple) else x for x in args])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from vjpkit.control.custom import CustomRule
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.core.primitive import Primitive
 from vjpkit.pytree import PyTree
 from vjpkit.testing.case import Case, cases_of
@@ -69,7 +69,7 @@ def check_rule(rule: Primitive | Callable[..., PyTree], *args: PyTree) -> None:
     if args:
         raise TypeError(
             f"check_rule: {rule.name} is a primitive, and checked at its own samples; got "
-            f"{len(args)} arguments{at(calling_position())}"
+            f"{counted(len(args), 'argument')}{at(calling_position())}"
         )
     primitive = rule
     cases = cases_of(primitive)

@@ -17,6 +17,7 @@ from vjpkit.core.errors import (
     UnsupportedError,
     at,
     calling_position,
+    counted,
     note_line,
 )
 from vjpkit.core.tracer import RUNNING, Running, Tracer, operand, refresh, require_open
@@ -234,8 +235,8 @@ def resolve_argnums(label: str, argnums: Any, count: int) -> tuple[int, ...]:
             )
         if not -count <= n < count:
             raise TypeError(
-                f"{label}: argnums={argnums!r} is out of range: the call has {count} positional "
-                f"argument{'s' * (count != 1)}{at(calling_position())}.\n"
+                f"{label}: argnums={argnums!r} is out of range: the call has "
+                f"{counted(count, 'positional argument')}{at(calling_position())}.\n"
                 "Differentiated arguments are passed by position; keywords are not differentiated."
             )
         resolved.append(int(n) % count)

@@ -21,6 +21,7 @@ from vjpkit.core.errors import (
     UnsupportedError,
     at,
     calling_position,
+    counted,
 )
 from vjpkit.core.primitive import Primitive
 from vjpkit.core.rows import innermost, roles
@@ -62,7 +63,8 @@ class Batched(Tracer):
 
     def concrete(self) -> NoReturn:
         raise TracerConversionError(
-            f"a batched value of {self.aval} stands for {self.owner.n} examples, so it cannot "
+            f"a batched value of {self.aval} stands for "
+            f"{counted(self.owner.n, 'example')}, so it cannot "
             f"decide Python control flow or become one Python number.{at(calling_position())}\n"
             "Use np.where for a choice that depends on it, NumPy's functions instead of Python's "
             "or math's, vk.debug.print to look at it, or a Python loop over the examples instead "

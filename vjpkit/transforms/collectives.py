@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.core.tracer import RUNNING, Tracer
 from vjpkit.ops import collective
 from vjpkit.ops.indexing import read
@@ -172,7 +172,8 @@ def all_gather(x: PyTree, axis_name: Hashable, *, axis: int = 0, tiled: bool = F
         places = ndim + (not tiled)
         if not -places <= axis < places:
             raise ValueError(
-                f"all_gather: axis {axis} is out of range for an operand of {ndim} axes"
+                f"all_gather: axis {axis} is out of range for an operand of "
+                f"{counted(ndim, 'axis', 'axes')}"
                 f"{at(calling_position())}"
             )
         place = axis % places
@@ -312,7 +313,7 @@ def psum_scatter(
 def _place(label: str, name: str, axis: int, ndim: int) -> int:
     if not isinstance(axis, int) or not -ndim <= axis < ndim:
         raise ValueError(
-            f"{label}: {name}={axis!r} is no axis of an operand of {ndim} axes"
+            f"{label}: {name}={axis!r} is no axis of an operand of {counted(ndim, 'axis', 'axes')}"
             f"{at(calling_position())}"
         )
     return axis % ndim

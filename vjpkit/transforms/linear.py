@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import at, calling_position, note_line
+from vjpkit.core.errors import at, calling_position, counted, note_line
 from vjpkit.core.ir import Program
 from vjpkit.core.staging import Builder, Captured, ClosedProgram
 from vjpkit.core.tracer import Tracer, operand
@@ -338,7 +338,7 @@ class LinearMap:
         memory = nbytes_text(sum(r.nbytes for r in residuals))
         return (
             f"<{self.name}: {self.domain} -> {self.codomain}, {count} {unit}, "
-            f"{len(residuals)} residual{'s' * (len(residuals) != 1)} of {memory}>"
+            f"{counted(len(residuals), 'residual')} of {memory}>"
         )
 
     def _repr_html_(self) -> str:
@@ -373,7 +373,9 @@ def _restricted(side: Side, argnums: int | Sequence[int]) -> tuple[Side, list[in
         raise TypeError(f"only: argnums must be an int or a tuple of ints, got {argnums!r}")
     for n in numbers:
         if not -len(children) <= n < len(children):
-            raise ValueError(f"only: argnums {n} is out of range for {len(children)} arguments")
+            raise ValueError(
+                f"only: argnums {n} is out of range for {counted(len(children), 'argument')}"
+            )
     numbers = tuple(n % len(children) for n in numbers)
     if len(set(numbers)) != len(numbers):
         raise ValueError(f"only: argnums {argnums} names an argument twice")

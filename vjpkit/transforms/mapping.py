@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import at, calling_position
+from vjpkit.core.errors import at, calling_position, counted
 from vjpkit.core.tracer import RUNNING, require_open
 from vjpkit.pytree import PyTree, PyTreeDef, broadcast_prefix, flatten, flatten_with_path, keystr
 from vjpkit.transforms.arguments import Transformed, called, plain_array, require_arrays
@@ -74,8 +74,9 @@ class VMap(Transformed):
         """An axis per leaf; keyword arguments are mapped along axis 0, as in JAX."""
         if isinstance(self.in_axes, tuple) and len(self.in_axes) != len(args):
             raise ValueError(
-                f"{self.label}: in_axes has {len(self.in_axes)} entries for {len(args)} positional "
-                f"arguments{at(calling_position())}.\nGive one per argument; keyword arguments are "
+                f"{self.label}: in_axes has {counted(len(self.in_axes), 'entry', 'entries')} for "
+                f"{counted(len(args), 'positional argument')}{at(calling_position())}.\n"
+                "Give one per argument; keyword arguments are "
                 "mapped along axis 0."
             )
         name = f"{self.label}: in_axes"
@@ -154,7 +155,8 @@ class VMap(Transformed):
         if not -ndim <= axis < ndim:
             raise ValueError(
                 f"{self.label}: out_axes puts the batch at axis {axis} of an output that has "
-                f"{ndim} axes with it (shape {np.shape(dense)}){at(calling_position())}"
+                f"{counted(ndim, 'axis', 'axes')} with it (shape {np.shape(dense)})"
+                f"{at(calling_position())}"
             )
         if axis == 0:
             return dense if isinstance(y, Batched) else fresh_copy(dense)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value, aval_of
-from vjpkit.core.errors import calling_position, note_line
+from vjpkit.core.errors import calling_position, counted, note_line
 from vjpkit.core.rows import roles
 from vjpkit.core.tracer import Tracer, operand
 from vjpkit.pytree import PyTree, PyTreeDef, flatten, flatten_up_to, flatten_with_path, keystr
@@ -80,7 +80,7 @@ class Side:
         if self.star and len(arguments) != len(self.tree.children()):
             count = len(self.tree.children())
             raise TypeError(
-                f"{name} takes {count} argument{'s' * (count != 1)} {self}, got {len(arguments)}"
+                f"{name} takes {counted(count, 'argument')} {self}, got {len(arguments)}"
             )
         leaves, tree = flatten(value)
         if tree != self.tree:

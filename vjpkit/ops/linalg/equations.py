@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Value
+from vjpkit.core.errors import counted
 from vjpkit.core.primitive import Sample, primitive
 from vjpkit.core.rows import Product, unbroadcast
 from vjpkit.kinds import General, PiecewiseConstant, solved_terms
@@ -111,7 +112,8 @@ class Solve(General):
         n = square(a)
         if matrices(b)[0] != n:
             raise ValueError(
-                f"solve: matrices of order {n} do not fit right-hand sides of {b.shape[-2]} rows"
+                f"solve: matrices of order {n} do not fit right-hand sides of "
+                f"{counted(b.shape[-2], 'row')}"
             )
         lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         return Aval((*lead, *b.shape[-2:]), common_dtype(a, b))
