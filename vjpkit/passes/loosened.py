@@ -25,17 +25,18 @@ def loosened(program: Program) -> Program:
     return program.cached("loosened", lambda: _loosened(program))  # type: ignore[no-any-return]  # the cache is untyped
 
 
-_EXACT = frozenset({"scale_divide", "scatter_sum"})
-
-
 def _loosened(program: Program) -> Program:
-    if not any(e.primitive.name in _EXACT or next(e.programs, None) for e in program.equations):
+    equations = program.equations
+    ordered = any(map(_adds_to_whole, equations))
+    if not ordered and not any(
+        e.primitive.name == "scale_divide" or next(e.programs, None) for e in equations
+    ):
         return program
     new = Rewriter(program)
     sums = _Sums(new)
-    for old in program.equations:
+    for old in equations:
         eqn = new.read(old)
-        if sums.take(eqn):
+        if ordered and sums.take(eqn):
             continue
         sums.write(used(eqn.inputs))
         found = _by_inverse(new, eqn) if eqn.primitive.name == "scale_divide" else None
@@ -47,10 +48,16 @@ def _loosened(program: Program) -> Program:
             eqn = Equation(eqn.primitive, eqn.inputs, params, eqn.outputs, eqn.position)
         new.keep(eqn)
     sums.write(used(map(new.atom, program.outputs)))
-    same = len(new.equations) == len(program.equations)
-    if same and all(map(operator.is_, new.equations, program.equations)):
-        return program
-    return new.finish()
+    same = len(new.equations) == len(equations)
+    return program if same and all(map(operator.is_, new.equations, equations)) else new.finish()
+
+
+def _adds_to_whole(eqn: Equation) -> bool:
+    """Whether an equation adds parts to a whole that comes first."""
+    if eqn.primitive.name != "scatter_sum" or not eqn.outputs[0].aval.shape:
+        return False
+    indices = eqn.params["indices"]
+    return len(indices) > 1 and bool(indices[0] == WHOLE)
 
 
 @dataclass
@@ -67,17 +74,10 @@ class _Sum:
         """What a ``scatter_sum`` adds at places."""
         indices = eqn.params["indices"]
         count = len(eqn.inputs) - len(indices)
-        own = count + (whole_of(eqn) is not None)
+        own = count + _adds_to_whole(eqn)
         self.arrays += eqn.inputs[:count]
         self.indices += indices[own - count :]
         self.values += eqn.inputs[own:]
-
-
-def whole_of(eqn: Equation) -> Atom | None:
-    """What the parts of a ``scatter_sum`` are added to; alone, what is everywhere is a part."""
-    indices = eqn.params["indices"]
-    plain = len(indices) < 2 or indices[0] != WHOLE
-    return None if plain else eqn.inputs[len(eqn.inputs) - len(indices)]
 
 
 class _Sums:
@@ -89,9 +89,12 @@ class _Sums:
 
     def take(self, eqn: Equation) -> bool:
         """Whether an equation only adds to a sum."""
-        (out, *_) = eqn.outputs
+        if eqn.primitive.name not in ("scatter_sum", "add"):
+            return False
+        (out,) = eqn.outputs
         if eqn.primitive.name == "scatter_sum" and out.aval.shape:
-            whole = whole_of(eqn)
+            count = len(eqn.inputs) - len(eqn.params["indices"])
+            whole = eqn.inputs[count] if _adds_to_whole(eqn) else None
             if whole is not None and whole.aval != out.aval:
                 return False
             self.write([a for a in used(eqn.inputs) if a is not whole])
