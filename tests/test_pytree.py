@@ -462,7 +462,7 @@ def test_unpickling_needs_the_type_to_be_registered(monkeypatch):
 
 
 def test_miscounted_leaves():
-    with pytest.raises(ValueError, match=r"the leaves are 1, but PyTreeDef\(\(\*, \*\)\) has 2"):
+    with pytest.raises(ValueError, match=r"got 1 leaf, but PyTreeDef\(\(\*, \*\)\) has 2"):
         structure((1, 2)).unflatten([1])
     with pytest.raises(ValueError, match="got 2 leaves"):
         LEAF.unflatten([1, 2])

@@ -162,8 +162,11 @@ class PyTreeDef:
         """The tree of this structure with the given leaves; ValueError if they are miscounted."""
         flat = leaves if type(leaves) is list else list(leaves)
         if len(flat) != self._num_leaves:
-            count = f"the leaves are {len(flat)}, but {self} has {self._num_leaves}"
-            raise ValueError(f"unflatten: {count}. Pass one leaf for every *.")
+            came = f"{len(flat)} {'leaf' if len(flat) == 1 else 'leaves'}"
+            raise ValueError(
+                f"unflatten: got {came}, but {self} has {self._num_leaves}. "
+                "Pass one leaf for every *."
+            )
         return self._build(flat, 0)
 
     def _build(self, leaves: list[Leaf], at: int) -> PyTree:

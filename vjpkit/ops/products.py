@@ -95,7 +95,7 @@ class ScaleDivide(General):
     ) -> Value:
         (_, y), (dt, dy) = values, ts
         a = None if dt is None else scale_divide(dt, y)
-        b = None if dy is None else annihilate(dy, -out / y)
+        b = None if dy is None else annihilate(dy, scale_divide(-out, y))
         total = b if a is None else a if b is None else a + b
         return stretch(total, *space(out))
 
@@ -104,7 +104,7 @@ class ScaleDivide(General):
         given: Sequence[Any], **params: Any,
     ) -> Sequence[Value]:  # fmt: skip
         (_, y), (out,), (ct,) = values, outs, given
-        rules = lambda: scale_divide(ct, y), lambda: annihilate(ct, -out / y)
+        rules = lambda: scale_divide(ct, y), lambda: annihilate(ct, scale_divide(-out, y))
         return [unbroadcast(rules[i](), *space(values[i])) for i in live]
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
