@@ -202,6 +202,20 @@ def test_bincount_is_linear_in_the_weights():
     assert g.tolist() == places.tolist()
 
 
+def test_histograms_of_whole_numbers_that_are_not_known():
+    """Their edges are none."""
+    x = np.array([1, 2, 5, 7, 7], np.int32)
+    for f in (
+        lambda x: np.histogram(x, bins=4),
+        lambda x: np.histogram(x, bins=4, range=(0, 9), density=True),
+        lambda x: (np.histogram_bin_edges(x, 3),),
+    ):
+        for got in (vk.jit(f)(x), [y[1] for y in vk.vmap(f)(np.stack([x, x]))]):
+            for a, b in zip(got, f(x), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-15)
+                assert np.asarray(a).dtype == np.asarray(b).dtype
+
+
 def test_histograms():
     w = np.arange(7.0) + 0.5
     agrees(

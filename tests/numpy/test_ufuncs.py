@@ -613,3 +613,16 @@ def test_one_of_several_results_is_written_and_all_are_as_large():
 
     agrees(f, X * 3, order=1)
     assert vk.vjp(f, X)[0].shape == X.shape
+
+
+def test_one_element_alone_is_of_the_loops_dtype():
+    x = np.arange(1, 4)
+    for f in (
+        lambda x: np.float_power.accumulate(x[:1]),
+        lambda x: np.float_power.reduce(x[:1]),
+        lambda x: np.divide.reduce(x[1:2]),
+        lambda x: np.hypot.accumulate(x),
+    ):
+        got, wanted = vk.jit(f)(x), f(x)
+        assert got.dtype == wanted.dtype
+        np.testing.assert_allclose(got, wanted, rtol=1e-15)

@@ -73,8 +73,11 @@ def _edges(function: str, a: Value, bins: Any, limits: Limits) -> Value:
     given = bins if traced is None else known(traced)
     ends: Any = None if limits is None else tuple(known(end) for end in limits)
     if value is None or given is None or (ends is not None and None in ends):
-        dtype = None if traced is not None else np.result_type(*(limits or ()), a)
-        return _even_edges(a, limits, index(bins), dtype) if traced is None else traced
+        if traced is not None:
+            return traced
+        dtype = np.result_type(*(limits or ()), a)
+        dtype = dtype if dtype.kind in "fc" else np.result_type(dtype, _FLOAT)
+        return _even_edges(a, limits, index(bins), dtype)
     edges = np.histogram_bin_edges(value, given, ends)
     if traced is not None:
         return traced

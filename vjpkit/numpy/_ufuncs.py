@@ -379,6 +379,7 @@ def _folded(
     kept = tuple(1 if a in axes else n for a, n in enumerate(shape))
     rest_shape = tuple(n for a, n in enumerate(shape) if a not in axes)
     total = np.broadcast_to(total, rest_shape) if np.shape(total) != rest_shape else total
+    total = to_dtype(as_array(total), empty.dtype)  # one element alone met no loop
     return np.reshape(total, kept) if keepdims else scalar(total)
 
 
@@ -415,9 +416,9 @@ def accumulate(
     if not isinstance(array, Tracer):
         return _delivered(name, ufunc.accumulate(array, axis, dtype), target, True, "same_kind")
     example = np.ones((1,) * array.ndim, array.dtype)
-    ufunc.accumulate(example, axis, dtype)  # NumPy's errors, if any
-    if dtype is not None:
-        array = to_dtype(array, np.dtype(dtype))
+    form = ufunc.accumulate(example, axis, dtype)  # NumPy's errors, if any
+    if dtype is not None or form.dtype != bool:
+        array = to_dtype(array, np.dtype(dtype or form.dtype))
     array = _first_converted(ufunc, array)
     axis = _sole_axis(axis, array.ndim)
     if ufunc is np.add:
