@@ -27,7 +27,7 @@ VALUES: dict[str, list[Any]] = {
     "axis": [0, -1, None, True, False, np.int64(0), (0,), (0, 1), (0, 0), (True,), [0], 5, -5, 1.0,
              "a", np.array(0)],
     "keepdims": [True, False, 1, 0, np.True_, None, "a", np.array(True), 2.5, [1]],
-    "dtype": ["f4", "c16", np.float16, int, complex, bool, None, "g", "nonsense"],
+    "dtype": ["f4", "c16", np.float16, int, complex, bool, None, "g", "O", "nonsense"],
     "initial": [0, 0.5, np.nan, np.inf, -3, None, np.float32(2)],
     "casting": ["no", "safe", "unsafe", "equiv", "bad", None],
     "order": ["C", "F", "A", "K", None, "Z", 0],
@@ -119,7 +119,9 @@ def differences(call: Call, keyword: str, value: Any) -> Iterator[str]:
         elif call.name not in ("empty", "empty_like"):  # whose values nobody has set
             tolerance = 100 * float(np.finfo(a.dtype).eps) if a.dtype.kind in "fc" else 0.0
             with np.errstate(all="ignore"):
-                close = np.allclose(a, b, tolerance, tolerance, equal_nan=True)
+                close = np.array_equal(a, b) or (
+                    a.dtype != object and np.allclose(a, b, tolerance, tolerance, equal_nan=True)
+                )
             if not close:
                 yield f"{call!r}: {a} became {b}"
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Shape, Value, aval_of
+from vjpkit.core.errors import UnsupportedError
 from vjpkit.core.rows import roles
 from vjpkit.core.staging import Staged
 from vjpkit.core.tracer import FUNCTIONS, RUNNING, Tracer
@@ -144,7 +145,7 @@ def array(
     refuse("array", ndmax=ndmax or None)
     form = np.array(example(object), dtype, ndmin=ndmin)
     if form.dtype.kind not in "biufc":
-        raise TypeError(f"array: arrays of dtype {form.dtype} do not hold traced values")
+        raise UnsupportedError(f"array: arrays of dtype {form.dtype} do not hold traced values")
     out = joined(object, form.dtype)
     if aval_of(out).shape != form.shape:
         out = structural.reshape(out, shape=form.shape)

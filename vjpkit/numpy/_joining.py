@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Shape, Value, aval_of
+from vjpkit.core.errors import UnsupportedError
 from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array, concrete, normalize_axis, one_axis
 from vjpkit.numpy._creation import array, is_contiguous, laid_out
@@ -29,7 +30,7 @@ def _in_dtype(arrays: list[Value], dtype: Any, casting: str) -> list[Value]:
     if dtype is None:
         dtype = np.result_type(*[a.dtype for a in arrays])
     if np.dtype(dtype).kind not in "biufc":
-        raise TypeError(f"arrays of dtype {np.dtype(dtype)} do not hold traced values")
+        raise UnsupportedError(f"arrays of dtype {np.dtype(dtype)} do not hold traced values")
     for a in arrays:
         if not np.can_cast(a.dtype, dtype, casting):  # type: ignore[arg-type]  # NumPy looks at it
             raise TypeError(

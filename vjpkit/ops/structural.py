@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vjpkit.core.aval import Aval, Shape, Value, aval_of, dtype_named
+from vjpkit.core.errors import UnsupportedError, at, calling_position
 from vjpkit.core.primitive import Primitive, Sample, primitive
 from vjpkit.core.rows import (
     Cotangents,
@@ -351,11 +352,16 @@ stop = primitive(Stop)
 def to_dtype(x: Value, dtype: Any) -> Value:
     """``x`` in another dtype, with a derivative where the dtype has one; ``x`` itself if it has it.
 
-    A Python number becomes strong.
+    A Python number becomes strong. A traced value cannot become an object, text or a date.
     """
     aval = aval_of(x)
     if aval.dtype == dtype and not aval.weak:
         return x
+    if dtype.kind not in "biufc" and isinstance(x, Tracer):
+        raise UnsupportedError(
+            f"arrays of dtype {dtype} do not hold traced values, such as one of {aval}"
+            f"{at(calling_position())}\nAsk for a dtype of numbers."
+        )
     return convert(x, dtype=dtype) if dtype.kind in "fc" else discretize(x, dtype=dtype)
 
 
