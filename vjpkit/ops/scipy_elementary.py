@@ -295,7 +295,6 @@ class Lambertw(SciPyFunction):
     """The solution w of w exp(w) = x on branch y, to a relative z; complex."""
 
     function = "_lambertw"
-    branches = {"analytic": "SciPy's complex values do not resolve a complex step"}
     partials = (
         (lambda out: np.exp(-out) / (1 + out)),
         whole("lambertw", "k"),

@@ -37,6 +37,7 @@ nrdtrimn = primitive(Nrdtrimn)
 class Nrdtrisd(SciPyFunction):
     """The deviation of a normal distribution of mean x that has probability y below z."""
 
+    linear = ((1, 0, 1),)
     partials = (
         (lambda y: -1 / ndtri(y)),
         (lambda x, y, z: -(z - x) / (ndtri(y) ** 2 * _normal_density(ndtri(y)))),

@@ -244,6 +244,7 @@ class SphTheta(SciPyFunction):
         lambda x, y, z: np.where(np.sin(z) < 0, -0.5, 0.5) * _climbed(x, y, z),
     )
     points = np.array([3, 0, 2]), np.array([1, 0, -2]), np.array([0.3, 1.2, 2.5])
+    exempt = {}
 
     @cached_property
     def ufunc(self) -> Any:  # type: ignore[override]  # known later than the class

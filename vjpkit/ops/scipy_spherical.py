@@ -1,5 +1,4 @@
-"""SciPy's spherical Bessel functions, of whole orders,
-where the real part is not negative."""
+"""SciPy's spherical Bessel functions of whole orders, where real numbers are not negative."""
 
 from __future__ import annotations
 
@@ -54,7 +53,6 @@ spherical_yn: SphericalYn = primitive(SphericalYn)
 
 class SphericalIn(SciPyFunction):
     function = "_spherical_in"
-    branches = _COARSE
     partials = (
         whole("spherical_in", "n"),
         lambda x, y: _neighbours(x, y, spherical_in(_lower(x), y), spherical_in(x + 1, y)),
@@ -67,7 +65,6 @@ spherical_in: SphericalIn = primitive(SphericalIn)
 
 class SphericalKn(SciPyFunction):
     function = "_spherical_kn"
-    branches = _COARSE
     partials = (
         whole("spherical_kn", "n"),
         lambda x, y: -_neighbours(x, y, spherical_kn(_lower(x), y), spherical_kn(x + 1, y)),
