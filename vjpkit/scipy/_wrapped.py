@@ -9,21 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vjpkit.core.aval import Value
-from vjpkit.core.errors import UnsupportedError, at, calling_position
-from vjpkit.core.tracer import Tracer
 from vjpkit.numpy._arguments import as_array
 from vjpkit.ops.structural import to_dtype
-from vjpkit.pytree import flatten
 from vjpkit.scipy._namespace import scipy_module
+from vjpkit.scipy._traced import holds_traced, unsupported
 
-__all__ = ["Frozen", "Wrapped", "double", "is_traced", "traced"]
+__all__ = ["Frozen", "Wrapped", "double", "traced"]
 
 _DOUBLE = np.dtype(np.float64)
-
-
-def is_traced(*args: Any) -> bool:
-    """Whether a traced value is somewhere among the arguments."""
-    return any(isinstance(x, Tracer) for x in flatten(args)[0])
 
 
 def double(x: Any) -> Value:
@@ -36,7 +29,7 @@ def traced(method: Callable[..., Any]) -> Callable[..., Any]:
     name = method.__name__
 
     def either(self: Wrapped, *args: Any, **kwds: Any) -> Any:
-        ours = is_traced(args, kwds)
+        ours = any(map(holds_traced, (*args, *kwds.values())))
         return method(self, *args, **kwds) if ours else getattr(self.scipys, name)(*args, **kwds)
 
     either.__name__ = name
@@ -77,11 +70,9 @@ class Wrapped:
             return found
 
         def plain(*args: Any, **kwds: Any) -> Any:
-            if is_traced(args, kwds):
-                raise UnsupportedError(
-                    f"scipy.stats.{self.name}.{name} takes no traced values"
-                    f"{at(calling_position())}.\nWhat does: {self.takes}."
-                )
+            if any(map(holds_traced, (*args, *kwds.values()))):
+                way = f"What takes them: {self.takes}."
+                raise unsupported(f"stats.{self.name}.{name}", "this method", way)
             return found(*args, **kwds)
 
         return plain
