@@ -1,11 +1,12 @@
 """Functions of SciPy's distributions: values are SciPy's, derivatives are each other's.
 
 One primitive computes any function of any distribution of one variable, elementwise: at ``x`` (or a
-probability) and the shape parameters, all of one shape; location and scale are arithmetic around
+probability) and the shape parameters, which broadcast; location and scale are arithmetic around
 it. Its derivatives take two formulas per distribution, the log density l in all arguments and the
 distribution function F in the shapes s, which are differentiated like any function. The rest
 follows from dF = exp(l) dx + F_s ds: of logarithms and complements by the chain rule, of quantiles
-by solving it for dx.
+by solving it for dx. So every differential is something times dx and something times that of one of
+the formulas, and rules say what.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ import numpy as np
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, UnsupportedError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import annihilate, innermost
+from vjpkit.core.rows import annihilate, innermost, unbroadcast
 from vjpkit.core.tracer import Tracer, bind
 from vjpkit.kinds import General
+from vjpkit.ops.selection import aligned
 from vjpkit.ops.structural import to_dtype
 from vjpkit.scipy._densities import CUMULATIVES, INEXACT, LOG_DENSITIES, MOMENTS
 from vjpkit.scipy._namespace import scipy_module
-from vjpkit.transforms.derivatives import vjp
+from vjpkit.transforms.derivatives import jvp, vjp
 from vjpkit.transforms.stopping import stop_gradient
 
 __all__ = ["distribution", "is_discrete", "whole_shapes"]
 
-Partials = dict[int, Value]
 _DOUBLE = np.dtype(np.float64)
 
 
@@ -39,6 +40,7 @@ def _scipys(name: str) -> Any:
     return getattr(scipy_module("stats"), name)
 
 
+@cache
 def is_discrete(name: str) -> bool:
     """Whether the distribution is one of whole numbers."""
     return isinstance(_scipys(name), scipy_module("stats").rv_discrete)
@@ -50,6 +52,7 @@ def _operands(name: str, count: int) -> list[str]:
     return [*["k" if is_discrete(name) else "x"][: count - len(shapes)], *shapes]
 
 
+@cache
 def whole_shapes(name: str) -> tuple[bool, ...]:
     """Which of the shape parameters are whole numbers."""
     return tuple([info.integrality for info in _scipys(name)._shape_info()])
@@ -66,51 +69,64 @@ class Distribution(General):
 
     def impl(self, *xs: Value, of: str, function: str) -> Value:
         xs = tuple([np.asarray(x, _DOUBLE) for x in xs])
-        out = xs[0] if function == "sample" else getattr(_scipys(of), function)(*xs)
-        return np.asarray(out, _DOUBLE)[()]
+        sample = function == "sample"
+        out = np.broadcast_arrays(*xs)[0] if sample else getattr(_scipys(of), function)(*xs)
+        return np.array(out, _DOUBLE)[()]
 
     def abstract(self, *avals: Aval, **params: Any) -> Aval:
         return Aval(np.broadcast_shapes(*[a.shape for a in avals]), _DOUBLE)
 
-    def partials(
+    def rule(
         self, values: Sequence[Value], out: Value, live: Sequence[int], of: str, function: str
-    ) -> list[Value]:
-        """The derivatives in the ``live`` operands, elementwise."""
+    ) -> _Rule:
+        """The differential; whole numbers have none."""
         whole = whole_shapes(of)
         first = len(values) - len(whole)
+        places = is_discrete(of) and function not in ("ppf", "isf")
         for i in live:
-            if (i < first and is_discrete(of)) or (i >= first and whole[i - first]):
-                where = "shape parameter" if i >= first else "argument"
+            if whole[i - first] if i >= first else places:
                 raise NotDifferentiableError(
-                    f"scipy.stats.{of}.{function} has no derivative in {where} "
-                    f"{i - first if i >= first else i}, a whole number{at(calling_position())}"
+                    f"scipy.stats.{of}.{function} has no derivative in "
+                    f"{_operands(of, len(values))[i]}, a whole number{at(calling_position())}"
                 )
-        found = RULES[function](_Point(self, of, values, out, tuple(live)))
-        return [found[i] for i in live]
+        return RULES[function](_Point(self, of, values, out, live))
 
     def jvp(
-        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+        self,
+        values: Sequence[Value],
+        ts: Sequence[Value | None],
+        out: Value,
+        **params: Any,
     ) -> Any:
         live = [i for i, t in enumerate(ts) if t is not None]
-        moved = [
-            annihilate(ts[i], p)
-            for i, p in zip(live, self.partials(values, out, live, **params), strict=True)
-        ]
-        return sum(moved[1:], start=moved[0])
+        rule = self.rule(values, out, live, **params)
+        moved = []
+        if rule.along is not None and ts[0] is not None:
+            moved.append(annihilate(ts[0], rule.along))
+        if rule.live:
+            given = [ts[i] for i in rule.live]
+            pushed = rule.run(lambda f, xs: jvp(f, tuple(xs), tuple(given)))
+            moved.append(annihilate(pushed, rule.factor))
+        return sum(moved[1:], start=moved[0]) if moved else None
 
     def pullback(
         self, values: Sequence[Value], outs: Any, live: Any, given: Any, **params: Any
     ) -> list[Value]:
-        partials = self.partials(values, outs[0], live, **params)
-        return [annihilate(given[0], p) for p in partials]
+        rule = self.rule(values, outs[0], live, **params)
+        (ct,) = given
+        pulled: dict[int, Value] = {}
+        if rule.along is not None and 0 in live:
+            pulled[0] = unbroadcast(annihilate(ct, rule.along), aval_of(values[0]).shape, _DOUBLE)
+        if rule.live:
+            weighted = annihilate(ct, rule.factor)
+            cts = rule.run(lambda f, xs: _vjp(f, xs, weighted))
+            pulled |= dict(zip(rule.live, cts, strict=True))
+        return [pulled.get(i, None) for i in live]
 
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
     ) -> Value:
-        pairs = zip(values, batched, strict=True)
-        return self(
-            *[v if b else np.broadcast_to(v, (n, *aval_of(v).shape)) for v, b in pairs], **params
-        )
+        return self(*aligned(n, values, batched), **params)
 
     def samples(self) -> Iterable[Sample]:
         x, q, a = np.array([0.4, 1.7, 4.0]), np.array([0.1, 0.5, 0.95]), np.array([0.7, 2.0, 5.5])
@@ -122,6 +138,7 @@ class Distribution(General):
             yield Sample(a, of="gamma", function=function)
         yield Sample(x[0], a[0], of="gamma", function="logpdf")
         yield Sample(x[:0], a[:0], of="gamma", function="cdf")
+        yield Sample(x.reshape(3, 1), a[:2], of="gamma", function="logcdf")
         yield Sample(np.array([0.0, 2.0, 3.0]), a, wrt=[1], of="poisson", function="logpmf")
 
 
@@ -131,6 +148,11 @@ distribution: Distribution = primitive(Distribution)
 # ---------------------------------------------------------------------------------------- the rules
 
 
+def _vjp(f: Callable[..., Value], xs: Sequence[Value], ct: Value) -> tuple[Value, Sequence[Value]]:
+    out, pull = vjp(f, *xs)
+    return out, pull(np.broadcast_to(ct, aval_of(out).shape))
+
+
 class _Point:
     """Where a function of a distribution is differentiated, and in which operands."""
 
@@ -138,75 +160,70 @@ class _Point:
         self, prim: Distribution, of: str, values: Sequence[Value], out: Value, live: Sequence[int]
     ) -> None:
         self.prim, self.of, self.values, self.out, self.live = prim, of, values, out, live
+        self.discrete = is_discrete(of)
 
     def function(self, name: str, *xs: Value) -> Value:
         """Another function of the same distribution."""
         return self.prim(*xs, of=self.of, function=name)
 
-    def derived(
-        self, f: Callable[..., Value], values: Sequence[Value], whole: bool = False
-    ) -> Partials:
-        """The derivatives of an elementwise formula in the live operands.
+    def density(self, x: Value) -> Value:
+        return self.function("pdf", x, *self.values[1:])
 
-        A ``whole`` formula is one of the value, and has to agree with it.
-        """
-        if not self.live:
-            return {}
+    def log_density(self, x: Value) -> Value:
+        return self.function(_DENSITIES[self.discrete][0], x, *self.values[1:])
+
+
+class _Rule:
+    """A differential: ``along`` dx and ``factor`` times that of a formula.
+
+    The formula is one of all operands, differentiated in those of them that are live. A ``whole``
+    formula is one of the value, and has to agree with it.
+    """
+
+    def __init__(
+        self,
+        p: _Point,
+        along: Value | None = None,
+        formula: Callable[..., Value] | None = None,
+        factor: Value = 1.0,
+        x: Value | None = None,
+        whole: bool = False,
+    ) -> None:
+        self.point, self.along, self.factor, self.whole = p, along, factor, whole
+        self.formula = formula
+        self.values = p.values if x is None else [x, *p.values[1:]]
+        fixed = 0 if x is None else 1
+        self.live = [] if formula is None else [i for i in p.live if i >= fixed]
+
+    def run(self, transform: Callable[..., tuple[Value, Any]]) -> Any:
+        """What a transform makes of the formula, as a function of the live operands."""
+        formula: Any = self.formula
 
         def of_live(*xs: Value) -> Value:
-            full = list(values)
+            full = list(self.values)
             for i, x in zip(self.live, xs, strict=True):
                 full[i] = x
-            return f(*full)
+            return formula(*full)
 
         try:
             with np.errstate(all="ignore"):
-                out, pull = vjp(of_live, *[values[i] for i in self.live])
-                pulled = pull(np.ones(aval_of(out).shape))
+                out, result = transform(of_live, [self.values[i] for i in self.live])
         except (TypeError, ValueError, UnsupportedError) as error:
             raise self.refusal(str(error).splitlines()[0]) from error
-        found = dict(zip(self.live, pulled, strict=True))
-        if not whole:
-            return found
-        known = innermost(self.out), innermost(out)
-        if not any(isinstance(x, Tracer) for x in known):
+        known = innermost(self.point.out), innermost(out)
+        if self.whole and not any(isinstance(x, Tracer) for x in known):
             near = np.isclose(*known, rtol=_AGREED, atol=_AGREED) | ~np.isfinite(known[0])
             if not near.all():
                 raise self.refusal("the integral over its quantiles is not exact enough")
-        finite = np.isfinite(self.out)
-        return {i: np.where(finite, p, np.nan) for i, p in found.items()}
+        return result
 
     def refusal(self, reason: str) -> NotDifferentiableError:
         """An error that names what is differentiated."""
-        names = _operands(self.of, len(self.values))
+        names = _operands(self.point.of, len(self.values))
         return NotDifferentiableError(
-            f"scipy.stats.{self.of} has no derivative here in "
+            f"scipy.stats.{self.point.of} has no derivative here in "
             f"{', '.join([names[i] for i in self.live])}: {reason}{at(calling_position())}"
         )
-
-    def log_density(self) -> Partials:
-        """The derivatives of the log density (or log mass) at this point; zero outside."""
-        inside = np.isfinite(self.function(_DENSITIES[self.discrete][0], *self.values))
-        pairs = self.derived(_formula(self.of, self.discrete), self.values).items()
-        return {i: np.where(inside, p, 0) for i, p in pairs}
-
-    @property
-    def discrete(self) -> bool:
-        return is_discrete(self.of)
-
-    def cumulative(self, x: Value) -> Partials:
-        """The derivatives of the distribution function at ``x``, in ``x`` and the shapes."""
-        shapes = self.values[1:]
-        found: Partials = {}
-        if 0 in self.live:
-            found[0] = self.function("pdf", x, *shapes)
-        inner = _Point(self.prim, self.of, self.values, None, [i for i in self.live if i])
-        if not inner.live:
-            return found
-        inside = np.isfinite(self.function(_DENSITIES[self.discrete][0], x, *shapes))
-        for i, p in inner.derived(_cumulative(self.of), [x, *shapes]).items():
-            found[i] = np.where(inside | self.discrete, p, 0)
-        return found
 
 
 _DENSITIES = {False: ("logpdf", "_logpdf", "_pdf"), True: ("logpmf", "_logpmf", "_pmf")}
@@ -248,50 +265,42 @@ def _no_formula(*xs: Value) -> Value:
     raise UnsupportedError("its distribution function has no formula")
 
 
-def _times(partials: Partials, factor: Value) -> Partials:
-    return {i: annihilate(p, factor) for i, p in partials.items()}
+def _of_log_density(p: _Point) -> _Rule:
+    inside = np.isfinite(p.out).astype(float)
+    return _Rule(p, formula=_formula(p.of, p.discrete), factor=inside)
 
 
-def _of_density(p: _Point) -> Partials:
-    return _times(p.log_density(), p.out)
+def _of_density(p: _Point) -> _Rule:
+    inside = (p.out > 0) & np.isfinite(p.out)
+    return _Rule(p, formula=_formula(p.of, p.discrete), factor=np.where(inside, p.out, 0))
 
 
-def _of_cdf(p: _Point) -> Partials:
-    return p.cumulative(p.values[0])
+def _of_cumulative(p: _Point, along: Value | None, factor: Value, x: Value) -> _Rule:
+    """``along`` dx and ``factor`` times what F at ``x`` moves by with the shapes."""
+    if not p.discrete:
+        factor = np.where(np.isfinite(p.log_density(x)), factor, 0)
+    return _Rule(p, along, _cumulative(p.of), factor, x)
 
 
-def _of_logarithm(p: _Point, sign: int) -> Partials:
+def _of_cdf(p: _Point, sign: int) -> _Rule:
+    x = p.values[0]
+    return _of_cumulative(p, sign * p.density(x) if 0 in p.live else None, sign, x)
+
+
+def _of_logarithm(p: _Point, sign: int) -> _Rule:
     """Of log F, or of log(1 - F): in ``x`` a ratio of densities, taken of their logarithms."""
-    found = _times(p.cumulative(p.values[0]), sign * np.exp(-p.out))
-    if 0 in found:
-        log = p.function(_DENSITIES[p.discrete][0], *p.values)
-        found[0] = sign * np.exp(log - p.out)
-    return found
+    x = p.values[0]
+    ratio = sign * np.exp(p.log_density(x) - p.out) if 0 in p.live else None
+    return _of_cumulative(p, ratio, sign * np.exp(-p.out), x)
 
 
-def _of_quantile(p: _Point, sign: int) -> Partials:
-    """Of x with F(x) = q, or with 1 - F(x) = q."""
-    density = p.function("pdf", p.out, *p.values[1:])
-    found = _times(
-        _Point(p.prim, p.of, p.values, p.out, [i for i in p.live if i]).cumulative(p.out),
-        -1 / density,
-    )
-    if 0 in p.live:
-        found[0] = sign / density
-    return found
+def _of_quantile(p: _Point, along: Callable[[Value], Value]) -> _Rule:
+    """Of the x with F(x) = q, or with 1 - F(x) = q."""
+    slope = 1 / p.density(p.out)
+    return _of_cumulative(p, along(slope), -slope, p.out)
 
 
-def _of_sample(p: _Point) -> Partials:
-    moved = _of_quantile(p, 1)
-    return {i: np.ones(aval_of(p.out).shape) if i == 0 else moved[i] for i in p.live}
-
-
-def _of_whole_quantile(p: _Point) -> Partials:
-    """Of a quantile that is a whole number: locally constant."""
-    return {i: np.zeros(aval_of(p.out).shape) for i in p.live}
-
-
-def _of_moment(name: str) -> Callable[[_Point], Partials]:
+def _of_moment(name: str) -> Callable[[_Point], _Rule]:
     """Of a moment: that of an integral over the probability, at fixed places of which quantiles
     move with the shapes. Where the support ends does not matter."""
 
@@ -322,7 +331,11 @@ def _of_moment(name: str) -> Callable[[_Point], Partials]:
         d = _scipys(of)
         return d._entropy(*shapes) if name == "entropy" else d._stats(*shapes)[name == "var"]
 
-    return lambda p: p.derived(lambda *shapes: formula(p.of, *shapes), p.values, whole=True)
+    def rule(p: _Point) -> _Rule:
+        finite = np.where(np.isfinite(p.out), 1, np.nan)
+        return _Rule(p, None, lambda *shapes: formula(p.of, *shapes), finite, whole=True)
+
+    return rule
 
 
 _AGREED = 1e-8
@@ -335,19 +348,19 @@ _WEIGHTS = np.tile(_Q * _S * (1 + np.exp(-_U)) * _STEP, 2)
 """Half of the probability from below and half from above, by the double exponential substitution
 of `vjpkit.ops.scipy_quadrature`, to 1e-65 from either end."""
 
-RULES: dict[str, Callable[[_Point], Partials]] = {
-    "cdf": _of_cdf,
+RULES: dict[str, Callable[[_Point], _Rule]] = {
+    "cdf": lambda p: _of_cdf(p, 1),
     "entropy": _of_moment("entropy"),
-    "isf": lambda p: _of_whole_quantile(p) if p.discrete else _of_quantile(p, -1),
+    "isf": lambda p: _Rule(p) if p.discrete else _of_quantile(p, lambda slope: -slope),
     "logcdf": lambda p: _of_logarithm(p, 1),
-    "logpdf": _Point.log_density,
-    "logpmf": _Point.log_density,
+    "logpdf": _of_log_density,
+    "logpmf": _of_log_density,
     "logsf": lambda p: _of_logarithm(p, -1),
     "mean": _of_moment("mean"),
     "pdf": _of_density,
     "pmf": _of_density,
-    "ppf": lambda p: _of_whole_quantile(p) if p.discrete else _of_quantile(p, 1),
-    "sample": _of_sample,
-    "sf": lambda p: _times(_of_cdf(p), -1),
+    "ppf": lambda p: _Rule(p) if p.discrete else _of_quantile(p, lambda slope: slope),
+    "sample": lambda p: _of_quantile(p, np.ones_like),
+    "sf": lambda p: _of_cdf(p, -1),
     "var": _of_moment("var"),
 }

@@ -24,10 +24,13 @@ class _Parameters:
     def __init__(self, dist: Any, args: Sequence[Any], kwds: dict[str, Any]) -> None:
         shapes, loc, scale = dist._parse_args(*args, **kwds)
         self.shapes = [double(s) for s in shapes]
-        self.loc, self.scale = double(loc), double(scale)
+        numbers = type(loc) in (int, float) and type(scale) in (int, float)
+        self.loc, self.scale = map(float if numbers else double, (loc, scale))
 
     def where_valid(self, out: Value) -> Value:
         """Scales that are not positive give nan."""
+        if type(self.scale) is type(self.loc) is float and self.scale > 0 and self.loc == self.loc:
+            return out
         return np.where((self.scale > 0) & (self.loc == self.loc), out, math.nan)
 
 
@@ -75,7 +78,7 @@ class Univariate(Wrapped):
         """A function of the standardized distribution."""
         if not xs:
             return getattr(self.scipys, function)()
-        return distribution(*np.broadcast_arrays(*xs), of=self.name, function=function)
+        return distribution(*xs, of=self.name, function=function)
 
     cdf = _method("cdf")
     isf = _method("isf")
