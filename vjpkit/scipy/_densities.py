@@ -326,6 +326,7 @@ MOMENTS.update({
 })  # fmt: skip
 
 _ENTROPIES = (
+    "skewnorm "
     "argus betaprime dgamma dweibull f foldnorm genhalflogistic invgauss jf_skew_t powerlognorm "
     "rdist truncnorm truncpareto truncweibull_min weibull_max"
 )
