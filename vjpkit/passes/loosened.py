@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from vjpkit.core.ir import Atom, Equation, Literal, Program, Var, used
 from vjpkit.core.primitive import lookup
 from vjpkit.ops.index import Index
@@ -162,10 +164,13 @@ def _made(new: Rewriter, eqn: Equation, name: str, *inputs: Atom, **params: Any)
     return out
 
 
-def _by_inverse(new: Rewriter, eqn: Equation) -> Atom | None:
+def _by_inverse(new: Rewriter, eqn: Equation) -> Atom:
     t, y = eqn.inputs
+    if isinstance(y, Literal) and y.value:
+        return _made(new, eqn, "divide", t, y)
     if isinstance(y, Literal):
-        return _made(new, eqn, "divide", t, y) if y.value else None
+        with np.errstate(all="ignore"):
+            return _made(new, eqn, "scale", t, Literal(np.divide(1, y.value)))
     dtype = eqn.outputs[0].aval.dtype
     if y.aval.weak or y.aval.dtype != dtype:
         y = _made(new, eqn, "convert", y, dtype=dtype)
