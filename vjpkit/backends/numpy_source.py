@@ -49,8 +49,8 @@ __all__ = [
 _PASS_NAN_ON = frozenset(
     {
         "add", "subtract", "multiply", "divide", "negative", "positive", "scale", "square",
-        "reciprocal", "matmul", "scale_matmul", "contract", "scale_contract", "sum", "reshape",
-        "transpose", "broadcast_to", "scatter_sum",
+        "reciprocal", "scale_divide", "matmul", "scale_matmul", "contract", "scale_contract", "sum",
+        "reshape", "transpose", "broadcast_to", "scatter_sum",
         "concatenate", "stack", "tril", "triu", "diagonal", "roll", "real", "conj",
     }
 )  # fmt: skip

@@ -138,7 +138,7 @@ def quotient(t: Value, y: Value, product: Any) -> Value:
         return t / y if tame else roles["divide"](t, y)
     if type(y) not in _NUMBERS:
         seen = y.dtype.type(0).item() if aval_of(y).weak else y.dtype
-        y = to_dtype(y, np.result_type(t.dtype, seen))
+        y = to_dtype(y, np.result_type(aval_of(t).dtype, seen))
     return annihilate(t, _inverse(y))
 
 
