@@ -236,7 +236,10 @@ def _components(x: Value) -> tuple[Value, Value, Value | None]:
 @implements(np.linalg.cross)
 def linalg_cross(x1: Value, x2: Value, /, *, axis: int = -1) -> Value:
     x1, x2 = as_array(x1), as_array(x2)
-    if x1.shape[axis] != 3 or x2.shape[axis] != 3:
+    inside = type(axis) is int and all([-x.ndim <= axis < x.ndim for x in (x1, x2)])
+    if not inside:
+        np.linalg.cross(np.ones(x1.shape), np.ones(x2.shape), axis=axis)  # NumPy's errors, if any
+    elif x1.shape[axis] != 3 or x2.shape[axis] != 3:
         raise ValueError(
             "Both input arrays must be (arrays of) 3-dimensional vectors, but they are "
             f"{x1.shape[axis]} and {x2.shape[axis]} dimensional instead."
