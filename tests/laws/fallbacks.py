@@ -4,20 +4,17 @@
 new transform is one more entry of `COLUMNS`.
 """
 
-import importlib
-import pkgutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import vjpkit.control
-import vjpkit.ops
+import vjpkit
 from vjpkit.backends.native.source import is_kernel_work
 from vjpkit.backends.native.steps import why_no_element
 from vjpkit.control.external import Opaque
 from vjpkit.core.errors import UnsupportedError
 from vjpkit.core.ir import Equation
-from vjpkit.core.primitive import PRIMITIVES, Primitive
+from vjpkit.core.primitive import Primitive, registered
 from vjpkit.core.staging import stage
 from vjpkit.kinds import Linear, PiecewiseConstant
 from vjpkit.testing.case import Case, cases_of
@@ -33,10 +30,7 @@ KERNEL, LOOPS = "kernel", "in loops"
 
 def ours() -> dict[str, Primitive]:
     """The package's primitives, by name, those of modules that are loaded late among them."""
-    for layer in (vjpkit.ops, vjpkit.control):
-        for module in pkgutil.iter_modules(layer.__path__, f"{layer.__name__}."):
-            importlib.import_module(module.name)
-    mine = {n: p for n, p in PRIMITIVES.items() if type(p).__module__.startswith("vjpkit.")}
+    mine = {n: p for n, p in registered().items() if type(p).__module__.startswith("vjpkit.")}
     return dict(sorted(mine.items()))
 
 
