@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -92,14 +91,14 @@ class Truncated(General):
     """The derivative of `pinv` where it drops values, along ``ts``: as often as there are of them.
 
     The Hermitian matrix J = ((0, A), (Aᴴ, 0)) has the singular values and their negatives as its
-    eigenvalues x, and the pseudo-inverse is a block of g(J) = V g(x) Vᴴ, where g is the inverse of
-    what is kept and 0 of the rest. With M_k = Vᴴ dJ_k V its derivative along dJ_1, ..., dJ_n is
-    V D Vᴴ: D_ij is the sum over all orders of the tangents, and over the indices between, of
+    eigenvalues, and the pseudo-inverse is a block of G: J's inverse on the space of the eigenvalues
+    that are kept, 0 on the rest. With P, the projection on that space, G is the solution of
 
-        g[x_i, x_k, ..., x_j] (M_1)_ik ... (M_n)_lj
+        P P = P,  P J = J P,  G J = J G = P,  P G = G
 
-    (Daleckii and Krein, 1965). It needs no derivative of a vector, and is right where values agree.
-    Being the gradient of a trace, it is symmetric in the tangents and the cotangent.
+    at J + ε_1 dJ_1 + ... + ε_n dJ_n, where every ε_i squared is 0; the derivative is what
+    ε_1 ... ε_n is multiplied by. It needs no derivative of a vector, and is right where values
+    agree. Being the gradient of a trace, it is symmetric in the tangents and the cotangent.
     """
 
     core_ndims = (2, 0, *[2] * 8)
@@ -109,7 +108,7 @@ class Truncated(General):
 
     @staticmethod
     def impl(a: Value, rcond: Value, *ts: Value) -> Value:
-        (m, n), dtype = matrices(a), np.result_type(common_dtype(aval_of(a)), *ts)
+        (m, n), dtype = matrices(a), common_dtype(*map(aval_of, (a, *ts)))
         lead = np.broadcast_shapes(np.shape(rcond), *[x.shape[:-2] for x in (a, *ts)])
         xs = [np.broadcast_to(x, (*lead, m, n)).astype(dtype) for x in (a, *ts)]
         limits = np.broadcast_to(rcond, lead)
@@ -160,44 +159,30 @@ def _derivative_of_inverse(rcond: Any, a: Any, *ts: Any) -> Any:
     below = np.concatenate([v[:, :k], -v[:, :k], np.zeros((n, m - k)), np.sqrt(2) * v[:, k:]], 1)
     kept = abs(x) > rcond * s.max(initial=0)
     products = [above.conj().T @ t @ below / 2 for t in ts]
-    products = [p + p.conj().T for p in products]
-    inner = sum(_chain(x, kept, order) for order in permutations(products))
+    inner = _coefficient(x, kept, [p + p.conj().T for p in products])
     return below @ inner @ above.conj().T / 2
 
 
-def _chain(x: Any, kept: Any, ms: Sequence[Any]) -> Any:
-    """The sum of products along a chain of matrices, weighted by divided differences."""
-    n = len(x)
-    if len(ms) == 1:
-        return _divided((x[:, None], x), (kept[:, None], kept)) * ms[0]
-    out = np.zeros((n, n), ms[0].dtype)
-    for between in np.ndindex(*[n] * (len(ms) - 1)):
-        ends = [x[:, None], *x[list(between)], x]
-        flags = [kept[:, None], *kept[list(between)], kept]
-        weight = _divided(ends, flags) * ms[0][:, between[0], None] * ms[-1][between[-1]]
-        for left, right, middle in zip(between, between[1:], ms[1:-1]):
-            weight = weight * middle[left, right]
-        out += weight
-    return out
-
-
-def _divided(xs: Sequence[Any], kept: Sequence[Any]) -> Any:
-    """Divided differences of what is 1 / x where ``kept``, 0 elsewhere.
-
-    Those of 1 / x are products of inverses; what is kept and what is not lies apart.
-    """
-    flags = np.stack(np.broadcast_arrays(*kept))
-    order = np.argsort(~flags, axis=0, kind="stable")
-    flags = np.take_along_axis(flags, order, axis=0)
-    points = np.take_along_axis(np.stack(np.broadcast_arrays(*xs)), order, axis=0)
-    inverse = np.where(flags, 1 / np.where(flags, points, 1), 0)
-    table = inverse
-    for step in range(1, len(xs)):
-        first, last = flags[:-step], flags[step:]
-        gap = np.where(first & ~last, points[:-step] - points[step:], 1)
-        alike = np.where(last, -table[:-1] * inverse[step:], 0)
-        table = np.where(first & ~last, (table[:-1] - table[1:]) / gap, alike)
-    return table[0]
+def _coefficient(x: Any, kept: Any, tangents: Sequence[Any]) -> Any:
+    """G's coefficient of all tangents at once, where J is ``diag(x)``: set by set, the numbers of
+    whose members are the bits of an integer."""
+    rows, columns = kept[:, None], kept[None, :]
+    divisors = np.where(kept, x, 1)
+    gaps = np.where(rows != columns, x[None, :] - x[:, None], 1)
+    projections, inverses = [np.diag(kept.astype(float))], [np.diag(kept / divisors)]
+    for members in range(1, 1 << len(tangents)):
+        single = [(t, members ^ 1 << i) for i, t in enumerate(tangents) if members >> i & 1]
+        split = [(i, members ^ i) for i in range(1, members) if i & members == i]
+        squared = sum([projections[i] @ projections[j] for i, j in split], np.zeros(gaps.shape))
+        moved = sum([projections[rest] @ t - t @ projections[rest] for t, rest in single])
+        p = np.where(rows != columns, -moved / gaps, np.where(rows, -squared, squared))
+        after = p - sum([t @ inverses[rest] for t, rest in single])
+        before = p - sum([inverses[rest] @ t for t, rest in single])
+        neither = sum([projections[i] @ inverses[j] for i, j in split], np.zeros(gaps.shape))
+        left, right = after / divisors[:, None], before / divisors
+        projections.append(p)
+        inverses.append(np.where(rows, left, np.where(columns, right, neither)))
+    return inverses[-1]
 
 
 class Lstsq(General):
