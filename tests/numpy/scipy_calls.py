@@ -330,7 +330,6 @@ BARE = {"signal.bilinear", "signal.cspline1d", "signal.medfilt", "signal.qspline
 """Of what is compiled, what fails with an error that is about something else."""
 
 _DECIDED = {
-    "special": ("multigammaln"),
     "stats": (
         "tmean tvar tstd tsem iqr median_abs_deviation hmean mstats.hmean pmean quantile "
         "sigmaclip yeojohnson_llf false_discovery_control levene ansari brunnermunzel "

@@ -411,7 +411,8 @@ def accumulate(
         array = unwrapped(array)
     array = as_array(array)
     target = out[0] if isinstance(out, tuple) else out
-    dtype = dtype_for(array, dtype, target)
+    if not _reduces_to_constants(ufunc):  # which have dtypes of their own
+        dtype = dtype_for(array, dtype, target)
     name = f"{ufunc.__name__}.accumulate"
     if not isinstance(array, Tracer):
         return _delivered(name, ufunc.accumulate(array, axis, dtype), target, True, "same_kind")

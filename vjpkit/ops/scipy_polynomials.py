@@ -243,6 +243,7 @@ class SphTheta(SciPyFunction):
         whole("sph_harm_y", "m"),
         lambda x, y, z: np.where(np.sin(z) < 0, -0.5, 0.5) * _climbed(x, y, z),
     )
+    own = True
     points = np.array([3, 0, 2]), np.array([1, 0, -2]), np.array([0.3, 1.2, 2.5])
     exempt = {}
 

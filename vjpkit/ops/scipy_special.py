@@ -82,6 +82,8 @@ class SciPyFunction(Elementwise):
     """SciPy's name, where it is not the primitive's own."""
     place: ClassVar[int | None] = None
     """Which result it is, of a function that has several."""
+    own: ClassVar[bool] = False
+    """Whether it is a function of ours in terms of SciPy's, which has none of this name."""
     points: ClassVar[Sequence[Any]] = (_X,)
     real: ClassVar[bool] = False
     """Whether its derivative is known for real numbers only."""
@@ -219,7 +221,7 @@ def by_name() -> dict[str, SciPyFunction]:
     for name in FAMILIES:
         import_module(f"vjpkit.ops.{name}")
     every = [p for p in PRIMITIVES.values() if isinstance(p, SciPyFunction)]
-    return {(p.function or p.name).lstrip("_"): p for p in every if p.place is None}
+    return {(p.function or p.name).lstrip("_"): p for p in every if p.place is None and not p.own}
 
 
 @cache
