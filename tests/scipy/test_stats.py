@@ -95,6 +95,10 @@ class Call:
     def at(self, function, i: int, x):
         return function(*self.values[:i], x, *self.values[i + 1 :])
 
+    def total(self, function, i: int):
+        """The sum over the elements, as a function of one operand."""
+        return lambda x: np.sum(self.at(function, i, x))
+
     def plain(self, *xs):
         with np.errstate(all="ignore"):
             return np.asarray(getattr(self.theirs, self.function)(*xs), float)
@@ -112,7 +116,7 @@ def test_derivatives_against_differences(name):
         method = getattr(call.ours, function)
         for i, (operand, x) in enumerate(zip(call.names, call.values, strict=True)):
             where = f"{name}.{function} in {operand}"
-            differentiated = lambda x, i=i: np.sum(call.at(method, i, x))  # noqa: B023
+            differentiated = call.total(method, i)
             if operand in call.refused:
                 with pytest.raises(NotDifferentiableError, match=f"scipy.stats.{name}"):
                     vk.grad(differentiated)(x)
@@ -259,6 +263,52 @@ def test_frozen():
     assert pickle.loads(pickle.dumps(ours.norm)) is ours.norm
 
 
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [("binom", (5.0, 0.4)), ("nbinom", (5.0, 0.4)), ("bernoulli", (0.3,)), ("dlaplace", (0.8,))],
+)
+def test_counts_between_whole_numbers_are_rounded_down(name, shapes):
+    cdf = getattr(ours, name).cdf
+    at = lambda k: vk.grad(lambda p: cdf(k, *shapes[:-1], p))(shapes[-1])
+    assert at(0.7) == at(0.0) != 0
+
+
+def test_complex_numbers_are_refused():
+    for wrong in (lambda x: ours.norm.logpdf(x), lambda x: ours.gamma.logpdf(1.0, 2.0, 0.0, x)):
+        with pytest.raises(TypeError, match=r"distributions are of real numbers, got c128\[2\]"):
+            vk.jvp(wrong, (np.array([1j, 2.0]),), (np.ones(2, complex),))
+
+
+def test_frozen_distributions_have_scipys_own_methods():
+    assert ours.gamma(2.0).stats("mv") == scipys.gamma(2.0).stats("mv")
+    assert ours.gamma(2.0).expect(lambda x: x) == pytest.approx(2.0)
+    assert np.array_equal(ours.multivariate_normal(MEAN, SPD).mean, MEAN)
+    assert vk.grad(ours.gamma(2.0).logpdf)(1.0) == pytest.approx(0.0)
+    for make in (ours.gamma, scipys.gamma):
+        with pytest.raises(TypeError, match="missing 1 required"):
+            make()
+
+
+def test_arguments_that_scipy_refuses():
+    with pytest.raises(ValueError, match="alpha must be between 0 and 1"):
+        vk.grad(lambda s: ours.norm.interval(1.5, 0.0, s)[0])(1.0)
+    with pytest.raises(ValueError, match="normal simplex"):
+        vk.grad(lambda a: ours.dirichlet.logpdf([0.5, 0.9], a))(np.ones(2))
+    with pytest.raises(ValueError, match="freedom"):
+        vk.grad(lambda d: ours.wishart.logpdf(SPD, d, SPD))(1.0)
+    assert vk.value_and_grad(lambda s: ours.norm.nnlf((0.0, s), np.ones(3)))(-1.0) == (np.inf, 0)
+    wrong = np.array([1.5, -0.5])
+    assert np.isnan(vk.jvp(lambda p: ours.multinomial.logpmf([2, 0], 2, p), (wrong,), (wrong,))[0])
+
+
+def test_integrals_that_are_not_exact_are_told_in_compiled_programs():
+    variance = lambda df: ours.t.var(df)
+    with pytest.raises(NotDifferentiableError, match=r"t\.var: the integral.*not exact enough"):
+        vk.grad(variance)(2.05)
+    with pytest.warns(RuntimeWarning, match=r"t\.var: the integral"):
+        vk.jit(vk.grad(variance))(2.05)
+
+
 def test_samples_move_as_their_quantiles_do():
     at = lambda a, scale: ours.gamma.rvs(a, scale=scale, size=5, random_state=3)
     value, slope = vk.jvp(at, (2.0, 1.5), (1.0, 0.0))
@@ -266,6 +316,9 @@ def test_samples_move_as_their_quantiles_do():
     q = scipys.gamma.cdf(value, 2.0, scale=1.5)
     moved = [scipys.gamma.ppf(q, 2.0 + s * 1e-5, scale=1.5) for s in (1, -1)]
     assert slope == pytest.approx((moved[0] - moved[1]) / 2e-5, rel=1e-6)
+    for transform in (vk.jit, vk.vmap):
+        with pytest.raises(UnsupportedError, match=r"gamma\.rvs: drawing with parameters"):
+            transform(lambda a: ours.gamma.rvs(a, size=3))(np.ones(2))
     with pytest.raises(UnsupportedError, match=r"poisson\.rvs.*whole numbers"):
         vk.grad(lambda mu: ours.poisson.rvs(mu))(2.0)
 
@@ -331,6 +384,18 @@ def test_several_variables(name, function, args, kwds):
         assert vk.jit(f)(*args) == pytest.approx(want, rel=1e-12)
 
 
+def test_covariance_objects_and_infinitely_many_degrees_of_freedom():
+    cov = scipys.Covariance.from_diagonal([1.0, 2.0, 0.5])
+    at = lambda x: ours.multivariate_normal.logpdf(x, MEAN, cov)
+    value, gradient = vk.value_and_grad(at)(POINTS[0])
+    assert value == pytest.approx(scipys.multivariate_normal.logpdf(POINTS[0], MEAN, cov))
+    assert gradient == pytest.approx((MEAN - POINTS[0]) / [1.0, 2.0, 0.5])
+    value = vk.value_and_grad(lambda x: ours.multivariate_t.logpdf(x, MEAN, SPD, np.inf))(
+        POINTS[0]
+    )[0]
+    assert value == pytest.approx(scipys.multivariate_t.logpdf(POINTS[0], MEAN, SPD, np.inf))
+
+
 def test_multinomial():
     x, n = np.array([[2, 3, 1], [0, 0, 6], [1, 1, 1]]), 6
     f = lambda p: ours.multinomial.logpmf(x, n, p)
@@ -360,6 +425,8 @@ def test_bad_arguments_of_several_variables():
     with pytest.raises(ValueError, match=r"multivariate_normal: a location of shape \(3,\) and a"):
         vk.grad(lambda m: ours.multivariate_normal.logpdf(POINTS[0], m, SPD[:2, :2]))(MEAN)
     with pytest.raises(ValueError, match=r"dirichlet: 3 components do not fit 2 parameters"):
+        vk.jit(lambda a: ours.dirichlet.logpdf(SHARES, a))(np.ones(2))
+    with pytest.raises(ValueError, match="same number of entries"):  # SciPy's words
         vk.grad(lambda a: ours.dirichlet.logpdf(SHARES, a))(np.ones(2))
     with pytest.raises(UnsupportedError, match=r"wishart\.entropy: this method is not"):
         vk.grad(lambda d: ours.wishart.entropy(d, SPD))(5.0)

@@ -20,9 +20,10 @@ import numpy as np
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.errors import NotDifferentiableError, UnsupportedError, at, calling_position
 from vjpkit.core.primitive import Sample, primitive
-from vjpkit.core.rows import annihilate, innermost, unbroadcast
-from vjpkit.core.tracer import Tracer, bind
+from vjpkit.core.rows import annihilate, unbroadcast
+from vjpkit.core.tracer import bind
 from vjpkit.kinds import General
+from vjpkit.ops.ill_posed import IllPosed, Report
 from vjpkit.ops.selection import aligned
 from vjpkit.ops.structural import to_dtype
 from vjpkit.scipy._densities import CUMULATIVES, INEXACT, LOG_DENSITIES, MOMENTS
@@ -89,7 +90,7 @@ class Distribution(General):
                     f"scipy.stats.{of}.{function} has no derivative in "
                     f"{_operands(of, len(values))[i]}, a whole number{at(calling_position())}"
                 )
-        return RULES[function](_Point(self, of, values, out, live))
+        return RULES[function](_Point(of, function, values, out, live))
 
     def jvp(
         self,
@@ -105,8 +106,7 @@ class Distribution(General):
             moved.append(annihilate(ts[0], rule.along))
         if rule.live:
             given = [ts[i] for i in rule.live]
-            pushed = rule.run(lambda f, xs: jvp(f, tuple(xs), tuple(given)))
-            moved.append(annihilate(pushed, rule.factor))
+            moved.append(annihilate(rule.run(lambda f, xs: rule.pushed(f, xs, given)), rule.factor))
         return sum(moved[1:], start=moved[0]) if moved else None
 
     def pullback(
@@ -119,7 +119,7 @@ class Distribution(General):
             pulled[0] = unbroadcast(annihilate(ct, rule.along), aval_of(values[0]).shape, _DOUBLE)
         if rule.live:
             weighted = annihilate(ct, rule.factor)
-            cts = rule.run(lambda f, xs: _vjp(f, xs, weighted))
+            cts = rule.run(lambda f, xs: rule.pulled(f, xs, weighted))
             pulled |= dict(zip(rule.live, cts, strict=True))
         return [pulled.get(i, None) for i in live]
 
@@ -145,26 +145,64 @@ class Distribution(General):
 distribution: Distribution = primitive(Distribution)
 
 
+class Agreement(IllPosed):
+    """1 where an integral agrees with the value that it stands for, or where that is not finite.
+
+    Else the integrand has a kink, or loses its digits, and so has the derivative.
+    """
+
+    exempt = {"batch": "random operands do not agree, which it says"}
+
+    @staticmethod
+    def compute(report: Report, value: Value, integral: Value, of: str, function: str) -> Value:
+        near = np.isclose(value, integral, rtol=_AGREED, atol=_AGREED) | ~np.isfinite(value)
+        if not near.all():
+            report(
+                f"scipy.stats.{of}.{function}: the integral over the quantiles is not exact enough "
+                "for a derivative in the shape parameters\n"
+                f"vk.numeric_vjp(scipy.stats.{of}.{function}) takes it by differences."
+            )
+        return np.ones(near.shape)[()]
+
+    def abstract(self, *avals: Aval, **params: Any) -> Aval:
+        return Aval(np.broadcast_shapes(*[a.shape for a in avals]), _DOUBLE)
+
+    def batch(
+        self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
+    ) -> Value:
+        return self(*aligned(n, values, batched), **params)
+
+    def jvp(
+        self, values: Sequence[Value], ts: Sequence[Value | None], out: Value, **params: Any
+    ) -> None:
+        return None
+
+    def samples(self) -> Iterable[Sample]:
+        near = np.array([1.0, np.inf])
+        yield Sample(near, near, wrt=(), of="gamma", function="mean")
+        yield Sample(near[:, None], near[:1], wrt=(), of="gamma", function="mean")
+
+
+agreement: Agreement = primitive(Agreement)
+
+_AGREED = 1e-8
+
+
 # ---------------------------------------------------------------------------------------- the rules
-
-
-def _vjp(f: Callable[..., Value], xs: Sequence[Value], ct: Value) -> tuple[Value, Sequence[Value]]:
-    out, pull = vjp(f, *xs)
-    return out, pull(np.broadcast_to(ct, aval_of(out).shape))
 
 
 class _Point:
     """Where a function of a distribution is differentiated, and in which operands."""
 
     def __init__(
-        self, prim: Distribution, of: str, values: Sequence[Value], out: Value, live: Sequence[int]
+        self, of: str, name: str, values: Sequence[Value], out: Value, live: Sequence[int]
     ) -> None:
-        self.prim, self.of, self.values, self.out, self.live = prim, of, values, out, live
+        self.of, self.name, self.values, self.out, self.live = of, name, values, out, live
         self.discrete = is_discrete(of)
 
     def function(self, name: str, *xs: Value) -> Value:
         """Another function of the same distribution."""
-        return self.prim(*xs, of=self.of, function=name)
+        return distribution(*xs, of=self.of, function=name)
 
     def density(self, x: Value) -> Value:
         return self.function("pdf", x, *self.values[1:])
@@ -195,7 +233,26 @@ class _Rule:
         fixed = 0 if x is None else 1
         self.live = [] if formula is None else [i for i in p.live if i >= fixed]
 
-    def run(self, transform: Callable[..., tuple[Value, Any]]) -> Any:
+    def pushed(
+        self, f: Callable[..., Value], xs: Sequence[Value], ts: Sequence[Value | None]
+    ) -> Value:
+        """The formula's tangent."""
+        out, t = jvp(f, tuple(xs), tuple(ts))
+        return t * self.agreed(out)
+
+    def pulled(self, f: Callable[..., Value], xs: Sequence[Value], ct: Value) -> Sequence[Value]:
+        """The cotangents that the formula makes of one."""
+        out, pull = vjp(f, *xs)
+        return pull(np.broadcast_to(ct * self.agreed(out), aval_of(out).shape))  # type: ignore[no-any-return]  # several
+
+    def agreed(self, out: Value) -> Value:
+        """1, if the formula's value is the value; else there is no derivative."""
+        if not self.whole:
+            return 1.0
+        p = self.point
+        return agreement(stop_gradient(p.out), stop_gradient(out), of=p.of, function=p.name)
+
+    def run(self, transform: Callable[..., Any]) -> Any:
         """What a transform makes of the formula, as a function of the live operands."""
         formula: Any = self.formula
 
@@ -207,15 +264,11 @@ class _Rule:
 
         try:
             with np.errstate(all="ignore"):
-                out, result = transform(of_live, [self.values[i] for i in self.live])
+                return transform(of_live, [self.values[i] for i in self.live])
         except (TypeError, ValueError, UnsupportedError) as error:
+            if str(error).startswith(f"scipy.stats.{self.point.of}"):
+                raise  # it names the distribution already
             raise self.refusal(str(error).splitlines()[0]) from error
-        known = innermost(self.point.out), innermost(out)
-        if self.whole and not any(isinstance(x, Tracer) for x in known):
-            near = np.isclose(*known, rtol=_AGREED, atol=_AGREED) | ~np.isfinite(known[0])
-            if not near.all():
-                raise self.refusal("the integral over its quantiles is not exact enough")
-        return result
 
     def refusal(self, reason: str) -> NotDifferentiableError:
         """An error that names what is differentiated."""
@@ -277,8 +330,8 @@ def _of_density(p: _Point) -> _Rule:
 
 def _of_cumulative(p: _Point, along: Value | None, factor: Value, x: Value) -> _Rule:
     """``along`` dx and ``factor`` times what F at ``x`` moves by with the shapes."""
-    if not p.discrete:
-        factor = np.where(np.isfinite(p.log_density(x)), factor, 0)
+    x = np.floor(x) if p.discrete else x
+    factor = np.where(np.isfinite(p.log_density(x)), factor, 0)
     return _Rule(p, along, _cumulative(p.of), factor, x)
 
 
@@ -336,9 +389,6 @@ def _of_moment(name: str) -> Callable[[_Point], _Rule]:
         return _Rule(p, None, lambda *shapes: formula(p.of, *shapes), finite, whole=True)
 
     return rule
-
-
-_AGREED = 1e-8
 
 
 _U, _STEP = np.linspace(-3.8, 5.0, 280, retstep=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from vjpkit.core.aval import Value
 from vjpkit.core.errors import at, calling_position
+from vjpkit.numpy._arguments import known
 from vjpkit.scipy._namespace import scipy_module
 from vjpkit.scipy._wrapped import Wrapped, double, traced
 
@@ -28,6 +29,13 @@ class _WithLogPdf(Wrapped):
     """A distribution with a density, given its logarithm."""
 
     takes = "pdf, logpdf"
+
+    def _require(self, *args: Any) -> None:
+        """SciPy's own error for arguments that it refuses, as far as they are known."""
+        values = [x if x is None else known(double(x)) for x in args]
+        if not any(x is not None and v is None for x, v in zip(args, values, strict=True)):
+            with np.errstate(all="ignore"):
+                self.scipys.logpdf(*values)
 
     @traced
     def pdf(self, *args: Any, **kwds: Any) -> Value:
@@ -70,6 +78,8 @@ class _Scale:
 def _location_and_scale(name: str, x: Value, mean: Any, cov: Any) -> tuple[Value, Value, Value]:
     """Points, location and a full matrix, from what SciPy accepts in their places."""
     x = double(x)
+    if isinstance(cov, scipy_module("stats").Covariance):
+        cov = cov.covariance
     cov = double(1.0 if cov is None else cov)
     dims = [a.shape[-1] for a in (double(0.0 if mean is None else mean), cov) if a.ndim]
     dim = dims[0] if dims else 1
@@ -116,6 +126,10 @@ class MultivariateT(_WithLogPdf):
     @traced
     def logpdf(self, x: Any, loc: Any = None, shape: Any = 1, df: Any = 1) -> Value:
         """See `scipy.stats.multivariate_t`."""
+        degrees = known(double(df))
+        if degrees is not None and np.isposinf(degrees):
+            return multivariate_normal.logpdf(x, loc, shape)
+        self._require(x, loc, shape, df)
         x, loc, shape = _location_and_scale(self.name, x, loc, shape)
         scale, df, lgamma = _Scale(shape), double(df), _special().gammaln
         half = 0.5 * (df + scale.size)
@@ -130,6 +144,7 @@ class Dirichlet(_WithLogPdf):
     @traced
     def logpdf(self, x: Any, alpha: Any) -> Value:
         """See `scipy.stats.dirichlet`; ``x`` may leave out its last component."""
+        self._require(x, alpha)
         x, alpha = double(x), double(alpha)
         if x.shape[0] == alpha.shape[0] - 1:
             x = np.concatenate([x, 1 - np.sum(x, axis=0, keepdims=True)])
@@ -184,7 +199,9 @@ class Multinomial(Wrapped):
         p = np.concatenate([p[..., :-1], 1 - np.sum(p[..., :-1], axis=-1, keepdims=True)], axis=-1)
         counts = special.gammaln(n + 1) - np.sum(special.gammaln(x + 1), axis=-1)
         fits = (np.sum(x, axis=-1) == n) & np.all(x >= 0, axis=-1)
-        return np.where(fits, counts + np.sum(special.xlogy(x, p), axis=-1), -math.inf)
+        out = np.where(fits, counts + np.sum(special.xlogy(x, p), axis=-1), -math.inf)
+        possible = np.all((p >= 0) & (p <= 1), axis=-1) & (n >= 0)
+        return np.where(possible, out, math.nan)[()]
 
     @traced
     def pmf(self, x: Any, n: Any, p: Any) -> Value:
@@ -216,6 +233,7 @@ class Wishart(_OfMatrices):
     @traced
     def logpdf(self, x: Any, df: Any, scale: Any) -> Value:
         """See `scipy.stats.wishart`."""
+        self._require(x, df, scale)
         x, df, scale, dim = self._read(x, df, scale)
         _, of_x = np.linalg.slogdet(x)
         _, of_scale = np.linalg.slogdet(scale)
@@ -228,6 +246,7 @@ class Invwishart(_OfMatrices):
     @traced
     def logpdf(self, x: Any, df: Any, scale: Any) -> Value:
         """See `scipy.stats.invwishart`."""
+        self._require(x, df, scale)
         x, df, scale, dim = self._read(x, df, scale)
         _, of_x = np.linalg.slogdet(x)
         _, of_scale = np.linalg.slogdet(scale)

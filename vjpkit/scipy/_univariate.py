@@ -10,10 +10,10 @@ import numpy as np
 
 from vjpkit.core.aval import Value, aval_of
 from vjpkit.core.errors import UnsupportedError, at, calling_position
-from vjpkit.core.tracer import Tracer
+from vjpkit.numpy._arguments import known
 from vjpkit.scipy._distributions import distribution, is_discrete
-from vjpkit.scipy._wrapped import Wrapped, double, traced
-from vjpkit.transforms.stopping import stop_gradient
+from vjpkit.scipy._traced import unsupported
+from vjpkit.scipy._wrapped import Frozen, Wrapped, double, traced
 
 __all__ = ["Univariate"]
 
@@ -24,14 +24,19 @@ class _Parameters:
     def __init__(self, dist: Any, args: Sequence[Any], kwds: dict[str, Any]) -> None:
         shapes, loc, scale = dist._parse_args(*args, **kwds)
         self.shapes = [double(s) for s in shapes]
-        numbers = type(loc) in (int, float) and type(scale) in (int, float)
-        self.loc, self.scale = map(float if numbers else double, (loc, scale))
+        self.valid: Value = None
+        self.loc: Value
+        self.scale: Value
+        if type(loc) in (int, float) and type(scale) in (int, float) and scale > 0 and loc == loc:
+            self.loc, self.scale = float(loc), float(scale)
+            return
+        self.loc, scale = double(loc), double(scale)
+        self.valid = (scale > 0) & (self.loc == self.loc)
+        self.scale = np.where(self.valid, scale, 1)
 
-    def where_valid(self, out: Value) -> Value:
-        """Scales that are not positive give nan."""
-        if type(self.scale) is type(self.loc) is float and self.scale > 0 and self.loc == self.loc:
-            return out
-        return np.where((self.scale > 0) & (self.loc == self.loc), out, math.nan)
+    def where_valid(self, out: Value, otherwise: float = math.nan) -> Value:
+        """Scales that are not positive, and locations that are nan, give nan."""
+        return out if self.valid is None else np.where(self.valid, out, otherwise)[()]
 
 
 def _method(function: str) -> Callable[..., Any]:
@@ -73,6 +78,11 @@ class Univariate(Wrapped):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.discrete = is_discrete(name)
+
+    def __call__(self, *args: Any, **kwds: Any) -> Frozen:
+        """The distribution with these parameters."""
+        self.scipys._parse_args(*args, **kwds)  # raises where they do not fit
+        return super().__call__(*args, **kwds)
 
     def at(self, function: str, *xs: Value) -> Value:
         """A function of the standardized distribution."""
@@ -122,6 +132,9 @@ class Univariate(Wrapped):
     @traced
     def interval(self, confidence: Any, *args: Any, **kwds: Any) -> tuple[Value, Value]:
         """See `scipy.stats.rv_continuous.interval`."""
+        inside = known(double(confidence))
+        if inside is not None and not np.all((inside >= 0) & (inside <= 1)):
+            raise ValueError("alpha must be between 0 and 1 inclusive")  # SciPy's words
         outside = (1 - double(confidence)) / 2
         return self.ppf(outside, *args, **kwds), self.ppf(1 - outside, *args, **kwds)
 
@@ -129,7 +142,8 @@ class Univariate(Wrapped):
     def nnlf(self, theta: Sequence[Any], x: Any) -> Value:
         """See `scipy.stats.rv_continuous.nnlf`."""
         *shapes, loc, scale = theta
-        return -np.sum(self.logpdf(x, *shapes, loc=loc, scale=scale))
+        total = -np.sum(self.logpdf(x, *shapes, loc=loc, scale=scale))
+        return np.where(np.isnan(total), math.inf, total)[()]
 
     @traced
     def rvs(self, *args: Any, size: Any = None, random_state: Any = None, **kwds: Any) -> Value:
@@ -144,17 +158,12 @@ class Univariate(Wrapped):
                 f"in the parameters{at(calling_position())}; use vk.lax.stop_gradient of these"
             )
         p = _Parameters(self.scipys, args, kwds)
+        values = [known(x) for x in (*p.shapes, p.loc, p.scale)]
+        if any(x is None for x in values):
+            way = "Draw outside of jit and vmap, and pass the samples in; ppf(q) of given q maps."
+            raise unsupported(f"stats.{self.name}.rvs", "drawing with parameters not known", way)
         if size is None:
             size = np.broadcast_shapes(*[aval_of(x).shape for x in (*p.shapes, p.loc, p.scale)])
-        shapes = [np.asarray(_below(s)) for s in p.shapes]
-        drawn = self.scipys.rvs(*shapes, size=size, random_state=random_state)
-        moving = self.at("sample", double(drawn), *p.shapes) if shapes else drawn
-        return moving * p.scale + p.loc
-
-
-def _below(x: Value) -> Value:
-    """The numbers below eager tracers."""
-    x = stop_gradient(x)
-    while isinstance(x, Tracer) and hasattr(x, "value"):
-        x = x.value
-    return x
+        drawn = self.scipys.rvs(*values[:-2], size=size, random_state=random_state)
+        moving = self.at("sample", double(drawn), *p.shapes) if p.shapes else drawn
+        return p.where_valid(moving * p.scale + p.loc)

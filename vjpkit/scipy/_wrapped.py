@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
 
-from vjpkit.core.aval import Value
+from vjpkit.core.aval import Value, aval_of
+from vjpkit.core.errors import at, calling_position
 from vjpkit.numpy._arguments import as_array
 from vjpkit.ops.structural import to_dtype
 from vjpkit.scipy._namespace import scipy_module
 from vjpkit.scipy._traced import holds_traced, unsupported
 
-__all__ = ["Frozen", "Wrapped", "double", "traced"]
+__all__ = ["Frozen", "Wrapped", "double", "is_traced", "traced"]
 
 _DOUBLE = np.dtype(np.float64)
 
 
 def double(x: Any) -> Value:
-    """An array of double precision, traced or not."""
-    return to_dtype(as_array(x), _DOUBLE)
+    """An array of double precision, traced or not; distributions are of real numbers."""
+    x = as_array(x)
+    if x.dtype.kind == "c":
+        raise TypeError(
+            f"scipy.stats: distributions are of real numbers, got {aval_of(x)}"
+            f"{at(calling_position())}; pass x.real where that is what is meant"
+        )
+    return to_dtype(x, _DOUBLE)
+
+
+def is_traced(args: Sequence[Any], kwds: dict[str, Any]) -> bool:
+    """Whether arguments of a call hold traced values."""
+    return any(map(holds_traced, (*args, *kwds.values())))
 
 
 def traced(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,8 +42,9 @@ def traced(method: Callable[..., Any]) -> Callable[..., Any]:
     name = method.__name__
 
     def either(self: Wrapped, *args: Any, **kwds: Any) -> Any:
-        ours = any(map(holds_traced, (*args, *kwds.values())))
-        return method(self, *args, **kwds) if ours else getattr(self.scipys, name)(*args, **kwds)
+        if is_traced(args, kwds):
+            return method(self, *args, **kwds)
+        return getattr(self.scipys, name)(*args, **kwds)
 
     either.__name__ = name
     either.__doc__ = method.__doc__
@@ -70,7 +84,7 @@ class Wrapped:
             return found
 
         def plain(*args: Any, **kwds: Any) -> Any:
-            if any(map(holds_traced, (*args, *kwds.values()))):
+            if is_traced(args, kwds):
                 way = f"What takes them: {self.takes}."
                 raise unsupported(f"stats.{self.name}.{name}", "this method", way)
             return found(*args, **kwds)
@@ -88,15 +102,27 @@ class Frozen:
 
     def __init__(self, dist: Wrapped, args: tuple[Any, ...], kwds: dict[str, Any]) -> None:
         self.dist, self.args, self.kwds = dist, args, kwds
+        self.traced = is_traced(args, kwds)
 
     def __repr__(self) -> str:
         words = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwds.items())]
         return f"{self.dist!r}({', '.join(words)})"
 
+    @cached_property
+    def scipys(self) -> Any:
+        """SciPy's own, where the parameters are plain."""
+        return self.dist.scipys(*self.args, **self.kwds)
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("dist", "args", "kwds"):
+        if name.startswith("__") or name in ("dist", "args", "kwds", "traced"):
             raise AttributeError(name)
-        method = getattr(self.dist, name)
-        if not callable(method):
-            return method
-        return lambda *xs, **kwds: method(*xs, *self.args, **self.kwds, **kwds)
+        theirs = None if self.traced else getattr(self.scipys, name)
+        if theirs is not None and not callable(theirs):
+            return theirs
+
+        def method(*xs: Any, **kwds: Any) -> Any:
+            if theirs is not None and not is_traced(xs, kwds):
+                return theirs(*xs, **kwds)
+            return getattr(self.dist, name)(*xs, *self.args, **self.kwds, **kwds)
+
+        return method
