@@ -29,7 +29,10 @@ from vjpkit.transforms.batch import batched_along_front
 from vjpkit.transforms.derivatives import linearize
 from vjpkit.transforms.staged import is_abstract
 
-__all__ = ["DynamicMap", "VectorMap", "alone", "in_vectors", "pull", "push", "recorded_map"]
+__all__ = [
+    "DYNAMIC", "DynamicMap", "Push", "VectorMap", "alone", "filled", "in_vectors", "pull", "push",
+    "recorded_map", "with_mapped_program",
+]  # fmt: skip
 
 
 DYNAMIC = {
@@ -46,6 +49,26 @@ def alone(owner: Primitive, avals: Sequence[Aval], params: dict[str, Any]) -> Pr
         return owner.unpack(builder.process(owner, xs, params))
 
     return built(avals, run)
+
+
+def with_mapped_program(
+    primitive: Primitive,
+    n: int,
+    values: Sequence[Value],
+    batched: Sequence[bool],
+    params: dict[str, Any],
+) -> tuple[Value, ...]:
+    """A primitive that pulls or pushes vectors, which follow the operands of its program, on that
+    program mapped over ``n`` examples: what moves is mapped, and so are all vectors."""
+    program, moving = params["program"], params["moving"]
+    wanted = [b or w for b, w in zip(batched, moving, strict=False)]
+    mapped, _ = mapped_program(program, n, tuple(wanted), (True,) * len(program.outputs))
+    full = [*wanted, *[True] * (len(values) - len(program.inputs))]
+    operands = [
+        batched_along_front(v, b, n) if w else v
+        for v, b, w in zip(values, batched, full, strict=True)
+    ]
+    return primitive(*operands, **{**params, "program": mapped})  # type: ignore[no-any-return]  # values are untyped
 
 
 class DynamicMap:
@@ -169,16 +192,7 @@ class Dynamic(Higher):
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
     ) -> tuple[Value, ...]:
-        program, live = params["program"], params["moving"]
-        count = len(program.inputs)
-        wanted = [b or w for b, w in zip(batched, live, strict=False)]
-        mapped, _ = mapped_program(program, n, tuple(wanted), (True,) * len(program.outputs))
-        full = [*wanted, *[True] * (len(values) - count)]
-        operands = [
-            batched_along_front(v, b, n) if w else v
-            for v, b, w in zip(values, batched, full, strict=True)
-        ]
-        return self(*operands, **{**params, "program": mapped})  # type: ignore[no-any-return]  # values are untyped
+        return with_mapped_program(self, n, values, batched, params)
 
     def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
         return in_vectors(mask, zeros, len(params["program"].inputs))

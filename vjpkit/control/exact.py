@@ -16,10 +16,17 @@ import numpy as np
 from vjpkit.backends import AS_IT_STANDS, executable
 from vjpkit.control.branch import Branch, Branches, branch
 from vjpkit.control.call import is_linear_in
-from vjpkit.control.dynamic import DYNAMIC, DynamicMap, Push, alone, filled, in_vectors
+from vjpkit.control.dynamic import (
+    DYNAMIC,
+    DynamicMap,
+    Push,
+    alone,
+    filled,
+    in_vectors,
+    with_mapped_program,
+)
 from vjpkit.control.higher import Higher, RunProgram
 from vjpkit.control.loop import Loop, While, looped, while_body
-from vjpkit.control.programs import mapped_program
 from vjpkit.control.scan_rules import Scan, scan_loop, stepped
 from vjpkit.core.aval import Aval, Value, aval_of
 from vjpkit.core.evaluate import interpret
@@ -30,7 +37,7 @@ from vjpkit.core.staging import stage
 from vjpkit.kinds.linear import zeros
 from vjpkit.ops.structural import renamed
 from vjpkit.transforms.backings import Residual, RowMap
-from vjpkit.transforms.batch import Batched, Batches, batched_along_front
+from vjpkit.transforms.batch import Batched, Batches
 from vjpkit.transforms.derivatives import linearize
 from vjpkit.transforms.staged import is_abstract
 
@@ -153,18 +160,9 @@ class PullOnto(Exact):
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
     ) -> tuple[Value, ...]:
-        program, moving = params["program"], params["moving"]
-        count = len(program.inputs)
-        if not any(batched[:count]):
-            return over(self, n, values, batched, params)
-        wanted = [b or w for b, w in zip(batched, moving, strict=False)]
-        mapped, _ = mapped_program(program, n, tuple(wanted), (True,) * len(program.outputs))
-        full = [*wanted, *[True] * (len(values) - count)]
-        operands = [
-            batched_along_front(v, b, n) if w else v
-            for v, b, w in zip(values, batched, full, strict=True)
-        ]
-        return self(*operands, **{**params, "program": mapped})  # type: ignore[no-any-return]  # values are untyped
+        if not any(batched[: len(params["program"].inputs)]):
+            return of_examples(self, n, values, batched, params)
+        return with_mapped_program(self, n, values, batched, params)
 
     def linear_with(self, mask: tuple[bool, ...], zeros: tuple[bool, ...], params: Any) -> bool:
         return in_vectors(mask, zeros, len(params["program"].inputs))
@@ -198,13 +196,13 @@ class ExactPush(Exact, Push):
     ) -> tuple[Value, ...]:
         if any(batched[: len(params["program"].inputs)]):
             return Push.batch(self, n, values, batched, **params)
-        return over(self, n, values, batched, params)
+        return of_examples(self, n, values, batched, params)
 
 
 exact_push: ExactPush = primitive(ExactPush)
 
 
-class Over(Exact):
+class ExactExamples(Exact):
     """The one equation of a program, mapped over the leading axes of some operands as it runs."""
 
     exempt: ClassVar[dict[str, str]] = {"dtypes": DYNAMIC["dtypes"]}
@@ -233,7 +231,7 @@ class Over(Exact):
     def batch(
         self, n: int, values: Sequence[Value], batched: Sequence[bool], **params: Any
     ) -> tuple[Value, ...]:
-        return over(self, n, values, batched, params)
+        return of_examples(self, n, values, batched, params)
 
     def samples(self) -> Iterable[Sample]:
         x, ts = np.array([0.3, -1.2]), np.array([[1.7, 0.4], [0.5, 2.0], [-0.3, 1.0]])
@@ -243,17 +241,17 @@ class Over(Exact):
         yield Sample(x, ts, program=pushed, count=3, along=(False, True))
 
 
-over_examples = primitive(Over)
+exact_examples = primitive(ExactExamples)
 
 
-def over(
+def of_examples(
     owner: Exact, n: int, values: Sequence[Value], batched: Sequence[bool], params: Any
 ) -> tuple[Value, ...]:
     """An exact primitive of examples."""
     avals = [aval_of(x) for x in values]
     each = [Aval(a.shape[1:], a.dtype) if b else a for a, b in zip(avals, batched, strict=True)]
     program = alone(owner, each, params)
-    return over_examples(*values, program=program, count=n, along=tuple(batched))  # type: ignore[no-any-return]  # values are untyped
+    return exact_examples(*values, program=program, count=n, along=tuple(batched))  # type: ignore[no-any-return]  # values are untyped
 
 
 class OntoMap:
