@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -15,7 +15,15 @@ from vjpkit.numpy._arguments import as_array, known
 from vjpkit.ops.structural import to_dtype
 from vjpkit.scipy._namespace import scipy_module
 
-__all__ = ["finite", "holds_traced", "in_lapack", "refusing", "unsupported", "version_of"]
+__all__ = [
+    "any_traced",
+    "finite",
+    "holds_traced",
+    "in_lapack",
+    "refusing",
+    "unsupported",
+    "version_of",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +33,11 @@ def holds_traced(x: Any) -> bool:
     if isinstance(x, list | tuple):
         return any(map(holds_traced, x))
     return isinstance(x, Tracer) or (isinstance(x, np.ndarray) and x.dtype == object)
+
+
+def any_traced(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether arguments of a call hold traced values."""
+    return any(map(holds_traced, (*args, *kwargs.values())))
 
 
 def _values(x: Any) -> Any:
@@ -50,7 +63,7 @@ def version_of(module: str, always: bool = False) -> Callable[[F], F]:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             theirs = getattr(scipy_module(module), name)
-            if not (always or any(map(holds_traced, (*args, *kwargs.values())))):
+            if not (always or any_traced(args, kwargs)):
                 return theirs(*args, **kwargs)
             try:
                 return function(*args, **kwargs)
@@ -88,7 +101,7 @@ def refusing(module: str, name: str) -> Callable[..., Any]:
 
     @wraps(theirs)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if any(map(holds_traced, (*args, *kwargs.values()))):
+        if any_traced(args, kwargs):
             raise unsupported(
                 f"{module}.{name}",
                 "this function",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar
@@ -14,9 +14,9 @@ from vjpkit.core.errors import at, calling_position
 from vjpkit.numpy._arguments import as_array
 from vjpkit.ops.structural import to_dtype
 from vjpkit.scipy._namespace import scipy_module
-from vjpkit.scipy._traced import holds_traced, unsupported
+from vjpkit.scipy._traced import any_traced, unsupported
 
-__all__ = ["Frozen", "Wrapped", "double", "is_traced", "traced"]
+__all__ = ["Frozen", "Wrapped", "double", "traced"]
 
 _DOUBLE = np.dtype(np.float64)
 
@@ -32,17 +32,12 @@ def double(x: Any) -> Value:
     return to_dtype(x, _DOUBLE)
 
 
-def is_traced(args: Sequence[Any], kwds: dict[str, Any]) -> bool:
-    """Whether arguments of a call hold traced values."""
-    return any(map(holds_traced, (*args, *kwds.values())))
-
-
 def traced(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method of a `Wrapped` distribution for traced arguments; others go to SciPy's own."""
     name = method.__name__
 
     def either(self: Wrapped, *args: Any, **kwds: Any) -> Any:
-        if is_traced(args, kwds):
+        if any_traced(args, kwds):
             return method(self, *args, **kwds)
         return getattr(self.scipys, name)(*args, **kwds)
 
@@ -84,7 +79,7 @@ class Wrapped:
             return found
 
         def plain(*args: Any, **kwds: Any) -> Any:
-            if is_traced(args, kwds):
+            if any_traced(args, kwds):
                 way = f"What takes them: {self.takes}."
                 raise unsupported(f"stats.{self.name}.{name}", "this method", way)
             return found(*args, **kwds)
@@ -102,7 +97,7 @@ class Frozen:
 
     def __init__(self, dist: Wrapped, args: tuple[Any, ...], kwds: dict[str, Any]) -> None:
         self.dist, self.args, self.kwds = dist, args, kwds
-        self.traced = is_traced(args, kwds)
+        self.traced = any_traced(args, kwds)
 
     def __repr__(self) -> str:
         words = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwds.items())]
@@ -121,7 +116,7 @@ class Frozen:
             return theirs
 
         def method(*xs: Any, **kwds: Any) -> Any:
-            if theirs is not None and not is_traced(xs, kwds):
+            if theirs is not None and not any_traced(xs, kwds):
                 return theirs(*xs, **kwds)
             return getattr(self.dist, name)(*xs, *self.args, **self.kwds, **kwds)
 
